@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from django.db import models
+
+
+class AuditChain(models.Model):
+    """The head of one chain of audit events: ``platform``, or ``account:<id>``. Locked while an event is appended."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    sequence = models.BigIntegerField(default=0)
+    hash = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.sequence}"
+
+
+class AuditEvent(models.Model):
+    """One action that touched capital, configuration or access: who, what, when, why, before and after.
+
+    Append-only: database triggers refuse UPDATE, DELETE and TRUNCATE (migration 0002). Subjects are text, so that
+    every app may record and nothing here depends on them.
+    """
+
+    chain = models.CharField(max_length=64)
+    sequence = models.BigIntegerField()
+    previous_hash = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_index=True)
+    actor = models.CharField(max_length=150)
+    action = models.CharField(max_length=64, db_index=True)
+    subject = models.CharField(max_length=128, db_index=True)
+    reason = models.TextField(blank=True)
+    trace_id = models.CharField(max_length=64, blank=True, db_index=True)
+    parameters = models.JSONField(default=dict)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["chain", "sequence"], name="audit_event_once_per_sequence")]
+        ordering = ["-created_at", "-sequence"]
+
+    def __str__(self) -> str:
+        return f"{self.chain}#{self.sequence} {self.action} {self.subject}"
+
+
+class ComponentHeartbeat(models.Model):
+    """The last sign of life of one process, for the health endpoint and the status page."""
+
+    component = models.CharField(max_length=32)
+    instance = models.CharField(max_length=64, default="1")
+    status = models.CharField(max_length=16, default="ok")
+    detail = models.JSONField(default=dict)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["component", "instance"], name="audit_heartbeat_once")]
+
+    def __str__(self) -> str:
+        return f"{self.component}/{self.instance} {self.status}"

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.db import models
+
+
+class PriceField(models.DecimalField):
+    """A price, quantity or amount of money: exact, with room for the smallest tick and the largest notional."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("max_digits", 36)
+        options.setdefault("decimal_places", 18)
+        super().__init__(*args, **options)
+
+    def from_db_value(self, value: Decimal | None, *_: Any) -> Decimal | None:
+        """Without the column's trailing zeros: 0.5, not 0.500000000000000000."""
+        if value is None:
+            return None
+        exponent = value.normalize()
+        return exponent.quantize(Decimal(1)) if exponent.as_tuple().exponent > 0 else exponent  # type: ignore[operator]
+
+
+class Instrument(models.Model):
+    """A contract that a venue lists, with the grid and limits that orders on it must keep."""
+
+    class Status(models.TextChoices):
+        TRADING = "Trading", "trading"
+        PRE_LAUNCH = "PreLaunch", "pre-launch"
+        DELIVERING = "Delivering", "delivering"
+        CLOSED = "Closed", "closed"
+
+    venue = models.CharField(max_length=16, default="bybit")
+    category = models.CharField(max_length=16, default="linear")
+    symbol = models.CharField(max_length=32)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.TRADING)
+    base_coin = models.CharField(max_length=16)
+    quote_coin = models.CharField(max_length=16)
+    settle_coin = models.CharField(max_length=16)
+    tick_size = PriceField()
+    lot_size = PriceField()
+    min_quantity = PriceField()
+    max_quantity = PriceField()
+    max_market_quantity = PriceField()
+    min_notional = PriceField()
+    min_price = PriceField()
+    max_price = PriceField()
+    max_leverage = PriceField()
+    funding_interval_minutes = models.PositiveIntegerField(default=480)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["venue", "category", "symbol"], name="marketdata_instrument_once"),
+            models.CheckConstraint(
+                condition=models.Q(tick_size__gt=0, lot_size__gt=0), name="marketdata_instrument_grid_positive"
+            ),
+        ]
+        ordering = ["symbol"]
+
+    def __str__(self) -> str:
+        return self.symbol
+
+
+class Candle(models.Model):
+    """One closed bar of one instrument, as the venue reported it."""
+
+    instrument = models.ForeignKey(Instrument, on_delete=models.CASCADE, related_name="candles")
+    interval = models.CharField(max_length=4)
+    start = models.DateTimeField()
+    open = PriceField()
+    high = PriceField()
+    low = PriceField()
+    close = PriceField()
+    volume = PriceField()
+    turnover = PriceField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["instrument", "interval", "start"], name="marketdata_candle_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.instrument_id} {self.interval} {self.start:%Y-%m-%d %H:%M}"

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from marketdata.models import PriceField
+
+
+class StrategyConfig(models.Model):
+    """One strategy run on one account: which rule, on which symbols, with which parameters and size."""
+
+    class Sizing(models.TextChoices):
+        PERCENT_OF_BALANCE = "percent", "percent of balance"
+        FIXED_USD = "fixed_usd", "fixed amount (USD)"
+        MINIMUM = "minimum", "smallest allowed"
+
+    account = models.ForeignKey("trading.Account", on_delete=models.CASCADE, related_name="strategies")
+    name = models.SlugField(max_length=40)
+    strategy = models.CharField(max_length=40, help_text="key in strategies.library.STRATEGIES")
+    symbols = models.JSONField(default=list, help_text='list of symbols, e.g. ["BTCUSDT"]')
+    parameters = models.JSONField(default=dict, blank=True)
+    sizing_mode = models.CharField(max_length=16, choices=Sizing.choices, default=Sizing.PERCENT_OF_BALANCE)
+    sizing_value = PriceField(default=1, help_text="percent, or USD, by the sizing mode")
+    leverage = PriceField(default=10)
+    allow_reversal = models.BooleanField(default=True, help_text="an opposite signal closes and opens the other way")
+    enabled = models.BooleanField(default=False)
+    version = models.PositiveIntegerField(default=1)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "name"], name="strategies_config_name_once")]
+        ordering = ["account_id", "name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Signal(models.Model):
+    """What a strategy wanted, and what became of it: vetoed by validation, denied by risk, or ordered."""
+
+    class Outcome(models.TextChoices):
+        VETOED = "vetoed", "vetoed by validation"
+        DENIED = "denied", "denied by risk"
+        ORDERED = "ordered", "ordered"
+
+    account = models.ForeignKey("trading.Account", on_delete=models.CASCADE, related_name="signals")
+    config = models.ForeignKey(StrategyConfig, null=True, on_delete=models.SET_NULL, related_name="signals")
+    strategy = models.CharField(max_length=40)
+    symbol = models.CharField(max_length=32)
+    side = models.CharField(max_length=4)
+    strength = models.FloatField()
+    entry_price = PriceField()
+    take_profit = PriceField()
+    stop_loss = PriceField()
+    reason = models.TextField()
+    metadata = models.JSONField(default=dict)
+    signalled_at = models.DateTimeField(db_index=True)
+    outcome = models.CharField(max_length=8, choices=Outcome.choices)
+    verdict = models.JSONField(default=dict)
+    refusals = models.JSONField(default=list)
+    trace_id = models.CharField(max_length=64, unique=True)
+
+    class Meta:
+        ordering = ["-signalled_at", "-id"]
+        indexes = [models.Index(fields=["account", "-signalled_at"], name="strategies_signal_recent")]
+
+    def __str__(self) -> str:
+        return f"{self.strategy} {self.side} {self.symbol}"

@@ -1,0 +1,62 @@
+"""What the owner of an account needs from a venue. Gateways do I/O and know nothing of Django."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from trading.reports import FillReport, OrderReport, PositionReport, SubmissionResult, WalletReport
+
+
+class GatewayError(Exception):
+    """A question to the venue had no usable answer; it may be asked again. ``code`` is the venue's, where it gave one."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """One order as it is sent: everything already on the instrument's grid."""
+
+    client_order_id: str
+    symbol: str
+    side: str
+    order_type: str
+    time_in_force: str
+    quantity: Decimal
+    price: Decimal | None
+    reduce_only: bool
+    take_profit: Decimal | None
+    stop_loss: Decimal | None
+
+
+class Gateway(Protocol):
+    """All calls block: each account's owner makes them on a thread of its own.
+
+    ``submit`` and ``cancel`` never raise for what the venue or the network did: they classify. The questions raise
+    :class:`GatewayError`.
+    """
+
+    def server_time_ms(self) -> int: ...
+
+    def submit(self, request: OrderRequest) -> SubmissionResult: ...
+
+    def cancel(self, symbol: str, client_order_id: str, venue_order_id: str) -> SubmissionResult: ...
+
+    def set_leverage(self, symbol: str, leverage: Decimal) -> None: ...
+
+    def find_order(self, symbol: str, client_order_id: str) -> OrderReport | None: ...
+
+    def open_orders(self) -> Sequence[OrderReport]: ...
+
+    def fills_since(self, start_ms: int) -> Sequence[FillReport]: ...
+
+    def fills_of(self, symbol: str, client_order_id: str) -> Sequence[FillReport]: ...
+
+    def positions(self) -> Sequence[PositionReport]: ...
+
+    def wallet(self) -> WalletReport: ...

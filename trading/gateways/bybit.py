@@ -1,0 +1,193 @@
+"""Bybit v5 through pybit: orders out, and the questions that reconciliation asks.
+
+Traps of pybit 5.17 that this file disarms: it retries some codes by itself (``retry_codes`` must not be empty, or its
+own list is used), it re-POSTs orders with ``force_retry``, and it waits 3 s before each retry. Here one call is one
+request; what to do about its outcome is decided by the order's owner.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any, TypeVar
+
+import requests
+from pybit.exceptions import FailedRequestError, InvalidRequestError
+from pybit.unified_trading import HTTP
+
+from trading.gateways.base import GatewayError, OrderRequest
+from trading.gateways.bybit_codes import NOT_MODIFIED, classify, classify_http_status
+from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
+from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
+
+CATEGORY = "linear"
+SETTLE_COIN = "USDT"
+RECEIVE_WINDOW_MS = 5_000
+TIMEOUT_SECONDS = 5
+NO_RETRY_CODES = {-999_999}
+MAX_PAGES = 100
+Report = TypeVar("Report")
+
+
+@dataclass(frozen=True, slots=True)
+class BybitEndpoints:
+    """Where a Bybit environment lives. Websocket addresses are without their channel path."""
+
+    rest: str
+    websocket: str
+
+    @classmethod
+    def of_environment(cls, environment: str, simulator_url: str) -> BybitEndpoints:
+        if environment == "live":
+            return cls("https://api.bybit.com", "wss://stream.bybit.com")
+        if environment == "testnet":
+            return cls("https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com")
+        return cls(simulator_url, simulator_url.replace("http", "ws", 1))
+
+
+class BybitGateway:
+    """One account's REST connection; see :class:`trading.gateways.base.Gateway`. Use from one thread at a time."""
+
+    def __init__(self, endpoints: BybitEndpoints, api_key: str, api_secret: str) -> None:
+        self._http = HTTP(
+            api_key=api_key,
+            api_secret=api_secret,
+            recv_window=RECEIVE_WINDOW_MS,
+            timeout=TIMEOUT_SECONDS,
+            max_retries=1,
+            force_retry=False,
+            retry_codes=NO_RETRY_CODES,
+        )
+        self._http.endpoint = endpoints.rest
+
+    def server_time_ms(self) -> int:
+        answer = self._ask(self._http.get_server_time)
+        return int(answer["timeNano"]) // 1_000_000
+
+    def submit(self, request: OrderRequest) -> SubmissionResult:
+        """Send one order. Never raises for what venue or network did; see :class:`Submission`."""
+        fields: dict[str, Any] = {
+            "category": CATEGORY,
+            "symbol": request.symbol,
+            "side": request.side,
+            "orderType": request.order_type,
+            "qty": plain(request.quantity),
+            "orderLinkId": request.client_order_id,
+            "positionIdx": 0,
+        }
+        if request.order_type == "Limit" and request.price is not None:
+            fields |= {"price": plain(request.price), "timeInForce": request.time_in_force}
+        if request.reduce_only:
+            fields["reduceOnly"] = True
+        else:
+            # Bybit refuses TP/SL on reduce-only orders.
+            if request.take_profit is not None:
+                fields["takeProfit"] = plain(request.take_profit)
+            if request.stop_loss is not None:
+                fields["stopLoss"] = plain(request.stop_loss)
+        return self._attempt(partial(self._http.place_order, **fields), cancelling=False)
+
+    def cancel(self, symbol: str, client_order_id: str, venue_order_id: str) -> SubmissionResult:
+        """Ask for a cancel. ACCEPTED means the venue took the request; the order stream says how it ended."""
+        fields = {"category": CATEGORY, "symbol": symbol}
+        fields |= {"orderLinkId": client_order_id} if client_order_id else {"orderId": venue_order_id}
+        return self._attempt(partial(self._http.cancel_order, **fields), cancelling=True)
+
+    def set_leverage(self, symbol: str, leverage: Decimal) -> None:
+        text = plain(leverage)
+        try:
+            self._ask(
+                self._http.set_leverage, category=CATEGORY, symbol=symbol, buyLeverage=text, sellLeverage=text
+            )
+        except GatewayError as error:
+            if error.code not in NOT_MODIFIED:
+                raise
+
+    def find_order(self, symbol: str, client_order_id: str) -> OrderReport | None:
+        """The order under our id: among the open and recently closed, then in the (delayed) history."""
+        for question in (self._http.get_open_orders, self._http.get_order_history):
+            answer = self._ask(question, category=CATEGORY, symbol=symbol, orderLinkId=client_order_id)
+            for row in answer["list"]:
+                if row.get("orderLinkId") == client_order_id:
+                    return _understood(order_report, row)
+        return None
+
+    def open_orders(self) -> Sequence[OrderReport]:
+        rows = self._pages(self._http.get_open_orders, category=CATEGORY, settleCoin=SETTLE_COIN, openOnly=0, limit=50)
+        return [_understood(order_report, row) for row in rows]
+
+    def fills_since(self, start_ms: int) -> Sequence[FillReport]:
+        """Executions from ``start_ms`` on, oldest first; the caller keeps the window within Bybit's 7 days."""
+        rows = self._pages(self._http.get_executions, category=CATEGORY, startTime=start_ms, limit=100)
+        return sorted((_understood(fill_report, row) for row in rows), key=lambda fill: fill.executed_ms)
+
+    def fills_of(self, symbol: str, client_order_id: str) -> Sequence[FillReport]:
+        rows = self._pages(
+            self._http.get_executions, category=CATEGORY, symbol=symbol, orderLinkId=client_order_id, limit=100
+        )
+        return sorted((_understood(fill_report, row) for row in rows), key=lambda fill: fill.executed_ms)
+
+    def positions(self) -> Sequence[PositionReport]:
+        rows = self._pages(self._http.get_positions, category=CATEGORY, settleCoin=SETTLE_COIN, limit=200)
+        return [_understood(position_report, row) for row in rows]
+
+    def wallet(self) -> WalletReport:
+        answer = self._ask(self._http.get_wallet_balance, accountType="UNIFIED")
+        if not answer["list"]:
+            raise GatewayError("the venue returned no unified wallet for this key")
+        return _understood(wallet_report, answer["list"][0])
+
+    def _attempt(self, call: Callable[[], Mapping[str, Any]], *, cancelling: bool) -> SubmissionResult:
+        try:
+            answer = call()
+        except InvalidRequestError as error:
+            outcome = classify(error.status_code, cancelling=cancelling)
+            return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
+        except FailedRequestError as error:
+            outcome = classify_http_status(error.status_code)
+            return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
+        except (requests.RequestException, json.JSONDecodeError, OSError) as error:
+            return SubmissionResult(Submission.UNKNOWN, message=f"{type(error).__name__}: {error}")
+        venue_order_id = str((answer.get("result") or {}).get("orderId") or "")
+        return SubmissionResult(Submission.ACCEPTED, venue_order_id=venue_order_id)
+
+    def _ask(self, question: Callable[..., Any], **fields: Any) -> Mapping[str, Any]:
+        try:
+            answer = question(**fields)
+        except InvalidRequestError as error:
+            raise GatewayError(f"{error.message} (retCode {error.status_code})", error.status_code) from error
+        except FailedRequestError as error:
+            raise GatewayError(f"HTTP {error.status_code}: {error.message}", error.status_code) from error
+        except (requests.RequestException, json.JSONDecodeError, OSError) as error:
+            raise GatewayError(f"{type(error).__name__}: {error}") from error
+        result = answer.get("result")
+        if not isinstance(result, Mapping):
+            raise GatewayError(f"result is {type(result).__name__}; expected an object")
+        return result
+
+    def _pages(self, question: Callable[..., Any], **fields: Any) -> Iterator[Mapping[str, Any]]:
+        cursor = None
+        for _ in range(MAX_PAGES):
+            answer = self._ask(question, **fields, cursor=cursor)
+            yield from answer.get("list") or []
+            following = answer.get("nextPageCursor")
+            if not following or following == cursor or not answer.get("list"):
+                return
+            cursor = following
+        raise GatewayError(f"more than {MAX_PAGES} pages; refusing to read on")
+
+
+def plain(number: Decimal) -> str:
+    """A decimal as Bybit wants it: no exponent, no needless zeros."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _understood(read: Callable[[Mapping[str, Any]], Report], row: Mapping[str, Any]) -> Report:
+    try:
+        return read(row)
+    except ReportError as error:
+        raise GatewayError(f"the venue sent something unexpected: {error}") from error

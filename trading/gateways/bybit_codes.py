@@ -1,0 +1,37 @@
+"""What Bybit's answers to a create or a cancel prove (exchange error tables: "error", "order/create-order")."""
+
+from __future__ import annotations
+
+from trading.reports import Submission
+
+# The order may exist: never answer these by sending again blindly.
+AMBIGUOUS = frozenset(
+    {10000, 10014, 10016, 10429, 170007, 170032, 170035, 170146, 170147, 170310, 110079, 40004, 10019}
+)
+DUPLICATE = frozenset({110072, 170141})
+THROTTLED = frozenset({10006, 10018, 170005, 170222, 20003})
+# A cancel found nothing open under this id: filled, cancelled, or never there.
+CLOSED = frozenset({110001, 110008, 110010, 110019, 170213, 170139, 170142, 170143})
+NOT_MODIFIED = frozenset({110025, 110026, 110027, 110043, 34040})
+
+
+def classify(code: int, *, cancelling: bool = False) -> Submission:
+    """What a non-zero ``retCode`` proves. An unknown code is a definite no: Bybit answers it instead of accepting."""
+    if code in AMBIGUOUS:
+        return Submission.UNKNOWN
+    if code in DUPLICATE:
+        return Submission.DUPLICATE
+    if code in THROTTLED:
+        return Submission.THROTTLED
+    if cancelling and code in CLOSED:
+        return Submission.CLOSED
+    return Submission.REJECTED
+
+
+def classify_http_status(status: int) -> Submission:
+    """What a status other than 200 proves: 5xx and 429 nothing, the others that it was refused at the door."""
+    if status == 429 or status >= 500:
+        return Submission.UNKNOWN
+    if status == 403:
+        return Submission.THROTTLED
+    return Submission.REJECTED

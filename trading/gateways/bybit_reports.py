@@ -1,0 +1,121 @@
+"""Bybit v5's order, execution, position and wallet objects as reports. REST and websocket share their shapes
+(the websocket's position says ``entryPrice`` where REST says ``avgPrice``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
+
+
+class ReportError(ValueError):
+    """A message of the venue that cannot be understood: which field, and what it held."""
+
+
+def order_report(row: Mapping[str, Any]) -> OrderReport:
+    return OrderReport(
+        venue_order_id=_text(row, "orderId"),
+        client_order_id=str(row.get("orderLinkId") or ""),
+        symbol=_text(row, "symbol"),
+        side=_text(row, "side"),
+        order_type=str(row.get("orderType") or "Limit"),
+        time_in_force=str(row.get("timeInForce") or "GTC"),
+        status=_text(row, "orderStatus"),
+        quantity=_decimal(row, "qty"),
+        price=_decimal(row, "price", Decimal(0)),
+        filled_quantity=_decimal(row, "cumExecQty", Decimal(0)),
+        average_price=_optional(row, "avgPrice"),
+        reduce_only=bool(row.get("reduceOnly")),
+        reject_reason=str(row.get("rejectReason") or ""),
+        cancel_type=str(row.get("cancelType") or ""),
+        created_ms=_milliseconds(row, "createdTime"),
+        updated_ms=_milliseconds(row, "updatedTime"),
+        payload=dict(row),
+    )
+
+
+def fill_report(row: Mapping[str, Any]) -> FillReport:
+    return FillReport(
+        execution_id=_text(row, "execId"),
+        execution_type=str(row.get("execType") or "Trade"),
+        venue_order_id=str(row.get("orderId") or ""),
+        client_order_id=str(row.get("orderLinkId") or ""),
+        symbol=_text(row, "symbol"),
+        side=_text(row, "side"),
+        price=_decimal(row, "execPrice"),
+        quantity=_decimal(row, "execQty"),
+        fee=_decimal(row, "execFee", Decimal(0)),
+        fee_currency=str(row.get("feeCurrency") or "USDT"),
+        is_maker=bool(row.get("isMaker")),
+        executed_ms=_milliseconds(row, "execTime"),
+        payload=dict(row),
+    )
+
+
+def position_report(row: Mapping[str, Any]) -> PositionReport:
+    return PositionReport(
+        symbol=_text(row, "symbol"),
+        side=str(row.get("side") or ""),
+        quantity=_decimal(row, "size", Decimal(0)),
+        entry_price=_decimal(row, "avgPrice", None) or _decimal(row, "entryPrice", Decimal(0)),
+        leverage=_decimal(row, "leverage", Decimal(1)) or Decimal(1),
+        mark_price=_optional(row, "markPrice"),
+        liquidation_price=_optional(row, "liqPrice"),
+        take_profit=_optional(row, "takeProfit"),
+        stop_loss=_optional(row, "stopLoss"),
+        updated_ms=_milliseconds(row, "updatedTime", 0),
+    )
+
+
+def wallet_report(row: Mapping[str, Any]) -> WalletReport:
+    return WalletReport(
+        equity=_decimal(row, "totalEquity"),
+        wallet_balance=_decimal(row, "totalWalletBalance"),
+        available_balance=_decimal(row, "totalAvailableBalance", Decimal(0)),
+        initial_margin=_decimal(row, "totalInitialMargin", Decimal(0)),
+        maintenance_margin=_decimal(row, "totalMaintenanceMargin", Decimal(0)),
+    )
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value:
+        raise ReportError(f"{name} is {value!r}; expected text")
+    return value
+
+
+_REQUIRED: Any = object()
+
+
+def _decimal(row: Mapping[str, Any], name: str, default: Any = _REQUIRED) -> Any:
+    """The number under a name; Bybit sends numbers as text and "" for none."""
+    value = row.get(name)
+    if value is None or value == "":
+        if default is _REQUIRED:
+            raise ReportError(f"{name} is missing; expected a number")
+        return default
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise ReportError(f"{name} is {value!r}; expected a number") from None
+    if not number.is_finite():
+        raise ReportError(f"{name} is {value!r}; expected a finite number")
+    return number
+
+
+def _optional(row: Mapping[str, Any], name: str) -> Decimal | None:
+    """None for "" and for "0", which Bybit uses for "not set"."""
+    number: Decimal | None = _decimal(row, name, None)
+    return number or None
+
+
+def _milliseconds(row: Mapping[str, Any], name: str, default: Any = _REQUIRED) -> int:
+    value = row.get(name)
+    if value in (None, "") and default is not _REQUIRED:
+        return int(default)
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ReportError(f"{name} is {value!r}; expected milliseconds since 1970") from None

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from trading.models.account import Account, EquitySnapshot, Membership, Wallet
+from trading.models.order import Fill, Order, OrderTransition
+from trading.models.position import Position, ReconciliationRun
+
+__all__ = [
+    "Account",
+    "EquitySnapshot",
+    "Fill",
+    "Membership",
+    "Order",
+    "OrderTransition",
+    "Position",
+    "ReconciliationRun",
+    "Wallet",
+]

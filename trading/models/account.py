@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from marketdata.models import PriceField
+
+
+class Account(models.Model):
+    """One trading account at a venue: who owns it, where it is, and its encrypted keys."""
+
+    class Environment(models.TextChoices):
+        SIMULATOR = "simulator", "simulator"
+        TESTNET = "testnet", "testnet"
+        LIVE = "live", "LIVE"
+
+    class TradingState(models.TextChoices):
+        ACTIVE = "active", "active"
+        HALTED = "halted", "halted"
+
+    name = models.CharField(max_length=60, unique=True)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="owned_accounts")
+    members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
+    venue = models.CharField(max_length=16, default="bybit")
+    environment = models.CharField(max_length=16, choices=Environment.choices, default=Environment.SIMULATOR)
+    live_opt_in = models.BooleanField(default=False, help_text="must be set by a person before a LIVE account trades")
+    api_key_encrypted = models.BinaryField(default=bytes, editable=False)
+    api_secret_encrypted = models.BinaryField(default=bytes, editable=False)
+    trading_state = models.CharField(max_length=8, choices=TradingState.choices, default=TradingState.ACTIVE)
+    halt_reason = models.TextField(blank=True)
+    reconciled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """What a user may do on an account."""
+
+    class Role(models.TextChoices):
+        VIEWER = "viewer", "viewer (sees)"
+        TRADER = "trader", "trader (sees, orders)"
+        MANAGER = "manager", "manager (sees, orders, configures)"
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=8, choices=Role.choices, default=Role.VIEWER)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "user"], name="trading_membership_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.account}"
+
+
+class Wallet(models.Model):
+    """The account's balances as the venue last reported them."""
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="wallet")
+    equity = PriceField(default=0)
+    wallet_balance = PriceField(default=0)
+    available_balance = PriceField(default=0)
+    initial_margin = PriceField(default=0)
+    maintenance_margin = PriceField(default=0)
+    day_start_equity = PriceField(default=0, help_text="equity at the first report of the UTC day")
+    day = models.DateField(null=True)
+    updated_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.account}: {self.equity}"
+
+
+class EquitySnapshot(models.Model):
+    """One point of the equity curve."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="equity_curve")
+    taken_at = models.DateTimeField()
+    equity = PriceField()
+    wallet_balance = PriceField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "taken_at"], name="trading_equity_once")]
+        ordering = ["taken_at"]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.taken_at:%H:%M:%S} {self.equity}"
