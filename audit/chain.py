@@ -41,7 +41,9 @@ class Break:
     reason: str
 
 
-def first_break(links: Iterable[Link], *, head_sequence: int | None = None, head_hash: str | None = None) -> Break | None:
+def first_break(
+    links: Iterable[Link], *, head_sequence: int | None = None, head_hash: str | None = None
+) -> Break | None:
     """The first place at which ``links`` (oldest first) is not an unbroken chain, or None.
 
     ``head_sequence`` and ``head_hash`` are what the chain's head claims, so that a cut-off tail is noticed too.

@@ -176,6 +176,14 @@ CELERY_BEAT_SCHEDULE = {
 }
 
 EXCHANGE = environment.choice("EXCHANGE", "simulator", ("simulator", "bybit-testnet", "bybit"))
+# The symbols that engines follow; empty: all that the venue lists (right for the simulator, far too many at Bybit).
+SYMBOLS = frozenset(
+    symbol
+    for symbol in environment.text(
+        "SYMBOLS", "" if EXCHANGE == "simulator" else "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,DOGEUSDT"
+    ).split(",")
+    if symbol
+)
 SIMULATOR_URL = environment.text("SIMULATOR_URL", "http://127.0.0.1:8900")
 
 LOGGING = {

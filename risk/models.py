@@ -42,7 +42,9 @@ class RiskLimit(models.Model):
     )
     max_leverage = PriceField(null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(50)])
     price_collar_percent = PriceField(
-        null=True, blank=True, validators=[MinValueValidator(0), MaxValueValidator(100)],
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0), MaxValueValidator(100)],
         help_text="how far a limit price may be from the market on its aggressive side",
     )
     max_order_rate = models.PositiveIntegerField(null=True, blank=True, help_text="orders per second")

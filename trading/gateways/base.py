@@ -11,7 +11,7 @@ from trading.reports import FillReport, OrderReport, PositionReport, SubmissionR
 
 
 class GatewayError(Exception):
-    """A question to the venue had no usable answer; it may be asked again. ``code`` is the venue's, where it gave one."""
+    """A question to the venue had no usable answer; it may be asked again. ``code`` is the venue's, if it gave one."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)

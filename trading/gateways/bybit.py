@@ -99,9 +99,7 @@ class BybitGateway:
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         text = plain(leverage)
         try:
-            self._ask(
-                self._http.set_leverage, category=CATEGORY, symbol=symbol, buyLeverage=text, sellLeverage=text
-            )
+            self._ask(self._http.set_leverage, category=CATEGORY, symbol=symbol, buyLeverage=text, sellLeverage=text)
         except GatewayError as error:
             if error.code not in NOT_MODIFIED:
                 raise

@@ -1,0 +1,42 @@
+# Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench clean environment test-environment python
+
+# 3.11 first: it is the version that every pinned package is tested with.
+PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
+	path=$$(command -v $$name) && "$$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$path" && break; done)
+BOOTSTRAP = "$(PYTHON)" -I platform_site/supervisor/bootstrap.py
+# Two workers: the tests start whole processes of their own, and more of them only wait for each other.
+PYTEST = .venv/bin/python -m pytest -p tests.services_plugin -n auto --maxprocesses 2
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: environment ## start everything and print the URL and the logins [PORT=8000] [MARKET=recording file]; Ctrl-C stops it
+	@$(if $(PORT),export BALLAST_PORT="$(PORT)";) $(if $(MARKET),export MARKET="$(MARKET)";) exec .venv/bin/python manage.py up
+
+test: test-environment ## run the whole test suite against real PostgreSQL, Valkey and simulator processes [ARGS=...]
+	@$(PYTEST) $(ARGS)
+
+lint: test-environment ## check style (ruff), types (mypy) and the direction of imports (import-linter)
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy .
+	@.venv/bin/lint-imports
+
+bench: environment ## run every benchmark in benchmarks/
+	@shopt -s nullglob; for file in benchmarks/bench_*.py; do echo "== $$file"; .venv/bin/python "$$file" || exit 1; done
+
+clean: ## remove what can be made again: .venv, node_modules, static/vendor, caches (never the data in var/)
+	rm -rf .venv node_modules static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
+
+environment: python
+	@$(BOOTSTRAP) run
+
+test-environment: python
+	@$(BOOTSTRAP) test
+
+python:
+	@test -n "$(PYTHON)" || { echo "Ballast cannot be set up: it needs Python 3.11 or newer, found $$(python3 --version 2>/dev/null || echo none): install it (Debian 12: apt-get install python3 python3-venv), or name one with PYTHON=." >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ballast cannot be set up: $(PYTHON) is not Python 3.11 or newer." >&2; exit 2; }

@@ -1,0 +1,105 @@
+"""Bybit's public REST: what is listed, and the candles of the past."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import aiohttp
+
+from marketdata.events import Candle
+from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 10.0
+MAX_PAGES = 20
+
+
+class VenueError(Exception):
+    """The venue gave no usable answer; the message names the question and what came."""
+
+
+class BybitPublicRest:
+    """Use from one event loop, and close it there."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def server_time_ms(self) -> int:
+        answer = await self._ask("/v5/market/time", {})
+        return int(answer["timeNano"]) // 1_000_000
+
+    async def instruments(self, category: str) -> list[InstrumentRules]:
+        """Everything the venue lists; a row that cannot be understood is left out and told."""
+        found: list[InstrumentRules] = []
+        cursor = ""
+        for _ in range(MAX_PAGES):
+            answer = await self._ask(
+                "/v5/market/instruments-info", {"category": category, "limit": "1000", "cursor": cursor}
+            )
+            for row in _rows(answer):
+                try:
+                    found.append(rules_from_bybit(row, category))
+                except InstrumentError as error:
+                    log.warning("instrument left out: %s", error)
+            cursor = str(answer.get("nextPageCursor") or "")
+            if not cursor:
+                return found
+        raise VenueError(f"instruments-info: more than {MAX_PAGES} pages")
+
+    async def klines(self, symbol: str, interval: str, limit: int) -> list[Candle]:
+        """The newest ``limit`` candles (at most 1,000), oldest first; the last one is usually still open."""
+        fields = {"category": "linear", "symbol": symbol, "interval": interval, "limit": str(limit)}
+        answer = await self._ask("/v5/market/kline", fields)
+        length_ms = {"D": 1_440}.get(interval, 0) * 60_000 or int(interval) * 60_000
+        now_ms = time.time_ns() // 1_000_000
+        return [_candle(symbol, interval, length_ms, now_ms, row) for row in reversed(_rows(answer))]
+
+    async def orderbook(self, symbol: str, limit: int) -> Mapping[str, Any]:
+        """The venue's own book: ``{s, b, a, ts, u, seq}``, prices and quantities as text."""
+        return await self._ask("/v5/market/orderbook", {"category": "linear", "symbol": symbol, "limit": str(limit)})
+
+    async def _ask(self, path: str, fields: Mapping[str, str]) -> Mapping[str, Any]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+        query = {name: value for name, value in fields.items() if value}
+        try:
+            async with self._session.get(f"{self._url}{path}", params=query) as response:
+                if response.status != 200:
+                    raise VenueError(f"{path}: HTTP {response.status}")
+                answer = await response.json(content_type=None)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise VenueError(f"{path}: {type(error).__name__}: {error}") from error
+        if not isinstance(answer, Mapping) or answer.get("retCode") != 0:
+            text = answer.get("retMsg") if isinstance(answer, Mapping) else type(answer).__name__
+            raise VenueError(f"{path}: {text}")
+        result = answer.get("result")
+        if not isinstance(result, Mapping):
+            raise VenueError(f"{path}: result is {type(result).__name__}; expected an object")
+        return result
+
+
+def _rows(answer: Mapping[str, Any]) -> list[Any]:
+    rows = answer.get("list")
+    if not isinstance(rows, list):
+        raise VenueError(f"list is {type(rows).__name__}; expected a list")
+    return rows
+
+
+def _candle(symbol: str, interval: str, length_ms: int, now_ms: int, row: Any) -> Candle:
+    try:
+        start_ms = int(row[0])
+        prices = [Decimal(text) for text in row[1:7]]
+    except (TypeError, ValueError, IndexError, InvalidOperation) as error:
+        raise VenueError(f"kline of {symbol}: {row!r}: {type(error).__name__}") from None
+    return Candle(symbol, interval, start_ms, *prices, closed=start_ms + length_ms <= now_ms)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import redis
+from django.conf import settings
+from django.db import transaction
+
+from audit import bus
+from marketdata.events import Candle as CandleEvent
+from marketdata.instruments import InstrumentRules
+from marketdata.models import Candle, Instrument
+
+LATEST_KEY = f"{settings.REDIS_PREFIX}:market:latest"
+SUMMARY_KEY = f"{settings.REDIS_PREFIX}:market:summary"
+# What nobody refreshes is not the market any more.
+LATEST_SECONDS = 30
+
+
+@transaction.atomic
+def instruments_sync(listed: Iterable[InstrumentRules], *, venue: str = "bybit") -> int:
+    """Keep our instruments equal to what the venue lists; returns how many it listed. One that it no longer lists is
+    closed, never deleted: orders and fills refer to it."""
+    rows = [
+        Instrument(
+            venue=venue,
+            category=rules.category,
+            symbol=rules.symbol,
+            status=rules.status,
+            base_coin=rules.base_coin,
+            quote_coin=rules.quote_coin,
+            settle_coin=rules.settle_coin,
+            tick_size=rules.tick_size,
+            lot_size=rules.lot_size,
+            min_quantity=rules.min_quantity,
+            max_quantity=rules.max_quantity,
+            max_market_quantity=rules.max_market_quantity,
+            min_notional=rules.min_notional,
+            min_price=rules.min_price,
+            max_price=rules.max_price,
+            max_leverage=rules.max_leverage,
+            funding_interval_minutes=rules.funding_interval_minutes,
+        )
+        for rules in listed
+    ]
+    if not rows:
+        return 0
+    names = [field.name for field in Instrument._meta.concrete_fields if field.name not in ("id",)]
+    keys = ["venue", "category", "symbol"]
+    Instrument.objects.bulk_create(
+        rows, update_conflicts=True, unique_fields=keys, update_fields=[name for name in names if name not in keys]
+    )
+    for category in {row.category for row in rows}:
+        symbols = [row.symbol for row in rows if row.category == category]
+        gone = Instrument.objects.filter(venue=venue, category=category).exclude(symbol__in=symbols)
+        gone.exclude(status=Instrument.Status.CLOSED).update(status=Instrument.Status.CLOSED)
+    bus.engines_doorbell("instruments")
+    return len(rows)
+
+
+def candles_store(candles: Iterable[CandleEvent], instrument_ids: Mapping[str, int]) -> int:
+    """Store closed candles of known instruments; one that is stored already is replaced by the venue's latest word."""
+    rows = {
+        (candle.symbol, candle.interval, candle.start_ms): Candle(
+            instrument_id=instrument_ids[candle.symbol],
+            interval=candle.interval,
+            start=datetime.fromtimestamp(candle.start_ms / 1000, tz=UTC),
+            open=candle.open,
+            high=candle.high,
+            low=candle.low,
+            close=candle.close,
+            volume=candle.volume,
+            turnover=candle.turnover,
+        )
+        for candle in candles
+        if candle.closed and candle.symbol in instrument_ids
+    }
+    Candle.objects.bulk_create(
+        rows.values(),
+        update_conflicts=True,
+        unique_fields=["instrument", "interval", "start"],
+        update_fields=["open", "high", "low", "close", "volume", "turnover"],
+        batch_size=2_000,
+    )
+    return len(rows)
+
+
+class LatestFrames:
+    """Keeps each symbol's newest market frame in Valkey, for REST and for pages that open between two frames."""
+
+    def __init__(self) -> None:
+        self._redis = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+
+    def store(self, frames: Mapping[str, str], summary: str | None) -> None:
+        """Raises redis.RedisError while the cache is away; the next frames make up for it."""
+        pipeline = self._redis.pipeline(transaction=False)
+        if frames:
+            pipeline.hset(LATEST_KEY, mapping=dict(frames))
+            pipeline.expire(LATEST_KEY, LATEST_SECONDS)
+        if summary is not None:
+            pipeline.set(SUMMARY_KEY, summary, ex=LATEST_SECONDS)
+        pipeline.execute()

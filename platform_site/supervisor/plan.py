@@ -1,0 +1,90 @@
+"""The application's processes: commands, environment, and what ends with what."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from platform_site.supervisor.child import ChildSpec, Stage
+from platform_site.supervisor.configuration import Configuration
+from platform_site.supervisor.keys import Keys
+from platform_site.supervisor.leftovers import MARK
+
+SIMULATOR_STATE = "simulator.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Describes each process of one start. ``mark`` tells them from those of other data folders."""
+
+    configuration: Configuration
+    environment: Mapping[str, str]
+    logs: Path
+
+    def web(self) -> ChildSpec:
+        port = str(self.configuration.web_port)
+        return self._python("web", "-m", "daphne", "-b", "127.0.0.1", "-p", port, "platform_site.asgi:application")
+
+    def engine(self) -> ChildSpec:
+        return self._manage("engine", "runengine")
+
+    def worker(self) -> ChildSpec:
+        arguments = ("worker", "--loglevel", "info", "--concurrency", "1", "--without-mingle", "--without-gossip")
+        # Its pool notices the leader's death by itself. (SIGQUIT, Celery's cold shutdown, hangs without the broker.)
+        return self._celery("worker", *arguments)
+
+    def beat(self) -> ChildSpec:
+        # No pid file: after a power cut it would keep the next beat from starting. The supervisor runs only one.
+        return self._celery("beat", "beat", "--loglevel", "info", "--pidfile", "")
+
+    def simulator(self) -> ChildSpec:
+        configuration = self.configuration
+        arguments = ["--host", "127.0.0.1", "--port", str(configuration.simulator_port)]
+        arguments += ["--state", str(configuration.data_folder / SIMULATOR_STATE)]
+        if configuration.market is not None:
+            arguments += ["--market", str(configuration.market)]
+        simulator = self._manage("simulator", "runsimulator", *arguments)
+        # Ended politely even without a supervisor: it writes its state down.
+        return replace(simulator, stage=Stage.VENUE, orphan_signal=signal.SIGTERM)
+
+    def command(self, name: str) -> ChildSpec:
+        """A management command that ends by itself."""
+        return self._manage(name, name)
+
+    def _manage(self, name: str, *arguments: str) -> ChildSpec:
+        return self._python(name, "manage.py", *arguments)
+
+    def _celery(self, name: str, *arguments: str) -> ChildSpec:
+        return self._python(name, "-m", "celery", "-A", "platform_site", *arguments)
+
+    def _python(self, name: str, *arguments: str) -> ChildSpec:
+        return ChildSpec(
+            name=name,
+            command=(sys.executable, *arguments),
+            environment=self.environment,
+            directory=self.configuration.repository,
+            log=self.logs / f"{name}.log",
+        )
+
+
+def child_environment(
+    configuration: Configuration, keys: Keys, database_url: str, redis_url: str, mark: str
+) -> dict[str, str]:
+    """What every process of the application reads; secrets that the operator set himself go first."""
+    return {
+        **os.environ,
+        "BALLAST_DATA_DIR": str(configuration.data_folder),
+        "BALLAST_SECRET_KEY": os.environ.get("BALLAST_SECRET_KEY") or keys.secret_key,
+        "BALLAST_MASTER_KEY": os.environ.get("BALLAST_MASTER_KEY") or keys.master_key,
+        "BALLAST_PORT": str(configuration.web_port),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "EXCHANGE": configuration.exchange,
+        "SIMULATOR_URL": configuration.simulator_url,
+        "PYTHONUNBUFFERED": "1",
+        MARK: mark,
+    }

@@ -1,0 +1,46 @@
+"""An intent: an order that we want, before risk has spoken."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+# Bybit's orderLinkId: at most 36 of these characters.
+CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
+MAX_LENGTH = 36
+
+
+@dataclass(frozen=True, slots=True)
+class OrderIntent:
+    account_id: int
+    symbol: str
+    side: str
+    order_type: str
+    quantity: Decimal
+    price: Decimal | None
+    time_in_force: str
+    reduce_only: bool
+    take_profit: Decimal | None
+    stop_loss: Decimal | None
+    strategy: str
+    client_order_id: str
+    reason: str
+    trace_id: str
+    leverage: Decimal = Decimal(1)
+
+
+def new_client_order_id(time_ms: int, symbol: str, strategy: str, token: str) -> str:
+    """``{time_ms}_{symbol}_{strategy}_{token}`` in at most 36 characters of ``[A-Za-z0-9_-]``.
+
+    The time (13) and the 8 hexadecimal digits stay whole; symbol and strategy share what is left, the strategy cut
+    first. A token that is not 8 hexadecimal digits is hashed to 8.
+    """
+    if not re.fullmatch(r"[0-9a-f]{8}", token):
+        token = hashlib.sha256(token.encode()).hexdigest()[:8]
+    symbol, strategy = (re.sub(r"[^A-Za-z0-9-]", "-", text) for text in (symbol, strategy))
+    room = MAX_LENGTH - len(str(time_ms)) - len(token) - 3
+    symbol = symbol[: room - 1]
+    strategy = strategy[: room - len(symbol)]
+    return f"{time_ms}_{symbol}_{strategy}_{token}"

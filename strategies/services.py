@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from marketdata.selectors import instrument_by_symbol
+
+from audit import bus
+from audit.services import as_json, record
+from marketdata.instruments import Violation
+from strategies.base import ParameterError, parse_parameters
+from strategies.library import STRATEGIES
+from strategies.models import Signal, StrategyConfig
+from strategies.signals import Signal as SignalValue
+
+CHANGEABLE = ("symbols", "parameters", "sizing_mode", "sizing_value", "leverage", "allow_reversal")
+
+
+class StrategyConfigRefused(Exception):
+    """A configuration that must not be: each violation names the field, its value and the rule."""
+
+    def __init__(self, found: list[Violation]) -> None:
+        self.violations = tuple(found)
+        super().__init__("; ".join(f"{each.field} {each.value}: {each.rule}" for each in found))
+
+
+@transaction.atomic
+def strategy_config_create(
+    *,
+    account: Any,
+    name: str,
+    strategy: str,
+    symbols: list[str],
+    parameters: Mapping[str, Any],
+    sizing_mode: str,
+    sizing_value: Decimal,
+    leverage: Decimal,
+    actor: str,
+    user: Any = None,
+    allow_reversal: bool = True,
+) -> StrategyConfig:
+    config = StrategyConfig(
+        account=account,
+        name=name,
+        strategy=strategy,
+        symbols=list(symbols),
+        parameters=dict(parameters),
+        sizing_mode=sizing_mode,
+        sizing_value=sizing_value,
+        leverage=leverage,
+        allow_reversal=allow_reversal,
+        created_by=user,
+    )
+    _refuse_violations(config)
+    config.save()
+    _recorded(config, "strategy.created", actor, before=None)
+    return config
+
+
+@transaction.atomic
+def strategy_config_update(*, config: StrategyConfig, actor: str, **changes: Any) -> StrategyConfig:
+    """Change a configuration as a whole: a bad value changes nothing. Running engines take the new version up."""
+    unknown = set(changes) - set(CHANGEABLE)
+    if unknown:
+        rule = f"cannot be changed; {', '.join(CHANGEABLE)} can"
+        raise StrategyConfigRefused([Violation(name, str(changes[name]), rule) for name in sorted(unknown)])
+    config = StrategyConfig.objects.select_for_update().get(pk=config.pk)
+    before = _snapshot(config)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    _refuse_violations(config)
+    config.version += 1
+    config.save()
+    _recorded(config, "strategy.changed", actor, before=before)
+    return config
+
+
+@transaction.atomic
+def strategy_enable(*, config: StrategyConfig, actor: str) -> StrategyConfig:
+    return _set_enabled(config, True, actor)
+
+
+@transaction.atomic
+def strategy_disable(*, config: StrategyConfig, actor: str) -> StrategyConfig:
+    """Stop new signals; open orders and positions stay as they are."""
+    return _set_enabled(config, False, actor)
+
+
+def _set_enabled(config: StrategyConfig, enabled: bool, actor: str) -> StrategyConfig:
+    config = StrategyConfig.objects.select_for_update().get(pk=config.pk)
+    if config.enabled == enabled:
+        return config
+    if enabled:
+        _refuse_violations(config)
+    config.enabled = enabled
+    config.save(update_fields=["enabled", "updated_at"])
+    _recorded(config, "strategy.enabled" if enabled else "strategy.disabled", actor, before={"enabled": not enabled})
+    return config
+
+
+def _refuse_violations(config: StrategyConfig) -> None:
+    found: list[Violation] = []
+    factory = STRATEGIES.get(config.strategy)
+    if factory is None:
+        found.append(Violation("strategy", config.strategy, f"must be one of {', '.join(sorted(STRATEGIES))}"))
+    else:
+        try:
+            config.parameters = as_json(parse_parameters(factory.parameters, config.parameters))
+        except ParameterError as error:
+            found.append(Violation(f"parameters.{error.name}", str(error.value), error.rule))
+    if not isinstance(config.symbols, list) or not config.symbols:
+        found.append(Violation("symbols", str(config.symbols), "must name at least one symbol"))
+    else:
+        found += [
+            Violation("symbols", str(symbol), "not an instrument that this deployment trades")
+            for symbol in config.symbols
+            if not isinstance(symbol, str) or instrument_by_symbol(symbol) is None
+        ]
+    if config.sizing_value <= 0:
+        found.append(Violation("sizing_value", str(config.sizing_value), "must be above 0"))
+    if not 1 <= config.leverage <= 50:
+        found.append(Violation("leverage", str(config.leverage), "must be 1 to 50"))
+    try:
+        config.clean_fields(exclude=["account", "created_by", "parameters", "symbols"])
+    except ValidationError as error:
+        found += [
+            Violation(name, str(getattr(config, name)), "; ".join(texts)) for name, texts in error.message_dict.items()
+        ]
+    if found:
+        raise StrategyConfigRefused(found)
+
+
+def _snapshot(config: StrategyConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in (*CHANGEABLE, "enabled", "version")}
+
+
+def _recorded(config: StrategyConfig, action: str, actor: str, *, before: Mapping[str, Any] | None) -> None:
+    record(
+        actor=actor,
+        action=action,
+        subject=f"strategy:{config.pk}",
+        account_id=config.account_id,
+        before=before,
+        after=_snapshot(config),
+        parameters={"name": config.name, "strategy": config.strategy},
+    )
+    bus.engines_doorbell("strategies", config.pk)
+    bus.account_changed(config.account_id, "strategy", config.pk)
+
+
+def signal_record(
+    *,
+    account_id: int,
+    config_id: int | None,
+    signal: SignalValue,
+    outcome: str,
+    verdict: Mapping[str, Any],
+    refusals: list[dict[str, str]],
+    trace_id: str,
+) -> Signal:
+    """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order."""
+    row = Signal.objects.create(
+        account_id=account_id,
+        config_id=config_id,
+        strategy=signal.strategy,
+        symbol=signal.symbol,
+        side=signal.side,
+        strength=signal.strength,
+        entry_price=signal.entry_price,
+        take_profit=signal.take_profit,
+        stop_loss=signal.stop_loss,
+        reason=signal.reason,
+        metadata=as_json(signal.metadata),
+        signalled_at=datetime.fromtimestamp(signal.time_ns / 1e9, tz=UTC),
+        outcome=outcome,
+        verdict=as_json(verdict),
+        refusals=refusals,
+        trace_id=trace_id,
+    )
+    record(
+        actor=f"strategy:{signal.strategy}",
+        action=f"signal.{outcome}",
+        subject=f"signal:{row.pk}",
+        account_id=account_id,
+        reason=signal.reason,
+        trace_id=trace_id,
+        parameters={"symbol": signal.symbol, "side": signal.side, "verdict": verdict, "refusals": refusals},
+    )
+    bus.account_changed(account_id, "signal", row.pk)
+    return row

@@ -1,0 +1,144 @@
+"""Fixtures that every test may use: the database, processes started from the repository, the simulator, a browser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+from django.db import connection
+from playwright.sync_api import Browser, sync_playwright
+from pytest_django.plugin import DjangoDbBlocker
+
+from tests import processes, services_plugin
+from tests.processes import RunningProcess, ServerProcess, start_site
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
+    """Refuses to touch a database that is not the test run's own."""
+    if services_plugin.SERVED not in os.environ:
+        pytest.exit(
+            "The test services are not running: start pytest with `-p tests.services_plugin`, as `make test` does.",
+            returncode=4,
+        )
+    if request.config.pluginmanager.hasplugin("xdist"):
+        request.getfixturevalue("django_db_modify_db_settings_parallel_suffix")
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(request: pytest.FixtureRequest) -> bool:
+    """The embedded server is thrown away whole: dropping its databases first would only wait for their last users."""
+    return os.environ.get(services_plugin.SERVED) == "embedded" or bool(request.config.option.reuse_db)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Lets tests with real transactions clean up after themselves.
+
+    They empty every table with TRUNCATE, which the audit trail refuses by design. Only that one trigger is dropped:
+    changing and deleting audit rows stay forbidden in tests as in production.
+    """
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'audit_event_no_truncate'")
+        for (table,) in cursor.fetchall():
+            cursor.execute(f"DROP TRIGGER audit_event_no_truncate ON {table}")
+
+
+@pytest.fixture
+def clean_cache() -> Iterator[None]:
+    """An empty cache before and after the test."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def process_environment(transactional_db: None) -> dict[str, str]:
+    """The environment of a process that shall see this test's database and Valkey (rows must be committed)."""
+    configuration = connection.settings_dict
+    parts = urlsplit(os.environ["DATABASE_URL"])
+    database_url = urlunsplit(parts._replace(path=f"/{quote(str(configuration['NAME']), safe='')}"))
+    return {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": settings.REDIS_URL, "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def start_process(process_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., RunningProcess]]:
+    """Starts management commands on this test's database: ``start_process("runengine", SIMULATOR_URL=...)``."""
+    running: list[RunningProcess] = []
+
+    def start(*arguments: str, **settings: str) -> RunningProcess:
+        log = tmp_path / f"{arguments[0]}-{len(running)}.log"
+        process = RunningProcess.start(["manage.py", *arguments], {**process_environment, **settings}, log)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.stop()
+
+
+@pytest.fixture
+def site(process_environment: dict[str, str], tmp_path: Path) -> Iterator[ServerProcess]:
+    """The real web process on this test's database, with pages and websockets."""
+    server = start_site(tmp_path / "web.log", process_environment)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def start_simulator(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts exchange simulators with the arguments given to it (``"--seed", "7"``); they end with the test."""
+    running: list[ServerProcess] = []
+
+    def start(*arguments: str) -> ServerProcess:
+        simulator = processes.start_simulator(tmp_path / f"simulator-{len(running)}.log", arguments)
+        running.append(simulator)
+        return simulator
+
+    yield start
+    for simulator in running:
+        simulator.stop()
+
+
+@pytest.fixture
+def fresh_simulator(start_simulator: Callable[..., ServerProcess]) -> ServerProcess:
+    """A simulator of this test's own: nobody else's orders, and it may be killed."""
+    return start_simulator()
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One simulator for all tests of a worker, for tests that do not mind what others did to it."""
+    server = processes.start_simulator(tmp_path_factory.mktemp("simulator") / "simulator.log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium, through Playwright's blocking interface.
+
+    Of one module, not of the session: while it is open an event loop runs in this thread, and asyncio tests cannot
+    start theirs. For the same reason Django has to be told that its blocking calls are meant here.
+    """
+    if not CHROMIUM.exists():
+        pytest.skip(f"Browser tests need Chromium: {CHROMIUM} is not there (Debian: apt-get install chromium).")
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        yield chromium
+        chromium.close()
+    if before is None:
+        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+    else:
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before

@@ -1,0 +1,114 @@
+"""The platform's processes, started by tests as the supervisor starts them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from platform_site.supervisor.child import ChildSpec, spawn
+from platform_site.supervisor.ports import free_port
+from tests.services import ServiceDidNotStart, wait_until_ready
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class RunningProcess:
+    """A process that ends with its test at the latest; its output is in ``log``."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @classmethod
+    def start(cls, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Self:
+        """Starts this Python with ``command`` in the repository; does not wait for anything."""
+        environment = {**environment, "PYTHONUNBUFFERED": "1"}
+        return cls(spawn(ChildSpec(log.stem, (sys.executable, *command), environment, REPOSITORY, log)), log)
+
+    def stop(self) -> int:
+        """Ends it as the supervisor does; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        """Ends it as a crash does."""
+        self.process.kill()
+        return self.process.wait()
+
+
+@dataclass(slots=True)
+class ServerProcess:
+    """A process that answers HTTP (and websockets) on a port of its own."""
+
+    running: RunningProcess
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def websocket_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def stop(self) -> int:
+        return self.running.stop()
+
+    def kill(self) -> int:
+        return self.running.kill()
+
+    def answers(self, path: str) -> bool:
+        """Whether it answers, whatever the status."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def start_server(command: Sequence[str], environment: Mapping[str, str], log: Path, path: str) -> ServerProcess:
+    """Starts ``command``, in which "{port}" is replaced, and returns when it answers ``path``.
+
+    A port found free can be taken before it is used: then another one is tried, twice.
+    """
+    for attempts_left in (2, 1, 0):
+        port = free_port()
+        running = RunningProcess.start([word.format(port=port) for word in command], environment, log)
+        server = ServerProcess(running, port)
+        try:
+            wait_until_ready(running.process, lambda: server.answers(path), log, START_SECONDS)  # noqa: B023
+        except ServiceDidNotStart:
+            running.kill()
+            if not attempts_left or "address already in use" not in log.read_text(errors="replace").lower():
+                raise
+        else:
+            break
+    return server
+
+
+def start_simulator(log: Path, arguments: Sequence[str] = ()) -> ServerProcess:
+    """An exchange simulator; its ``url`` is what SIMULATOR_URL takes, and the websockets are on the same port."""
+    command = ("manage.py", "runsimulator", "--host", "127.0.0.1", "--port", "{port}", *arguments)
+    return start_server(command, os.environ, log, "/v5/market/time")
+
+
+def start_site(log: Path, environment: Mapping[str, str]) -> ServerProcess:
+    """The web process, as production runs it."""
+    command = ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "platform_site.asgi:application")
+    return start_server(command, environment, log, "/api/v1/health")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import suppress
+from typing import Any
+
+import uvloop
+from channels.layers import get_channel_layer
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from channels.worker import Worker
+from django.core.management.base import BaseCommand, CommandParser
+
+from trading.consumers.engine import EngineConsumer
+from trading.runtime.engine import Engine
+
+log = logging.getLogger(__name__)
+
+GROUP = "engines"
+JOIN_AGAIN_SECONDS = 5.0
+
+
+class Command(BaseCommand):
+    help = "Run the engine: feeds, books, strategies, risk and the orders of the accounts it owns."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--name", default="1", help="this engine's name among several (default: 1)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(options["name"]))
+
+
+async def serve(name: str) -> None:
+    """The engine and its Channels consumer, side by side in one loop until a signal comes."""
+    engine = Engine(name)
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, engine.stop)
+    ears = asyncio.create_task(listen(engine, f"engine-{name}"))
+    try:
+        await engine.run()
+    finally:
+        ears.cancel()
+        with suppress(asyncio.CancelledError):
+            await ears
+
+
+async def listen(engine: Engine, channel: str) -> None:
+    """Serve the consumer on a channel of its own, which is in the group of all engines. Redis may go away at any
+    time: then doorbells are deaf, the engine's timers go on, and the channel is joined again."""
+    consumer = EngineConsumer.as_asgi(engine=engine)
+    application = ProtocolTypeRouter({"channel": ChannelNameRouter({channel: consumer})})
+    while True:
+        layer = get_channel_layer()
+        try:
+            await layer.group_add(GROUP, channel)
+            worker = Worker(application, channels=[channel], channel_layer=layer)
+            await asyncio.gather(worker.handle(), keep_joined(layer, channel))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.warning("doorbells are not heard: %s: %s", type(error).__name__, error)
+        await asyncio.sleep(JOIN_AGAIN_SECONDS)
+
+
+async def keep_joined(layer: Any, channel: str) -> None:
+    """Group membership may be lost with the server that kept it."""
+    while True:
+        await asyncio.sleep(JOIN_AGAIN_SECONDS)
+        await layer.group_add(GROUP, channel)

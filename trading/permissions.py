@@ -1,0 +1,37 @@
+"""Who may see, trade on, and manage an account. Every page, endpoint, socket message and task asks here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from trading.models import Account, Membership
+
+TRADING_ROLES = frozenset({Membership.Role.TRADER, Membership.Role.MANAGER})
+
+
+def accounts_visible_to(user: Any) -> QuerySet[Account]:
+    """The accounts a user owns or is a member of; all of them for a superuser, none for anybody else."""
+    if not getattr(user, "is_authenticated", False) or not user.is_active:
+        return Account.objects.none()
+    if user.is_superuser:
+        return Account.objects.all()
+    return Account.objects.filter(Q(owner=user) | Q(memberships__user=user)).distinct()
+
+
+def role_on(user: Any, account: Account) -> str | None:
+    """The user's role: owners and superusers are managers; None is no access at all."""
+    if not getattr(user, "is_authenticated", False) or not user.is_active:
+        return None
+    if user.is_superuser or account.owner_id == user.pk:
+        return str(Membership.Role.MANAGER)
+    return Membership.objects.filter(account=account, user=user).values_list("role", flat=True).first()
+
+
+def may_trade(user: Any, account: Account) -> bool:
+    return role_on(user, account) in TRADING_ROLES
+
+
+def may_manage(user: Any, account: Account) -> bool:
+    return role_on(user, account) == Membership.Role.MANAGER

@@ -1,0 +1,291 @@
+"""From market data to approved intents: strategies -> validation -> sizing -> risk. One class, used live, on paper and
+in backtests.
+
+No database, no I/O, no clock: configuration, limits and exposure are frozen snapshots that the caller swaps whole, and
+time comes with the data, so a replay of a recording decides bit for bit as the live run did.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketdata.events import BookView, Candle, Trade
+from marketdata.instruments import InstrumentRules
+from mlops.validation import PassThroughValidator, Validator, Verdict
+from risk.checks import Decision, Refusal, check_intent
+from risk.exposure import Exposure
+from risk.intents import OrderIntent, new_client_order_id
+from risk.limits import Limits
+from risk.sizing import size_position
+from strategies.base import Strategy
+from strategies.library import STRATEGIES
+from strategies.signals import Signal
+
+LIVE = "LIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStrategy:
+    """One enabled strategy configuration with the limits that apply to it."""
+
+    config_id: int
+    version: int
+    account_id: int
+    name: str
+    strategy: str
+    symbols: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    sizing_mode: str
+    sizing_value: Decimal
+    leverage: Decimal
+    allow_reversal: bool
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfiguration:
+    strategies: tuple[RunningStrategy, ...] = ()
+    rules: Mapping[str, InstrumentRules] = field(default_factory=lambda: MappingProxyType({}))
+    validator: Validator = field(default_factory=PassThroughValidator)
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineResult:
+    """What became of one signal. ``intent`` is None when validation vetoed or nothing could be sized; ``decision`` is
+    then None or names why."""
+
+    running: RunningStrategy
+    signal: Signal
+    verdict: Verdict
+    intent: OrderIntent | None
+    decision: Decision | None
+    trace_id: str
+
+    @property
+    def approved(self) -> bool:
+        return self.intent is not None and self.decision is not None and self.decision.approved
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyFault:
+    """A strategy that raised. It was isolated: the others went on."""
+
+    running: RunningStrategy
+    symbol: str
+    error: str
+
+
+@dataclass(slots=True)
+class _Instance:
+    running: RunningStrategy
+    strategy: Strategy
+    candles_seen: int = 0
+
+    @property
+    def warm(self) -> bool:
+        return self.candles_seen >= self.strategy.warm_up
+
+
+Outcome = PipelineResult | StrategyFault
+
+
+class Pipeline:
+    """``new_trace_id`` is injected: random live, a counter in replays."""
+
+    def __init__(self, new_trace_id: Callable[[], str]) -> None:
+        self._new_trace_id = new_trace_id
+        self._configuration = PipelineConfiguration()
+        self._instances: dict[str, list[_Instance]] = {}
+        self._exposures: dict[int, Exposure] = {}
+        self._reference_prices: dict[str, Decimal] = {}
+        self._features: dict[str, NDArray[np.float64]] = {}
+
+    def configure(self, configuration: PipelineConfiguration) -> tuple[RunningStrategy, ...]:
+        """Swap the configuration whole. A strategy whose version is unchanged keeps its object, so its warm-up is not
+        lost; returns those that are new or changed, whose candles the caller should replay through :meth:`warm`."""
+        kept = {(i.running.config_id, i.running.version, s): i for s, many in self._instances.items() for i in many}
+        instances: dict[str, list[_Instance]] = defaultdict(list)
+        fresh = []
+        for running in configuration.strategies:
+            is_fresh = False
+            for symbol in running.symbols:
+                instance = kept.get((running.config_id, running.version, symbol))
+                if instance is None:
+                    strategy = STRATEGIES[running.strategy].create(symbol, running.parameters)
+                    instance, is_fresh = _Instance(running, strategy), True
+                instance.running = running
+                instances[symbol].append(instance)
+            if is_fresh:
+                fresh.append(running)
+        self._configuration, self._instances = configuration, dict(instances)
+        return tuple(fresh)
+
+    def listens(self, symbol: str) -> bool:
+        """Whether any strategy watches the symbol."""
+        return symbol in self._instances
+
+    def cold(self) -> dict[tuple[str, str], int]:
+        """Symbol and interval of the candles that strategies still need to warm up, and how many."""
+        needed: dict[tuple[str, str], int] = {}
+        for symbol, many in self._instances.items():
+            for instance in many:
+                if instance.strategy.timeframe is not None and not instance.warm:
+                    key = (symbol, instance.strategy.timeframe)
+                    needed[key] = max(needed.get(key, 0), instance.strategy.warm_up)
+        return needed
+
+    def warm(self, candles: Iterable[Candle]) -> None:
+        """Replay past closed candles, oldest first, into instances that are not warm yet; their signals are dropped:
+        they are history."""
+        history = list(candles)
+        cold = {id(i): i for c in history for i in self._instances.get(c.symbol, ()) if not i.warm}
+        for candle in history:
+            for instance in self._instances.get(candle.symbol, ()):
+                if candle.closed and id(instance) in cold and instance.strategy.timeframe == candle.interval:
+                    instance.strategy.on_candle(candle)
+                    instance.candles_seen += 1
+
+    def update_exposure(self, account_id: int, exposure: Exposure) -> None:
+        self._exposures[account_id] = exposure
+
+    def exposure(self, account_id: int) -> Exposure:
+        return self._exposures.get(account_id, Exposure())
+
+    def update_reference_price(self, symbol: str, price: Decimal) -> None:
+        """The mark price (or the last), against which market orders and collars are judged."""
+        self._reference_prices[symbol] = price
+
+    def reference_price(self, symbol: str) -> Decimal | None:
+        return self._reference_prices.get(symbol)
+
+    def on_book(self, view: BookView) -> list[Outcome]:
+        """A book that is not proven correct does not trade."""
+        if view.state != LIVE:
+            return []
+        self._features[view.symbol] = view.features
+        return self._offer(view.symbol, lambda strategy: strategy.on_book(view))
+
+    def on_trade(self, trade: Trade) -> list[Outcome]:
+        return self._offer(trade.symbol, lambda strategy: strategy.on_trade(trade))
+
+    def on_candle(self, candle: Candle) -> list[Outcome]:
+        outcomes = self._offer(candle.symbol, lambda strategy: strategy.on_candle(candle))
+        if candle.closed:
+            for instance in self._instances.get(candle.symbol, ()):
+                if instance.strategy.timeframe == candle.interval:
+                    instance.candles_seen += 1
+        return outcomes
+
+    def check(self, intent: OrderIntent, limits: Limits) -> Decision:
+        """Ask risk about an intent that did not come from a strategy (a person's or a bot's)."""
+        rules = self._configuration.rules.get(intent.symbol)
+        price = self._reference_prices.get(intent.symbol)
+        if rules is None or price is None:
+            message = f"{intent.symbol} has no market data in this engine"
+            return Decision(False, (Refusal("market_data", "required", "none", message),))
+        decision = check_intent(intent, limits, self.exposure(intent.account_id), rules, price)
+        if decision.approved:
+            self._reserve(intent)
+        return decision
+
+    def _offer(self, symbol: str, ask: Callable[[Strategy], Signal | None]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for instance in self._instances.get(symbol, ()):
+            try:
+                signal = ask(instance.strategy)
+            except Exception as error:  # a strategy is other people's code: it may fail, alone
+                fault = f"{type(error).__name__}: {error}"
+                outcomes.append(StrategyFault(instance.running, symbol, fault))
+                continue
+            if signal is not None and instance.warm:
+                outcomes.append(self._judge(instance.running, signal))
+        return outcomes
+
+    def _judge(self, running: RunningStrategy, signal: Signal) -> PipelineResult:
+        trace_id = self._new_trace_id()
+        verdict = self._verdict(signal)
+        if not verdict.executed:
+            return PipelineResult(running, signal, verdict, None, None, trace_id)
+        exposure = self.exposure(running.account_id)
+        rules = self._configuration.rules.get(signal.symbol)
+        price = self._reference_prices.get(signal.symbol, signal.entry_price)
+        if rules is None:
+            refusal = Refusal("instrument", "known", signal.symbol, f"{signal.symbol} is not an instrument we know")
+            return PipelineResult(running, signal, verdict, None, Decision(False, (refusal,)), trace_id)
+        refusal_or_intent = self._intent(running, signal, exposure, rules, price, trace_id)
+        if isinstance(refusal_or_intent, Refusal):
+            return PipelineResult(running, signal, verdict, None, Decision(False, (refusal_or_intent,)), trace_id)
+        decision = check_intent(refusal_or_intent, running.limits, exposure, rules, price)
+        if decision.approved:
+            self._reserve(refusal_or_intent)
+        return PipelineResult(running, signal, verdict, refusal_or_intent, decision, trace_id)
+
+    def _verdict(self, signal: Signal) -> Verdict:
+        try:
+            return self._configuration.validator.judge(signal, self._features.get(signal.symbol))
+        except Exception as error:  # an error of the model never executes
+            return Verdict(False, None, "error", f"validation failed: {type(error).__name__}: {error}")
+
+    def _intent(
+        self,
+        running: RunningStrategy,
+        signal: Signal,
+        exposure: Exposure,
+        rules: InstrumentRules,
+        price: Decimal,
+        trace_id: str,
+    ) -> OrderIntent | Refusal:
+        """The market order that carries the signal out: opening, or closing (and turning) an opposite position."""
+        held = exposure.signed_quantity(signal.symbol) * signal.direction
+        if held > 0:
+            message = f"a {signal.side} position in {signal.symbol} is open already"
+            return Refusal("max_positions_per_symbol", "1", "2", message)
+        pending = exposure.pending.get(signal.symbol)
+        if pending is not None and pending.buy_quantity + pending.sell_quantity > 0:
+            message = f"orders in {signal.symbol} are still pending; the next signal waits for their end"
+            return Refusal("max_positions_per_symbol", "1", "2", message)
+        opening = size_position(
+            running.sizing_mode,
+            running.sizing_value,
+            equity=exposure.equity,
+            leverage=running.leverage,
+            price=price,
+            rules=rules,
+        )
+        closing = -held
+        reduce_only = closing > 0 and not running.allow_reversal
+        quantity = closing if reduce_only else closing + opening
+        if quantity == 0:
+            message = f"{running.sizing_value:f} ({running.sizing_mode}) buys less than the venue's smallest order"
+            return Refusal("sizing", running.sizing_mode, f"{running.sizing_value:f}", message)
+        return OrderIntent(
+            account_id=running.account_id,
+            symbol=signal.symbol,
+            side=signal.side,
+            order_type="Market",
+            quantity=quantity,
+            price=None,
+            time_in_force="IOC",
+            reduce_only=reduce_only,
+            take_profit=None if reduce_only else rules.round_price(signal.take_profit),
+            stop_loss=None if reduce_only else rules.round_price(signal.stop_loss),
+            strategy=running.name,
+            client_order_id=new_client_order_id(
+                signal.time_ns // 1_000_000, signal.symbol, running.name, trace_id[-8:]
+            ),
+            reason=signal.reason,
+            trace_id=trace_id,
+            leverage=running.leverage,
+        )
+
+    def _reserve(self, intent: OrderIntent) -> None:
+        exposure = self.exposure(intent.account_id)
+        self._exposures[intent.account_id] = exposure.with_pending(intent.symbol, intent.side, intent.quantity)

@@ -1,0 +1,416 @@
+"""The owner of one account: sends its orders, books its reports, keeps its exposure, reconciles it.
+
+Two threads a desk: one talks to the venue about orders and may block for seconds on a lost answer; the other books
+reports meanwhile. Rows are locked by the services, so the two cannot contradict each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from functools import partial
+from typing import Any, TypeVar
+
+from django.db import DatabaseError, close_old_connections, transaction
+
+from risk.checks import Refusal
+from risk.exposure import Exposure
+from risk.intents import OrderIntent
+from risk.selectors import limits_for
+from strategies.models import Signal
+from strategies.services import signal_record
+from trading.credentials import decrypt
+from trading.gateways.base import GatewayError, OrderRequest
+from trading.gateways.bybit import RECEIVE_WINDOW_MS, BybitEndpoints, BybitGateway
+from trading.gateways.bybit_stream import BybitPrivateStream, Report
+from trading.lifecycle import OrderState
+from trading.models import Account, Order
+from trading.pipeline import Pipeline, PipelineResult
+from trading.reports import FillReport, OrderReport, PositionReport, Submission, WalletReport
+from trading.runtime.latency import LatencyWindow
+from trading.runtime.ownership import AccountLock
+from trading.runtime.reconciler import reconcile_account, resolve_order
+from trading.services.accounts import wallet_apply
+from trading.services.exposures import account_exposure
+from trading.services.fills import fill_apply, order_report_apply, position_report_apply
+from trading.services.orders import (
+    order_cancel_apply,
+    order_intend,
+    order_submission_apply,
+    order_take,
+)
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+TICK_SECONDS = 1.0
+WALLET_SECONDS = 5.0
+OWNERSHIP_RETRY_SECONDS = 2.0
+
+
+class AccountDesk:
+    """Lives in the engine's event loop. ``state`` is one of waiting, reconciling, trading, refused, with a reason."""
+
+    def __init__(self, account: Account, pipeline: Pipeline, endpoints: BybitEndpoints) -> None:
+        self.account_id = account.pk
+        self.account_name = account.name
+        self.state, self.reason = "waiting", "another engine may own the account"
+        self.stream_connected = False
+        self.committed, self.sent, self.answered = LatencyWindow(), LatencyWindow(), LatencyWindow()
+        self._pipeline = pipeline
+        key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
+        # pybit's session is not for two threads at once: each thread has one of its own.
+        self._gateway = BybitGateway(endpoints, key, secret)
+        self._reading_gateway = BybitGateway(endpoints, key, secret)
+        self._stream = BybitPrivateStream(
+            f"{endpoints.websocket}/v5/private",
+            key,
+            secret,
+            on_reports=self._on_reports,
+            on_connected=self._on_connected,
+            on_disconnected=self._on_disconnected,
+            on_trouble=self._on_trouble,
+        )
+        self._lock = AccountLock(account.pk)
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
+        self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Future[Any]] = set()
+        # Approved but not yet in the database: their exposure is counted from memory until they are.
+        self._in_flight: dict[str, OrderIntent] = {}
+        self._committed_ids: set[str] = set()
+        self._leverages: dict[str, Decimal] = {}
+        self._taking: set[int] = set()
+
+    def start(self) -> None:
+        self._tasks.append(asyncio.create_task(self._run(), name=f"desk {self.account_name}"))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._background:
+            await asyncio.wait(self._background, timeout=5.0)
+        await self._books(self._lock.release)
+        self._sender.shutdown(wait=False, cancel_futures=True)
+        self._bookkeeper.shutdown(wait=False, cancel_futures=True)
+
+    def place(self, result: PipelineResult, frame_ns: int) -> None:
+        """Carry out an approved result: committed first, then sent, on the sender's thread."""
+        intent = result.intent
+        if intent is None:
+            return
+        self._in_flight[intent.client_order_id] = intent
+        self._send(partial(self._place, result, intent, frame_ns))
+
+    def note(self, result: PipelineResult) -> None:
+        """Keep a signal that was vetoed or denied, with its reasons."""
+        self._book(partial(self._note, result))
+
+    def take_up(self, order_id: int) -> None:
+        """Send an intent that a person or a bot recorded, or cancel an order: whichever the row asks for."""
+        self._send_async(self._take_up(order_id))
+
+    def reconcile_soon(self, trigger: str) -> None:
+        self._send_async(self._reconcile(trigger))
+
+    # The account's loop.
+
+    async def _run(self) -> None:
+        while not await self._books(self._lock.acquire):
+            await asyncio.sleep(OWNERSHIP_RETRY_SECONDS)
+        self.state, self.reason = "reconciling", "before the first order"
+        self._tasks.append(asyncio.create_task(self._stream.run(), name=f"stream {self.account_name}"))
+        last_wallet = 0.0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                if not await self._books(self._lock.held):
+                    await self._lost_ownership()
+                    continue
+                await self._sweep()
+                if time.monotonic() - last_wallet > WALLET_SECONDS:
+                    last_wallet = time.monotonic()
+                    await self._wallet()
+                await self._refresh_exposure()
+            except (DatabaseError, GatewayError) as error:
+                log.warning("account %s: %s: %s", self.account_name, type(error).__name__, error)
+
+    async def _lost_ownership(self) -> None:
+        self.state, self.reason = "waiting", "the ownership lock was lost"
+        self._pipeline.update_exposure(self.account_id, Exposure())
+        if await self._books(self._lock.acquire):
+            await self._reconcile("ownership")
+
+    async def _sweep(self) -> None:
+        """Find work whose doorbell was lost, and orders whose fate is open."""
+        for order_id in await self._books(partial(_unsent_work, self.account_id)):
+            await self._take_up(order_id)
+        if self.state == "trading":
+            for order_id in await self._books(partial(_unresolved, self.account_id)):
+                await self._on_sender(partial(self._resolve, order_id))
+
+    async def _wallet(self) -> None:
+        report = await self._on_sender(self._gateway.wallet)
+        await self._books(partial(wallet_apply, account_id=self.account_id, report=report, snapshot=True))
+
+    async def _refresh_exposure(self) -> None:
+        """Rebuild the exposure from the books, plus what is approved but not in them yet."""
+        booked = set(self._committed_ids)
+        exposure = await self._books(partial(account_exposure, self.account_id))
+        for identifier in booked:
+            self._in_flight.pop(identifier, None)
+        self._committed_ids -= booked
+        for intent in self._in_flight.values():
+            exposure = exposure.with_pending(intent.symbol, intent.side, intent.quantity)
+        if self.state == "trading":
+            self._pipeline.update_exposure(self.account_id, exposure)
+
+    async def _reconcile(self, trigger: str) -> None:
+        run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
+        if run.succeeded:
+            self.state, self.reason = "trading", ""
+            await self._refresh_exposure()
+        else:
+            self.state, self.reason = "refused", f"reconciliation failed: {run.error}"
+            self._pipeline.update_exposure(self.account_id, Exposure())
+
+    # The private stream.
+
+    async def _on_connected(self) -> None:
+        self.stream_connected = True
+        await self._reconcile("connect")
+
+    def _on_disconnected(self, reason: str) -> None:
+        # Fills may happen unseen from here on; what we believe of the account is no base for new orders.
+        self.stream_connected = False
+        self.state, self.reason = "reconciling", f"private stream lost: {reason}"
+        self._pipeline.update_exposure(self.account_id, Exposure())
+        log.warning("account %s: private stream lost: %s", self.account_name, reason)
+
+    def _on_trouble(self, sentence: str, frame: bytes) -> None:
+        log.error("account %s: %s: %r", self.account_name, sentence, frame[:500])
+        self.reconcile_soon("unreadable")
+
+    async def _on_reports(self, reports: list[Report]) -> None:
+        try:
+            await self._books(partial(self._apply, reports))
+        except DatabaseError as error:
+            # The news is not lost: reconciliation asks for it again.
+            log.error("account %s: reports could not be booked: %s", self.account_name, error)
+            self.state, self.reason = "reconciling", "the database did not answer"
+            self.reconcile_soon("database")
+            return
+        await self._refresh_exposure()
+
+    # On the bookkeeper's thread.
+
+    def _apply(self, reports: list[Report]) -> None:
+        for report in reports:
+            match report:
+                case OrderReport():
+                    order_report_apply(account_id=self.account_id, report=report)
+                case FillReport():
+                    fill_apply(account_id=self.account_id, report=report)
+                case PositionReport():
+                    position_report_apply(account_id=self.account_id, report=report)
+                case WalletReport():
+                    wallet_apply(account_id=self.account_id, report=report)
+
+    def _note(self, result: PipelineResult) -> None:
+        with transaction.atomic():
+            _record_signal(result)
+
+    # On the sender's thread.
+
+    def _place(self, result: PipelineResult, intent: OrderIntent, frame_ns: int) -> None:
+        try:
+            self._ensure_leverage(intent)
+            with transaction.atomic():
+                signal = _record_signal(result)
+                order = order_intend(
+                    account=Account.objects.get(pk=self.account_id),
+                    intent=intent,
+                    signal_id=signal.pk,
+                    receive_window_ms=RECEIVE_WINDOW_MS,
+                )
+        except (DatabaseError, GatewayError) as error:
+            # Nothing was committed, so nothing may be sent: the signal is gone, and that is the safe side.
+            log.error("account %s: an approved order was not committed: %s", self.account_name, error)
+            return
+        finally:
+            self._committed_ids.add(intent.client_order_id)
+        self.committed.add(time.time_ns() - frame_ns)
+        self._submit(order, frame_ns)
+
+    def _ensure_leverage(self, intent: OrderIntent) -> None:
+        if intent.reduce_only or self._leverages.get(intent.symbol) == intent.leverage:
+            return
+        self._gateway.set_leverage(intent.symbol, intent.leverage)
+        self._leverages[intent.symbol] = intent.leverage
+
+    def _submit(self, order: Order, frame_ns: int = 0) -> None:
+        request = OrderRequest(
+            client_order_id=order.client_order_id,
+            symbol=order.instrument.symbol,
+            side=order.side,
+            order_type=order.order_type,
+            time_in_force=order.time_in_force,
+            quantity=order.quantity,
+            price=order.price,
+            reduce_only=order.reduce_only,
+            take_profit=order.take_profit,
+            stop_loss=order.stop_loss,
+        )
+        started_ns = time.time_ns()
+        if frame_ns:
+            self.sent.add(started_ns - frame_ns)
+        result = self._gateway.submit(request)
+        self.answered.add(time.time_ns() - started_ns)
+        order_submission_apply(order_id=order.pk, result=result)
+
+    def _cancel(self, order: Order) -> None:
+        result = self._gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+        order_cancel_apply(order_id=order.pk, result=result)
+        if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
+            self._resolve(order.pk)
+
+    def _resolve(self, order_id: int) -> None:
+        resolve_order(Order.objects.select_related("instrument").get(pk=order_id), self._gateway)
+
+    # Intents that people and bots recorded.
+
+    async def _take_up(self, order_id: int) -> None:
+        # The doorbell and the timer find the same work: one of them does it.
+        if order_id in self._taking:
+            return
+        self._taking.add(order_id)
+        try:
+            order = await self._books(partial(_working_order, self.account_id, order_id))
+            if order is None:
+                return
+            if order.state == OrderState.PENDING_CANCEL:
+                await self._on_sender(partial(self._cancel, order))
+            elif order.state == OrderState.NEW:
+                await self._take_intent(order)
+            await self._refresh_exposure()
+        finally:
+            self._taking.discard(order_id)
+
+    async def _take_intent(self, order: Order) -> None:
+        refusals: tuple[Refusal, ...] = ()
+        if self.state != "trading" and not order.reduce_only:
+            message = f"the account does not trade now: {self.state}, {self.reason}"
+            refusals = (Refusal("account_state", "trading", self.state, message),)
+        else:
+            limits = await self._books(partial(limits_for, order.account))
+            if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
+                message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
+                refusals = (Refusal("trading_state", "active", "halted", message),)
+            else:
+                refusals = self._pipeline.check(_as_intent(order), limits).refusals
+        taken = await self._on_sender(
+            partial(order_take, order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
+        )
+        if taken is not None and taken.state == OrderState.PENDING_SUBMIT:
+            await self._on_sender(partial(self._submit, taken))
+
+    # Threads.
+
+    async def _books(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._bookkeeper, partial(_with_connection, work))
+
+    async def _on_sender(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._sender, partial(_with_connection, work))
+
+    def _send(self, work: Callable[[], None]) -> None:
+        self._keep(asyncio.get_running_loop().run_in_executor(self._sender, partial(_with_connection, work)))
+
+    def _book(self, work: Callable[[], None]) -> None:
+        self._keep(asyncio.get_running_loop().run_in_executor(self._bookkeeper, partial(_with_connection, work)))
+
+    def _send_async(self, work: Any) -> None:
+        self._keep(asyncio.ensure_future(work))
+
+    def _keep(self, future: asyncio.Future[Any]) -> None:
+        self._background.add(future)
+        future.add_done_callback(self._done)
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        self._background.discard(future)
+        if not future.cancelled() and future.exception() is not None:
+            log.error("account %s: background work failed", self.account_name, exc_info=future.exception())
+
+
+def _with_connection(work: Callable[[], Result]) -> Result:
+    """Threads keep their database connection; one that died with the server is replaced here."""
+    close_old_connections()
+    return work()
+
+
+def _record_signal(result: PipelineResult) -> Signal:
+    decision = result.decision
+    if not result.verdict.executed:
+        outcome = Signal.Outcome.VETOED
+    else:
+        outcome = Signal.Outcome.ORDERED if result.approved else Signal.Outcome.DENIED
+    refusals = decision.refusals if decision is not None else ()
+    return signal_record(
+        account_id=result.running.account_id,
+        config_id=result.running.config_id,
+        signal=result.signal,
+        outcome=str(outcome),
+        verdict={
+            "executed": result.verdict.executed,
+            "confidence": result.verdict.confidence,
+            "model": result.verdict.model,
+            "reason": result.verdict.reason,
+        },
+        refusals=[
+            {"limit": r.limit, "value": r.value, "requested": r.requested, "message": r.message} for r in refusals
+        ],
+        trace_id=result.trace_id,
+    )
+
+
+def _as_intent(order: Order) -> OrderIntent:
+    return OrderIntent(
+        account_id=order.account_id,
+        symbol=order.instrument.symbol,
+        side=order.side,
+        order_type=order.order_type,
+        quantity=order.quantity,
+        price=order.price,
+        time_in_force=order.time_in_force,
+        reduce_only=order.reduce_only,
+        take_profit=order.take_profit,
+        stop_loss=order.stop_loss,
+        strategy=order.strategy,
+        client_order_id=order.client_order_id,
+        reason=order.reason,
+        trace_id=order.trace_id,
+    )
+
+
+def _working_order(account_id: int, order_id: int) -> Order | None:
+    return Order.objects.select_related("instrument", "account").filter(account_id=account_id, pk=order_id).first()
+
+
+def _unsent_work(account_id: int) -> list[int]:
+    """Recorded intents, and cancels that were asked for but not sent since (their last step is the asking)."""
+    states = [str(OrderState.NEW), str(OrderState.PENDING_CANCEL)]
+    return list(
+        Order.objects.filter(account_id=account_id, state__in=states)
+        .order_by("created_at")
+        .values_list("pk", flat=True)
+    )
+
+
+def _unresolved(account_id: int) -> list[int]:
+    """Orders that the venue has not confirmed although they left a while ago."""
+    states = [str(OrderState.UNKNOWN), str(OrderState.PENDING_SUBMIT)]
+    return list(Order.objects.filter(account_id=account_id, state__in=states).values_list("pk", flat=True))

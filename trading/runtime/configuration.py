@@ -1,0 +1,48 @@
+"""What an engine runs by, read whole from the database: frozen values that the pipeline swaps at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from django.db.models import Q
+
+from marketdata.selectors import as_rules, instruments
+from risk.selectors import limits_for
+from strategies.library import STRATEGIES
+from strategies.models import StrategyConfig
+from trading.models import Account
+from trading.pipeline import PipelineConfiguration, RunningStrategy
+
+
+def load_accounts(environment: str) -> list[Account]:
+    """The accounts an engine of this environment opens; a LIVE one only after a person opted in."""
+    rows = Account.objects.filter(environment=environment)
+    return list(rows.filter(~Q(environment=Account.Environment.LIVE) | Q(live_opt_in=True)))
+
+
+def load_configuration(environment: str) -> PipelineConfiguration:
+    rows = StrategyConfig.objects.filter(enabled=True, account__environment=environment).select_related("account")
+    running = [running_strategy(config) for config in rows.order_by("pk") if config.strategy in STRATEGIES]
+    rules = {row.symbol: as_rules(row) for row in instruments()}
+    return PipelineConfiguration(strategies=tuple(running), rules=MappingProxyType(rules))
+
+
+def running_strategy(config: StrategyConfig) -> RunningStrategy:
+    limits = limits_for(config.account, config)
+    if config.account.trading_state == Account.TradingState.HALTED:
+        limits = replace(limits, trading_enabled=False)
+    return RunningStrategy(
+        config_id=config.pk,
+        version=config.version,
+        account_id=config.account_id,
+        name=config.name,
+        strategy=config.strategy,
+        symbols=tuple(config.symbols),
+        parameters=MappingProxyType(dict(config.parameters)),
+        sizing_mode=config.sizing_mode,
+        sizing_value=config.sizing_value,
+        leverage=config.leverage,
+        allow_reversal=config.allow_reversal,
+        limits=limits,
+    )

@@ -1,0 +1,294 @@
+"""The engine process: market plane, pipeline, account desks, publisher, heartbeats - one asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import redis
+from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
+from django.conf import settings
+from django.db import DatabaseError
+from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
+
+from audit.services import heartbeat_record
+from marketdata.events import Candle, Trade
+from marketdata.selectors import as_rules, instruments
+from marketdata.services import LatestFrames, instruments_sync
+from trading.gateways.bybit import BybitEndpoints
+from trading.models import Account
+from trading.pipeline import Outcome, Pipeline, StrategyFault
+from trading.runtime.account_desk import AccountDesk
+from trading.runtime.candle_store import CandleStore
+from trading.runtime.configuration import load_accounts, load_configuration
+from trading.runtime.market_frames import SymbolMarket, summary
+from trading.runtime.market_plane import MarketPlane
+
+log = logging.getLogger(__name__)
+
+FRAME_SECONDS = 0.1
+SUMMARY_SECONDS = 1.0
+HEARTBEAT_SECONDS = 2.0
+CONFIGURATION_SECONDS = 5.0
+VENUE_RETRY_SECONDS = 2.0
+
+ENVIRONMENTS = {"simulator": "simulator", "bybit-testnet": "testnet", "bybit": "live"}
+
+
+class Engine:
+    """``run`` returns when ``stop`` is called. Doorbells only hurry up what the timers do anyway."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.environment = ENVIRONMENTS[settings.EXCHANGE]
+        self.endpoints = BybitEndpoints.of_environment(self.environment, settings.SIMULATOR_URL)
+        self.pipeline = Pipeline(lambda: secrets.token_hex(16))
+        self.desks: dict[int, AccountDesk] = {}
+        self.plane: MarketPlane | None = None
+        self._rest = BybitPublicRest(self.endpoints.rest)
+        self._candles: CandleStore | None = None
+        self._frames = LatestFrames()
+        self._reload = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._counts = {"signals": 0, "orders": 0, "faults": 0}
+
+    async def run(self) -> None:
+        await self._list_instruments()
+        rules = await _database(lambda: [as_rules(row) for row in instruments()])
+        identifiers = await _database(lambda: dict(instruments().values_list("symbol", "pk")))
+        chosen = [each for each in rules if not settings.SYMBOLS or each.symbol in settings.SYMBOLS]
+        self._candles = CandleStore(self._rest, identifiers)
+        self.plane = MarketPlane(
+            self.endpoints.websocket,
+            chosen,
+            on_book=self._on_book,
+            on_trade=self._on_trade,
+            on_candle=self._on_candle,
+        )
+        await self._configure()
+        loops = (self.plane.run, self._candles.run, self._publish, self._beat, self._watch_configuration)
+        self._background |= {asyncio.create_task(self._forever(loop), name=loop.__qualname__) for loop in loops}
+        self._spawn(self._candles.backfill([each.symbol for each in chosen]))
+        await self._stopping.wait()
+        await self._shut_down()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def _shut_down(self) -> None:
+        """Orders stay as they are at the venue; the next start reconciles them."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*(desk.stop() for desk in self.desks.values()), return_exceptions=True)
+        if self._candles is not None:
+            await self._candles.flush()
+        await self._rest.close()
+        with suppress(DatabaseError):
+            await _database(partial(heartbeat_record, "engine", self.name, "stopped"))
+
+    # What others ask for; called by the consumer.
+
+    def doorbell(self, kind: str, identifier: str) -> None:
+        log.info("doorbell: %s %s", kind, identifier)
+        self._reload.set()
+
+    def command(self, command: str, identifier: str) -> None:
+        """``order_send`` and ``order_cancel`` name an order, ``reconcile`` an account; desks ignore what is not
+        theirs."""
+        number = int(identifier)
+        if command in ("order_send", "order_cancel"):
+            for desk in self.desks.values():
+                desk.take_up(number)
+        elif command == "reconcile" and number in self.desks:
+            self.desks[number].reconcile_soon("command")
+
+    # Market events, in the order of arrival.
+
+    def _on_book(self, market: SymbolMarket, receive_ns: int) -> None:
+        price = market.reference_price
+        if price is not None:
+            self.pipeline.update_reference_price(market.symbol, price)
+        if self.pipeline.listens(market.symbol):
+            self._act(self.pipeline.on_book(market.book.view()), receive_ns)
+
+    def _on_trade(self, trade: Trade, receive_ns: int) -> None:
+        self._act(self.pipeline.on_trade(trade), receive_ns)
+
+    def _on_candle(self, candle: Candle, receive_ns: int) -> None:
+        if candle.closed and self._candles is not None:
+            self._candles.add(candle)
+        self._act(self.pipeline.on_candle(candle), receive_ns)
+
+    def _act(self, outcomes: list[Outcome], receive_ns: int) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, StrategyFault):
+                self._counts["faults"] += 1
+                log.error("strategy %s on %s: %s", outcome.running.name, outcome.symbol, outcome.error)
+                continue
+            self._counts["signals"] += 1
+            desk = self.desks.get(outcome.running.account_id)
+            if desk is None:
+                continue
+            if outcome.approved:
+                self._counts["orders"] += 1
+                desk.place(outcome, receive_ns)
+            else:
+                desk.note(outcome)
+
+    # Configuration.
+
+    async def _list_instruments(self) -> None:
+        """Ask the venue what it lists; with an answer from an earlier run the engine can start without it."""
+        while True:
+            try:
+                listed = await self._rest.instruments("linear")
+                await _database(partial(instruments_sync, listed))
+                return
+            except (VenueError, DatabaseError) as error:
+                log.warning("the venue's instruments could not be listed: %s", error)
+                await self._beat_once("starting", {"reason": f"waiting for the venue: {error}"})
+                await asyncio.sleep(VENUE_RETRY_SECONDS)
+
+    async def _configure(self) -> None:
+        configuration = await _database(partial(load_configuration, self.environment))
+        fresh = self.pipeline.configure(configuration)
+        if fresh:
+            log.info("running %d strategies, %d new or changed", len(configuration.strategies), len(fresh))
+        self._spawn(self._warm())
+        await self._open_desks()
+
+    async def _open_desks(self) -> None:
+        accounts = await _database(partial(load_accounts, self.environment))
+        for account in accounts:
+            if account.pk not in self.desks:
+                self._open_desk(account)
+        for account_id in set(self.desks) - {account.pk for account in accounts}:
+            await self.desks.pop(account_id).stop()
+
+    def _open_desk(self, account: Account) -> None:
+        try:
+            desk = AccountDesk(account, self.pipeline, self.endpoints)
+        except Exception as error:  # an account whose keys do not open must not stop the others
+            log.error("account %s cannot be opened: %s", account.name, error)
+            return
+        self.desks[account.pk] = desk
+        desk.start()
+
+    async def _warm(self) -> None:
+        """Replay past candles into strategies that need them."""
+        if self._candles is None:
+            return
+        for (symbol, interval), bars in self.pipeline.cold().items():
+            try:
+                self.pipeline.warm(await self._candles.history(symbol, interval, bars))
+            except VenueError as error:
+                log.warning("%s %s cannot be warmed up yet: %s", symbol, interval, error)
+
+    async def _watch_configuration(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONFIGURATION_SECONDS):
+                    await self._reload.wait()
+            self._reload.clear()
+            try:
+                await self._configure()
+            except DatabaseError as error:
+                log.warning("configuration stays as it is, the database does not answer: %s", error)
+
+    # Out to pages, bots and the health page.
+
+    async def _publish(self) -> None:
+        layer = get_channel_layer()
+        next_summary = 0.0
+        while self.plane is not None:
+            await asyncio.sleep(FRAME_SECONDS)
+            now_ms = time.time_ns() // 1_000_000
+            markets = self.plane.markets
+            frames = {market.symbol: market.frame(now_ms) for market in markets.values() if market.changed}
+            overview = None
+            if time.monotonic() >= next_summary:
+                next_summary = time.monotonic() + SUMMARY_SECONDS
+                overview = summary(markets, now_ms)
+            try:
+                await asyncio.to_thread(self._frames.store, frames, overview)
+                for symbol, body in frames.items():
+                    await layer.group_send(f"market.{symbol}", {"type": "market.frame", "symbol": symbol, "body": body})
+                if overview is not None:
+                    await layer.group_send("market.summary", {"type": "market.frame", "symbol": "*", "body": overview})
+            except (redis.RedisError, OSError) as error:
+                log.warning("market frames are not published, the cache is away: %s", error)
+                await asyncio.sleep(1.0)
+
+    async def _beat(self) -> None:
+        while True:
+            await self._beat_once("ok", self.status())
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _beat_once(self, status: str, detail: dict[str, Any]) -> None:
+        try:
+            await _database(partial(heartbeat_record, "engine", self.name, status, detail))
+        except DatabaseError as error:
+            log.warning("no heartbeat, the database does not answer: %s", error)
+
+    def status(self) -> dict[str, Any]:
+        """What the health page shows of this engine."""
+        plane = self.plane
+        return {
+            "pid": os.getpid(),
+            "environment": self.environment,
+            "feeds": {
+                "bybit linear": {
+                    "connected": bool(plane and plane.connected),
+                    "books": plane.states() if plane else {},
+                    **(plane.counts if plane else {}),
+                }
+            },
+            "accounts": {
+                str(desk.account_id): {
+                    "name": desk.account_name,
+                    "state": desk.state,
+                    "reason": desk.reason,
+                    "stream": desk.stream_connected,
+                    "frame_to_commit": desk.committed.summary(),
+                    "frame_to_send": desk.sent.summary(),
+                    "answer": desk.answered.summary(),
+                }
+                for desk in self.desks.values()
+            },
+            **self._counts,
+        }
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("background work failed", exc_info=task.exception())
+
+    async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """A loop of the engine never ends by a mistake of its own: it is reported and started again."""
+        while True:
+            try:
+                await loop()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("%s failed and is started again", loop.__qualname__)
+                await asyncio.sleep(1.0)
+
+
+async def _database(work: Callable[[], Any]) -> Any:
+    return await sync_to_async(work, thread_sensitive=False)()

@@ -1,0 +1,108 @@
+"""What pages and bots see of the market: one conflated frame a symbol, at most ten a second, and a summary of all."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from marketdata.engine.book import SymbolBook
+from marketdata.engine.features import FEATURES, feature_index
+
+from marketdata.events import Candle, Ticker, Trade
+
+LADDER_LEVELS = 25
+TRADES_A_FRAME = 50
+SHOWN_FEATURES = ("imbalance_5", "imbalance_25", "microprice", "spread_ticks")
+
+
+@dataclass(slots=True)
+class SymbolMarket:
+    """Everything newest of one symbol that a frame shows. ``changed`` is set by whoever changes it."""
+
+    symbol: str
+    book: SymbolBook
+    ticker: Ticker
+    trades: deque[Trade] = field(default_factory=lambda: deque(maxlen=TRADES_A_FRAME))
+    candles: dict[str, Candle] = field(default_factory=dict)
+    changed: bool = True
+
+    @property
+    def reference_price(self) -> Decimal | None:
+        return self.ticker.mark_price or self.ticker.last_price
+
+    def frame(self, now_ms: int) -> str:
+        """One ``market_data`` message as JSON text; the trades in it are those since the last frame."""
+        bids, asks = self.book.ladder(LADDER_LEVELS)
+        ticker = self.ticker
+        features = self.book.features() if self.book.update_id else None
+        data: dict[str, Any] = {
+            "symbol": self.symbol,
+            "state": self.book.state.name,
+            "state_reason": self.book.state_reason,
+            "u": self.book.update_id,
+            "bids": bids,
+            "asks": asks,
+            "last": text(ticker.last_price),
+            "mark": text(ticker.mark_price),
+            "index": text(ticker.index_price),
+            "funding_rate": text(ticker.funding_rate),
+            "volume_24h": text(ticker.volume_24h),
+            "turnover_24h": text(ticker.turnover_24h),
+            "change_24h": text(ticker.change_24h),
+            "trades": [
+                {
+                    "id": trade.trade_id,
+                    "t": trade.venue_ns // 1_000_000,
+                    "p": text(trade.price),
+                    "q": text(trade.quantity),
+                    "side": trade.side,
+                }
+                for trade in self.trades
+            ],
+            "candles": {interval: candle_values(candle) for interval, candle in self.candles.items()},
+            "features": {} if features is None else shown_features(features),
+        }
+        self.trades.clear()
+        self.changed = False
+        return orjson.dumps({"type": "market_data", "timestamp": now_ms, "data": data}).decode()
+
+    def summary_row(self) -> dict[str, Any]:
+        bids, asks = self.book.ladder(1)
+        return {
+            "symbol": self.symbol,
+            "last": text(self.ticker.last_price),
+            "change_24h": text(self.ticker.change_24h),
+            "bid": bids[0][0] if bids else None,
+            "ask": asks[0][0] if asks else None,
+            "state": self.book.state.name,
+        }
+
+
+def summary(markets: Mapping[str, SymbolMarket], now_ms: int) -> str:
+    rows = [market.summary_row() for market in markets.values()]
+    return orjson.dumps({"type": "market_summary", "timestamp": now_ms, "data": rows}).decode()
+
+
+def shown_features(features: Any) -> dict[str, float]:
+    known = {spec.name for spec in FEATURES}
+    return {name: float(features[feature_index(name)]) for name in SHOWN_FEATURES if name in known}
+
+
+def candle_values(candle: Candle) -> dict[str, Any]:
+    return {
+        "start": candle.start_ms,
+        "open": text(candle.open),
+        "high": text(candle.high),
+        "low": text(candle.low),
+        "close": text(candle.close),
+        "volume": text(candle.volume),
+        "closed": candle.closed,
+    }
+
+
+def text(number: Decimal | None) -> str | None:
+    return None if number is None else format(number, "f")

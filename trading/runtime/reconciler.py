@@ -1,0 +1,188 @@
+"""Make our books agree with the venue's: fills, orders, positions, wallet - in that order, each idempotent.
+
+Runs before an account's first order, after every reconnect of its stream, every 10 s from beat, and on demand. May run
+in several processes at once: row locks and unique execution ids make the same news apply once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from django.utils import timezone
+
+from marketdata.selectors import instrument_by_symbol
+from trading.gateways.base import Gateway, GatewayError
+from trading.lifecycle import WORKING, OrderState
+from trading.models import Fill, Order, Position, ReconciliationRun
+from trading.reconciliation import (
+    Difference,
+    DifferenceKind,
+    LocalPosition,
+    foreign_orders,
+    position_differences,
+)
+from trading.reports import FillReport, PositionReport
+from trading.services.accounts import wallet_apply
+from trading.services.fills import (
+    fill_apply,
+    order_adopt,
+    order_report_apply,
+    position_correct,
+    position_report_apply,
+)
+from trading.services.orders import order_prove_absent
+from trading.services.reconciliations import reconciliation_record
+
+log = logging.getLogger(__name__)
+
+# Executions may be listed late: always look back a little further than the last one we booked.
+OVERLAP = timedelta(minutes=10)
+# Bybit answers at most 7 days at once.
+LONGEST_LOOK_BACK = timedelta(days=6)
+# After the venue's clock has passed sent_at + receive window + this, the request can no longer be accepted.
+WINDOW_MARGIN_MS = 2_000
+POSITION_ROUNDS = 3
+
+
+def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> ReconciliationRun:
+    """Compare and repair everything of one account; never raises for what the venue did: the run says so."""
+    started_at = timezone.now()
+    differences: list[Difference] = []
+    try:
+        differences += reconcile_fills(account_id, gateway)
+        differences += reconcile_orders(account_id, gateway)
+        differences += reconcile_positions(account_id, gateway)
+        wallet_apply(account_id=account_id, report=gateway.wallet())
+    except GatewayError as error:
+        return reconciliation_record(
+            account_id=account_id, trigger=trigger, started_at=started_at, differences=differences, error=str(error)
+        )
+    return reconciliation_record(account_id=account_id, trigger=trigger, started_at=started_at, differences=differences)
+
+
+def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
+    """Book the executions that never reached us."""
+    last = Fill.objects.filter(account_id=account_id).order_by("-executed_at").first()
+    first_order = Order.objects.filter(account_id=account_id).order_by("created_at").first()
+    if last is None and first_order is None:
+        return []
+    since = last.executed_at if last is not None else first_order.created_at  # type: ignore[union-attr]
+    since = max(since - OVERLAP, timezone.now() - LONGEST_LOOK_BACK)
+    return _book(account_id, gateway.fills_since(int(since.timestamp() * 1000)))
+
+
+def _book(account_id: int, reports: Iterable[FillReport]) -> list[Difference]:
+    found = []
+    for report in reports:
+        if instrument_by_symbol(report.symbol) is None:
+            log.warning("an execution in %s, which we do not know, was left aside", report.symbol)
+            continue
+        if fill_apply(account_id=account_id, report=report) is not None:
+            text = f"{report.side} {report.quantity:f} {report.symbol} at {report.price:f}"
+            found.append(Difference(DifferenceKind.MISSED_FILL, report.execution_id, "none", text))
+    return found
+
+
+def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
+    """Bring working orders up to date, adopt those that are not ours, and find out about those the venue has no more."""
+    found = []
+    # Ours first, then the venue's: an order placed in between is then theirs and not ours, and looked up below.
+    working = list(
+        Order.objects.filter(account_id=account_id, state__in=[str(s) for s in WORKING]).select_related("instrument")
+    )
+    reports = list(gateway.open_orders())
+    by_client = {report.client_order_id: report for report in reports if report.client_order_id}
+    by_venue = {report.venue_order_id: report for report in reports}
+    for order in working:
+        report = by_client.get(order.client_order_id) or by_venue.get(order.venue_order_id)
+        if report is not None:
+            order_report_apply(account_id=account_id, report=report)
+            continue
+        difference = resolve_order(order, gateway)
+        if difference is not None:
+            found.append(difference)
+    for report in foreign_orders(_known_ids(account_id, reports), reports):
+        if instrument_by_symbol(report.symbol) is None:
+            continue
+        order_adopt(account_id=account_id, report=report)
+        text = f"{report.side} {report.quantity:f} {report.symbol}"
+        found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", text))
+    return found
+
+
+def _known_ids(account_id: int, reports: Iterable) -> list[tuple[str, str]]:
+    pairs = [(report.client_order_id, report.venue_order_id) for report in reports]
+    orders = Order.objects.filter(account_id=account_id)
+    by_client = orders.filter(client_order_id__in=[client for client, _ in pairs if client])
+    by_venue = orders.filter(venue_order_id__in=[venue for _, venue in pairs])
+    return list((by_client | by_venue).values_list("client_order_id", "venue_order_id"))
+
+
+def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
+    """Find out what became of a working order that is not among the venue's open ones.
+
+    Asked for by our id: open and recent, then history, then executions. Absence is proven only when the venue's clock
+    has passed the end of the request's receive window; until then nothing is concluded.
+    """
+    report = gateway.find_order(order.instrument.symbol, order.client_order_id)
+    fills = gateway.fills_of(order.instrument.symbol, order.client_order_id)
+    missed = _book(order.account_id, fills)
+    if report is not None:
+        state = str(order.state)
+        moved = order_report_apply(account_id=order.account_id, report=report)
+        if (moved is not None and str(moved.state) != state) or missed:
+            return Difference(DifferenceKind.LOST_ORDER, order.client_order_id, state, report.status)
+        return None
+    if fills or order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN, OrderState.SUBMITTED):
+        return None
+    if order.sent_at is None or not _window_has_passed(order, gateway.server_time_ms()):
+        return None
+    # Read once more after the window closed: the first read may have been earlier than the venue's acceptance.
+    if gateway.find_order(order.instrument.symbol, order.client_order_id) is not None:
+        return None
+    order_prove_absent(
+        order_id=order.pk,
+        evidence={"read": ["order/realtime", "order/history", "execution/list"], "sent_at": order.sent_at},
+    )
+    return Difference(DifferenceKind.NEVER_PLACED, order.client_order_id, str(order.state), "no such order")
+
+
+def _window_has_passed(order: Order, server_time_ms: int) -> bool:
+    if order.sent_at is None:
+        return False
+    closes = order.sent_at + timedelta(milliseconds=order.receive_window_ms + WINDOW_MARGIN_MS)
+    return datetime.fromtimestamp(server_time_ms / 1000, tz=UTC) > closes
+
+
+def reconcile_positions(account_id: int, gateway: Gateway) -> list[Difference]:
+    """The venue is right about positions. A difference counts only when it stays after its fills were fetched again:
+    an execution may have happened between two questions."""
+    for remaining in reversed(range(POSITION_ROUNDS)):
+        reports = [report for report in gateway.positions() if instrument_by_symbol(report.symbol) is not None]
+        differences = position_differences(_local_positions(account_id), reports)
+        if not differences:
+            _keep_venue_values(account_id, reports)
+            return []
+        if remaining:
+            reconcile_fills(account_id, gateway)
+    for difference, report in differences:
+        reason = f"ours {difference.ours}, the venue's {difference.theirs}"
+        position_correct(account_id=account_id, report=report, reason=reason)
+    _keep_venue_values(account_id, reports)
+    return [difference for difference, _ in differences]
+
+
+def _local_positions(account_id: int) -> dict[str, LocalPosition]:
+    rows = Position.objects.filter(account_id=account_id).exclude(state=Position.State.CLOSED)
+    return {
+        row.instrument.symbol: LocalPosition(row.instrument.symbol, row.side, row.quantity)
+        for row in rows.select_related("instrument")
+    }
+
+
+def _keep_venue_values(account_id: int, reports: Iterable[PositionReport]) -> None:
+    for report in reports:
+        if report.quantity:
+            position_report_apply(account_id=account_id, report=report)

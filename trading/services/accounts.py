@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from audit import bus
+from audit.services import record
+from trading.credentials import encrypt
+from trading.models import Account, EquitySnapshot, Membership, Wallet
+from trading.reports import WalletReport
+
+
+@transaction.atomic
+def account_create(
+    *, owner: Any, name: str, environment: str, api_key: str, api_secret: str, actor: str, venue: str = "bybit"
+) -> Account:
+    """A new account with its keys encrypted. A LIVE one does not trade before a person opts in."""
+    account = Account(owner=owner, name=name, environment=environment, venue=venue)
+    account.api_key_encrypted, account.api_secret_encrypted = encrypt(api_key), encrypt(api_secret)
+    account.full_clean(exclude=["api_key_encrypted", "api_secret_encrypted"])
+    account.save()
+    after = {"name": name, "environment": environment, "venue": venue, "owner": owner.get_username()}
+    record(actor=actor, action="account.created", subject=f"account:{account.pk}", account_id=account.pk, after=after)
+    bus.engines_doorbell("accounts", account.pk)
+    return account
+
+
+@transaction.atomic
+def account_keys_replace(*, account: Account, api_key: str, api_secret: str, actor: str) -> Account:
+    account = Account.objects.select_for_update().get(pk=account.pk)
+    account.api_key_encrypted, account.api_secret_encrypted = encrypt(api_key), encrypt(api_secret)
+    account.save(update_fields=["api_key_encrypted", "api_secret_encrypted"])
+    # The keys themselves never enter the trail, not even in part.
+    record(actor=actor, action="account.keys_replaced", subject=f"account:{account.pk}", account_id=account.pk)
+    bus.engines_doorbell("accounts", account.pk)
+    return account
+
+
+@transaction.atomic
+def account_halt(*, account: Account, actor: str, reason: str) -> Account:
+    """Stop new risk on the account; orders that reduce positions still pass."""
+    return _set_trading_state(account, Account.TradingState.HALTED, actor, reason, "account.halted")
+
+
+@transaction.atomic
+def account_resume(*, account: Account, actor: str) -> Account:
+    return _set_trading_state(account, Account.TradingState.ACTIVE, actor, "", "account.resumed")
+
+
+def _set_trading_state(account: Account, state: str, actor: str, reason: str, action: str) -> Account:
+    account = Account.objects.select_for_update().get(pk=account.pk)
+    before = {"trading_state": account.trading_state, "halt_reason": account.halt_reason}
+    account.trading_state, account.halt_reason = state, reason
+    account.save(update_fields=["trading_state", "halt_reason"])
+    record(
+        actor=actor,
+        action=action,
+        subject=f"account:{account.pk}",
+        account_id=account.pk,
+        reason=reason,
+        before=before,
+        after={"trading_state": state, "halt_reason": reason},
+    )
+    bus.engines_doorbell("accounts", account.pk)
+    bus.account_changed(account.pk, "alert", account.pk)
+    return account
+
+
+@transaction.atomic
+def membership_grant(*, account: Account, user: Any, role: str, actor: str) -> Membership:
+    membership, _ = Membership.objects.update_or_create(account=account, user=user, defaults={"role": role})
+    record(
+        actor=actor,
+        action="membership.granted",
+        subject=f"account:{account.pk}",
+        account_id=account.pk,
+        after={"user": user.get_username(), "role": role},
+    )
+    return membership
+
+
+@transaction.atomic
+def membership_revoke(*, account: Account, user: Any, actor: str) -> None:
+    deleted, _ = Membership.objects.filter(account=account, user=user).delete()
+    if deleted:
+        record(
+            actor=actor,
+            action="membership.revoked",
+            subject=f"account:{account.pk}",
+            account_id=account.pk,
+            before={"user": user.get_username()},
+        )
+        bus.account_changed(account.pk, "alert", account.pk)
+
+
+@transaction.atomic
+def wallet_apply(*, account_id: int, report: WalletReport, snapshot: bool = False) -> Wallet:
+    """Keep the venue's latest balances; the first report of a UTC day fixes what the day's PnL is measured from."""
+    now = timezone.now()
+    Wallet.objects.bulk_create([Wallet(account_id=account_id, updated_at=now)], ignore_conflicts=True)
+    wallet = Wallet.objects.select_for_update().get(account_id=account_id)
+    if wallet.day != now.date():
+        wallet.day, wallet.day_start_equity = now.date(), report.equity
+    wallet.equity, wallet.wallet_balance = report.equity, report.wallet_balance
+    wallet.available_balance = report.available_balance
+    wallet.initial_margin, wallet.maintenance_margin = report.initial_margin, report.maintenance_margin
+    wallet.updated_at = now
+    wallet.save()
+    if snapshot:
+        point = EquitySnapshot(
+            account_id=account_id, taken_at=now, equity=report.equity, wallet_balance=report.wallet_balance
+        )
+        EquitySnapshot.objects.bulk_create([point], ignore_conflicts=True)
+    bus.account_changed(account_id, "equity", account_id)
+    return wallet

@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django_fsm import TransitionNotAllowed
+
+from audit import bus
+from audit.services import as_json, record
+from marketdata.instruments import Violation, violations
+from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
+from risk.checks import Refusal
+from risk.intents import OrderIntent, new_client_order_id
+from trading.lifecycle import LIVE, OrderEvent, OrderState
+from trading.models import Account, Order, OrderTransition
+from trading.reports import Submission, SubmissionResult
+
+# An intent that nobody sent within this time is worth nothing any more: prices have moved on.
+INTENT_LIFETIME = timedelta(seconds=30)
+
+
+class OrderRefused(Exception):
+    """An order that must not be: each violation names the field, its value and the rule."""
+
+    def __init__(self, found: Sequence[Violation]) -> None:
+        self.violations = tuple(found)
+        super().__init__("; ".join(f"{each.field} {each.value}: {each.rule}" for each in found))
+
+
+class ClientOrderIdTaken(OrderRefused):
+    """The id was used before, for something else."""
+
+
+class OrderNotCancellable(Exception):
+    """The order has ended, or is being cancelled already; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBody:
+    """What makes two requests under one client order id the same request."""
+
+    symbol: str
+    side: str
+    order_type: str
+    quantity: Decimal
+    price: Decimal | None
+    time_in_force: str
+    reduce_only: bool
+    take_profit: Decimal | None
+    stop_loss: Decimal | None
+
+    @classmethod
+    def of(cls, order: Order) -> OrderBody:
+        return cls(
+            order.instrument.symbol,
+            order.side,
+            order.order_type,
+            order.quantity,
+            order.price,
+            order.time_in_force,
+            order.reduce_only,
+            order.take_profit,
+            order.stop_loss,
+        )
+
+
+def order_place(
+    *,
+    account: Account,
+    actor: str,
+    symbol: str,
+    side: str,
+    order_type: str,
+    quantity: Decimal,
+    price: Decimal | None = None,
+    time_in_force: str = "GTC",
+    reduce_only: bool = False,
+    take_profit: Decimal | None = None,
+    stop_loss: Decimal | None = None,
+    client_order_id: str | None = None,
+    reason: str = "",
+) -> Order:
+    """Record a person's or a bot's intent; the engine that owns the account checks its risk and sends it.
+
+    The same ``client_order_id`` with the same body returns the first order, however often it is asked.
+
+    Raises:
+        OrderRefused: the order breaks the instrument's grid or limits.
+        ClientOrderIdTaken: the id belongs to a different order.
+    """
+    if order_type == Order.OrderType.MARKET:
+        # The venue treats every market order so; recording it makes one request comparable with its repetition.
+        time_in_force = "IOC"
+    body = OrderBody(symbol, side, order_type, quantity, price, time_in_force, reduce_only, take_profit, stop_loss)
+    now = timezone.now()
+    if client_order_id:
+        known = _known_order(account, client_order_id, body)
+        if known is not None:
+            return known
+    _refuse_violations(account, body)
+    identifier = client_order_id or new_client_order_id(
+        int(now.timestamp() * 1000), symbol, "manual", secrets.token_hex(4)
+    )
+    try:
+        with transaction.atomic():
+            order = _insert(account, body, identifier, actor=actor, reason=reason, strategy="manual", now=now)
+            bus.engines_command("order_send", order.pk)
+            return order
+    except IntegrityError:
+        # A concurrent request with the same id won; its answer is ours.
+        known = _known_order(account, identifier, body)
+        if known is None:
+            raise
+        return known
+
+
+def _known_order(account: Account, client_order_id: str, body: OrderBody) -> Order | None:
+    known = Order.objects.select_related("instrument").filter(account=account, client_order_id=client_order_id).first()
+    if known is None:
+        return None
+    if OrderBody.of(known) != body:
+        rule = "this id belongs to another order of the account; use a new one, or repeat the first request unchanged"
+        raise ClientOrderIdTaken([Violation("client_order_id", client_order_id, rule)])
+    return known
+
+
+def _refuse_violations(account: Account, body: OrderBody) -> None:
+    rules = instrument_rules(body.symbol)
+    if rules is None:
+        raise OrderRefused([Violation("symbol", body.symbol, "not an instrument that this deployment trades")])
+    found = list(
+        violations(
+            rules,
+            order_type=body.order_type,
+            quantity=body.quantity,
+            price=body.price,
+            reference_price=reference_price(body.symbol),
+            reduce_only=body.reduce_only,
+        )
+    )
+    tick = rules.tick_size
+    found += [
+        Violation(name, str(value), f"must be a positive multiple of the tick size {tick}")
+        for name, value in (("take_profit", body.take_profit), ("stop_loss", body.stop_loss))
+        if value is not None and (value <= 0 or value % tick)
+    ]
+    if found:
+        raise OrderRefused(found)
+
+
+def _insert(
+    account: Account,
+    body: OrderBody,
+    client_order_id: str,
+    *,
+    actor: str,
+    reason: str,
+    strategy: str,
+    now: datetime,
+    signal_id: int | None = None,
+    trace_id: str = "",
+) -> Order:
+    order = Order(
+        account=account,
+        instrument=instrument_by_symbol(body.symbol),
+        client_order_id=client_order_id,
+        signal_id=signal_id,
+        strategy=strategy,
+        side=body.side,
+        order_type=body.order_type,
+        quantity=body.quantity,
+        price=body.price,
+        time_in_force=body.time_in_force,
+        reduce_only=body.reduce_only,
+        take_profit=body.take_profit,
+        stop_loss=body.stop_loss,
+        reason=reason,
+        actor=actor,
+        trace_id=trace_id or secrets.token_hex(16),
+        created_at=now,
+    )
+    order.save(force_insert=True)
+    record(
+        actor=actor,
+        action="order.intended",
+        subject=f"order:{order.pk}",
+        account_id=account.pk,
+        reason=reason,
+        trace_id=order.trace_id,
+        parameters={"client_order_id": client_order_id, **_body_as_parameters(body)},
+    )
+    bus.account_changed(account.pk, "order", order.pk)
+    return order
+
+
+def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
+    return {name: getattr(body, name) for name in OrderBody.__slots__ if getattr(body, name) is not None}
+
+
+@transaction.atomic
+def order_intend(*, account: Account, intent: OrderIntent, signal_id: int | None, receive_window_ms: int) -> Order:
+    """A strategy's approved intent, ready to be sent the moment this commits."""
+    body = OrderBody(
+        intent.symbol,
+        intent.side,
+        intent.order_type,
+        intent.quantity,
+        intent.price,
+        intent.time_in_force if intent.order_type == "Limit" else "IOC",
+        intent.reduce_only,
+        intent.take_profit,
+        intent.stop_loss,
+    )
+    now = timezone.now()
+    order = _insert(
+        account,
+        body,
+        intent.client_order_id,
+        actor=f"strategy:{intent.strategy}",
+        reason=intent.reason,
+        strategy=intent.strategy,
+        now=now,
+        signal_id=signal_id,
+        trace_id=intent.trace_id,
+    )
+    order.sent_at, order.receive_window_ms = now, receive_window_ms
+    advance(order, OrderEvent.APPROVE, cause="risk approved")
+    return order
+
+
+@transaction.atomic
+def order_take(*, order_id: int, refusals: Sequence[Refusal], receive_window_ms: int) -> Order | None:
+    """The account's owner takes a recorded intent: approved when risk had nothing to say, denied when it had. None
+    when it was taken before, so that nobody sends it twice."""
+    order = _locked(order_id)
+    if order.state != OrderState.NEW:
+        return None
+    if timezone.now() - order.created_at > INTENT_LIFETIME:
+        order.refusal = f"not sent: no engine took it within {INTENT_LIFETIME.seconds} s"
+        advance(order, OrderEvent.EXPIRE, cause=order.refusal)
+    elif refusals:
+        order.refusal = "; ".join(refusal.message for refusal in refusals)
+        advance(order, OrderEvent.DENY, cause=order.refusal, payload={"refusals": [_refusal(r) for r in refusals]})
+    else:
+        order.sent_at, order.receive_window_ms = timezone.now(), receive_window_ms
+        advance(order, OrderEvent.APPROVE, cause="risk approved")
+    return order
+
+
+def _refusal(refusal: Refusal) -> dict[str, str]:
+    return {
+        "limit": refusal.limit,
+        "value": str(refusal.value),
+        "requested": str(refusal.requested),
+        "message": refusal.message,
+    }
+
+
+@transaction.atomic
+def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
+    """Book what the answer to a create proved. Reports may have overtaken it: then there is nothing left to do."""
+    order = _locked(order_id)
+    if result.venue_order_id and not order.venue_order_id:
+        order.venue_order_id = result.venue_order_id
+        order.save(update_fields=["venue_order_id"])
+    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+        return order
+    payload = {"code": result.code, "message": result.message}
+    match result.outcome:
+        case Submission.ACCEPTED | Submission.DUPLICATE:
+            advance(order, OrderEvent.SUBMIT, cause=f"venue answered {result.outcome}", payload=payload)
+        case Submission.REJECTED | Submission.THROTTLED:
+            order.refusal = f"{result.message} ({result.code})"
+            advance(order, OrderEvent.REJECT, cause=order.refusal, payload=payload)
+        case Submission.NOT_SENT:
+            order.refusal = result.message
+            advance(order, OrderEvent.FAIL, cause=result.message, payload=payload)
+        case _ if order.state == OrderState.PENDING_SUBMIT:
+            advance(order, OrderEvent.LOSE, cause=result.message or "no answer", payload=payload)
+    return order
+
+
+@transaction.atomic
+def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order:
+    """Somebody wants an order cancelled; the engine that owns the account asks the venue."""
+    order = _locked(order.pk)
+    if order.state == OrderState.NEW:
+        order.refusal = f"withdrawn by {actor} before it was sent"
+        advance(order, OrderEvent.CANCEL, cause=order.refusal, actor=actor)
+        return order
+    if order.state not in LIVE:
+        raise OrderNotCancellable(f"order {order.client_order_id} has ended: it is {order.state}")
+    if order.state == OrderState.PENDING_CANCEL:
+        raise OrderNotCancellable(f"order {order.client_order_id} is being cancelled already")
+    if order.state in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+        raise OrderNotCancellable(
+            f"order {order.client_order_id} is {order.state}: the venue has not confirmed it yet; try again in a moment"
+        )
+    advance(order, OrderEvent.REQUEST_CANCEL, cause=reason or f"asked by {actor}", actor=actor)
+    bus.engines_command("order_cancel", order.pk)
+    return order
+
+
+@transaction.atomic
+def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
+    """Book what the answer to a cancel proved. ACCEPTED proves nothing yet: the order stream says how it ended."""
+    order = _locked(order_id)
+    if order.state == OrderState.PENDING_CANCEL and result.outcome in (Submission.REJECTED, Submission.THROTTLED):
+        advance(
+            order,
+            OrderEvent.REFUSE_CANCEL,
+            cause=f"{result.message} ({result.code})",
+            payload={"code": result.code, "message": result.message},
+        )
+    return order
+
+
+@transaction.atomic
+def order_prove_absent(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
+    """The venue never took the order, and cannot any more: its clock has passed the request's window."""
+    order = _locked(order_id)
+    if order.state in (OrderState.UNKNOWN, OrderState.PENDING_SUBMIT, OrderState.SUBMITTED):
+        order.refusal = "proven never to have reached the venue"
+        advance(order, OrderEvent.FAIL, cause=order.refusal, payload=evidence)
+    return order
+
+
+def advance(
+    order: Order,
+    event: OrderEvent,
+    *,
+    cause: str,
+    payload: Mapping[str, Any] | None = None,
+    actor: str = "",
+) -> None:
+    """Move a locked order along the life-cycle table, store the step, audit it, ring the doorbell.
+
+    Raises:
+        TransitionNotAllowed: the table has no such move. Callers that handle reports record it with
+            :func:`illegal_move_record` after their transaction is gone.
+    """
+    source = str(order.state)
+    getattr(order, event.value)()
+    order.save()
+    OrderTransition.objects.create(
+        order=order,
+        event=event.value,
+        source=source,
+        target=str(order.state),
+        cause=cause,
+        payload=as_json(payload or {}),
+        created_at=timezone.now(),
+    )
+    record(
+        actor=actor or order.actor,
+        action=f"order.{event.value}",
+        subject=f"order:{order.pk}",
+        account_id=order.account_id,
+        reason=cause,
+        trace_id=order.trace_id,
+        before={"state": source},
+        after={"state": str(order.state), "filled_quantity": order.filled_quantity},
+    )
+    bus.account_changed(order.account_id, "order", order.pk)
+
+
+@transaction.atomic
+def illegal_move_record(*, order: Order, event: OrderEvent, cause: str, payload: Mapping[str, Any]) -> None:
+    """An illegal move is never ignored: it is on the trail, with what the venue sent."""
+    record(
+        actor="engine",
+        action="order.illegal_transition",
+        subject=f"order:{order.pk}",
+        account_id=order.account_id,
+        reason=cause,
+        trace_id=order.trace_id,
+        parameters={"event": event.value, "state": str(order.state), "payload": payload},
+    )
+    bus.account_changed(order.account_id, "alert", order.pk)
+
+
+def _locked(order_id: int) -> Order:
+    # `of`: the account and the instrument are shared by every order and must not be locked with it.
+    return Order.objects.select_for_update(of=("self",)).select_related("instrument", "account").get(pk=order_id)
+
+
+__all__ = [
+    "ClientOrderIdTaken",
+    "OrderNotCancellable",
+    "OrderRefused",
+    "TransitionNotAllowed",
+    "advance",
+    "illegal_move_record",
+    "order_cancel_apply",
+    "order_cancel_request",
+    "order_intend",
+    "order_place",
+    "order_prove_absent",
+    "order_submission_apply",
+    "order_take",
+]
