@@ -1,4 +1,4 @@
-"""Django's settings. Every value that differs between deployments comes from the environment (README, Configuration)."""
+"""Django's settings. Every value that differs between deployments comes from the environment (see README)."""
 
 from __future__ import annotations
 

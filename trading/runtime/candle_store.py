@@ -10,9 +10,9 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 from django.db.models import Max
 from django.utils import timezone
-from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
 
 from marketdata.events import Candle
+from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
 from marketdata.models import Candle as CandleRow
 from marketdata.services import candles_store
 from trading.runtime.market_plane import INTERVALS

@@ -17,10 +17,10 @@ from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError
-from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
 
 from audit.services import heartbeat_record
 from marketdata.events import Candle, Trade
+from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
 from marketdata.selectors import as_rules, instruments
 from marketdata.services import LatestFrames, instruments_sync
 from trading.gateways.bybit import BybitEndpoints

@@ -10,10 +10,9 @@ from typing import Any
 
 from marketdata.engine.book import SymbolBook
 from marketdata.engine.sync import BookOutcome, BookState
+from marketdata.events import Candle, Trade
 from marketdata.feeds.bybit import BybitPublicFeed
 from marketdata.feeds.bybit_messages import MessageError, TickerState, decode_klines, decode_trades
-
-from marketdata.events import Candle, Trade
 from marketdata.instruments import InstrumentRules
 from trading.runtime.market_frames import SymbolMarket
 

@@ -86,7 +86,7 @@ def _book(account_id: int, reports: Iterable[FillReport]) -> list[Difference]:
 
 
 def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
-    """Bring working orders up to date, adopt those that are not ours, and find out about those the venue has no more."""
+    """Bring working orders up to date, adopt those that are not ours, find out what became of those that are gone."""
     found = []
     # Ours first, then the venue's: an order placed in between is then theirs and not ours, and looked up below.
     working = list(

@@ -1,0 +1,15 @@
+"""Bybit's refusals, as exceptions that become an envelope."""
+
+from __future__ import annotations
+
+
+class ApiError(Exception):
+    """A request that the exchange refuses with a ``retCode`` and a ``retMsg``."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def parameter_error(message: str) -> ApiError:
+    return ApiError(10001, message)

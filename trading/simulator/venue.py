@@ -1,0 +1,275 @@
+"""The running exchange: markets, their source, their streams, and the clock that moves them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
+from trading.simulator.exchange import Exchange, Market, market_of
+from trading.simulator.faults import Faults
+from trading.simulator.hub import Hub
+from trading.simulator.instruments import INSTRUMENTS
+from trading.simulator.journal import Journal
+from trading.simulator.keys import ApiKey
+from trading.simulator.orderflow import OrderFlow
+from trading.simulator.publisher import (
+    BookStream,
+    RecentTrades,
+    TickerStream,
+    kline_message,
+    trades_message,
+)
+from trading.simulator.recording import Recording, RecordingPlayer
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.02
+STEPS_A_TICK = 5  # the order flow and the slower topics move every 100 ms
+FAST_DEPTHS = (1, 50)
+KLINE_SECONDS = 1.0
+
+
+class Venue:
+    """Everything but HTTP. ``source`` says where the market comes from."""
+
+    def __init__(
+        self,
+        keys: Mapping[str, ApiKey],
+        *,
+        seed: int = 7,
+        symbols: int = 20,
+        liveliness: float = 1.0,
+        recording: Path | None = None,
+        state: Path | None = None,
+    ) -> None:
+        self.seed, self.started_ms = seed, now_ms()
+        self.hub, self.faults = Hub(), Faults()
+        self.journal = Journal(state)
+        self.player: RecordingPlayer | None = None
+        self._flow: OrderFlow | None = None
+        self._listed = {each.symbol: each for each in INSTRUMENTS[:symbols]}
+        if recording is not None:
+            content = Recording.read(recording)
+            markets = {symbol: market_of(listing) for symbol, listing in content.listings("linear").items()}
+        else:
+            markets = {symbol: market_of(each.listing()) for symbol, each in self._listed.items()}
+        self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
+        self.exchange = Exchange(markets, keys)
+        self._restore_accounts()
+        if recording is not None:
+            self.player = RecordingPlayer(content, self.exchange, self.hub)
+        else:
+            self._flow = OrderFlow(self.exchange, seed, liveliness)
+            self._open_flow(self._flow)
+        self.trades = {symbol: RecentTrades() for symbol in markets}
+        self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
+        self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
+        self._books: dict[str, BookStream] = {}
+        self._rest_orders()
+        self._ticks = 0
+        self._next_klines = 0.0
+
+    # Time.
+
+    async def run(self) -> None:
+        tasks = [self._clock()]
+        if self.player is not None:
+            tasks.append(self.player.run())
+        await asyncio.gather(*tasks)
+
+    async def _clock(self) -> None:
+        next_tick = time.monotonic()
+        while True:
+            next_tick = max(next_tick + TICK_SECONDS, time.monotonic() - 1.0)
+            await asyncio.sleep(max(0.0, next_tick - time.monotonic()))
+            self.tick(now_ms())
+
+    def tick(self, now: int) -> None:
+        """One 20 ms step: every fifth moves the market."""
+        self._ticks += 1
+        slow = self._ticks % STEPS_A_TICK == 0
+        if slow and self._flow is not None:
+            self._flow.step(now)
+        self._push_books(now, slow=slow)
+        self.settle()
+        if slow:
+            self._push_tickers(now)
+            self._advance_candles(now)
+
+    def settle(self) -> None:
+        """Tell the outside what happened: trades to everyone, orders and fills to their owners, all to the journal."""
+        exchange = self.exchange
+        if exchange.trades or exchange.replayed:
+            self._push_trades()
+        if exchange.dirty or exchange.changed_orders:
+            self.remember()
+        if exchange.outbox:
+            self._push_private()
+
+    def remember(self) -> None:
+        """Write what changed; called before a request is answered."""
+        exchange = self.exchange
+        self.journal.write([exchange.accounts[user] for user in exchange.dirty], exchange.changed_orders.values())
+        exchange.dirty.clear()
+        exchange.changed_orders.clear()
+
+    # Streams.
+
+    def book_stream(self, topic: str) -> BookStream | None:
+        """The stream of an ``orderbook.N.SYMBOL`` topic, made when somebody first wants it."""
+        stream = self._books.get(topic)
+        if stream is None:
+            _, depth, symbol = topic.split(".")
+            market = self.exchange.markets.get(symbol)
+            if market is None or not depth.isdigit():
+                return None
+            stream = self._books[topic] = BookStream(market, int(depth), first_update_id=now_ms() // 10)
+        return stream
+
+    def first_message(self, topic: str) -> bytes | None:
+        """What a new subscriber is sent at once."""
+        now = now_ms()
+        kind, _, rest = topic.partition(".")
+        if kind == "orderbook":
+            if self.player is not None and topic in self.player.book_topics:
+                return self.player.snapshot(topic, now)
+            stream = self.book_stream(topic)
+            return stream.snapshot(now) if stream is not None else None
+        if kind == "tickers":
+            return self.tickers[rest].snapshot(now)
+        return None
+
+    def skip_update(self, symbol: str) -> int:
+        """Lose one update of every book stream of a symbol; returns how many streams there were."""
+        streams = [stream for stream in self._books.values() if stream.market.symbol == symbol]
+        for stream in streams:
+            stream.skip()
+        return len(streams) + (self.player.skip(symbol) if self.player is not None else 0)
+
+    def move(self, symbol: str, percent: float) -> None:
+        if self._flow is not None:
+            self._flow.move(symbol, percent)
+
+    def status(self) -> dict[str, Any]:
+        accounts = self.exchange.accounts.values()
+        return {
+            "source": self.source,
+            "seed": self.seed,
+            "symbols": list(self.exchange.markets),
+            "clients": len(self.hub.clients),
+            "open_orders": sum(len(account.working) for account in accounts),
+            "executions": sum(len(account.executions) for account in accounts),
+            "started_ms": self.started_ms,
+        }
+
+    def _push_books(self, now: int, *, slow: bool) -> None:
+        for topic, stream in self._books.items():
+            due = slow or (stream.depth in FAST_DEPTHS and stream.market.book.changed)
+            if due and self.hub.wanted(topic):
+                message = stream.delta(now)
+                if message is not None:
+                    self.hub.publish(topic, message)
+        for market in self.exchange.markets.values():
+            market.book.changed = False
+
+    def _push_trades(self) -> None:
+        by_symbol: dict[str, list[Any]] = {}
+        for trade in [*self.exchange.replayed, *self.exchange.trades]:
+            self.trades[trade.symbol].add(trade)
+            grids = self.exchange.markets[trade.symbol].grids
+            self.candles[trade.symbol].trade(
+                grids.prices.units(f"{trade.price:f}"), grids.quantities.units(f"{trade.quantity:f}")
+            )
+        for trade in self.exchange.trades:
+            by_symbol.setdefault(trade.symbol, []).append(trade)
+        self.exchange.trades.clear()
+        self.exchange.replayed.clear()
+        for symbol, trades in by_symbol.items():
+            topic = f"publicTrade.{symbol}"
+            if self.hub.wanted(topic):
+                self.hub.publish(topic, trades_message(symbol, trades, now_ms()))
+
+    def _push_private(self) -> None:
+        messages, self.exchange.outbox = self.exchange.outbox, []
+        for user, topic, row in messages:
+            address = f"{user}/{topic}"
+            if self.hub.wanted(address):
+                now = now_ms()
+                envelope = {"id": uuid.uuid4().hex, "topic": topic, "creationTime": now, "data": [row]}
+                self.hub.publish(address, orjson.dumps(envelope))
+
+    def _push_tickers(self, now: int) -> None:
+        if self.player is not None:
+            return  # the recording brings its own
+        for stream in self.tickers.values():
+            if self.hub.wanted(stream.topic):
+                message = stream.delta(now)
+                if message is not None:
+                    self.hub.publish(stream.topic, message)
+
+    def _advance_candles(self, now: int) -> None:
+        closed = []
+        for symbol, series in self.candles.items():
+            minute = series.advance(now)
+            if minute is not None:
+                closed.append((symbol, minute, series.minute(minute) or [], self.exchange.markets[symbol].last_price))
+        if closed:
+            self.journal.write_minute(closed)
+        if not closed and time.monotonic() < self._next_klines:
+            return
+        self._next_klines = time.monotonic() + KLINE_SECONDS
+        for symbol, series in self.candles.items():
+            for interval in INTERVAL_MINUTES:
+                topic = f"kline.{interval}.{symbol}"
+                if self.hub.wanted(topic):
+                    for row in series.pushes(interval, now):
+                        self.hub.publish(topic, kline_message(topic, [row], now))
+
+    # Opening.
+
+    def _restore_accounts(self) -> None:
+        for account in self.exchange.accounts.values():
+            self.journal.load(account)
+
+    def _open_flow(self, flow: OrderFlow) -> None:
+        for symbol, each in self._listed.items():
+            price = self.journal.last_price(symbol) or each.price
+            flow.add(self.exchange.markets[symbol], price, each.volatility, each.level_value)
+
+    def _candles(self, market: Market, index: int) -> CandleSeries:
+        each = self._listed.get(market.symbol)
+        value = each.level_value if each is not None else 9_000.0
+        price = market.last_price
+        series = CandleSeries(
+            market.grids,
+            price,
+            self.started_ms,
+            volatility=each.volatility if each is not None else 0.0005,
+            lots_a_minute=value * 6 / float(price) / float(market.rules.lot_size),
+            rng=np.random.default_rng([self.seed, index]),
+        )
+        series.restore(self.journal.minutes(market.symbol))
+        return series
+
+    def _rest_orders(self) -> None:
+        """Open orders of an earlier run go back on the book, oldest first; those that would take now are matched."""
+        now = now_ms()
+        for account in self.exchange.accounts.values():
+            for order in [order for order in account.orders.values() if order.is_open]:
+                if order.symbol in self.exchange.markets:
+                    account.working[order.order_id] = order
+                    self.exchange.resume(order, now)
+        self.settle()
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,189 @@
+"""The websocket side: public topics by category, private topics after authentication."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from trading.simulator.candles import INTERVAL_MINUTES
+from trading.simulator.errors import ApiError
+from trading.simulator.hub import Client
+from trading.simulator.publisher import DEPTHS
+from trading.simulator.recording import address
+from trading.simulator.signatures import Authority
+from trading.simulator.venue import Venue, now_ms
+
+MAX_MESSAGE = 64 * 1024
+PRIVATE_TOPICS = ("order", "execution", "position", "wallet")
+
+
+class Websockets:
+    def __init__(self, venue: Venue, authority: Authority) -> None:
+        self._venue, self._authority = venue, authority
+
+    def register(self, application: web.Application) -> None:
+        application.router.add_get("/v5/public/{category}", self._public)
+        application.router.add_get("/v5/private", self._private)
+
+    async def _public(self, request: web.Request) -> web.StreamResponse:
+        category = request.match_info["category"]
+        if category not in ("linear", "spot"):
+            return web.Response(status=404, text=f"no public channel {category}")
+        return await self._serve(request, Session(self._venue, category))
+
+    async def _private(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, PrivateSession(self._venue, self._authority))
+
+    async def _serve(self, request: web.Request, session: Session) -> web.StreamResponse:
+        socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, autoping=True)
+        await socket.prepare(request)
+        client = session.client = Client(socket)
+        self._venue.hub.clients.add(client)
+        try:
+            async for message in socket:
+                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    session.receive(message.data)
+        finally:
+            self._venue.hub.remove(client)
+            await client.close()
+        return socket
+
+
+class Session:
+    """One public connection. Whatever it is sent, it answers; nothing ends it but the client."""
+
+    client: Client
+
+    def __init__(self, venue: Venue, category: str) -> None:
+        self._venue, self._category = venue, category
+        self._connection_id = uuid.uuid4().hex
+
+    def receive(self, data: str | bytes) -> None:
+        try:
+            request = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            self.answer("", "", success=False, message=f"the message is not JSON: {error}")
+            return
+        if not isinstance(request, dict):
+            self.answer("", "", success=False, message="the message must be a JSON object")
+            return
+        operation, request_id = str(request.get("op", "")), str(request.get("req_id", ""))
+        arguments = request.get("args", [])
+        if not isinstance(arguments, list):
+            self.answer(operation, request_id, success=False, message="args must be a list")
+            return
+        self.handle(operation, request_id, arguments)
+
+    def handle(self, operation: str, request_id: str, arguments: list[Any]) -> None:
+        if operation == "ping":
+            self.pong(request_id)
+        elif operation == "subscribe":
+            self._subscribe(request_id, [str(topic) for topic in arguments])
+        elif operation == "unsubscribe":
+            for topic in arguments:
+                self._venue.hub.unsubscribe(self.client, address(self._category, str(topic)))
+            self.answer("unsubscribe", request_id)
+        else:
+            self.answer(operation, request_id, success=False, message=f"unknown op {operation!r}")
+
+    def pong(self, request_id: str) -> None:
+        self.answer("ping", request_id, message="pong")
+
+    def answer(self, operation: str, request_id: str, *, success: bool = True, message: str = "") -> None:
+        body = {
+            "success": success,
+            "ret_msg": message,
+            "conn_id": self._connection_id,
+            "req_id": request_id,
+            "op": operation,
+        }
+        self.client.send(orjson.dumps(body))
+
+    def _subscribe(self, request_id: str, topics: list[str]) -> None:
+        if self._category == "spot" and len(topics) > 10:
+            self.answer("subscribe", request_id, success=False, message="args size >10")
+            return
+        wrong = [topic for topic in topics if not self._exists(topic)]
+        if wrong:
+            self.answer(
+                "subscribe", request_id, success=False, message=f"error:handler not found,topic:{','.join(wrong)}"
+            )
+            return
+        self.answer("subscribe", request_id)
+        for topic in topics:
+            self._venue.hub.subscribe(self.client, address(self._category, topic))
+            first = self._first_message(topic)
+            if first is not None:
+                self.client.send(first)
+
+    def _first_message(self, topic: str) -> bytes | None:
+        if self._category == "linear":
+            return self._venue.first_message(topic)
+        player = self._venue.player
+        if player is not None and topic.startswith("orderbook."):
+            return player.snapshot(topic, now_ms(), "spot")
+        return None
+
+    def _exists(self, topic: str) -> bool:
+        kind, _, rest = topic.partition(".")
+        detail, _, symbol = rest.rpartition(".")
+        player = self._venue.player
+        if self._category == "spot":
+            return player is not None and symbol in player.symbols("spot")
+        if symbol not in self._venue.exchange.markets:
+            return False
+        if kind == "orderbook":
+            return detail.isdigit() and int(detail) in DEPTHS
+        if kind == "kline":
+            return detail in INTERVAL_MINUTES
+        return kind in ("publicTrade", "tickers") and not detail
+
+
+class PrivateSession(Session):
+    """Nothing but ``auth`` and ``ping`` before authentication; then the user's own topics."""
+
+    def __init__(self, venue: Venue, authority: Authority) -> None:
+        super().__init__(venue, "private")
+        self._authority = authority
+
+    def handle(self, operation: str, request_id: str, arguments: list[Any]) -> None:
+        if operation == "auth":
+            self._authenticate(request_id, arguments)
+        elif operation == "ping":
+            self.pong(request_id)
+        elif self.client.user is None:
+            self.answer(operation, request_id, success=False, message="Request not authorized")
+        elif operation == "subscribe":
+            self._subscribe_private(request_id, [str(topic) for topic in arguments])
+        elif operation == "unsubscribe":
+            for topic in arguments:
+                self._venue.hub.unsubscribe(self.client, f"{self.client.user}/{topic}")
+            self.answer("unsubscribe", request_id)
+        else:
+            self.answer(operation, request_id, success=False, message=f"unknown op {operation!r}")
+
+    def pong(self, request_id: str) -> None:
+        body = {"req_id": request_id, "op": "pong", "args": [str(now_ms())], "conn_id": self._connection_id}
+        self.client.send(orjson.dumps(body))
+
+    def _authenticate(self, request_id: str, arguments: list[Any]) -> None:
+        try:
+            self.client.user = self._authority.user_of_websocket(arguments, now_ms())
+        except ApiError as error:
+            self.answer("auth", request_id, success=False, message=error.message)
+            return
+        self.answer("auth", request_id)
+
+    def _subscribe_private(self, request_id: str, topics: list[str]) -> None:
+        wrong = [topic for topic in topics if topic.partition(".")[0] not in PRIVATE_TOPICS]
+        if wrong:
+            self.answer(
+                "subscribe", request_id, success=False, message=f"error:handler not found,topic:{','.join(wrong)}"
+            )
+            return
+        for topic in topics:
+            self._venue.hub.subscribe(self.client, f"{self.client.user}/{topic.partition('.')[0]}")
+        self.answer("subscribe", request_id)
