@@ -1,6 +1,26 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from platform_site.api_errors import unknown_endpoint
+from platform_site.health import HealthView
+from platform_site.metrics import metrics
+from platform_site.tokens import TokenView
+
+admin.site.site_header = admin.site.site_title = "Ballast"
+admin.site.index_title = "Administration"
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/v1/health", HealthView.as_view(), name="health"),
+    path("api/v1/auth/token", TokenView.as_view()),
+    path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
+    path("api/v1/", include("marketdata.api.urls")),
+    path("api/v1/", include("trading.api.urls")),
+    re_path(r"^api/.*$", unknown_endpoint),
+    path("metrics", metrics),
+    path("", include("trading.urls")),
+]

@@ -14,7 +14,7 @@ from platform_site.supervisor.configuration import Configuration
 from platform_site.supervisor.keys import Keys
 from platform_site.supervisor.leftovers import MARK
 
-SIMULATOR_STATE = "simulator.json"
+SIMULATOR_STATE = "simulator.sqlite"
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,11 @@ class Order(FSMModelMixin, models.Model):
         """What can still fill; zero once the order has ended."""
         return self.quantity - self.filled_quantity if self.state in LIVE else self.quantity * 0
 
+    @staticmethod
+    def live_states() -> list[str]:
+        """The states in which an order may still fill."""
+        return sorted(str(state) for state in LIVE)
+
     @moves(OrderEvent.APPROVE)
     def approve(self) -> None:
         """Risk approved it; from its commit on it may be sent."""

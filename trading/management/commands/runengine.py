@@ -38,7 +38,7 @@ async def serve(name: str) -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, engine.stop)
-    ears = asyncio.create_task(listen(engine, f"engine-{name}"))
+    ears = asyncio.create_task(listen(engine))
     try:
         await engine.run()
     finally:
@@ -47,26 +47,19 @@ async def serve(name: str) -> None:
             await ears
 
 
-async def listen(engine: Engine, channel: str) -> None:
-    """Serve the consumer on a channel of its own, which is in the group of all engines. Redis may go away at any
-    time: then doorbells are deaf, the engine's timers go on, and the channel is joined again."""
+async def listen(engine: Engine) -> None:
+    """Serve the consumer on a channel of this process, which is in the group of all engines. Redis may go away at any
+    time: then doorbells are deaf, the engine's timers go on, and the group is joined again."""
     consumer = EngineConsumer.as_asgi(engine=engine)
-    application = ProtocolTypeRouter({"channel": ChannelNameRouter({channel: consumer})})
     while True:
         layer = get_channel_layer()
         try:
+            channel = await layer.new_channel("engine")
             await layer.group_add(GROUP, channel)
-            worker = Worker(application, channels=[channel], channel_layer=layer)
-            await asyncio.gather(worker.handle(), keep_joined(layer, channel))
+            application = ProtocolTypeRouter({"channel": ChannelNameRouter({channel: consumer})})
+            await Worker(application, channels=[channel], channel_layer=layer).handle()
         except asyncio.CancelledError:
             raise
         except Exception as error:
             log.warning("doorbells are not heard: %s: %s", type(error).__name__, error)
         await asyncio.sleep(JOIN_AGAIN_SECONDS)
-
-
-async def keep_joined(layer: Any, channel: str) -> None:
-    """Group membership may be lost with the server that kept it."""
-    while True:
-        await asyncio.sleep(JOIN_AGAIN_SECONDS)
-        await layer.group_add(GROUP, channel)

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from marketdata.api import views
+
+urlpatterns = [
+    path("market/symbols", views.SymbolsView.as_view()),
+    path("market/ticker/<str:symbol>", views.TickerView.as_view()),
+    path("market/candles/<str:symbol>", views.CandlesView.as_view()),
+    path("market/orderbook/<str:symbol>", views.OrderBookView.as_view()),
+]

@@ -1,0 +1,134 @@
+"""How every component is, from their heartbeats and two quick questions. Says nothing secret: it needs no login."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db import DatabaseError, connection
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from audit.selectors import heartbeats
+
+ENGINE_AGE = timedelta(seconds=10)
+# Beat rings every 5 s, and a worker may be busy with a reconciliation meanwhile.
+WORKER_AGE = timedelta(seconds=20)
+
+
+def components() -> dict[str, dict[str, str]]:
+    """Each component's ``status`` (ok, starting, degraded, down) and a sentence of ``detail``."""
+    found = {"database": _database()}
+    found["cache"] = _cache()
+    if found["database"]["status"] != "ok":
+        unknown = {"status": "down", "detail": "unknown while the database is down"}
+        return found | dict.fromkeys(("engine", "venue", "worker", "beat"), unknown)
+    found["engine"], found["venue"] = _engine()
+    found["worker"] = _alive("worker")
+    found["beat"] = _alive("beat")
+    audit = heartbeats("audit").first()
+    if audit is not None and audit.status != "ok":
+        found["audit"] = {"status": "degraded", "detail": "an audit chain is broken; run manage.py audit_verify"}
+    return found
+
+
+def _database() -> dict[str, str]:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return {"status": "down", "detail": "PostgreSQL does not answer"}
+    return {"status": "ok", "detail": ""}
+
+
+def _cache() -> dict[str, str]:
+    try:
+        cache.set("health", "1", 10)
+    except Exception:  # whatever the client library raises: the cache is not usable
+        return {"status": "down", "detail": "Valkey does not answer: pages get no live data, trading goes on"}
+    return {"status": "ok", "detail": ""}
+
+
+def _alive(component: str) -> dict[str, str]:
+    newest = heartbeats(component).first()
+    if newest is None:
+        return {"status": "starting", "detail": "no sign of life yet"}
+    age = timezone.now() - newest.updated_at
+    if age > WORKER_AGE:
+        return {"status": "down", "detail": f"last sign of life {age.total_seconds():.0f} s ago"}
+    return {"status": "ok", "detail": ""}
+
+
+def _engine() -> tuple[dict[str, str], dict[str, str]]:
+    newest = heartbeats("engine").first()
+    if newest is None:
+        waiting = {"status": "starting", "detail": "no sign of life yet"}
+        return waiting, waiting
+    age = timezone.now() - newest.updated_at
+    if age > ENGINE_AGE:
+        silent = {"status": "down", "detail": f"last sign of life {age.total_seconds():.0f} s ago"}
+        return silent, {"status": "down", "detail": "unknown while the engine is down"}
+    if newest.status != "ok":
+        return {"status": newest.status, "detail": str(newest.detail.get("reason", ""))}, {
+            "status": "starting",
+            "detail": "the engine is not connected yet",
+        }
+    return {"status": "ok", "detail": ""}, _venue(newest.detail)
+
+
+def _venue(detail: dict[str, Any]) -> dict[str, str]:
+    """The market feed and the accounts' private streams, as the engine sees them."""
+    feeds = detail.get("feeds", {}).values()
+    if not all(feed.get("connected") for feed in feeds):
+        return {"status": "degraded", "detail": "the market feed is not connected"}
+    books = [feed.get("books", {}) for feed in feeds]
+    if not any(states.get("LIVE") for states in books):
+        return {"status": "starting", "detail": "no book is proven yet"}
+    closed = sum(account.get("state") != "trading" for account in detail.get("accounts", {}).values())
+    if closed:
+        return {"status": "degraded", "detail": f"{closed} of the accounts do not trade; see the status page"}
+    return {"status": "ok", "detail": ""}
+
+
+def overall(found: dict[str, dict[str, str]]) -> str:
+    statuses = {component["status"] for component in found.values()}
+    if statuses == {"ok"}:
+        return "ok"
+    return "starting" if statuses <= {"ok", "starting"} else "degraded"
+
+
+class HealthView(APIView):
+    authentication_classes: tuple[()] = ()
+    permission_classes = (AllowAny,)
+    throttle_classes: tuple[()] = ()
+
+    @extend_schema(
+        responses={
+            200: {
+                "type": "object",
+                "properties": {
+                    "status": {"type": "string", "enum": ["ok", "starting", "degraded"]},
+                    "version": {"type": "string"},
+                    "exchange": {"type": "string"},
+                    "components": {"type": "object"},
+                },
+            }
+        }
+    )
+    def get(self, request: Request) -> Response:
+        """How every component is. 503 only when the database is down."""
+        found = components()
+        code = 200 if found["database"]["status"] == "ok" else 503
+        body = {
+            "status": overall(found),
+            "version": settings.VERSION,
+            "exchange": settings.EXCHANGE,
+            "components": found,
+        }
+        return Response(body, status=code)

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework import generics, serializers, status
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from risk.intents import CLIENT_ORDER_ID
+from trading.api.pagination import Pages
+from trading.models import Account, Order
+from trading.permissions import may_trade
+from trading.selectors import visible_accounts, visible_fills, visible_orders, visible_signals
+from trading.serializers import FillSerializer, OrderSerializer, SignalSerializer
+from trading.services.orders import order_cancel_request, order_place
+
+DIGITS, PLACES = 36, 18
+
+
+class StrictSerializer(serializers.Serializer):
+    """Refuses fields it does not know: a misspelt ``stop_los`` must not become an order without a stop."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = set(data) - set(self.fields)
+            if unknown:
+                known = ", ".join(self.fields)
+                raise serializers.ValidationError({name: [f"unknown field; known are {known}"] for name in unknown})
+        return super().to_internal_value(data)
+
+
+def price_field(**options: Any) -> serializers.DecimalField:
+    return serializers.DecimalField(max_digits=DIGITS, decimal_places=PLACES, **options)
+
+
+class OrderRequestSerializer(StrictSerializer):
+    account = serializers.IntegerField(required=False, help_text="may be left out by users of exactly one account")
+    symbol = serializers.CharField(max_length=32)
+    side = serializers.ChoiceField(["Buy", "Sell"])
+    order_type = serializers.ChoiceField(["Market", "Limit"])
+    quantity = price_field(help_text="base coin, a multiple of the lot size")
+    price = price_field(required=False, allow_null=True, help_text="limit orders only, a multiple of the tick size")
+    time_in_force = serializers.ChoiceField(["GTC", "IOC", "FOK", "PostOnly"], default="GTC")
+    reduce_only = serializers.BooleanField(default=False)
+    take_profit = price_field(required=False, allow_null=True)
+    stop_loss = price_field(required=False, allow_null=True)
+    client_order_id = serializers.CharField(required=False, max_length=36, help_text="36 of [A-Za-z0-9_-]")
+    reason = serializers.CharField(required=False, default="", max_length=500, allow_blank=True)
+
+    def validate_client_order_id(self, value: str) -> str:
+        if not re.fullmatch(CLIENT_ORDER_ID, value):
+            raise serializers.ValidationError("must be 1 to 36 of the characters A-Z a-z 0-9 _ -")
+        return value
+
+
+def account_to_trade(user: Any, account_id: int | None) -> Account:
+    """The account an order is for. Another tenant's does not exist; a viewer's is forbidden."""
+    visible = visible_accounts(user)
+    if account_id is None:
+        candidates = list(visible[:2])
+        if len(candidates) != 1:
+            raise serializers.ValidationError({"account": ["name the account; you see more than one, or none"]})
+        account = candidates[0]
+    else:
+        account = get_object_or_404(visible, pk=account_id)
+    if not may_trade(user, account):
+        raise PermissionDenied(f"you may see {account.name} but not trade on it; its manager can change that")
+    return account
+
+
+class OrderCreateView(APIView):
+    @extend_schema(
+        request=OrderRequestSerializer,
+        responses={201: OrderSerializer, 200: OrderSerializer},
+        examples=[
+            OpenApiExample(
+                "limit order",
+                value={
+                    "account": 1,
+                    "symbol": "BTCUSDT",
+                    "side": "Buy",
+                    "order_type": "Limit",
+                    "quantity": "0.010",
+                    "price": "60000.0",
+                    "time_in_force": "PostOnly",
+                    "client_order_id": "my-bot-000001",
+                },
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        """Place an order. It is recorded at once (201) and sent by the engine that owns the account; repeat a request
+        with the same ``client_order_id`` as often as you like: the answer is the first order (200)."""
+        serializer = OrderRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        values = dict(serializer.validated_data)
+        account = account_to_trade(request.user, values.pop("account", None))
+        before = (
+            values.get("client_order_id")
+            and Order.objects.filter(account=account, client_order_id=values["client_order_id"]).exists()
+        )
+        order = order_place(account=account, actor=request.user.get_username(), **values)
+        code = status.HTTP_200_OK if before else status.HTTP_201_CREATED
+        return Response(OrderSerializer(order).data, status=code)
+
+
+class OrderDetailView(APIView):
+    @extend_schema(responses=OrderSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """One order."""
+        return Response(OrderSerializer(get_object_or_404(visible_orders(request.user), pk=pk)).data)
+
+    @extend_schema(request=None, responses={202: OrderSerializer})
+    def delete(self, request: Request, pk: int) -> Response:
+        """Ask for a cancel; the order says how it ended."""
+        order = get_object_or_404(visible_orders(request.user), pk=pk)
+        if not may_trade(request.user, order.account):
+            raise PermissionDenied("you may see this order but not cancel it")
+        order = order_cancel_request(order=order, actor=request.user.get_username())
+        return Response(OrderSerializer(order).data, status=status.HTTP_202_ACCEPTED)
+
+
+ACCOUNT = OpenApiParameter("account", int, description="only of this account")
+SYMBOL = OpenApiParameter("symbol", str, description="only of this symbol")
+
+
+def chosen(request: Request, rows: Any, symbol_path: str) -> Any:
+    """Rows narrowed by ``account`` and ``symbol``."""
+    account, symbol = request.query_params.get("account"), request.query_params.get("symbol")
+    if account:
+        if not account.isdigit():
+            raise serializers.ValidationError({"account": [f"{account} is not an account's number"]})
+        rows = rows.filter(account_id=int(account))
+    return rows.filter(**{symbol_path: symbol}) if symbol else rows
+
+
+class OrderListView(generics.ListAPIView):
+    serializer_class = OrderSerializer
+    pagination_class = Pages
+
+    @extend_schema(parameters=[ACCOUNT, SYMBOL, OpenApiParameter("state", str, description="a state, or live")])
+    def get(self, request: Request, *args: Any, **options: Any) -> Response:
+        """Orders, newest first."""
+        return super().get(request, *args, **options)
+
+    def get_queryset(self) -> Any:
+        rows = chosen(self.request, visible_orders(self.request.user), "instrument__symbol")
+        state = self.request.query_params.get("state")
+        if not state:
+            return rows
+        if state == "live":
+            return rows.filter(state__in=Order.live_states())
+        known = [value for value, _ in Order._meta.get_field("state").choices]
+        if state not in known:
+            raise serializers.ValidationError({"state": [f"{state} is no state; known are live, {', '.join(known)}"]})
+        return rows.filter(state=state)
+
+
+class FillListView(generics.ListAPIView):
+    serializer_class = FillSerializer
+    pagination_class = Pages
+
+    @extend_schema(parameters=[ACCOUNT, SYMBOL])
+    def get(self, request: Request, *args: Any, **options: Any) -> Response:
+        """Our executions, newest first."""
+        return super().get(request, *args, **options)
+
+    def get_queryset(self) -> Any:
+        return chosen(self.request, visible_fills(self.request.user), "instrument__symbol")
+
+
+class SignalListView(generics.ListAPIView):
+    serializer_class = SignalSerializer
+    pagination_class = Pages
+
+    @extend_schema(parameters=[ACCOUNT, SYMBOL])
+    def get(self, request: Request, *args: Any, **options: Any) -> Response:
+        """What strategies wanted and what became of it, newest first."""
+        return super().get(request, *args, **options)
+
+    def get_queryset(self) -> Any:
+        return chosen(self.request, visible_signals(self.request.user), "symbol")

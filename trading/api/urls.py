@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from trading.api import accounts, orders, strategies
+
+urlpatterns = [
+    path("accounts", accounts.AccountListView.as_view()),
+    path("accounts/<int:pk>", accounts.AccountDetailView.as_view()),
+    path("accounts/<int:pk>/equity", accounts.AccountEquityView.as_view()),
+    path("positions", accounts.PositionListView.as_view()),
+    path("positions/<str:symbol>", accounts.PositionDetailView.as_view()),
+    path("trading/order", orders.OrderCreateView.as_view()),
+    path("trading/order/<int:pk>", orders.OrderDetailView.as_view()),
+    path("trading/orders", orders.OrderListView.as_view()),
+    path("trading/fills", orders.FillListView.as_view()),
+    path("trading/signals", orders.SignalListView.as_view()),
+    path("strategies", strategies.StrategyListView.as_view()),
+    path("strategies/<str:key>", strategies.StrategyDetailView.as_view()),
+    path("strategies/<str:key>/enable", strategies.StrategyEnableView.as_view()),
+    path("strategies/<str:key>/disable", strategies.StrategyDisableView.as_view()),
+]

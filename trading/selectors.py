@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+
+from strategies.models import Signal, StrategyConfig
+from trading.lifecycle import LIVE
+from trading.models import Account, EquitySnapshot, Fill, Order, Position
+from trading.permissions import accounts_visible_to
+
+LIVE_STATES = sorted(str(state) for state in LIVE)
+EQUITY_POINTS = 500
+
+
+def visible_accounts(user: Any) -> QuerySet[Account]:
+    return accounts_visible_to(user).select_related("wallet", "owner")
+
+
+def visible_orders(user: Any) -> QuerySet[Order]:
+    return Order.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "account")
+
+
+def visible_fills(user: Any) -> QuerySet[Fill]:
+    return Fill.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "order")
+
+
+def visible_positions(user: Any) -> QuerySet[Position]:
+    """Open positions of the accounts a user may see."""
+    rows = Position.objects.filter(account__in=accounts_visible_to(user)).exclude(state=Position.State.CLOSED)
+    return rows.select_related("instrument", "account")
+
+
+def visible_signals(user: Any) -> QuerySet[Signal]:
+    return Signal.objects.filter(account__in=accounts_visible_to(user))
+
+
+def visible_strategies(user: Any) -> QuerySet[StrategyConfig]:
+    return StrategyConfig.objects.filter(account__in=accounts_visible_to(user)).select_related("account")
+
+
+def live_orders(account: Account) -> QuerySet[Order]:
+    return Order.objects.filter(account=account, state__in=LIVE_STATES).select_related("instrument", "account")
+
+
+def equity_curve(account: Account, points: int = EQUITY_POINTS) -> list[EquitySnapshot]:
+    """The newest points of the equity curve, oldest first."""
+    return list(EquitySnapshot.objects.filter(account=account).order_by("-taken_at")[:points])[::-1]

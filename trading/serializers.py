@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from rest_framework import serializers
+
+from strategies.models import Signal, StrategyConfig
+from trading.lifecycle import LIVE
+from trading.models import Account, EquitySnapshot, Fill, Order, Position, Wallet
+from trading.permissions import role_on
+from trading.positions import margin, percent_on_margin, pnl
+
+
+class PlainDecimalField(serializers.Field):
+    """A decimal as plain text, without exponent: "0.001", never "1E-3"."""
+
+    def to_representation(self, value: Decimal) -> str:
+        return f"{value:f}"
+
+
+class AccountSerializer(serializers.ModelSerializer):
+    role = serializers.SerializerMethodField()
+    equity = serializers.SerializerMethodField()
+    wallet_balance = serializers.SerializerMethodField()
+    available_balance = serializers.SerializerMethodField()
+    day_pnl = serializers.SerializerMethodField()
+    updated_at = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Account
+        fields = [
+            "id",
+            "name",
+            "environment",
+            "venue",
+            "role",
+            "trading_state",
+            "halt_reason",
+            "reconciled_at",
+            "equity",
+            "wallet_balance",
+            "available_balance",
+            "day_pnl",
+            "updated_at",
+        ]
+
+    def get_role(self, account: Account) -> str | None:
+        return role_on(self.context.get("user"), account)
+
+    def get_equity(self, account: Account) -> str | None:
+        wallet = wallet_of(account)
+        return None if wallet is None else f"{wallet.equity:f}"
+
+    def get_wallet_balance(self, account: Account) -> str | None:
+        wallet = wallet_of(account)
+        return None if wallet is None else f"{wallet.wallet_balance:f}"
+
+    def get_available_balance(self, account: Account) -> str | None:
+        wallet = wallet_of(account)
+        return None if wallet is None else f"{wallet.available_balance:f}"
+
+    def get_day_pnl(self, account: Account) -> str | None:
+        wallet = wallet_of(account)
+        return None if wallet is None else f"{wallet.equity - wallet.day_start_equity:f}"
+
+    def get_updated_at(self, account: Account) -> str | None:
+        wallet = wallet_of(account)
+        return None if wallet is None else wallet.updated_at.isoformat()
+
+
+def wallet_of(account: Account) -> Wallet | None:
+    try:
+        return account.wallet
+    except Wallet.DoesNotExist:
+        return None
+
+
+class EquityPointSerializer(serializers.ModelSerializer):
+    equity = PlainDecimalField()
+    wallet_balance = PlainDecimalField()
+
+    class Meta:
+        model = EquitySnapshot
+        fields = ["taken_at", "equity", "wallet_balance"]
+
+
+class OrderSerializer(serializers.ModelSerializer):
+    symbol = serializers.CharField(source="instrument.symbol")
+    quantity = PlainDecimalField()
+    price = PlainDecimalField()
+    filled_quantity = PlainDecimalField()
+    leaves_quantity = PlainDecimalField()
+    average_price = PlainDecimalField()
+    take_profit = PlainDecimalField()
+    stop_loss = PlainDecimalField()
+    fees = PlainDecimalField()
+
+    class Meta:
+        model = Order
+        fields = [
+            "id",
+            "account",
+            "symbol",
+            "client_order_id",
+            "venue_order_id",
+            "strategy",
+            "side",
+            "order_type",
+            "time_in_force",
+            "quantity",
+            "price",
+            "filled_quantity",
+            "leaves_quantity",
+            "average_price",
+            "take_profit",
+            "stop_loss",
+            "reduce_only",
+            "state",
+            "refusal",
+            "reason",
+            "fees",
+            "actor",
+            "trace_id",
+            "created_at",
+            "updated_at",
+        ]
+
+
+class FillSerializer(serializers.ModelSerializer):
+    symbol = serializers.CharField(source="instrument.symbol")
+    order = serializers.SerializerMethodField()
+    strategy = serializers.SerializerMethodField()
+    price = PlainDecimalField()
+    quantity = PlainDecimalField()
+    fee = PlainDecimalField()
+    realised_pnl = PlainDecimalField()
+
+    class Meta:
+        model = Fill
+        fields = [
+            "id",
+            "account",
+            "symbol",
+            "order",
+            "strategy",
+            "execution_id",
+            "side",
+            "price",
+            "quantity",
+            "fee",
+            "fee_currency",
+            "is_maker",
+            "realised_pnl",
+            "executed_at",
+        ]
+
+    def get_order(self, fill: Fill) -> str | None:
+        return fill.order.client_order_id if fill.order is not None else None
+
+    def get_strategy(self, fill: Fill) -> str:
+        return fill.order.strategy if fill.order is not None else "external"
+
+
+class PositionSerializer(serializers.ModelSerializer):
+    symbol = serializers.CharField(source="instrument.symbol")
+    quantity = PlainDecimalField()
+    entry_price = PlainDecimalField()
+    leverage = PlainDecimalField()
+    mark_price = PlainDecimalField()
+    liquidation_price = PlainDecimalField()
+    take_profit = PlainDecimalField()
+    stop_loss = PlainDecimalField()
+    realised_pnl = PlainDecimalField()
+    fees = PlainDecimalField()
+    unrealised_pnl = serializers.SerializerMethodField()
+    pnl_percent = serializers.SerializerMethodField()
+    margin = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Position
+        fields = [
+            "id",
+            "account",
+            "symbol",
+            "side",
+            "state",
+            "quantity",
+            "entry_price",
+            "leverage",
+            "mark_price",
+            "liquidation_price",
+            "take_profit",
+            "stop_loss",
+            "realised_pnl",
+            "unrealised_pnl",
+            "pnl_percent",
+            "margin",
+            "fees",
+            "strategy",
+            "opened_at",
+            "closed_at",
+        ]
+
+    def _unrealised(self, position: Position) -> Decimal:
+        mark = position.mark_price or position.entry_price
+        return pnl(position.side, position.quantity, position.entry_price, mark)
+
+    def get_unrealised_pnl(self, position: Position) -> str:
+        return f"{self._unrealised(position):.8f}"
+
+    def get_pnl_percent(self, position: Position) -> str:
+        percent = percent_on_margin(
+            self._unrealised(position), position.quantity, position.entry_price, position.leverage
+        )
+        return f"{percent:.4f}"
+
+    def get_margin(self, position: Position) -> str:
+        return f"{margin(position.quantity, position.entry_price, position.leverage):.8f}"
+
+
+class SignalSerializer(serializers.ModelSerializer):
+    entry_price = PlainDecimalField()
+    take_profit = PlainDecimalField()
+    stop_loss = PlainDecimalField()
+
+    class Meta:
+        model = Signal
+        fields = [
+            "id",
+            "account",
+            "config",
+            "strategy",
+            "symbol",
+            "side",
+            "strength",
+            "entry_price",
+            "take_profit",
+            "stop_loss",
+            "reason",
+            "metadata",
+            "signalled_at",
+            "outcome",
+            "verdict",
+            "refusals",
+            "trace_id",
+        ]
+
+
+class StrategySerializer(serializers.ModelSerializer):
+    sizing_value = PlainDecimalField()
+    leverage = PlainDecimalField()
+
+    class Meta:
+        model = StrategyConfig
+        fields = [
+            "id",
+            "account",
+            "name",
+            "strategy",
+            "symbols",
+            "parameters",
+            "sizing_mode",
+            "sizing_value",
+            "leverage",
+            "allow_reversal",
+            "enabled",
+            "version",
+            "updated_at",
+        ]
+
+
+def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
+    """Everything a page shows of one account, so that whoever connects has no hole."""
+    orders = Order.objects.filter(account=account).select_related("instrument", "account")
+    positions = Position.objects.filter(account=account).exclude(state=Position.State.CLOSED)
+    # Open orders however old they are, and the newest that ended.
+    live = orders.filter(state__in=sorted(str(state) for state in LIVE))
+    fills = Fill.objects.filter(account=account).select_related("instrument", "order")[:200]
+    signals = Signal.objects.filter(account=account)[:100]
+    equity = EquitySnapshot.objects.filter(account=account).order_by("-taken_at")[:500]
+    strategies = StrategyConfig.objects.filter(account=account)
+    return {
+        "account": dict(AccountSerializer(account, context={"user": user}).data),
+        "positions": PositionSerializer(positions.select_related("instrument"), many=True).data,
+        "orders": OrderSerializer(
+            [*live, *(order for order in orders[:200] if order.state not in LIVE)], many=True
+        ).data,
+        "fills": FillSerializer(fills, many=True).data,
+        "signals": SignalSerializer(signals, many=True).data,
+        "equity": EquityPointSerializer(list(equity)[::-1], many=True).data,
+        "strategies": StrategySerializer(strategies, many=True).data,
+    }
