@@ -1,0 +1,44 @@
+// How numbers and times look. Text from the server stays text wherever it is only shown.
+export function decimals(step) {
+  const point = step.indexOf(".");
+  return point < 0 ? 0 : step.replace(/0+$/, "").length - point - 1;
+}
+
+export function money(value, digits = 2) {
+  if (value === null || value === undefined || value === "") return "—";
+  return Number(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+export function signed(value, digits = 2) {
+  const number = Number(value);
+  return (number > 0 ? "+" : number < 0 ? "−" : "") + money(Math.abs(number), digits);
+}
+
+export function fixed(value, digits) {
+  return value === null || value === undefined || value === "" ? "—" : Number(value).toFixed(digits);
+}
+
+export function compact(value) {
+  return Number(value).toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 2 });
+}
+
+export function clock(value) {
+  return new Date(value).toLocaleTimeString("en-GB", { hour12: false });
+}
+
+export function moment(value) {
+  const date = new Date(value);
+  const today = new Date().toDateString() === date.toDateString();
+  return today ? clock(date) : `${date.toISOString().slice(5, 10)} ${clock(date)}`;
+}
+
+export function tone(value) {
+  return Number(value) > 0 ? "up" : Number(value) < 0 ? "down" : "";
+}
+
+export function element(tag, text = "", classes = "") {
+  const made = document.createElement(tag);
+  if (text !== "") made.textContent = text;
+  if (classes) made.className = classes;
+  return made;
+}
