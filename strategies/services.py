@@ -7,11 +7,11 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from marketdata.selectors import instrument_by_symbol
 
 from audit import bus
 from audit.services import as_json, record
 from marketdata.instruments import Violation
+from marketdata.selectors import instrument_by_symbol
 from strategies.base import ParameterError, parse_parameters
 from strategies.library import STRATEGIES
 from strategies.models import Signal, StrategyConfig
@@ -99,6 +99,16 @@ def _set_enabled(config: StrategyConfig, enabled: bool, actor: str) -> StrategyC
     config.enabled = enabled
     config.save(update_fields=["enabled", "updated_at"])
     _recorded(config, "strategy.enabled" if enabled else "strategy.disabled", actor, before={"enabled": not enabled})
+    return config
+
+
+def checked_config(config: StrategyConfig) -> StrategyConfig:
+    """The configuration with typed parameters, changed nowhere yet.
+
+    Raises:
+        StrategyConfigRefused: with every field that breaks a rule.
+    """
+    _refuse_violations(config)
     return config
 
 

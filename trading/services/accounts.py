@@ -39,6 +39,25 @@ def account_keys_replace(*, account: Account, api_key: str, api_secret: str, act
 
 
 @transaction.atomic
+def account_live_opt_in_set(*, account: Account, opted_in: bool, actor: str) -> Account:
+    """A person's explicit yes (or no) to trading real money on a LIVE account."""
+    account = Account.objects.select_for_update().get(pk=account.pk)
+    before = {"live_opt_in": account.live_opt_in}
+    account.live_opt_in = opted_in
+    account.save(update_fields=["live_opt_in"])
+    record(
+        actor=actor,
+        action="account.live_opt_in",
+        subject=f"account:{account.pk}",
+        account_id=account.pk,
+        before=before,
+        after={"live_opt_in": opted_in},
+    )
+    bus.engines_doorbell("accounts", account.pk)
+    return account
+
+
+@transaction.atomic
 def account_halt(*, account: Account, actor: str, reason: str) -> Account:
     """Stop new risk on the account; orders that reduce positions still pass."""
     return _set_trading_state(account, Account.TradingState.HALTED, actor, reason, "account.halted")

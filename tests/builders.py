@@ -1,0 +1,115 @@
+"""Values that tests need: valid by default, each part can be said."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from django.contrib.auth import get_user_model
+
+from marketdata.instruments import InstrumentRules, rules_from_bybit
+from marketdata.services import instruments_sync
+from risk.intents import OrderIntent
+from trading.models import Account
+from trading.reports import FillReport, OrderReport
+from trading.services.accounts import account_create
+from trading.simulator.instruments import INSTRUMENTS
+
+RULES = InstrumentRules(
+    symbol="BTCUSDT",
+    tick_size=Decimal("0.1"),
+    lot_size=Decimal("0.001"),
+    min_quantity=Decimal("0.001"),
+    max_quantity=Decimal(1000),
+    max_market_quantity=Decimal(200),
+    min_notional=Decimal(5),
+    min_price=Decimal("0.1"),
+    max_price=Decimal(2_000_000),
+    max_leverage=Decimal(100),
+)
+
+
+def list_instruments() -> None:
+    instruments_sync([rules_from_bybit(each.listing(), "linear") for each in INSTRUMENTS[:3]])
+
+
+def user(name: str, **options: Any) -> Any:
+    return get_user_model().objects.create_user(name, password=f"{name}-password", **options)
+
+
+def account(owner: Any, name: str = "", environment: str = "simulator", key: Any = None) -> Account:
+    return account_create(
+        owner=owner,
+        name=name or f"{owner.username} account",
+        environment=environment,
+        api_key=key.api_key if key else "key",
+        api_secret=key.api_secret if key else "secret",
+        actor="test",
+    )
+
+
+def intent(**changes: Any) -> OrderIntent:
+    values: dict[str, Any] = {
+        "account_id": 1,
+        "symbol": "BTCUSDT",
+        "side": "Buy",
+        "order_type": "Limit",
+        "quantity": Decimal("0.01"),
+        "price": Decimal("60000.0"),
+        "time_in_force": "GTC",
+        "reduce_only": False,
+        "take_profit": None,
+        "stop_loss": None,
+        "strategy": "test",
+        "client_order_id": "test-1",
+        "reason": "a test",
+        "trace_id": "trace-1",
+        "leverage": Decimal(10),
+    }
+    return OrderIntent(**(values | changes))
+
+
+def fill_report(**changes: Any) -> FillReport:
+    values: dict[str, Any] = {
+        "execution_id": "execution-1",
+        "execution_type": "Trade",
+        "venue_order_id": "venue-1",
+        "client_order_id": "order-1",
+        "symbol": "BTCUSDT",
+        "side": "Buy",
+        "price": Decimal("60000"),
+        "quantity": Decimal("0.01"),
+        "fee": Decimal("0.33"),
+        "fee_currency": "USDT",
+        "is_maker": False,
+        "executed_ms": 1_795_000_000_000,
+    }
+    return FillReport(**(values | changes))
+
+
+def order_report(**changes: Any) -> OrderReport:
+    values: dict[str, Any] = {
+        "venue_order_id": "venue-1",
+        "client_order_id": "order-1",
+        "symbol": "BTCUSDT",
+        "side": "Buy",
+        "order_type": "Limit",
+        "time_in_force": "GTC",
+        "status": "New",
+        "quantity": Decimal("0.01"),
+        "price": Decimal("60000"),
+        "filled_quantity": Decimal(0),
+        "average_price": None,
+        "reduce_only": False,
+        "reject_reason": "EC_NoError",
+        "cancel_type": "UNKNOWN",
+        "created_ms": 1_795_000_000_000,
+        "updated_ms": 1_795_000_000_000,
+    }
+    return OrderReport(**(values | changes))
+
+
+def book_frame(kind: str, update_id: int, bids: list[list[str]], asks: list[list[str]], symbol: str = "BTCUSDT") -> bytes:
+    data = {"s": symbol, "b": bids, "a": asks, "u": update_id, "seq": update_id}
+    return orjson.dumps({"topic": f"orderbook.200.{symbol}", "type": kind, "ts": 1, "data": data, "cts": 1})

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from audit.admin import ReadOnlyAdmin
+from trading.credentials import CredentialsError
+from trading.models import (
+    Account,
+    Fill,
+    Membership,
+    Order,
+    OrderTransition,
+    Position,
+    ReconciliationRun,
+)
+from trading.services.accounts import (
+    account_create,
+    account_halt,
+    account_keys_replace,
+    account_live_opt_in_set,
+    account_resume,
+    membership_grant,
+    membership_revoke,
+)
+from trading.services.orders import OrderNotCancellable, order_cancel_request
+
+COLOURS = {"simulator": "#4a6a94", "testnet": "#a9741b", "live": "#b3202f"}
+
+
+class AccountForm(forms.ModelForm):
+    """Keys go in and never come out: empty fields leave what is stored."""
+
+    api_key = forms.CharField(required=False, help_text="empty: keep the stored one")
+    api_secret = forms.CharField(
+        required=False, widget=forms.PasswordInput, help_text="never shown again; empty: keep the stored one"
+    )
+
+    class Meta:
+        model = Account
+        fields = ("name", "owner", "venue", "environment", "live_opt_in")
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        given = [bool(values.get("api_key")), bool(values.get("api_secret"))]
+        if any(given) and not all(given):
+            raise forms.ValidationError("Give the key and the secret together; one without the other cannot sign.")
+        if self.instance.pk is None and not all(given):
+            raise forms.ValidationError("A new account needs its key and its secret.")
+        return values
+
+
+class MembershipInline(admin.TabularInline):
+    model = Membership
+    extra = 0
+    autocomplete_fields = ("user",)
+
+
+@admin.register(Account)
+class AccountAdmin(admin.ModelAdmin):
+    list_display = ("name", "owner", "where", "trading_state", "halt_reason", "reconciled_at")
+    list_filter = ("environment", "trading_state")
+    search_fields = ("name", "owner__username")
+    form = AccountForm
+    inlines = (MembershipInline,)
+    actions = ("halt", "resume")
+    autocomplete_fields = ("owner",)
+
+    @admin.display(description="environment", ordering="environment")
+    def where(self, account: Account) -> str:
+        return format_html(
+            '<b style="background:{};color:#fff;border-radius:3px;padding:1px 7px">{}</b>',
+            COLOURS.get(account.environment, "#555"),
+            account.environment.upper(),
+        )
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        state = ("trading_state", "halt_reason", "reconciled_at") if obj is not None else ()
+        return ("name", "owner", "venue", "environment", "live_opt_in", "api_key", "api_secret", *state)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        fixed = ("name", "owner", "venue", "environment") if obj is not None else ()
+        return (*fixed, "trading_state", "halt_reason", "reconciled_at")
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        actor, values = request.user.get_username(), form.cleaned_data
+        keys = {"api_key": values["api_key"], "api_secret": values["api_secret"]}
+        try:
+            if not change:
+                created = account_create(
+                    owner=obj.owner,
+                    name=obj.name,
+                    environment=obj.environment,
+                    venue=obj.venue,
+                    actor=actor,
+                    **keys,
+                )
+                obj.pk, obj._state.adding = created.pk, False
+            elif keys["api_key"]:
+                account_keys_replace(account=obj, actor=actor, **keys)
+            if "live_opt_in" in form.changed_data:
+                account_live_opt_in_set(account=obj, opted_in=values["live_opt_in"], actor=actor)
+        except CredentialsError as error:
+            self.message_user(request, str(error), messages.ERROR)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        actor = request.user.get_username()
+        for membership in formset.save(commit=False):
+            membership_grant(account=form.instance, user=membership.user, role=membership.role, actor=actor)
+        for membership in formset.deleted_objects:
+            membership_revoke(account=form.instance, user=membership.user, actor=actor)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Its orders, fills and trail stay for ever; halt it instead. Memberships are the exception.
+        return False
+
+    @admin.action(description="Halt: only orders that reduce a position pass")
+    def halt(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        for account in rows:
+            account_halt(account=account, actor=request.user.get_username(), reason="halted in the admin")
+
+    @admin.action(description="Resume trading")
+    def resume(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        for account in rows:
+            account_resume(account=account, actor=request.user.get_username())
+
+
+class TransitionInline(admin.TabularInline):
+    model = OrderTransition
+    extra = 0
+    can_delete = False
+    fields = readonly_fields = ("created_at", "event", "source", "target", "cause", "payload")
+
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnlyAdmin):
+    list_display = (
+        "created_at",
+        "account",
+        "instrument",
+        "side",
+        "order_type",
+        "quantity",
+        "price",
+        "filled_quantity",
+        "state",
+        "strategy",
+        "refusal",
+    )
+    list_filter = ("state", "side", "order_type", "strategy", "account")
+    search_fields = ("client_order_id", "venue_order_id", "trace_id", "instrument__symbol")
+    date_hierarchy = "created_at"
+    list_select_related = ("account", "instrument")
+    inlines = (TransitionInline,)
+    actions = ("cancel_orders",)
+
+    @admin.action(description="Cancel the chosen orders", permissions=["view"])
+    def cancel_orders(self, request: HttpRequest, rows: QuerySet[Order]) -> None:
+        asked = 0
+        for order in rows:
+            try:
+                order_cancel_request(order=order, actor=request.user.get_username(), reason="cancelled in the admin")
+                asked += 1
+            except OrderNotCancellable as error:
+                self.message_user(request, str(error), messages.WARNING)
+        self.message_user(request, f"Cancels asked for: {asked}.")
+
+
+@admin.register(Fill)
+class FillAdmin(ReadOnlyAdmin):
+    list_display = (
+        "executed_at",
+        "account",
+        "instrument",
+        "side",
+        "price",
+        "quantity",
+        "fee",
+        "realised_pnl",
+        "is_maker",
+    )
+    list_filter = ("account", "side", "is_maker", "execution_type")
+    search_fields = ("execution_id", "order__client_order_id", "instrument__symbol")
+    date_hierarchy = "executed_at"
+    list_select_related = ("account", "instrument")
+
+
+@admin.register(Position)
+class PositionAdmin(ReadOnlyAdmin):
+    list_display = ("opened_at", "account", "instrument", "side", "quantity", "entry_price", "realised_pnl", "state")
+    list_filter = ("state", "account", "side")
+    search_fields = ("instrument__symbol",)
+    list_select_related = ("account", "instrument")
+
+
+@admin.register(ReconciliationRun)
+class ReconciliationRunAdmin(ReadOnlyAdmin):
+    list_display = ("started_at", "account", "trigger", "succeeded", "found", "error")
+    list_filter = ("succeeded", "trigger", "account")
+    date_hierarchy = "started_at"
+    list_select_related = ("account",)
+
+    @admin.display(description="differences")
+    def found(self, run: ReconciliationRun) -> int:
+        return len(run.differences)
