@@ -110,6 +110,8 @@ def order_report(**changes: Any) -> OrderReport:
     return OrderReport(**(values | changes))
 
 
-def book_frame(kind: str, update_id: int, bids: list[list[str]], asks: list[list[str]], symbol: str = "BTCUSDT") -> bytes:
+def book_frame(
+    kind: str, update_id: int, bids: list[list[str]], asks: list[list[str]], symbol: str = "BTCUSDT"
+) -> bytes:
     data = {"s": symbol, "b": bids, "a": asks, "u": update_id, "seq": update_id}
     return orjson.dumps({"topic": f"orderbook.200.{symbol}", "type": kind, "ts": 1, "data": data, "cts": 1})

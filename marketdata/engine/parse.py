@@ -60,9 +60,12 @@ def parse_frame(frame: bytes, prices: Grid, quantities: Grid) -> ParsedFrame:
     Raises:
         FrameError: not JSON, not an order-book frame, or a level off the instrument's grid.
     """
+    if not frame.isascii():
+        # Bybit's frames are; msgspec would pass broken UTF-8 in fields that it skips.
+        raise FrameError("not an order-book frame: it holds bytes that are not ASCII")
     try:
         message = _DECODER.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise FrameError(f"not an order-book frame: {error}") from None
     if message.type not in ("snapshot", "delta"):
         raise FrameError(f"type is {message.type!r}; expected snapshot or delta")

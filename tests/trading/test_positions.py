@@ -27,7 +27,11 @@ D = Decimal
 def test_a_fill_moves_a_position(state: tuple, fill: tuple, expected: tuple, realised: int, event: str) -> None:
     before = PositionState(state[0], D(state[1]), D(state[2]))
     result = apply_fill(before, FillValues(fill[0], D(fill[1]), D(fill[2])))
-    assert (result.state.side, result.state.quantity, result.state.entry_price) == (expected[0], expected[1], expected[2])
+    assert (result.state.side, result.state.quantity, result.state.entry_price) == (
+        expected[0],
+        expected[1],
+        expected[2],
+    )
     assert (result.realised_pnl, result.event) == (realised, PositionEvent(event))
 
 

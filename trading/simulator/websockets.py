@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from functools import partial
 from typing import Any
 
 import orjson
@@ -18,6 +20,8 @@ from trading.simulator.venue import Venue, now_ms
 
 MAX_MESSAGE = 64 * 1024
 PRIVATE_TOPICS = ("order", "execution", "position", "wallet")
+# No exchange answers a subscription at once, and pybit relies on it: it notes the request after it has sent it.
+SUBSCRIBE_SECONDS = 0.01
 
 
 class Websockets:
@@ -112,6 +116,11 @@ class Session:
                 "subscribe", request_id, success=False, message=f"error:handler not found,topic:{','.join(wrong)}"
             )
             return
+        asyncio.get_running_loop().call_later(SUBSCRIBE_SECONDS, self._begin, request_id, topics)
+
+    def _begin(self, request_id: str, topics: list[str]) -> None:
+        if self.client not in self._venue.hub.clients:
+            return  # it left meanwhile
         self.answer("subscribe", request_id)
         for topic in topics:
             self._venue.hub.subscribe(self.client, address(self._category, topic))
@@ -186,4 +195,4 @@ class PrivateSession(Session):
             return
         for topic in topics:
             self._venue.hub.subscribe(self.client, f"{self.client.user}/{topic.partition('.')[0]}")
-        self.answer("subscribe", request_id)
+        asyncio.get_running_loop().call_later(SUBSCRIBE_SECONDS, partial(self.answer, "subscribe", request_id))

@@ -204,7 +204,7 @@ from tests.builders import book_frame
 book = SymbolBook("BTCUSDT", Decimal("0.1"), Decimal("0.001"), 200)
 book.on_frame(book_frame("snapshot", 5, [["100.0", "1"], ["99.0", "2"]], [["101.0", "3"]]), 1)
 book.on_frame(book_frame("delta", 6, [["99.5", "4"], ["99.0", "0"]], [["100.5", "1"]]), 2)
-sys.stdout.write(repr((book.bids(), book.asks(), round(book.features()[6], 9))))
+sys.stdout.write(repr((book.bids(), book.asks(), round(float(book.features()[6]), 9))))
 """
 
 

@@ -1,0 +1,84 @@
+"""The trail shows every change to itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connection, transaction
+
+from audit.chain import GENESIS, Link, first_break, link_hash
+from audit.models import AuditEvent
+from audit.selectors import chain_break, chain_links
+from audit.services import PLATFORM, record
+
+
+def links(count: int = 5) -> list[Link]:
+    made: list[Link] = []
+    previous = GENESIS
+    for number in range(1, count + 1):
+        content = {"number": number}
+        made.append(Link(number, previous, link_hash(previous, content), content))
+        previous = made[-1].hash
+    return made
+
+
+def test_an_unbroken_chain_has_no_break() -> None:
+    assert first_break(links(), head_sequence=5, head_hash=links()[-1].hash) is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "sequence"),
+    [
+        (lambda chain: [*chain[:2], replace(chain[2], content={"number": 99}), *chain[3:]], 3),
+        (lambda chain: [*chain[:2], *chain[3:]], 3),
+        (lambda chain: [chain[1], chain[0], *chain[2:]], 1),
+        (lambda chain: chain[:-1], 5),
+    ],
+    ids=["altered", "removed", "reordered", "cut off"],
+)
+def test_any_damage_is_found_where_it_is(damage: object, sequence: int) -> None:
+    chain = links()
+    found = first_break(damage(chain), head_sequence=5, head_hash=chain[-1].hash)  # type: ignore[operator]
+    assert found is not None and found.sequence == sequence
+
+
+@pytest.mark.django_db
+def test_events_are_chained_per_account_and_verify() -> None:
+    with transaction.atomic():
+        for number in range(3):
+            record(actor="alice", action="test", subject="x:1", account_id=7, parameters={"price": Decimal("0.10")})
+            record(actor="alice", action="test", subject="y:1", after={"number": number, "ratio": 0.1})
+    assert [link.sequence for link in chain_links("account:7")] == [1, 2, 3]
+    assert chain_break("account:7") is None and chain_break(PLATFORM) is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("statement", ["UPDATE audit_auditevent SET actor = 'mallory'", "DELETE FROM audit_auditevent"])
+def test_the_database_refuses_to_change_or_delete_an_event(statement: str) -> None:
+    with transaction.atomic():
+        record(actor="alice", action="test", subject="x:1")
+    with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement)
+    assert AuditEvent.objects.get().actor == "alice"
+
+
+@pytest.mark.django_db
+def test_the_database_refuses_to_truncate_the_trail() -> None:
+    # The test database drops this one trigger so that it can be emptied; here it is as the migration makes it.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER audit_event_no_truncate BEFORE TRUNCATE ON audit_auditevent"
+            " FOR EACH STATEMENT EXECUTE FUNCTION audit_event_is_append_only()"
+        )
+    with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("TRUNCATE audit_auditevent")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_recorded_outside_a_transaction() -> None:
+    with pytest.raises(ImproperlyConfigured, match="inside the transaction"):
+        record(actor="alice", action="test", subject="x:1")
+    assert not AuditEvent.objects.exists()
