@@ -1,0 +1,177 @@
+"""The gateway and the reconciler against the real simulator: what is known after each kind of answer."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests import builders
+from tests.processes import ServerProcess, start_simulator
+from trading.gateways.base import GatewayError, OrderRequest
+from trading.gateways.bybit import BybitEndpoints, BybitGateway
+from trading.lifecycle import OrderState
+from trading.models import Account, Order, Position
+from trading.reports import Submission
+from trading.runtime.reconciler import reconcile_account
+from trading.services.orders import order_place, order_submission_apply, order_take
+from trading.simulator.keys import DEMO_KEYS
+
+D = Decimal
+
+
+@pytest.fixture(scope="module")
+def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    server = start_simulator(tmp_path_factory.mktemp("venue") / "simulator.log", ("--symbols", "3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def gateway(venue: ServerProcess) -> BybitGateway:
+    key = DEMO_KEYS["alice"]
+    return BybitGateway(BybitEndpoints(venue.url, venue.websocket_url), key.api_key, key.api_secret)
+
+
+def control(venue: ServerProcess, what: str, **body: Any) -> None:
+    request = urllib.request.Request(f"{venue.url}/simulator/control/{what}", data=json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert json.loads(answer.read())["retCode"] == 0
+
+
+def request(identifier: str, **changes: Any) -> OrderRequest:
+    values: dict[str, Any] = {
+        "client_order_id": identifier,
+        "symbol": "BTCUSDT",
+        "side": "Buy",
+        "order_type": "Limit",
+        "time_in_force": "GTC",
+        "quantity": D("0.001"),
+        "price": D("50000.0"),
+        "reduce_only": False,
+        "take_profit": None,
+        "stop_loss": None,
+    }
+    return OrderRequest(**(values | changes))
+
+
+def test_an_accepted_order_is_found_and_cancelled(gateway: BybitGateway) -> None:
+    result = gateway.submit(request("accepted-1"))
+    assert result.outcome is Submission.ACCEPTED and result.venue_order_id
+    found = gateway.find_order("BTCUSDT", "accepted-1")
+    assert found is not None and (found.status, found.quantity) == ("New", D("0.001"))
+    assert "accepted-1" in {order.client_order_id for order in gateway.open_orders()}
+    assert gateway.cancel("BTCUSDT", "accepted-1", "").outcome is Submission.ACCEPTED
+    assert gateway.cancel("BTCUSDT", "accepted-1", "").outcome is Submission.CLOSED
+
+
+def test_a_repeated_id_proves_that_the_order_exists(gateway: BybitGateway) -> None:
+    gateway.submit(request("twice"))
+    assert gateway.submit(request("twice")).outcome is Submission.DUPLICATE
+
+
+def test_a_broken_rule_is_a_definite_no(gateway: BybitGateway) -> None:
+    result = gateway.submit(request("broken", quantity=D("0.0005")))
+    assert (result.outcome, result.code) == (Submission.REJECTED, 10001)
+    assert gateway.find_order("BTCUSDT", "broken") is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ({"kind": "lose_answer"}, Submission.UNKNOWN),
+        ({"kind": "http_status", "value": 502}, Submission.UNKNOWN),
+        ({"kind": "http_status", "value": 403}, Submission.THROTTLED),
+        ({"kind": "ret_code", "value": 10016}, Submission.UNKNOWN),
+        ({"kind": "ret_code", "value": 10006}, Submission.THROTTLED),
+        ({"kind": "ret_code", "value": 110007}, Submission.REJECTED),
+    ],
+)
+def test_every_kind_of_answer_proves_what_it_proves_and_no_more(
+    venue: ServerProcess, gateway: BybitGateway, fault: dict[str, Any], outcome: Submission
+) -> None:
+    control(venue, "faults", endpoint="/v5/order/create", **fault)
+    assert gateway.submit(request(f"fault-{fault['kind']}-{fault.get('value')}")).outcome is outcome
+
+
+def test_a_venue_that_does_not_answer_is_an_error_and_an_unknown_outcome() -> None:
+    nobody = BybitGateway(BybitEndpoints("http://127.0.0.1:9", "ws://127.0.0.1:9"), "key", "secret")
+    with pytest.raises(GatewayError):
+        nobody.wallet()
+    assert nobody.submit(request("nobody")).outcome is Submission.UNKNOWN
+
+
+@pytest.fixture
+def account(db: None) -> Account:
+    builders.list_instruments()
+    return builders.account(builders.user("alice"), key=DEMO_KEYS["alice"])
+
+
+def sent(account: Account, gateway: BybitGateway, identifier: str, **changes: Any) -> Order:
+    """An order committed and sent as an engine does, with whatever answer comes."""
+    values: dict[str, Any] = {"symbol": "BTCUSDT", "side": "Buy", "order_type": "Limit", "quantity": D("0.001")}
+    values |= {"price": D("50000.0"), "client_order_id": identifier} | changes
+    order = order_place(account=account, actor="alice", **values)
+    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    fields = {name: values.get(name) for name in ("symbol", "side", "order_type", "quantity", "price")}
+    result = gateway.submit(request(identifier, **fields))
+    order_submission_apply(order_id=order.pk, result=result)
+    return Order.objects.get(pk=order.pk)
+
+
+def test_a_lost_answer_is_unknown_until_reconciliation_finds_the_order(
+    venue: ServerProcess, gateway: BybitGateway, account: Account
+) -> None:
+    control(venue, "faults", endpoint="/v5/order/create", kind="lose_answer")
+    order = sent(account, gateway, "unknown-1")
+    assert order.state == OrderState.UNKNOWN
+    run = reconcile_account(account.pk, gateway, "test")
+    assert run.succeeded, run.error
+    order.refresh_from_db()
+    assert order.state == OrderState.ACKNOWLEDGED and order.venue_order_id
+
+
+def test_absence_is_concluded_only_after_the_receive_window(
+    venue: ServerProcess, gateway: BybitGateway, account: Account
+) -> None:
+    control(venue, "faults", endpoint="/v5/order/create", kind="http_status", value=502)
+    order = sent(account, gateway, "never-arrived")
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert order.state == OrderState.UNKNOWN
+    Order.objects.filter(pk=order.pk).update(receive_window_ms=0, sent_at=order.sent_at.replace(year=2025))
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert order.state == OrderState.FAILED
+
+
+def test_fills_that_nobody_reported_are_booked_once(gateway: BybitGateway, account: Account) -> None:
+    order = sent(account, gateway, "filled-unseen", order_type="Market", price=None, quantity=D("0.002"))
+    first = reconcile_account(account.pk, gateway, "test")
+    second = reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert order.state == OrderState.FILLED and order.fills.count() >= 1
+    assert {difference["kind"] for difference in first.differences} >= {"missed_fill"}
+    assert not [difference for difference in second.differences if difference["kind"] == "missed_fill"]
+    held = {position.symbol: position for position in gateway.positions()}["BTCUSDT"]
+    ours = Position.objects.exclude(state="closed").get()
+    assert (ours.side, ours.quantity) == (held.side, held.quantity)
+
+
+def test_a_foreign_order_is_adopted_so_that_its_exposure_counts(gateway: BybitGateway, account: Account) -> None:
+    gateway.submit(request("by-hand"))
+    run = reconcile_account(account.pk, gateway, "test")
+    adopted = Order.objects.get(client_order_id="by-hand")
+    assert (adopted.strategy, adopted.state) == ("external", OrderState.ACKNOWLEDGED)
+    assert "foreign_order" in {difference["kind"] for difference in run.differences}
+
+
+def test_an_account_that_cannot_be_reconciled_says_so(account: Account) -> None:
+    nobody = BybitGateway(BybitEndpoints("http://127.0.0.1:9", "ws://127.0.0.1:9"), "key", "secret")
+    run = reconcile_account(account.pk, nobody, "test")
+    account.refresh_from_db()
+    assert not run.succeeded and run.error and account.reconciled_at is None
