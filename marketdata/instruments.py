@@ -77,7 +77,7 @@ def violations(
     found += _price_violations(rules, order_type, price)
     valued_at = price if order_type == "Limit" else reference_price
     if not found and valued_at is not None and not reduce_only and quantity * valued_at < rules.min_notional:
-        rule = f"worth {quantity * valued_at:f} {rules.quote_coin}; the minimum is {rules.min_notional:f}"
+        rule = f"worth {(quantity * valued_at).normalize():f} {rules.quote_coin}; the minimum is {rules.min_notional:f}"
         found.append(Violation("quantity", f"{quantity:f}", rule))
     return tuple(found)
 

@@ -22,6 +22,17 @@ from strategies.services import (
 )
 
 PREFIX = "parameter_"
+FIELDS = (
+    "account",
+    "name",
+    "strategy",
+    "symbols",
+    "parameters",
+    "sizing_mode",
+    "sizing_value",
+    "leverage",
+    "allow_reversal",
+)
 
 
 def parameter_field(spec: Any) -> forms.Field:
@@ -43,17 +54,7 @@ class StrategyConfigForm(forms.ModelForm):
 
     class Meta:
         model = StrategyConfig
-        fields = (
-            "account",
-            "name",
-            "strategy",
-            "symbols",
-            "parameters",
-            "sizing_mode",
-            "sizing_value",
-            "leverage",
-            "allow_reversal",
-        )
+        fields = FIELDS
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
@@ -66,7 +67,7 @@ class StrategyConfigForm(forms.ModelForm):
         if self.errors:
             return values
         try:
-            candidate = StrategyConfig(**{name: values[name] for name in self.Meta.fields if name in values})
+            candidate = StrategyConfig(**{name: values[name] for name in FIELDS if name in values})
             if self.instance.pk:
                 candidate.account, candidate.strategy = self.instance.account, self.instance.strategy
                 candidate.name = self.instance.name
@@ -88,6 +89,11 @@ class StrategyConfigAdmin(admin.ModelAdmin):
     actions = ("enable", "disable")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:
+        fixed = self.get_readonly_fields(request, obj)
+        # The parameters are no fields of the model: they join the form below.
+        options["fields"] = [
+            name for name in self.get_fields(request, obj) if not name.startswith(PREFIX) and name not in fixed
+        ]
         form = super().get_form(request, obj, change=change, **options)
         if obj is None:
             return form

@@ -5,18 +5,12 @@ from typing import Any
 
 from rest_framework import serializers
 
+from marketdata.plain_decimals import PlainDecimalField
 from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE
 from trading.models import Account, EquitySnapshot, Fill, Order, Position, Wallet
 from trading.permissions import role_on
 from trading.positions import margin, percent_on_margin, pnl
-
-
-class PlainDecimalField(serializers.Field):
-    """A decimal as plain text, without exponent: "0.001", never "1E-3"."""
-
-    def to_representation(self, value: Decimal) -> str:
-        return f"{value:f}"
 
 
 class AccountSerializer(serializers.ModelSerializer):

@@ -1,27 +1,19 @@
 from __future__ import annotations
 
-from decimal import Decimal
-
 from rest_framework import serializers
 
 from marketdata.models import Candle, Instrument
-
-
-class PlainField(serializers.Field):
-    """A decimal as plain text, without exponent."""
-
-    def to_representation(self, value: Decimal) -> str:
-        return f"{value:f}"
+from marketdata.plain_decimals import PlainDecimalField
 
 
 class InstrumentSerializer(serializers.ModelSerializer):
-    tick_size = PlainField()
-    lot_size = PlainField()
-    min_quantity = PlainField()
-    max_quantity = PlainField()
-    max_market_quantity = PlainField()
-    min_notional = PlainField()
-    max_leverage = PlainField()
+    tick_size = PlainDecimalField()
+    lot_size = PlainDecimalField()
+    min_quantity = PlainDecimalField()
+    max_quantity = PlainDecimalField()
+    max_market_quantity = PlainDecimalField()
+    min_notional = PlainDecimalField()
+    max_leverage = PlainDecimalField()
 
     class Meta:
         model = Instrument
@@ -42,12 +34,12 @@ class InstrumentSerializer(serializers.ModelSerializer):
 
 
 class CandleSerializer(serializers.ModelSerializer):
-    open = PlainField()
-    high = PlainField()
-    low = PlainField()
-    close = PlainField()
-    volume = PlainField()
-    turnover = PlainField()
+    open = PlainDecimalField()
+    high = PlainDecimalField()
+    low = PlainDecimalField()
+    close = PlainDecimalField()
+    volume = PlainDecimalField()
+    turnover = PlainDecimalField()
 
     class Meta:
         model = Candle

@@ -7,6 +7,7 @@ import queue
 import time
 import urllib.request
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pybit.unified_trading as unified
@@ -72,7 +73,7 @@ def test_the_market_answers(http: unified.HTTP) -> None:
     assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and bids[0] < asks[0]
     rows = http.get_kline(category="linear", symbol="BTCUSDT", interval="60", limit=500)["result"]["list"]
     starts = [int(row[0]) for row in rows]
-    assert len(rows) == 500 and all(a - b == 3_600_000 for a, b in zip(starts, starts[1:], strict=False))
+    assert len(rows) == 500 and all(a - b == 3_600_000 for a, b in pairwise(starts))
     assert all(float(row[3]) <= min(float(row[1]), float(row[4])) <= float(row[2]) for row in rows)
     ticker = http.get_tickers(category="linear", symbol="BTCUSDT")["result"]["list"][0]
     assert float(ticker["bid1Price"]) < float(ticker["ask1Price"]) and float(ticker["markPrice"]) > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def run_supertrend(bars: list[Candle]) -> list[Signal]:
 def test_supertrend_signals_on_flips_alternate_and_keep_their_stop_on_the_right_side() -> None:
     signals = run_supertrend(candles(800))
     assert len(signals) > 5
-    assert all(a.side != b.side for a, b in zip(signals, signals[1:], strict=False))
+    assert all(a.side != b.side for a, b in pairwise(signals))
     assert all(signal.reward >= signal.risk * D("1.5") for signal in signals)
 
 

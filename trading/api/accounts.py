@@ -58,7 +58,7 @@ class PositionListView(generics.ListAPIView):
 
 
 class PositionDetailView(APIView):
-    @extend_schema(parameters=[ACCOUNT], responses=PositionSerializer(many=True))
+    @extend_schema(operation_id="positions_of_symbol", parameters=[ACCOUNT], responses=PositionSerializer(many=True))
     def get(self, request: Request, symbol: str) -> Response:
         """Open positions in one symbol, of every account you may see (or of the one that ``account`` names)."""
         rows = chosen(request, visible_positions(request.user), "instrument__symbol").filter(instrument__symbol=symbol)

@@ -14,12 +14,13 @@ from rest_framework.views import APIView
 from risk.intents import CLIENT_ORDER_ID
 from trading.api.pagination import Pages
 from trading.models import Account, Order
+from trading.models.order import Side
 from trading.permissions import may_trade
 from trading.selectors import visible_accounts, visible_fills, visible_orders, visible_signals
 from trading.serializers import FillSerializer, OrderSerializer, SignalSerializer
 from trading.services.orders import order_cancel_request, order_place
 
-DIGITS, PLACES = 36, 18
+DIGITS = 36
 
 
 class StrictSerializer(serializers.Serializer):
@@ -35,13 +36,14 @@ class StrictSerializer(serializers.Serializer):
 
 
 def price_field(**options: Any) -> serializers.DecimalField:
-    return serializers.DecimalField(max_digits=DIGITS, decimal_places=PLACES, **options)
+    """A decimal as it was written: the instrument's grid says how many decimals are right, and names the value."""
+    return serializers.DecimalField(max_digits=DIGITS, decimal_places=None, **options)
 
 
 class OrderRequestSerializer(StrictSerializer):
     account = serializers.IntegerField(required=False, help_text="may be left out by users of exactly one account")
     symbol = serializers.CharField(max_length=32)
-    side = serializers.ChoiceField(["Buy", "Sell"])
+    side = serializers.ChoiceField(Side.choices)
     order_type = serializers.ChoiceField(["Market", "Limit"])
     quantity = price_field(help_text="base coin, a multiple of the lot size")
     price = price_field(required=False, allow_null=True, help_text="limit orders only, a multiple of the tick size")
