@@ -29,13 +29,15 @@ def record(
 ) -> AuditEvent:
     """Append one event to its chain, inside the transaction of the change it describes.
 
-    The chain's head is locked until that transaction ends: lock rows of the change first, the audit chain last.
+    The chain's head is locked until that transaction ends: lock rows of the change first, the audit chain last. Lock
+    them with ``no_key=True``: foreign keys are checked at commit, when the chain is held already, and a plain FOR
+    UPDATE of somebody else on the referenced row would then deadlock with us.
     """
     if not connection.in_atomic_block:
         raise ImproperlyConfigured("audit.services.record must run inside the transaction of the change it describes.")
     chain = PLATFORM if account_id is None else f"account:{account_id}"
     AuditChain.objects.bulk_create([AuditChain(name=chain, hash=GENESIS)], ignore_conflicts=True)
-    head = AuditChain.objects.select_for_update().get(name=chain)
+    head = AuditChain.objects.select_for_update(no_key=True).get(name=chain)
     event = AuditEvent(
         chain=chain,
         sequence=head.sequence + 1,

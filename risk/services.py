@@ -34,7 +34,9 @@ def risk_limit_set(
     if unknown:
         raise TypeError(f"not limits: {', '.join(sorted(unknown))}; known are {', '.join(LIMIT_FIELDS)}")
     row = (
-        RiskLimit.objects.select_for_update().filter(level=level, user=user, account=account, strategy=strategy).first()
+        RiskLimit.objects.select_for_update(no_key=True)
+        .filter(level=level, user=user, account=account, strategy=strategy)
+        .first()
     )
     before = {name: getattr(row, name) for name in LIMIT_FIELDS} if row else None
     row = row or RiskLimit(level=level, user=user, account=account, strategy=strategy)

@@ -68,7 +68,7 @@ def strategy_config_update(*, config: StrategyConfig, actor: str, **changes: Any
     if unknown:
         rule = f"cannot be changed; {', '.join(CHANGEABLE)} can"
         raise StrategyConfigRefused([Violation(name, str(changes[name]), rule) for name in sorted(unknown)])
-    config = StrategyConfig.objects.select_for_update().get(pk=config.pk)
+    config = StrategyConfig.objects.select_for_update(no_key=True).get(pk=config.pk)
     before = _snapshot(config)
     for name, value in changes.items():
         setattr(config, name, value)
@@ -91,7 +91,7 @@ def strategy_disable(*, config: StrategyConfig, actor: str) -> StrategyConfig:
 
 
 def _set_enabled(config: StrategyConfig, enabled: bool, actor: str) -> StrategyConfig:
-    config = StrategyConfig.objects.select_for_update().get(pk=config.pk)
+    config = StrategyConfig.objects.select_for_update(no_key=True).get(pk=config.pk)
     if config.enabled == enabled:
         return config
     if enabled:

@@ -29,7 +29,7 @@ def account_create(
 
 @transaction.atomic
 def account_keys_replace(*, account: Account, api_key: str, api_secret: str, actor: str) -> Account:
-    account = Account.objects.select_for_update().get(pk=account.pk)
+    account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     account.api_key_encrypted, account.api_secret_encrypted = encrypt(api_key), encrypt(api_secret)
     account.save(update_fields=["api_key_encrypted", "api_secret_encrypted"])
     # The keys themselves never enter the trail, not even in part.
@@ -41,7 +41,7 @@ def account_keys_replace(*, account: Account, api_key: str, api_secret: str, act
 @transaction.atomic
 def account_live_opt_in_set(*, account: Account, opted_in: bool, actor: str) -> Account:
     """A person's explicit yes (or no) to trading real money on a LIVE account."""
-    account = Account.objects.select_for_update().get(pk=account.pk)
+    account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     before = {"live_opt_in": account.live_opt_in}
     account.live_opt_in = opted_in
     account.save(update_fields=["live_opt_in"])
@@ -69,7 +69,7 @@ def account_resume(*, account: Account, actor: str) -> Account:
 
 
 def _set_trading_state(account: Account, state: str, actor: str, reason: str, action: str) -> Account:
-    account = Account.objects.select_for_update().get(pk=account.pk)
+    account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     before = {"trading_state": account.trading_state, "halt_reason": account.halt_reason}
     account.trading_state, account.halt_reason = state, reason
     account.save(update_fields=["trading_state", "halt_reason"])
@@ -119,7 +119,7 @@ def wallet_apply(*, account_id: int, report: WalletReport, snapshot: bool = Fals
     """Keep the venue's latest balances; the first report of a UTC day fixes what the day's PnL is measured from."""
     now = timezone.now()
     Wallet.objects.bulk_create([Wallet(account_id=account_id, updated_at=now)], ignore_conflicts=True)
-    wallet = Wallet.objects.select_for_update().get(account_id=account_id)
+    wallet = Wallet.objects.select_for_update(no_key=True).get(account_id=account_id)
     if wallet.day != now.date():
         wallet.day, wallet.day_start_equity = now.date(), report.equity
     wallet.equity, wallet.wallet_balance = report.equity, report.wallet_balance

@@ -79,7 +79,11 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
 
 
 def _order_of(account_id: int, client_order_id: str, venue_order_id: str) -> Order | None:
-    orders = Order.objects.select_for_update(of=("self",)).select_related("instrument").filter(account_id=account_id)
+    orders = (
+        Order.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("instrument")
+        .filter(account_id=account_id)
+    )
     if client_order_id:
         return orders.filter(client_order_id=client_order_id).first()
     return orders.filter(venue_order_id=venue_order_id).first() if venue_order_id else None
@@ -107,7 +111,7 @@ def _order_fill(order: Order, fill: Fill) -> None:
 def _position_fill(fill: Fill, order: Order | None) -> Decimal:
     """Move the position by one fill and return the realised PnL (before fees). A flip closes one row, opens another."""
     row = (
-        Position.objects.select_for_update(of=("self",))
+        Position.objects.select_for_update(of=("self",), no_key=True)
         .filter(account_id=fill.account_id, instrument=fill.instrument)
         .exclude(state=Position.State.CLOSED)
         .first()
@@ -226,7 +230,7 @@ def order_adopt(*, account_id: int, report: OrderReport) -> Order:
 def position_report_apply(*, account_id: int, report: PositionReport) -> None:
     """Keep what only the venue knows of a position: mark and liquidation price, leverage, TP and SL."""
     row = (
-        Position.objects.select_for_update(of=("self",))
+        Position.objects.select_for_update(of=("self",), no_key=True)
         .filter(account_id=account_id, instrument__symbol=report.symbol)
         .exclude(state=Position.State.CLOSED)
         .first()
@@ -244,7 +248,7 @@ def position_correct(*, account_id: int, report: PositionReport, reason: str) ->
     """The venue is right about positions: make ours equal to it, and leave the difference on the trail."""
     instrument = instrument_by_symbol(report.symbol)
     row = (
-        Position.objects.select_for_update(of=("self",))
+        Position.objects.select_for_update(of=("self",), no_key=True)
         .filter(account_id=account_id, instrument=instrument)
         .exclude(state=Position.State.CLOSED)
         .first()

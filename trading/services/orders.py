@@ -387,7 +387,11 @@ def illegal_move_record(*, order: Order, event: OrderEvent, cause: str, payload:
 
 def _locked(order_id: int) -> Order:
     # `of`: the account and the instrument are shared by every order and must not be locked with it.
-    return Order.objects.select_for_update(of=("self",)).select_related("instrument", "account").get(pk=order_id)
+    return (
+        Order.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("instrument", "account")
+        .get(pk=order_id)
+    )
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Users' money: positions and the wallet of a unified USDT account, exact in Decimal."""
+"""Users' money: orders, executions, positions and the wallet of a unified USDT account, exact in Decimal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,96 @@ from decimal import Decimal
 from typing import Any
 
 from trading.positions import FillValues, PositionState, apply_fill, pnl
-from trading.simulator.orders import SimulatedOrder, price_text
+from trading.simulator.book import Entry
 
 ZERO = Decimal(0)
 TAKER_FEE, MAKER_FEE = Decimal("0.00055"), Decimal("0.0002")
 MAINTENANCE_RATE = Decimal("0.005")
+OPEN_STATUSES = frozenset({"New", "PartiallyFilled", "Untriggered"})
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedOrder:
+    order_id: str
+    link_id: str
+    user: str
+    symbol: str
+    side: str
+    order_type: str
+    time_in_force: str
+    quantity: Decimal
+    price: Decimal
+    tick: int | None
+    lots: int
+    reduce_only: bool
+    created_ms: int
+    take_profit: Decimal = ZERO
+    stop_loss: Decimal = ZERO
+    create_type: str = "CreateByUser"
+    stop_order_type: str = ""
+    status: str = "New"
+    leaves_lots: int = 0
+    filled: Decimal = ZERO
+    filled_value: Decimal = ZERO
+    fees: Decimal = ZERO
+    reject_reason: str = "EC_NoError"
+    cancel_type: str = "UNKNOWN"
+    updated_ms: int = 0
+    entry: Entry | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN_STATUSES
+
+    @property
+    def leaves(self) -> Decimal:
+        return self.quantity - self.filled if self.is_open else ZERO
+
+    def as_row(self) -> dict[str, Any]:
+        """The order object of REST and websocket."""
+        average = self.filled_value / self.filled if self.filled else None
+        return {
+            "orderId": self.order_id,
+            "orderLinkId": self.link_id,
+            "blockTradeId": "",
+            "symbol": self.symbol,
+            "price": f"{self.price:f}",
+            "qty": f"{self.quantity:f}",
+            "side": self.side,
+            "isLeverage": "",
+            "positionIdx": 0,
+            "orderStatus": self.status,
+            "createType": self.create_type,
+            "cancelType": self.cancel_type,
+            "rejectReason": self.reject_reason,
+            "avgPrice": "" if average is None else f"{average.normalize():f}",
+            "leavesQty": f"{self.leaves:f}",
+            "leavesValue": f"{self.leaves * self.price:f}",
+            "cumExecQty": f"{self.filled:f}",
+            "cumExecValue": f"{self.filled_value:f}",
+            "cumExecFee": f"{self.fees:f}",
+            "timeInForce": self.time_in_force,
+            "orderType": self.order_type,
+            "stopOrderType": self.stop_order_type,
+            "orderIv": "",
+            "triggerPrice": "",
+            "takeProfit": price_text(self.take_profit),
+            "stopLoss": price_text(self.stop_loss),
+            "tpslMode": "Full" if self.take_profit or self.stop_loss else "",
+            "tpTriggerBy": "LastPrice" if self.take_profit else "",
+            "slTriggerBy": "LastPrice" if self.stop_loss else "",
+            "triggerDirection": 0,
+            "triggerBy": "",
+            "lastPriceOnCreated": "",
+            "reduceOnly": self.reduce_only,
+            "closeOnTrigger": False,
+            "placeType": "",
+            "smpType": "None",
+            "smpGroup": 0,
+            "smpOrderId": "",
+            "createdTime": str(self.created_ms),
+            "updatedTime": str(self.updated_ms or self.created_ms),
+        }
 
 
 @dataclass(slots=True)
@@ -83,14 +168,6 @@ class SimulatedPosition:
             "takeProfit": price_text(self.take_profit),
             "stopLoss": price_text(self.stop_loss),
             "trailingStop": "0",
-            "breakEvenPrice": "",
-            "positionBalance": f"{self.initial_margin.normalize():f}",
-            "positionIMByMp": f"{self.initial_margin.normalize():f}",
-            "positionMMByMp": f"{(self.value * MAINTENANCE_RATE).normalize():f}",
-            "sessionAvgPrice": "",
-            "leverageSysUpdatedTime": "",
-            "mmrSysUpdatedTime": "",
-            "mmrSysUpdateTime": "",
             "unrealisedPnl": f"{self.unrealised.normalize():f}",
             "curRealisedPnl": f"{self.realised.normalize():f}",
             "cumRealisedPnl": f"{self.realised.normalize():f}",
@@ -106,18 +183,13 @@ class SimulatedPosition:
 
 @dataclass(slots=True)
 class SimulatedAccount:
-    """``orders`` and ``by_link`` keep every order for ever (a link id is used once), ``closed`` the ended ones in the
-    order of their end, ``working`` the open ones."""
-
     user: str
     balance: Decimal
     positions: dict[str, SimulatedPosition] = field(default_factory=dict)
     orders: dict[str, SimulatedOrder] = field(default_factory=dict)
     by_link: dict[str, SimulatedOrder] = field(default_factory=dict)
     working: dict[str, SimulatedOrder] = field(default_factory=dict)
-    closed: list[SimulatedOrder] = field(default_factory=list)
     executions: list[dict[str, Any]] = field(default_factory=list)
-    executions_of: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     realised: Decimal = ZERO
 
     def position(self, symbol: str) -> SimulatedPosition:
@@ -125,20 +197,6 @@ class SimulatedAccount:
 
     def open_orders(self, symbol: str | None = None) -> list[SimulatedOrder]:
         return [order for order in self.working.values() if symbol in (None, order.symbol)]
-
-    def accept(self, order: SimulatedOrder) -> None:
-        self.orders[order.order_id] = self.working[order.order_id] = order
-        if order.link_id:
-            self.by_link[order.link_id] = order
-
-    def end(self, order: SimulatedOrder) -> None:
-        """The order works no more; its status says why."""
-        if self.working.pop(order.order_id, None) is not None:
-            self.closed.append(order)
-
-    def record_execution(self, row: dict[str, Any]) -> None:
-        self.executions.append(row)
-        self.executions_of.setdefault(row["orderId"], []).append(row)
 
     @property
     def unrealised(self) -> Decimal:
@@ -154,21 +212,14 @@ class SimulatedAccount:
 
     @property
     def order_margin(self) -> Decimal:
-        """What the open orders reserve. Orders against a position reserve only for what would be left of them once
-        the position is closed."""
-        sums: dict[tuple[str, str], list[Decimal]] = {}
-        for order in self.working.values():
-            if not order.reduce_only:
-                both = sums.setdefault((order.symbol, order.side), [ZERO, ZERO])
-                both[0] += order.leaves
-                both[1] += order.leaves * order.price
-        reserved = ZERO
-        for (symbol, side), (quantity, value) in sums.items():
-            position = self.position(symbol)
-            if position.quantity and position.side != side and quantity:
-                value *= max(ZERO, quantity - position.quantity) / quantity
-            reserved += value / position.leverage
-        return reserved
+        return sum(
+            (
+                order.leaves * order.price / self.position(order.symbol).leverage
+                for order in self.working.values()
+                if not order.reduce_only
+            ),
+            ZERO,
+        )
 
     @property
     def available(self) -> Decimal:
@@ -178,13 +229,11 @@ class SimulatedAccount:
         """The account of ``wallet-balance`` and of the ``wallet`` topic."""
         initial = self.position_margin + self.order_margin
         maintenance = sum((p.value * MAINTENANCE_RATE for p in self.positions.values()), ZERO)
-        equity = self.equity
-        rate = initial / equity if equity > 0 else ZERO
-        maintenance_rate = maintenance / equity if equity > 0 else ZERO
+        rate = initial / self.equity if self.equity > 0 else ZERO
         coin = {
             "coin": "USDT",
-            "equity": _money(equity),
-            "usdValue": _money(equity),
+            "equity": _money(self.equity),
+            "usdValue": _money(self.equity),
             "walletBalance": _money(self.balance),
             "locked": "0",
             "borrowAmount": "0",
@@ -198,28 +247,26 @@ class SimulatedAccount:
             "marginCollateral": True,
             "collateralSwitch": True,
             "spotBorrow": "0",
-            "availableToBorrow": "",
-            "availableToWithdraw": _money(self.available),
-            "spotHedgingQty": "0",
         }
         return {
             "accountType": "UNIFIED",
-            "totalEquity": _money(equity),
+            "totalEquity": _money(self.equity),
             "totalWalletBalance": _money(self.balance),
-            "totalMarginBalance": _money(equity),
+            "totalMarginBalance": _money(self.equity),
             "totalAvailableBalance": _money(self.available),
             "totalPerpUPL": _money(self.unrealised),
             "totalInitialMargin": _money(initial),
             "totalMaintenanceMargin": _money(maintenance),
-            "totalInitialMarginByMp": _money(initial),
-            "totalMaintenanceMarginByMp": _money(maintenance),
-            "accountIMRateByMp": f"{rate:.4f}",
-            "accountMMRateByMp": f"{maintenance_rate:.4f}",
             "accountIMRate": f"{rate:.4f}",
-            "accountMMRate": f"{maintenance_rate:.4f}",
+            "accountMMRate": f"{(maintenance / self.equity if self.equity > 0 else ZERO):.4f}",
             "accountLTV": "0",
             "coin": [coin],
         }
+
+
+def price_text(price: Decimal) -> str:
+    """A TP or SL price; empty when it is not set."""
+    return f"{price:f}" if price else ""
 
 
 def _money(amount: Decimal) -> str:
