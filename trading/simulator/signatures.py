@@ -23,6 +23,7 @@ LIMITS = {
     "/v5/account/fee-rate": 5,
 }
 DEFAULT_LIMIT = 50
+RESET_MARGIN_MS = 100
 
 
 class Authority:
@@ -87,6 +88,7 @@ class RateLimits:
         while calls and calls[0] <= now_ms - 1_000:
             calls.popleft()
         if len(calls) >= limit:
-            return limit, -1, calls[0] + 1_000
+            # A little late: pybit fails when the moment it should wait for has just passed.
+            return limit, -1, calls[0] + 1_000 + RESET_MARGIN_MS
         calls.append(now_ms)
         return limit, limit - len(calls), now_ms
