@@ -115,3 +115,26 @@ def book_frame(
 ) -> bytes:
     data = {"s": symbol, "b": bids, "a": asks, "u": update_id, "seq": update_id}
     return orjson.dumps({"topic": f"orderbook.200.{symbol}", "type": kind, "ts": 1, "data": data, "cts": 1})
+
+
+def market_frame(**changes: Any) -> str:
+    """One ``market_data`` message as an engine publishes it."""
+    data: dict[str, Any] = {
+        "symbol": "BTCUSDT",
+        "state": "LIVE",
+        "state_reason": "",
+        "u": 1,
+        "bids": [["100.0", "1"]],
+        "asks": [["100.5", "1"]],
+        "last": "100.2",
+        "mark": "100.2",
+        "index": "100.2",
+        "funding_rate": "0.0001",
+        "volume_24h": "10",
+        "turnover_24h": "1000",
+        "change_24h": "0.01",
+        "trades": [],
+        "candles": {},
+        "features": {},
+    }
+    return orjson.dumps({"type": "market_data", "timestamp": 1, "data": data | changes}).decode()

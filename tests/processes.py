@@ -82,13 +82,15 @@ class ServerProcess:
             connection.close()
 
 
-def start_server(command: Sequence[str], environment: Mapping[str, str], log: Path, path: str) -> ServerProcess:
+def start_server(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, path: str, fixed_port: int | None = None
+) -> ServerProcess:
     """Starts ``command``, in which "{port}" is replaced, and returns when it answers ``path``.
 
     A port found free can be taken before it is used: then another one is tried, twice.
     """
     for attempts_left in (2, 1, 0):
-        port = free_port()
+        port = fixed_port or free_port()
         running = RunningProcess.start([word.format(port=port) for word in command], environment, log)
         server = ServerProcess(running, port)
         try:
@@ -108,7 +110,7 @@ def start_simulator(log: Path, arguments: Sequence[str] = ()) -> ServerProcess:
     return start_server(command, os.environ, log, "/v5/market/time")
 
 
-def start_site(log: Path, environment: Mapping[str, str]) -> ServerProcess:
-    """The web process, as production runs it."""
+def start_site(log: Path, environment: Mapping[str, str], port: int | None = None) -> ServerProcess:
+    """The web process, as production runs it; on a given port when it comes back after an end."""
     command = ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "platform_site.asgi:application")
-    return start_server(command, environment, log, "/api/v1/health")
+    return start_server(command, environment, log, "/api/v1/health", port)

@@ -1,0 +1,163 @@
+"""The browser's websocket: only one's own accounts, nothing malformed ends it, a reconnect has no hole."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+import redis
+from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
+from channels.testing import WebsocketCommunicator
+from django.conf import settings
+
+from marketdata.services import LATEST_KEY
+from tests import builders
+from trading.consumers.browser import NOT_LOGGED_IN, BrowserConsumer
+from trading.models import Account, Membership
+from trading.services.accounts import membership_grant, membership_revoke
+from trading.services.orders import order_place
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Anonymous:
+    is_authenticated = False
+    is_active = False
+
+
+async def connected(user: Any) -> WebsocketCommunicator:
+    communicator = WebsocketCommunicator(BrowserConsumer.as_asgi(), "/ws/v1/stream/")
+    communicator.scope["user"] = user
+    assert (await communicator.connect())[0]
+    return communicator
+
+
+async def said(communicator: WebsocketCommunicator, kind: str) -> dict[str, Any]:
+    """The next message of a kind; others are passed over."""
+    while True:
+        message = json.loads(await communicator.receive_from(timeout=5))
+        if message["type"] == kind:
+            return message["data"]
+
+
+@sync_to_async
+def cast() -> tuple[Any, Any, Account]:
+    builders.list_instruments()
+    alice, bob = builders.user("alice"), builders.user("bob")
+    builders.account(bob)
+    return alice, bob, builders.account(alice)
+
+
+@sync_to_async
+def place(account: Account) -> None:
+    order_place(
+        account=account,
+        actor="alice",
+        symbol="BTCUSDT",
+        side="Buy",
+        order_type="Limit",
+        quantity=Decimal("0.01"),
+        price=Decimal(60000),
+    )
+
+
+async def test_without_a_login_the_socket_closes_with_its_own_code() -> None:
+    communicator = WebsocketCommunicator(BrowserConsumer.as_asgi(), "/ws/v1/stream/")
+    communicator.scope["user"] = Anonymous()
+    assert (await communicator.connect())[0]
+    assert (await communicator.receive_output(5)) == {"type": "websocket.close", "code": NOT_LOGGED_IN, "reason": None}
+
+
+async def test_subscribing_to_an_account_begins_with_all_of_it_and_goes_on_with_changes() -> None:
+    alice, _, account = await cast()
+    await place(account)
+    communicator = await connected(alice)
+    await communicator.send_json_to({"type": "subscribe", "channel": "account", "account": account.pk})
+    snapshot = await said(communicator, "snapshot")
+    assert [order["state"] for order in snapshot["orders"]] == ["new"]
+    assert {"account", "positions", "fills", "signals", "equity", "strategies"} <= set(snapshot)
+    await place(account)
+    update = await said(communicator, "order_update")
+    assert update["id"] != snapshot["orders"][0]["id"] and update["symbol"] == "BTCUSDT"
+    await communicator.disconnect()
+
+
+async def test_another_tenants_account_is_refused_and_stays_silent() -> None:
+    _, bob, account = await cast()
+    communicator = await connected(bob)
+    await communicator.send_json_to({"type": "subscribe", "channel": "account", "account": account.pk})
+    assert "not one of your accounts" in (await said(communicator, "error"))["message"]
+    await place(account)
+    assert await communicator.receive_nothing(0.5)
+    await communicator.disconnect()
+
+
+async def test_access_that_is_taken_away_ends_an_open_subscription() -> None:
+    _, bob, account = await cast()
+    await sync_to_async(membership_grant)(account=account, user=bob, role=Membership.Role.VIEWER, actor="test")
+    communicator = await connected(bob)
+    await communicator.send_json_to({"type": "subscribe", "channel": "account", "account": account.pk})
+    await said(communicator, "snapshot")
+    await sync_to_async(membership_revoke)(account=account, user=bob, actor="test")
+    assert "no access" in (await said(communicator, "error"))["message"]
+    await place(account)
+    assert await communicator.receive_nothing(0.5)
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ("{broken", "message"),
+        ("[1, 2]", "message"),
+        ('{"type": "fly"}', "type"),
+        ('{"type": "subscribe", "channel": "gossip"}', "channel"),
+        ('{"type": "subscribe", "channel": "market", "symbols": "BTCUSDT"}', "symbols"),
+        ('{"type": "subscribe", "channel": "market", "symbols": ["../etc"]}', "symbols"),
+        ('{"type": "subscribe", "channel": "account", "account": "1"}', "account"),
+        ('{"type": "subscribe", "channel": "account", "account": true}', "account"),
+        ("x" * 5000, "message"),
+    ],
+)
+async def test_a_malformed_message_is_answered_and_the_connection_stays(message: str, field: str) -> None:
+    alice, _, _ = await cast()
+    communicator = await connected(alice)
+    await communicator.send_to(text_data=message)
+    assert (await said(communicator, "error"))["field"] == field
+    await communicator.send_json_to({"type": "ping"})
+    assert await said(communicator, "pong") == {}
+    await communicator.disconnect()
+
+
+async def test_the_number_of_symbols_is_bounded() -> None:
+    alice, _, _ = await cast()
+    communicator = await connected(alice)
+    symbols = [f"COIN{number}USDT" for number in range(30)]
+    await communicator.send_json_to({"type": "subscribe", "channel": "market", "symbols": symbols})
+    assert "at most" in (await said(communicator, "error"))["message"]
+    await communicator.disconnect()
+
+
+async def test_market_frames_pass_unchanged_and_the_newest_is_there_at_once() -> None:
+    alice, _, _ = await cast()
+    store = redis.Redis.from_url(settings.REDIS_URL)
+    first = orjson.dumps({"type": "market_data", "timestamp": 1, "data": {"symbol": "BTCUSDT", "last": "1"}}).decode()
+    await sync_to_async(store.hset)(LATEST_KEY, "BTCUSDT", first)
+    communicator = await connected(alice)
+    await communicator.send_json_to({"type": "subscribe", "channel": "market", "symbols": ["BTCUSDT"]})
+    assert (await said(communicator, "market_data"))["last"] == "1"
+    body = first.replace('"last":"1"', '"last":"2"')
+    message = {"type": "market.frame", "symbol": "BTCUSDT", "body": body}
+    await get_channel_layer().group_send("market.BTCUSDT", message)
+    assert (await said(communicator, "market_data"))["last"] == "2"
+    await communicator.send_json_to({"type": "unsubscribe", "channel": "market", "symbols": ["BTCUSDT"]})
+    await communicator.send_json_to({"type": "ping"})
+    await said(communicator, "pong")
+    await get_channel_layer().group_send("market.BTCUSDT", message)
+    assert await communicator.receive_nothing(0.3)
+    await sync_to_async(store.delete)(LATEST_KEY)
+    await communicator.disconnect()
