@@ -72,7 +72,7 @@ def latest_frame(symbol: str) -> dict[str, Any] | None:
         body = _redis().hget(LATEST_KEY, symbol)
     except redis.RedisError as error:
         raise MarketUnavailable(f"market frames cannot be read: {error}") from error
-    return None if body is None else orjson.loads(body)  # type: ignore[arg-type]
+    return None if body is None else orjson.loads(body)
 
 
 def market_summary() -> dict[str, Any] | None:
@@ -81,7 +81,7 @@ def market_summary() -> dict[str, Any] | None:
         body = _redis().get(SUMMARY_KEY)
     except redis.RedisError as error:
         raise MarketUnavailable(f"the market summary cannot be read: {error}") from error
-    return None if body is None else orjson.loads(body)  # type: ignore[arg-type]
+    return None if body is None else orjson.loads(body)
 
 
 def reference_price(symbol: str) -> Decimal | None:

@@ -96,7 +96,7 @@ class LatestFrames:
         """Raises redis.RedisError while the cache is away; the next frames make up for it."""
         pipeline = self._redis.pipeline(transaction=False)
         if frames:
-            pipeline.hset(LATEST_KEY, mapping=dict(frames))
+            pipeline.hset(LATEST_KEY, mapping={**frames})
             pipeline.expire(LATEST_KEY, LATEST_SECONDS)
         if summary is not None:
             pipeline.set(SUMMARY_KEY, summary, ex=LATEST_SECONDS)

@@ -105,7 +105,7 @@ class StrategyConfigAdmin(admin.ModelAdmin):
             extra[f"{PREFIX}{spec.name}"] = field
         return type("StrategyConfigParametersForm", (form,), extra)
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         own = ["account", "name", "strategy", "symbols", "sizing_mode", "sizing_value", "leverage", "allow_reversal"]
         if obj is None or obj.strategy not in STRATEGIES:
             return [*own, "parameters"]

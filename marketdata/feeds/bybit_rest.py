@@ -99,7 +99,8 @@ def _rows(answer: Mapping[str, Any]) -> list[Any]:
 def _candle(symbol: str, interval: str, length_ms: int, now_ms: int, row: Any) -> Candle:
     try:
         start_ms = int(row[0])
-        prices = [Decimal(text) for text in row[1:7]]
+        opened, high, low, close, volume, turnover = (Decimal(text) for text in row[1:7])
     except (TypeError, ValueError, IndexError, InvalidOperation) as error:
         raise VenueError(f"kline of {symbol}: {row!r}: {type(error).__name__}") from None
-    return Candle(symbol, interval, start_ms, *prices, closed=start_ms + length_ms <= now_ms)
+    closed = start_ms + length_ms <= now_ms
+    return Candle(symbol, interval, start_ms, opened, high, low, close, volume, turnover, closed)

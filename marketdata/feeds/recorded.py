@@ -36,7 +36,7 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
     categories: dict[str, str] = {}
     with path.open("rb") as compressed:
         try:
-            lines = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(compressed))  # type: ignore[arg-type]
+            lines = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(compressed))
             for number, line in enumerate(lines, start=1):
                 frame = _frame(path, number, line, categories)
                 if frame is not None:

@@ -1,5 +1,7 @@
 // The live connection: reconnects with back-off, subscribes again, and says how it is.
 const FIRST_WAIT = 500, LAST_WAIT = 10000, PING_MS = 15000, SILENCE_MS = 40000;
+// Market frames between two acknowledgements: the server holds back, newest only, once too many are on their way.
+const ACKNOWLEDGE_EVERY = 10;
 
 export class Stream {
   constructor({ onMessage, onState }) {
@@ -30,6 +32,7 @@ export class Stream {
     const socket = (this.socket = new WebSocket(`${scheme}://${location.host}/ws/v1/stream/`));
     socket.onopen = () => {
       this.heard = Date.now();
+      this.frames = 0;
       this.onState("live", "live");
       for (const message of this.wanted.values()) this.send({ type: "subscribe", ...message });
     };
@@ -37,7 +40,10 @@ export class Stream {
       if (socket !== this.socket) return;
       this.heard = Date.now();
       this.wait = FIRST_WAIT;
-      this.onMessage(JSON.parse(event.data));
+      const message = JSON.parse(event.data);
+      if (message.type.startsWith("market_") && ++this.frames % ACKNOWLEDGE_EVERY === 0)
+        this.send({ type: "ack", frames: this.frames });
+      this.onMessage(message);
     };
     socket.onclose = (event) => {
       if (socket !== this.socket) return;

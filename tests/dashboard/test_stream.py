@@ -13,10 +13,13 @@ from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
+from django.test import Client
 
 from marketdata.services import LATEST_KEY
 from tests import builders
-from trading.consumers.browser import NOT_LOGGED_IN, BrowserConsumer
+from trading.consumers.browser import FRAMES_UNDERWAY, NOT_LOGGED_IN, BrowserConsumer
 from trading.models import Account, Membership
 from trading.services.accounts import membership_grant, membership_revoke
 from trading.services.orders import order_place
@@ -24,14 +27,15 @@ from trading.services.orders import order_place
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class Anonymous:
-    is_authenticated = False
-    is_active = False
+def log_in(user: Any) -> SessionBase:
+    client = Client()
+    client.force_login(user)
+    return client.session
 
 
 async def connected(user: Any) -> WebsocketCommunicator:
     communicator = WebsocketCommunicator(BrowserConsumer.as_asgi(), "/ws/v1/stream/")
-    communicator.scope["user"] = user
+    communicator.scope |= {"user": user, "session": await sync_to_async(log_in)(user)}
     assert (await communicator.connect())[0]
     return communicator
 
@@ -67,9 +71,9 @@ def place(account: Account) -> None:
 
 async def test_without_a_login_the_socket_closes_with_its_own_code() -> None:
     communicator = WebsocketCommunicator(BrowserConsumer.as_asgi(), "/ws/v1/stream/")
-    communicator.scope["user"] = Anonymous()
+    communicator.scope["user"] = AnonymousUser()
     assert (await communicator.connect())[0]
-    assert (await communicator.receive_output(5)) == {"type": "websocket.close", "code": NOT_LOGGED_IN, "reason": None}
+    assert (await communicator.receive_output(5)) == {"type": "websocket.close", "code": NOT_LOGGED_IN}
 
 
 async def test_subscribing_to_an_account_begins_with_all_of_it_and_goes_on_with_changes() -> None:
@@ -140,6 +144,41 @@ async def test_the_number_of_symbols_is_bounded() -> None:
     await communicator.send_json_to({"type": "subscribe", "channel": "market", "symbols": symbols})
     assert "at most" in (await said(communicator, "error"))["message"]
     await communicator.disconnect()
+
+
+async def test_logging_out_ends_what_the_page_still_receives() -> None:
+    alice, _, account = await cast()
+    communicator = await connected(alice)
+    await communicator.send_json_to({"type": "subscribe", "channel": "account", "account": account.pk})
+    await said(communicator, "snapshot")
+    await sync_to_async(communicator.scope["session"].flush)()
+    await place(account)
+    closed = await communicator.receive_output(5)
+    assert (closed["type"], closed["code"]) == ("websocket.close", NOT_LOGGED_IN)
+
+
+async def test_a_page_that_falls_behind_gets_the_newest_frame_once_it_acknowledges() -> None:
+    alice, _, _ = await cast()
+    communicator = await connected(alice)
+    await communicator.send_json_to({"type": "subscribe", "channel": "market", "symbols": ["BTCUSDT"]})
+    await communicator.send_json_to({"type": "ack", "frames": 0})
+    await communicator.send_json_to({"type": "ping"})
+    await said(communicator, "pong")
+    for number in range(FRAMES_UNDERWAY + 5):
+        await get_channel_layer().group_send("market.BTCUSDT", frame_message(number))
+        if number < FRAMES_UNDERWAY:
+            assert (await said(communicator, "market_data"))["number"] == number
+    assert await communicator.receive_nothing(0.3)
+    await communicator.send_json_to({"type": "ack", "frames": FRAMES_UNDERWAY})
+    assert (await said(communicator, "market_data"))["number"] == FRAMES_UNDERWAY + 4
+    await communicator.send_json_to({"type": "ack", "frames": 10_000})
+    assert (await said(communicator, "error"))["field"] == "frames"
+    await communicator.disconnect()
+
+
+def frame_message(number: int) -> dict[str, Any]:
+    body = orjson.dumps({"type": "market_data", "timestamp": 1, "data": {"number": number}}).decode()
+    return {"type": "market.frame", "symbol": "BTCUSDT", "body": body}
 
 
 async def test_market_frames_pass_unchanged_and_the_newest_is_there_at_once() -> None:

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from risk.intents import CLIENT_ORDER_ID
 from trading.api.pagination import Pages
+from trading.lifecycle import OrderState
 from trading.models import Account, Order
 from trading.models.order import Side
 from trading.permissions import may_trade
@@ -158,7 +159,7 @@ class OrderListView(generics.ListAPIView):
             return rows
         if state == "live":
             return rows.filter(state__in=Order.live_states())
-        known = [value for value, _ in Order._meta.get_field("state").choices]
+        known = [state.value for state in OrderState]
         if state not in known:
             raise serializers.ValidationError({"state": [f"{state} is no state; known are live, {', '.join(known)}"]})
         return rows.filter(state=state)

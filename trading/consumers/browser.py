@@ -3,11 +3,15 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.contrib import auth
 
 from marketdata import selectors as market
 from strategies.models import Signal, StrategyConfig
@@ -24,8 +28,11 @@ from trading.serializers import (
 )
 
 NOT_LOGGED_IN = 4401
-MAX_SYMBOLS = 10
+MAX_SYMBOLS = 12
+MAX_ACCOUNTS = 8
 MAX_MESSAGE = 4_096
+# Frames on their way to a page that acknowledges them; more wait here, the newest of each symbol only.
+FRAMES_UNDERWAY = 40
 SYMBOL = re.compile(r"[A-Z0-9]{2,32}")
 
 # What a doorbell's kind re-reads, and under which name it is told.
@@ -41,27 +48,34 @@ CHANGES: dict[str, tuple[str, Any, Any]] = {
 class BrowserConsumer(AsyncWebsocketConsumer):
     """One page's live data. Every subscription and every account message asks for permission anew.
 
-    Market frames are passed on as they are, and only the newest of each symbol waits for a slow page.
+    Takes ``subscribe`` and ``unsubscribe`` (``channel`` market with ``symbols``, summary, or account with ``account``),
+    ``ping``, and ``ack`` with the number of market ``frames`` received so far. Market frames are passed on as they are.
     """
 
-    async def connect(self) -> None:
-        user = self.scope["user"]
-        if not user.is_authenticated:
-            # Accepted first: a browser cannot read the code of a refused handshake.
-            await self.accept()
-            await self.close(code=NOT_LOGGED_IN)
-            return
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.groups_joined: set[str] = set()
         self._frames: dict[str, str] = {}
+        self._frames_sent = 0
+        # None: this client does not acknowledge. The server buffers for it without limit, so only the transport's
+        # unanswered pings end a client that stopped reading.
+        self._frames_acknowledged: int | None = None
         self._frame_waits = asyncio.Event()
-        self._sender = asyncio.create_task(self._send_frames())
+        self._sender: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        # Accepted first: a browser cannot read the code of a refused handshake.
         await self.accept()
+        if not self.scope["user"].is_authenticated:
+            await self.close(code=NOT_LOGGED_IN)
+            return
+        self._sender = asyncio.create_task(self._send_frames())
 
     async def disconnect(self, code: int) -> None:
-        if hasattr(self, "_sender"):
+        if self._sender is not None:
             self._sender.cancel()
-            for group in self.groups_joined:
-                await self.channel_layer.group_discard(group, self.channel_name)
+        for group in self.groups_joined:
+            await self.channel_layer.group_discard(group, self.channel_name)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data is None or len(text_data) > MAX_MESSAGE:
@@ -75,13 +89,28 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         if not isinstance(message, dict):
             await self._error("message", "a JSON object is expected")
             return
+        if self._sender is not None:
+            await self._obey(message)
+
+    async def _obey(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
-        if kind == "ping":
-            await self._tell("pong", {})
+        if kind == "ack":
+            await self._acknowledge(message.get("frames"))
+        elif kind == "ping":
+            # Also how a page that watches nothing but the market learns that its session has ended.
+            if await self._user_or_close() is not None:
+                await self._tell("pong", {})
         elif kind in ("subscribe", "unsubscribe"):
             await self._subscription(message, joining=kind == "subscribe")
         else:
-            await self._error("type", f"{kind!r} is not one of subscribe, unsubscribe, ping")
+            await self._error("type", f"{kind!r} is not one of subscribe, unsubscribe, ping, ack")
+
+    async def _acknowledge(self, frames: Any) -> None:
+        if isinstance(frames, bool) or not isinstance(frames, int) or not 0 <= frames <= self._frames_sent:
+            await self._error("frames", f"{frames!r} is not a number from 0 to the {self._frames_sent} frames sent")
+            return
+        self._frames_acknowledged = max(frames, self._frames_acknowledged or 0)
+        self._frame_waits.set()
 
     async def _subscription(self, message: dict[str, Any], *, joining: bool) -> None:
         channel = message.get("channel")
@@ -100,8 +129,9 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         if not isinstance(symbols, list) or not all(isinstance(s, str) and SYMBOL.fullmatch(s) for s in symbols):
             await self._error("symbols", "a list of symbols like BTCUSDT is expected")
             return
-        watched = sum(group.startswith("market.") for group in self.groups_joined)
-        if joining and watched + len(symbols) > MAX_SYMBOLS + 1:
+        groups = {f"market.{symbol}" for symbol in symbols}
+        watched = {group for group in self.groups_joined if group.startswith("market.")} - {"market.summary"}
+        if joining and len(watched | groups) > MAX_SYMBOLS:
             await self._error("symbols", f"at most {MAX_SYMBOLS} symbols at once; unsubscribe from others first")
             return
         for symbol in symbols:
@@ -110,15 +140,26 @@ class BrowserConsumer(AsyncWebsocketConsumer):
                 await self._forward(await self._read(lambda symbol=symbol: market.latest_frame(symbol)))
 
     async def _account(self, account_id: Any, joining: bool) -> None:
-        account = await self._visible_account(account_id)
+        group = f"account.{account_id}"
+        if not joining and group in self.groups_joined:
+            # Leaving needs no permission, which may be gone by now.
+            await self._join(group, joining=False)
+            return
+        user = await self._user_or_close()
+        if user is None:
+            return
+        account = await self._visible_account(user, account_id)
         if account is None:
             await self._error("account", f"{account_id!r} is not one of your accounts")
             return
+        watched = {joined for joined in self.groups_joined if joined.startswith("account.")}
+        if joining and len(watched | {group}) > MAX_ACCOUNTS:
+            await self._error("account", f"at most {MAX_ACCOUNTS} accounts at once; unsubscribe from others first")
+            return
         # Joined before the snapshot is read: what changes in between is told twice rather than never.
-        await self._join(f"account.{account.pk}", joining)
+        await self._join(group, joining)
         if joining:
-            snapshot = await database_sync_to_async(account_snapshot)(account, self.scope["user"])
-            await self._tell("snapshot", snapshot)
+            await self._tell("snapshot", await database_sync_to_async(account_snapshot)(account, user))
 
     async def _join(self, group: str, joining: bool) -> None:
         if joining and group not in self.groups_joined:
@@ -135,7 +176,12 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         self._frame_waits.set()
 
     async def account_changed(self, message: dict[str, Any]) -> None:
-        account = await self._visible_account(message["account"])
+        if f"account.{message['account']}" not in self.groups_joined:
+            return  # a doorbell that was on its way while this page left
+        user = await self._user_or_close()
+        if user is None:
+            return
+        account = await self._visible_account(user, message["account"])
         if account is None:
             # Access was taken away while the page was open.
             await self._join(f"account.{message['account']}", joining=False)
@@ -143,9 +189,9 @@ class BrowserConsumer(AsyncWebsocketConsumer):
             return
         kind = message["kind"]
         if kind == "equity":
-            await self._tell("equity", await database_sync_to_async(self._account_row)(account))
+            await self._tell("equity", await database_sync_to_async(self._account_row)(account, user))
         elif kind == "alert":
-            await self._tell("alert", await database_sync_to_async(self._alert)(account))
+            await self._tell("alert", await database_sync_to_async(self._alert)(account, user))
         elif kind in CHANGES:
             name, model, serializer = CHANGES[kind]
             row = await database_sync_to_async(self._row)(account, model, serializer, message["id"])
@@ -154,11 +200,24 @@ class BrowserConsumer(AsyncWebsocketConsumer):
 
     # Reading.
 
+    async def _user_or_close(self) -> Any:
+        """The user as the database knows them now; None, and the socket closed, when they are logged in no more."""
+        user = await database_sync_to_async(self._user_now)()
+        if user.is_authenticated:
+            return user
+        await self.close(code=NOT_LOGGED_IN)
+        return None
+
+    def _user_now(self) -> Any:
+        """Read through the session: logging out, a new password and a deactivated user all end it."""
+        store = import_module(settings.SESSION_ENGINE).SessionStore(self.scope["session"].session_key)
+        return auth.get_user(SimpleNamespace(session=store))  # type: ignore[arg-type]
+
     @database_sync_to_async
-    def _visible_account(self, account_id: Any) -> Account | None:
+    def _visible_account(self, user: Any, account_id: Any) -> Account | None:
         if isinstance(account_id, bool) or not isinstance(account_id, int):
             return None
-        return accounts_visible_to(self.scope["user"]).filter(pk=account_id).select_related("wallet").first()
+        return accounts_visible_to(user).filter(pk=account_id).select_related("wallet").first()
 
     def _row(self, account: Account, model: Any, serializer: Any, identifier: str) -> dict[str, Any] | None:
         if not identifier.isdigit():
@@ -166,10 +225,10 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         row = model.objects.filter(account=account, pk=int(identifier)).first()
         return None if row is None else dict(serializer(row).data)
 
-    def _account_row(self, account: Account) -> dict[str, Any]:
-        return dict(AccountSerializer(account, context={"user": self.scope["user"]}).data)
+    def _account_row(self, account: Account, user: Any) -> dict[str, Any]:
+        return dict(AccountSerializer(account, context={"user": user}).data)
 
-    def _alert(self, account: Account) -> dict[str, Any]:
+    def _alert(self, account: Account, user: Any) -> dict[str, Any]:
         """The account's state in words: halted or not, and what the last reconciliation found."""
         run = ReconciliationRun.objects.filter(account=account).order_by("-started_at").first()
         found = run is not None and (run.differences or run.error)
@@ -183,7 +242,7 @@ class BrowserConsumer(AsyncWebsocketConsumer):
             "level": level,
             "message": message,
             "details": {"differences": run.differences if run is not None else []},
-            "account": self._account_row(account),
+            "account": self._account_row(account, user),
         }
 
     async def _read(self, question: Any) -> dict[str, Any] | None:
@@ -198,12 +257,19 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         while True:
             await self._frame_waits.wait()
             self._frame_waits.clear()
-            waiting, self._frames = self._frames, {}
-            for body in waiting.values():
-                await self.send(text_data=body)
+            while self._frames and self._has_room():
+                symbol = next(iter(self._frames))
+                self._frames_sent += 1
+                await self.send(text_data=self._frames.pop(symbol))
+
+    def _has_room(self) -> bool:
+        if self._frames_acknowledged is None:
+            return True
+        return self._frames_sent - self._frames_acknowledged < FRAMES_UNDERWAY
 
     async def _forward(self, message: dict[str, Any] | None) -> None:
         if message is not None:
+            self._frames_sent += 1
             await self.send(text_data=orjson.dumps(message).decode())
 
     async def _tell(self, kind: str, data: Any) -> None:

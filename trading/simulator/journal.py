@@ -56,14 +56,13 @@ class Journal:
             state = json.loads(row[0])
             account.balance, account.realised = Decimal(state["balance"]), Decimal(state["realised"])
             for position in state["positions"]:
-                account.positions[position["symbol"]] = SimulatedPosition(
-                    **{n: Decimal(v) if n in _POSITION_DECIMALS else v for n, v in position.items()}
-                )
+                held: dict[str, Any] = {n: Decimal(v) if n in _POSITION_DECIMALS else v for n, v in position.items()}
+                account.positions[held["symbol"]] = SimulatedPosition(**held)
         orders = self._database.execute(
             "SELECT state FROM orders WHERE user = ? ORDER BY created_ms, rowid", (account.user,)
         )
         for (text,) in orders:
-            values = {n: Decimal(v) if n in _DECIMALS else v for n, v in json.loads(text).items()}
+            values: dict[str, Any] = {n: Decimal(v) if n in _DECIMALS else v for n, v in json.loads(text).items()}
             order = SimulatedOrder(**values)
             account.orders[order.order_id] = order
             if order.link_id:

@@ -103,9 +103,11 @@ class Control:
         return await self._controlled(request, lambda body: {"streams": self._venue.skip_update(str(body["symbol"]))})
 
     async def _move(self, request: web.Request) -> web.Response:
-        return await self._controlled(
-            request, lambda body: self._venue.move(str(body["symbol"]), float(body["percent"])) or {}
-        )
+        def move(body: Any) -> dict[str, Any]:
+            self._venue.move(str(body["symbol"]), float(body["percent"]))
+            return {}
+
+        return await self._controlled(request, move)
 
     def _add_fault(self, body: Any) -> dict[str, Any]:
         fault = Fault(str(body["endpoint"]), str(body["kind"]), float(body.get("value", 0)), int(body.get("count", 1)))

@@ -1,0 +1,175 @@
+"""From market data to approved intents: nothing unproven trades, nobody is twice in, one fault stays one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marketdata.engine.features import FEATURES, feature_index
+from marketdata.events import BookView, Candle
+from mlops.validation import Verdict
+from risk.exposure import Exposure, PositionExposure
+from risk.limits import Limits
+from strategies.library import STRATEGIES
+from tests.builders import RULES
+from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy, StrategyFault
+
+D = Decimal
+RICH = Exposure(known=True, equity=D(100_000), available_balance=D(100_000))
+
+
+def running(**changes: Any) -> RunningStrategy:
+    values: dict[str, Any] = {
+        "config_id": 1,
+        "version": 1,
+        "account_id": 1,
+        "name": "imbalance",
+        "strategy": "scalping.imbalance",
+        "symbols": ("BTCUSDT",),
+        "parameters": {spec.name: spec.default for spec in STRATEGIES["scalping.imbalance"].parameters}
+        | {"hold_ms": 0, "cooldown_s": 1},
+        "sizing_mode": "percent",
+        "sizing_value": D(1),
+        "leverage": D(10),
+        "allow_reversal": True,
+        "limits": Limits(),
+    }
+    return RunningStrategy(**(values | changes))
+
+
+def pipeline(*strategies: RunningStrategy, exposure: Exposure = RICH, **configuration: Any) -> Pipeline:
+    numbers: Iterator[int] = count()
+    made = Pipeline(lambda: f"{next(numbers):032x}")
+    made.configure(PipelineConfiguration(strategies or (running(),), {"BTCUSDT": RULES}, **configuration))
+    made.update_exposure(1, exposure)
+    made.update_reference_price("BTCUSDT", D(60_000))
+    return made
+
+
+def view(imbalance: float, milliseconds: int = 0, state: str = "LIVE") -> BookView:
+    features = np.full(len(FEATURES), np.nan)
+    features[feature_index("imbalance_5")] = imbalance
+    return BookView("BTCUSDT", state, milliseconds * 10**6, 0, 1, D("60000.0"), D("60000.1"), features)
+
+
+def only(outcomes: list) -> PipelineResult:
+    assert len(outcomes) == 1 and isinstance(outcomes[0], PipelineResult)
+    return outcomes[0]
+
+
+def test_a_signal_becomes_an_approved_market_order_with_its_exits_on_the_grid() -> None:
+    result = only(pipeline().on_book(view(0.9)))
+    assert result.approved and result.intent is not None
+    intent = result.intent
+    # 1 % of 100,000 at leverage 10 is 10,000 USD: 0.166 BTC on the lot grid.
+    assert (intent.side, intent.quantity, intent.order_type) == ("Buy", D("0.166"), "Market")
+    assert intent.take_profit % RULES.tick_size == 0 and intent.stop_loss % RULES.tick_size == 0
+    assert intent.stop_loss < D("60000.1") < intent.take_profit
+
+
+def test_a_book_that_is_not_proven_does_not_trade() -> None:
+    for state in ("SYNCING", "STALE", "BROKEN"):
+        assert pipeline().on_book(view(0.9, state=state)) == []
+
+
+def test_an_account_that_is_not_reconciled_is_denied() -> None:
+    result = only(pipeline(exposure=Exposure(equity=D(1000), available_balance=D(1000))).on_book(view(0.9)))
+    assert not result.approved and "reconciliation" in {r.limit for r in result.decision.refusals}
+
+
+def test_a_veto_is_no_order_and_an_error_of_the_model_is_a_veto() -> None:
+    class Doubtful:
+        def judge(self, signal: Any, features: Any) -> Verdict:
+            return Verdict(False, 0.3, "model 7", "confidence 0.30 is under 0.65")
+
+    class Broken:
+        def judge(self, signal: Any, features: Any) -> Verdict:
+            raise RuntimeError("no weights")
+
+    for validator, words in ((Doubtful(), "under 0.65"), (Broken(), "no weights")):
+        result = only(pipeline(validator=validator).on_book(view(0.9)))
+        assert not result.verdict.executed and words in result.verdict.reason and result.intent is None
+
+
+def test_two_signals_of_one_millisecond_do_not_both_pass() -> None:
+    made = pipeline(running(), running(config_id=2, name="twin"))
+    first, second = made.on_book(view(0.9))
+    assert first.approved and not second.approved
+    assert second.decision.refusals[0].limit == "max_positions_per_symbol"
+
+
+def test_an_opposite_signal_closes_and_turns_or_only_closes() -> None:
+    long = replace(RICH, positions={"BTCUSDT": PositionExposure("Buy", D("0.5"), D(60_000), D(60_000), D(10))})
+    turned = only(pipeline(exposure=long).on_book(view(-0.9))).intent
+    assert turned is not None and (turned.side, turned.quantity, turned.reduce_only) == ("Sell", D("0.666"), False)
+    closed = only(pipeline(running(allow_reversal=False), exposure=long).on_book(view(-0.9))).intent
+    assert closed is not None and (closed.quantity, closed.reduce_only, closed.stop_loss) == (D("0.5"), True, None)
+    again = only(pipeline(exposure=long).on_book(view(0.9)))
+    assert not again.approved and "open already" in again.decision.refusals[0].message
+
+
+def test_a_strategy_that_raises_stays_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pipeline(running(), running(config_id=2, account_id=2, name="other"))
+    made.update_exposure(2, RICH)
+    broken = made._instances["BTCUSDT"][0].strategy
+    monkeypatch.setattr(broken, "on_book", lambda view: 1 / 0)
+    fault, result = made.on_book(view(0.9))
+    assert isinstance(fault, StrategyFault) and "ZeroDivisionError" in fault.error
+    assert isinstance(result, PipelineResult) and result.approved
+
+
+def test_a_size_below_the_smallest_order_says_so() -> None:
+    poor = replace(RICH, equity=D("0.1"))
+    result = only(pipeline(exposure=poor).on_book(view(0.9)))
+    assert result.intent is None and result.decision.refusals[0].limit == "sizing"
+
+
+def supertrend(**changes: Any) -> RunningStrategy:
+    specs = STRATEGIES["supertrend"].parameters
+    parameters = {spec.name: spec.default for spec in specs} | {"timeframe": "1", "period": 2, "multiplier": 0.5}
+    return running(strategy="supertrend", name="trend", parameters=parameters, **changes)
+
+
+def candle(number: int, close: float) -> Candle:
+    prices = [D(str(round(price, 1))) for price in (close, close + 20, close - 20, close)]
+    return Candle("BTCUSDT", "1", number * 60_000, *prices, D(1), D(1), True)
+
+
+def swings(start: int, bars: int) -> list[Candle]:
+    return [candle(start + n, 60_000 + 900 * np.sin((start + n) / 3)) for n in range(bars)]
+
+
+def test_nothing_is_signalled_before_the_warm_up_and_history_warms_without_trading() -> None:
+    cold = pipeline(supertrend())
+    assert cold.cold() == {("BTCUSDT", "1"): 20}
+    assert [cold.on_candle(bar) for bar in swings(0, 20)] == [[]] * 20
+    warm = pipeline(supertrend())
+    warm.warm(swings(0, 40))
+    assert warm.cold() == {}
+    assert any(warm.on_candle(bar) for bar in swings(40, 20))
+
+
+def test_an_unchanged_strategy_keeps_its_warm_up_when_the_configuration_is_swapped() -> None:
+    made = pipeline(supertrend())
+    made.warm(swings(0, 40))
+    assert (
+        made.configure(PipelineConfiguration((supertrend(limits=Limits(max_positions=1)),), {"BTCUSDT": RULES})) == ()
+    )
+    assert made.cold() == {}
+    assert made.configure(PipelineConfiguration((supertrend(version=2),), {"BTCUSDT": RULES})) != ()
+    assert made.cold() != {}
+
+
+def test_the_same_data_makes_the_same_decisions() -> None:
+    def run() -> list[str]:
+        made = pipeline(supertrend())
+        made.warm(swings(0, 40))
+        return [repr(outcome) for bar in swings(40, 60) for outcome in made.on_candle(bar)]
+
+    assert run() == run() != []
