@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 
 import redis
 from django.conf import settings
@@ -96,7 +97,7 @@ class LatestFrames:
         """Raises redis.RedisError while the cache is away; the next frames make up for it."""
         pipeline = self._redis.pipeline(transaction=False)
         if frames:
-            pipeline.hset(LATEST_KEY, mapping={**frames})
+            pipeline.hset(LATEST_KEY, items=list(chain.from_iterable(frames.items())))
             pipeline.expire(LATEST_KEY, LATEST_SECONDS)
         if summary is not None:
             pipeline.set(SUMMARY_KEY, summary, ex=LATEST_SECONDS)

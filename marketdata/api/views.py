@@ -64,7 +64,7 @@ class TickerView(APIView):
         """The newest prices of one symbol."""
         frame = newest_frame(symbol)
         data = frame["data"]
-        values: dict[str, Any] = {name: data.get(name) for name in TickerSerializer().fields}
+        values: dict[str, Any] = {name: data.get(name) for name in TickerSerializer().get_fields()}
         values["bid"] = data["bids"][0][0] if data["bids"] else None
         values["ask"] = data["asks"][0][0] if data["asks"] else None
         values["timestamp"] = frame["timestamp"]
