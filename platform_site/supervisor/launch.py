@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from platform_site import deployment
 from platform_site.supervisor import embedded
 from platform_site.supervisor.banner import LOGINS, banner, read_logins
 from platform_site.supervisor.child import Child
@@ -103,6 +104,7 @@ class Launch:
         database_url = database[0].url(embedded.DATABASE) if database else configuration.database_url
         redis_url = cache[0].url() if cache else configuration.redis_url
         environment = child_environment(configuration, keys, database_url, redis_url, self._mark)
+        self._folder.write_json(deployment.FILE, {name: environment[name] for name in deployment.SHARED})
         return Plan(configuration, environment, self._folder.logs)
 
     def _prepare_database(self, plan: Plan, database: tuple[EmbeddedPostgres, Child] | None) -> None:

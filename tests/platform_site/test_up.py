@@ -73,6 +73,13 @@ class Deployment:
         ) as connection:
             return [name for (name,) in connection.execute("SELECT username FROM auth_user ORDER BY username")]
 
+    def command(self, *arguments: str) -> str:
+        """What a management command says that is typed beside the running deployment."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, check=True
+        ).stdout
+
     def has_recovered(self, name: str) -> bool:
         return self.record()[name]["restarts"] == 1 and ask_health(self.web_port).is_ok
 
@@ -126,6 +133,7 @@ def test_a_deployment_starts_survives_crashes_keeps_its_data_and_stops_cleanly(d
     assert record.keys() == OWN_PROCESSES
     assert {entry["state"] for entry in record.values()} == {"running"}
     users = deployment.users()
+    assert "unbroken" in deployment.command("audit_verify")
 
     os.kill(record["web"]["pid"], signal.SIGKILL)
     assert eventually(lambda: deployment.has_recovered("web"), 60)
