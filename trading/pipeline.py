@@ -153,6 +153,15 @@ class Pipeline:
                     instance.strategy.on_candle(candle)
                     instance.candles_seen += 1
 
+    def leverages(self, account_id: int) -> dict[str, Decimal]:
+        """The leverage that the account's strategies want for each symbol; the first that names a symbol decides."""
+        wanted: dict[str, Decimal] = {}
+        for running in self._configuration.strategies:
+            if running.account_id == account_id:
+                for symbol in running.symbols:
+                    wanted.setdefault(symbol, running.leverage)
+        return wanted
+
     def update_exposure(self, account_id: int, exposure: Exposure) -> None:
         self._exposures[account_id] = exposure
 

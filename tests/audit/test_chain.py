@@ -8,11 +8,12 @@ from decimal import Decimal
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
+from pytest_django import DjangoAssertNumQueries
 
 from audit.chain import GENESIS, Link, first_break, link_hash
 from audit.models import AuditEvent
 from audit.selectors import chain_break, chain_links
-from audit.services import PLATFORM, record
+from audit.services import PLATFORM, record, recorded_together
 
 
 def links(count: int = 5) -> list[Link]:
@@ -82,3 +83,27 @@ def test_nothing_is_recorded_outside_a_transaction() -> None:
     with pytest.raises(ImproperlyConfigured, match="inside the transaction"):
         record(actor="alice", action="test", subject="x:1")
     assert not AuditEvent.objects.exists()
+
+
+@pytest.mark.django_db
+def test_what_is_recorded_together_is_appended_in_its_order_with_few_queries(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    with transaction.atomic():
+        record(actor="alice", action="first", subject="x:1", account_id=7)
+    with django_assert_num_queries(5), transaction.atomic(), recorded_together():
+        for number in range(4):
+            record(actor="alice", action=f"later {number}", subject="x:1", account_id=7)
+    actions = AuditEvent.objects.filter(chain="account:7").order_by("sequence").values_list("action", flat=True)
+    assert list(actions) == ["first", "later 0", "later 1", "later 2", "later 3"]
+    assert chain_break("account:7") is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_recorded_together_in_a_transaction_that_fails_is_not_on_the_trail() -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic(), recorded_together():
+        record(actor="alice", action="first", subject="x:1")
+        raise ZeroDivisionError
+    with transaction.atomic():
+        record(actor="alice", action="second", subject="x:1")
+    assert AuditEvent.objects.get().action == "second" and chain_break(PLATFORM) is None

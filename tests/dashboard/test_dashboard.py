@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from audit import bus
+from marketdata.services import LatestFrames
 from tests import builders
 from tests.processes import ServerProcess, start_site
 from trading.models import Account, Order
@@ -115,8 +116,9 @@ def test_market_frames_fill_the_ladder_and_an_unproven_book_is_named(
 
 
 def frame(bid: list[str], ask: list[str], state: str, reason: str) -> None:
-    """What an engine publishes, published here."""
+    """What an engine publishes, published here: kept for pages that subscribe later, told to those that have."""
     body = builders.market_frame(bids=[bid], asks=[ask], state=state, state_reason=reason)
+    LatestFrames().store({"BTCUSDT": body}, None)
     bus.BUS.ring("market.BTCUSDT", {"type": "market.frame", "symbol": "BTCUSDT", "body": body})
 
 

@@ -211,7 +211,7 @@ def test_an_order_proven_absent_has_failed(account: Account) -> None:
 
 def test_every_step_is_stored_and_the_trail_verifies(account: Account) -> None:
     order = order_intend(
-        account=account, intent=intent(client_order_id="order-1"), signal_id=None, receive_window_ms=5000
+        account_id=account.pk, intent=intent(client_order_id="order-1"), signal_id=None, receive_window_ms=5000
     )
     order_submission_apply(order_id=order.pk, result=SubmissionResult(Submission.ACCEPTED, "venue-1"))
     order_report_apply(account_id=account.pk, report=order_report(status="New"))

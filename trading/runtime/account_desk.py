@@ -1,7 +1,8 @@
 """The owner of one account: sends its orders, books its reports, keeps its exposure, reconciles it.
 
-Two threads a desk: one talks to the venue about orders and may block for seconds on a lost answer; the other books
-reports meanwhile. Rows are locked by the services, so the two cannot contradict each other.
+Three threads a desk: one talks to the venue about orders and may block for seconds on a lost answer; one books reports
+meanwhile; one asks for the wallet, so that no order waits for that. Rows are locked by the services, so they cannot
+contradict each other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 from django.db import DatabaseError, close_old_connections, transaction
 
+from audit.services import recorded_together
 from risk.checks import Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -66,6 +68,7 @@ class AccountDesk:
         # pybit's session is not for two threads at once: each thread has one of its own.
         self._gateway = BybitGateway(endpoints, key, secret)
         self._reading_gateway = BybitGateway(endpoints, key, secret)
+        self._watching_gateway = BybitGateway(endpoints, key, secret)
         self._stream = BybitPrivateStream(
             f"{endpoints.websocket}/v5/private",
             key,
@@ -78,6 +81,7 @@ class AccountDesk:
         self._lock = AccountLock(account.pk)
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
         self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
+        self._watcher = ThreadPoolExecutor(1, thread_name_prefix=f"watch-{account.pk}")
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Future[Any]] = set()
         # Approved but not yet in the database: their exposure is counted from memory until they are.
@@ -98,6 +102,7 @@ class AccountDesk:
         await self._books(self._lock.release)
         self._sender.shutdown(wait=False, cancel_futures=True)
         self._bookkeeper.shutdown(wait=False, cancel_futures=True)
+        self._watcher.shutdown(wait=False, cancel_futures=True)
 
     def place(self, result: PipelineResult, frame_ns: int) -> None:
         """Carry out an approved result: committed first, then sent, on the sender's thread."""
@@ -137,6 +142,7 @@ class AccountDesk:
                     last_wallet = time.monotonic()
                     await self._wallet()
                 await self._refresh_exposure()
+                await self._prepare_leverages()
             except (DatabaseError, GatewayError) as error:
                 log.warning("account %s: %s: %s", self.account_name, type(error).__name__, error)
 
@@ -154,8 +160,15 @@ class AccountDesk:
             for order_id in await self._books(partial(_unresolved, self.account_id)):
                 await self._on_sender(partial(self._resolve, order_id))
 
+    async def _prepare_leverages(self) -> None:
+        """Ahead of the first order, which would otherwise wait for this request."""
+        if self.state == "trading":
+            for symbol, leverage in self._pipeline.leverages(self.account_id).items():
+                if symbol not in self._leverages:
+                    await self._on_sender(partial(self._ensure_leverage, symbol, leverage))
+
     async def _wallet(self) -> None:
-        report = await self._on_sender(self._gateway.wallet)
+        report = await self._in_thread(self._watcher, self._watching_gateway.wallet)
         await self._books(partial(wallet_apply, account_id=self.account_id, report=report, snapshot=True))
 
     async def _refresh_exposure(self) -> None:
@@ -229,11 +242,11 @@ class AccountDesk:
 
     def _place(self, result: PipelineResult, intent: OrderIntent, frame_ns: int) -> None:
         try:
-            self._ensure_leverage(intent)
-            with transaction.atomic():
+            self._ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+            with transaction.atomic(), recorded_together():
                 signal = _record_signal(result)
                 order = order_intend(
-                    account=Account.objects.get(pk=self.account_id),
+                    account_id=self.account_id,
                     intent=intent,
                     signal_id=signal.pk,
                     receive_window_ms=RECEIVE_WINDOW_MS,
@@ -247,11 +260,10 @@ class AccountDesk:
         self.committed.add(time.time_ns() - frame_ns)
         self._submit(order, frame_ns)
 
-    def _ensure_leverage(self, intent: OrderIntent) -> None:
-        if intent.reduce_only or self._leverages.get(intent.symbol) == intent.leverage:
-            return
-        self._gateway.set_leverage(intent.symbol, intent.leverage)
-        self._leverages[intent.symbol] = intent.leverage
+    def _ensure_leverage(self, symbol: str, leverage: Decimal, *, reduce_only: bool = False) -> None:
+        if not reduce_only and self._leverages.get(symbol) != leverage:
+            self._gateway.set_leverage(symbol, leverage)
+            self._leverages[symbol] = leverage
 
     def _submit(self, order: Order, frame_ns: int = 0) -> None:
         request = OrderRequest(
@@ -322,16 +334,19 @@ class AccountDesk:
     # Threads.
 
     async def _books(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._bookkeeper, partial(_with_connection, work))
+        return await self._in_thread(self._bookkeeper, work)
 
     async def _on_sender(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._sender, partial(_with_connection, work))
+        return await self._in_thread(self._sender, work)
 
     def _send(self, work: Callable[[], None]) -> None:
-        self._keep(asyncio.get_running_loop().run_in_executor(self._sender, partial(_with_connection, work)))
+        self._keep(self._in_thread(self._sender, work))
 
     def _book(self, work: Callable[[], None]) -> None:
-        self._keep(asyncio.get_running_loop().run_in_executor(self._bookkeeper, partial(_with_connection, work)))
+        self._keep(self._in_thread(self._bookkeeper, work))
+
+    def _in_thread(self, thread: ThreadPoolExecutor, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        return asyncio.get_running_loop().run_in_executor(thread, partial(_with_connection, work))
 
     def _send_async(self, work: Any) -> None:
         self._keep(asyncio.ensure_future(work))

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit import bus
-from audit.services import record
+from audit.services import record, recorded_together
 from marketdata.selectors import instrument_by_symbol
 from trading.lifecycle import VENUE_EVENTS, OrderEvent, OrderState, target
 from trading.models import Fill, Order, OrderTransition, Position
@@ -28,7 +28,7 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
     (reports repeat: over the stream, in reconciliation, after a reconnect) or is no trade."""
     if report.execution_type not in TRADING_EXECUTIONS:
         return None
-    with transaction.atomic():
+    with transaction.atomic(), recorded_together():
         instrument = instrument_by_symbol(report.symbol)
         # Order first, then position, then the audit chain: one order of locks everywhere.
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)

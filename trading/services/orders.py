@@ -109,7 +109,7 @@ def order_place(
     )
     try:
         with transaction.atomic():
-            order = _insert(account, body, identifier, actor=actor, reason=reason, strategy="manual", now=now)
+            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy="manual", now=now)
             bus.engines_command("order_send", order.pk)
             return order
     except IntegrityError:
@@ -155,7 +155,7 @@ def _refuse_violations(account: Account, body: OrderBody) -> None:
 
 
 def _insert(
-    account: Account,
+    account_id: int,
     body: OrderBody,
     client_order_id: str,
     *,
@@ -167,7 +167,7 @@ def _insert(
     trace_id: str = "",
 ) -> Order:
     order = Order(
-        account=account,
+        account_id=account_id,
         instrument=instrument_by_symbol(body.symbol),
         client_order_id=client_order_id,
         signal_id=signal_id,
@@ -190,12 +190,12 @@ def _insert(
         actor=actor,
         action="order.intended",
         subject=f"order:{order.pk}",
-        account_id=account.pk,
+        account_id=account_id,
         reason=reason,
         trace_id=order.trace_id,
         parameters={"client_order_id": client_order_id, **_body_as_parameters(body)},
     )
-    bus.account_changed(account.pk, "order", order.pk)
+    bus.account_changed(account_id, "order", order.pk)
     return order
 
 
@@ -203,9 +203,8 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
     return {name: getattr(body, name) for name in OrderBody.__slots__ if getattr(body, name) is not None}
 
 
-@transaction.atomic
-def order_intend(*, account: Account, intent: OrderIntent, signal_id: int | None, receive_window_ms: int) -> Order:
-    """A strategy's approved intent, ready to be sent the moment this commits."""
+def order_intend(*, account_id: int, intent: OrderIntent, signal_id: int | None, receive_window_ms: int) -> Order:
+    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits."""
     body = OrderBody(
         intent.symbol,
         intent.side,
@@ -219,7 +218,7 @@ def order_intend(*, account: Account, intent: OrderIntent, signal_id: int | None
     )
     now = timezone.now()
     order = _insert(
-        account,
+        account_id,
         body,
         intent.client_order_id,
         actor=f"strategy:{intent.strategy}",
@@ -266,10 +265,12 @@ def _refusal(refusal: Refusal) -> dict[str, str]:
 def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
     """Book what the answer to a create proved. Reports may have overtaken it: then there is nothing left to do."""
     order = _locked(order_id)
-    if result.venue_order_id and not order.venue_order_id:
+    news = bool(result.venue_order_id and not order.venue_order_id)
+    if news:
         order.venue_order_id = result.venue_order_id
-        order.save(update_fields=["venue_order_id"])
     if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+        if news:
+            order.save(update_fields=["venue_order_id"])
         return order
     payload = {"code": result.code, "message": result.message}
     match result.outcome:
