@@ -11,6 +11,7 @@ from platform_site.supervisor.child import Child
 from platform_site.supervisor.configuration import Configuration
 from platform_site.supervisor.console import Console
 from platform_site.supervisor.data_folder import DataFolder
+from platform_site.supervisor.external import require_cache, require_database
 from platform_site.supervisor.health import Health, answers, ask_health
 from platform_site.supervisor.keys import Keys, load_keys
 from platform_site.supervisor.leftovers import mark_of, stop_leftovers
@@ -47,6 +48,7 @@ class Launch:
             if ended := stop_leftovers(self._mark):
                 self._console.event("ballast", f"ended {ended} processes left by an earlier start")
             self._require_ports()
+            self._require_servers()
             self._start()
             self._supervisor.watch()
         except StopRequested:
@@ -65,6 +67,12 @@ class Launch:
             require_free(configuration.valkey_port, "embedded Valkey", "BALLAST_VALKEY_PORT")
         if configuration.runs_simulator:
             require_free(configuration.simulator_port, "exchange simulator", "SIMULATOR_URL (http://127.0.0.1:PORT)")
+
+    def _require_servers(self) -> None:
+        if self._configuration.database_url:
+            require_database(self._configuration.database_url)
+        if self._configuration.redis_url:
+            require_cache(self._configuration.redis_url)
 
     def _start(self) -> None:
         configuration, folder, supervisor = self._configuration, self._folder, self._supervisor

@@ -147,3 +147,16 @@ def make_cluster(folder: Path) -> Path:
     secrets = {"BALLAST_SECRET_KEY": "a", "BALLAST_MASTER_KEY": "b", "postgres_password": "c", "valkey_password": "d"}
     DataFolder(folder / "var").write_json("secrets.json", secrets)
     return cluster
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
+def test_a_server_that_does_not_answer_is_named_without_its_password(variable: str, up: Up) -> None:
+    port = free_port()
+    scheme = "postgres" if variable == "DATABASE_URL" else "redis"
+    sentence = up(**{variable: f"{scheme}://desk:secret-word@127.0.0.1:{port}/0"})
+    assert variable in sentence and f"127.0.0.1:{port}/0" in sentence and "secret-word" not in sentence
+
+
+def test_a_database_that_does_not_exist_is_named(up: Up) -> None:
+    url = os.environ["DATABASE_URL"].rpartition("/")[0] + "/nowhere"
+    assert 'database "nowhere" does not exist' in up(DATABASE_URL=url)
