@@ -3,6 +3,7 @@ these, so every interval agrees with every other."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -53,12 +54,22 @@ class CandleSeries:
         # Interval to the start of its newest bar that was told, so that each end is told once.
         self._told: dict[str, int] = {}
 
-    def restore(self, minutes: list[tuple[int, list[float]]]) -> None:
-        """Put bars of an earlier run in their places; minutes in which nobody ran stay flat."""
-        for minute, values in minutes:
-            index = minute - self._first_minute
-            if 0 <= index < self._count - 1:
-                self._bars[index] = values
+    def restore(self, history: Iterable[tuple[int, NDArray[np.float64]]]) -> None:
+        """Put bars of an earlier run in their places; minutes in which nobody ran lead from one run to the next."""
+        kept = np.zeros(self._count, dtype=np.bool_)
+        for first_minute, bars in history:
+            first = first_minute - self._first_minute
+            begin, end = max(0, first), min(self._count - 1, first + len(bars))
+            if begin < end:
+                self._bars[begin:end], kept[begin:end] = bars[begin - first : end - first], True
+        kept[-1] = True  # the open bar: it begins at the price of now
+        edges = np.flatnonzero(np.diff(kept.astype(np.int8), prepend=1))
+        for first, end in zip(edges[::2], edges[1::2], strict=True):
+            _lead(self._bars, int(first), int(end))
+
+    def history(self) -> tuple[int, NDArray[np.float64]]:
+        """All closed bars: the minute of the first, and (minutes x 6)."""
+        return self._first_minute, self._bars[: self._count - 1]
 
     def minute(self, number: int) -> list[float] | None:
         """One bar by its minute since 1970."""
@@ -173,6 +184,19 @@ class CandleSeries:
             "confirm": bar.confirm,
             "timestamp": now_ms,
         }
+
+
+def _lead(bars: NDArray[np.float64], first: int, end: int) -> None:
+    """Bend made-up bars ``first`` to ``end`` so that they begin where the bar before ends and end where the bar at
+    ``end`` begins."""
+    last_factor = bars[end, OPEN] / bars[end - 1, CLOSE]
+    first_factor = bars[first - 1, CLOSE] / bars[first, OPEN] if first else last_factor
+    factors = np.geomspace(first_factor, last_factor, end - first)
+    bars[first:end, :4] = np.maximum(1, np.rint(bars[first:end, :4] * factors[:, None]))
+    bars[first + 1 : end, OPEN] = bars[first : end - 1, CLOSE]
+    bars[first:end, HIGH] = bars[first:end, :4].max(axis=1)
+    bars[first:end, LOW] = bars[first:end, :4].min(axis=1)
+    bars[first:end, TURNOVER] *= factors
 
 
 def _past(

@@ -14,6 +14,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
 from trading.simulator.accounts import SimulatedAccount, SimulatedOrder, SimulatedPosition
 
 _SCHEMA = """
@@ -21,6 +25,7 @@ CREATE TABLE IF NOT EXISTS accounts (user TEXT PRIMARY KEY, state TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, user TEXT NOT NULL, created_ms INTEGER, state TEXT);
 CREATE TABLE IF NOT EXISTS executions (number INTEGER PRIMARY KEY, user TEXT NOT NULL, row TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS minutes (symbol TEXT, minute INTEGER, bar TEXT NOT NULL, PRIMARY KEY (symbol, minute));
+CREATE TABLE IF NOT EXISTS history (symbol TEXT PRIMARY KEY, first_minute INTEGER, bars BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS prices (symbol TEXT PRIMARY KEY, price TEXT NOT NULL);
 """
 _DECIMALS = {field.name for field in fields(SimulatedOrder) if field.type in ("Decimal", Decimal)}
@@ -79,11 +84,28 @@ class Journal:
         row = self._database.execute("SELECT price FROM prices WHERE symbol = ?", (symbol,)).fetchone()
         return Decimal(row[0]) if row else None
 
-    def minutes(self, symbol: str) -> list[tuple[int, list[float]]]:
+    def history(self, symbol: str) -> list[tuple[int, NDArray[np.float64]]]:
+        """Minute bars of earlier runs, oldest first, as pieces without holes: first minute, bars (minutes x 6)."""
         if self._database is None:
             return []
+        pieces = [
+            (minute, np.frombuffer(zstandard.decompress(bars)).reshape(-1, 6))
+            for minute, bars in self._database.execute(
+                "SELECT first_minute, bars FROM history WHERE symbol = ?", (symbol,)
+            )
+        ]
         rows = self._database.execute("SELECT minute, bar FROM minutes WHERE symbol = ? ORDER BY minute", (symbol,))
-        return [(minute, json.loads(text)) for minute, text in rows]
+        return pieces + [(minute, np.array([json.loads(text)])) for minute, text in rows]
+
+    def write_history(self, symbol: str, first_minute: int, bars: NDArray[np.float64]) -> None:
+        """Keep the whole past of a symbol, also what was made up: a venue does not change its history."""
+        if self._database is None:
+            return
+        self._database.execute("BEGIN")
+        content = zstandard.compress(bars.tobytes(), 1)
+        self._database.execute("REPLACE INTO history VALUES (?, ?, ?)", (symbol, first_minute, content))
+        self._database.execute("DELETE FROM minutes WHERE symbol = ?", (symbol,))
+        self._database.execute("COMMIT")
 
     def write(self, accounts: Iterable[SimulatedAccount], orders: Iterable[SimulatedOrder]) -> None:
         """Keep what changed, in one transaction."""

@@ -20,7 +20,7 @@ from trading.simulator.hub import Hub
 from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
-from trading.simulator.orderflow import OrderFlow
+from trading.simulator.orderflow import OrderFlow, levels_traded_a_minute
 from trading.simulator.publisher import (
     BookStream,
     RecentTrades,
@@ -254,10 +254,11 @@ class Venue:
             price,
             self.started_ms,
             volatility=each.volatility if each is not None else 0.0005,
-            lots_a_minute=value * 6 / float(price) / float(market.rules.lot_size),
+            lots_a_minute=value * levels_traded_a_minute(market, price) / float(price) / float(market.rules.lot_size),
             rng=np.random.default_rng([self.seed, index]),
         )
-        series.restore(self.journal.minutes(market.symbol))
+        series.restore(self.journal.history(market.symbol))
+        self.journal.write_history(market.symbol, *series.history())
         return series
 
     def _rest_orders(self) -> None:
