@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from trading.simulator.candles import HISTORY_MINUTES, CandleSeries
-from trading.simulator.exchange import market_of
 from trading.simulator.instruments import INSTRUMENTS
+from trading.simulator.markets import market_of
 from trading.simulator.venue import Venue
 
 NOW_MS = 1_800_000_000_000

@@ -1,202 +1,68 @@
-"""Users' money: orders, executions, positions and the wallet of a unified USDT account, exact in Decimal."""
+"""Users' money: the wallets of a unified account, its orders, positions and records, exact in Decimal."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from trading.positions import FillValues, PositionState, apply_fill, pnl
-from trading.simulator.book import Entry
+from trading.simulator.orders import ZERO, SimulatedOrder
+from trading.simulator.positions import SimulatedPosition
 
-ZERO = Decimal(0)
 TAKER_FEE, MAKER_FEE = Decimal("0.00055"), Decimal("0.0002")
-MAINTENANCE_RATE = Decimal("0.005")
-OPEN_STATUSES = frozenset({"New", "PartiallyFilled", "Untriggered"})
-
-
-@dataclass(slots=True, eq=False)
-class SimulatedOrder:
-    order_id: str
-    link_id: str
-    user: str
-    symbol: str
-    side: str
-    order_type: str
-    time_in_force: str
-    quantity: Decimal
-    price: Decimal
-    tick: int | None
-    lots: int
-    reduce_only: bool
-    created_ms: int
-    take_profit: Decimal = ZERO
-    stop_loss: Decimal = ZERO
-    create_type: str = "CreateByUser"
-    stop_order_type: str = ""
-    status: str = "New"
-    leaves_lots: int = 0
-    filled: Decimal = ZERO
-    filled_value: Decimal = ZERO
-    fees: Decimal = ZERO
-    reject_reason: str = "EC_NoError"
-    cancel_type: str = "UNKNOWN"
-    updated_ms: int = 0
-    entry: Entry | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.status in OPEN_STATUSES
-
-    @property
-    def leaves(self) -> Decimal:
-        return self.quantity - self.filled if self.is_open else ZERO
-
-    def as_row(self) -> dict[str, Any]:
-        """The order object of REST and websocket."""
-        average = self.filled_value / self.filled if self.filled else None
-        return {
-            "orderId": self.order_id,
-            "orderLinkId": self.link_id,
-            "blockTradeId": "",
-            "symbol": self.symbol,
-            "price": f"{self.price:f}",
-            "qty": f"{self.quantity:f}",
-            "side": self.side,
-            "isLeverage": "",
-            "positionIdx": 0,
-            "orderStatus": self.status,
-            "createType": self.create_type,
-            "cancelType": self.cancel_type,
-            "rejectReason": self.reject_reason,
-            "avgPrice": "" if average is None else f"{average.normalize():f}",
-            "leavesQty": f"{self.leaves:f}",
-            "leavesValue": f"{self.leaves * self.price:f}",
-            "cumExecQty": f"{self.filled:f}",
-            "cumExecValue": f"{self.filled_value:f}",
-            "cumExecFee": f"{self.fees:f}",
-            "timeInForce": self.time_in_force,
-            "orderType": self.order_type,
-            "stopOrderType": self.stop_order_type,
-            "orderIv": "",
-            "triggerPrice": "",
-            "takeProfit": price_text(self.take_profit),
-            "stopLoss": price_text(self.stop_loss),
-            "tpslMode": "Full" if self.take_profit or self.stop_loss else "",
-            "tpTriggerBy": "LastPrice" if self.take_profit else "",
-            "slTriggerBy": "LastPrice" if self.stop_loss else "",
-            "triggerDirection": 0,
-            "triggerBy": "",
-            "lastPriceOnCreated": "",
-            "reduceOnly": self.reduce_only,
-            "closeOnTrigger": False,
-            "placeType": "",
-            "smpType": "None",
-            "smpGroup": 0,
-            "smpOrderId": "",
-            "createdTime": str(self.created_ms),
-            "updatedTime": str(self.updated_ms or self.created_ms),
-        }
-
-
-@dataclass(slots=True)
-class SimulatedPosition:
-    symbol: str
-    side: str = ""
-    quantity: Decimal = ZERO
-    entry_price: Decimal = ZERO
-    leverage: Decimal = Decimal(10)
-    take_profit: Decimal = ZERO
-    stop_loss: Decimal = ZERO
-    realised: Decimal = ZERO
-    mark_price: Decimal = ZERO
-    updated_ms: int = 0
-
-    @property
-    def unrealised(self) -> Decimal:
-        return pnl(self.side, self.quantity, self.entry_price, self.mark_price) if self.quantity else ZERO
-
-    @property
-    def value(self) -> Decimal:
-        return self.quantity * self.entry_price
-
-    @property
-    def initial_margin(self) -> Decimal:
-        return self.value / self.leverage
-
-    def apply(self, side: str, quantity: Decimal, price: Decimal, now_ms: int) -> tuple[Decimal, Decimal]:
-        """Move by one fill; returns the realised PnL and the closed quantity."""
-        before = PositionState(self.side, self.quantity, self.entry_price)
-        result = apply_fill(before, FillValues(side, quantity, price))
-        closed = min(before.quantity, quantity) if before.quantity and before.side != side else ZERO
-        self.side, self.quantity = result.state.side, result.state.quantity
-        self.entry_price = result.state.entry_price
-        self.realised += result.realised_pnl
-        self.updated_ms = now_ms
-        if self.quantity == 0:
-            self.take_profit = self.stop_loss = ZERO
-        return result.realised_pnl, closed
-
-    def liquidation_price(self, wallet: Decimal) -> Decimal:
-        """Where this position alone would use the wallet up to its maintenance margin; zero when nowhere."""
-        if self.quantity == 0:
-            return ZERO
-        room = (wallet - self.value * MAINTENANCE_RATE) / self.quantity
-        price = self.entry_price - room if self.side == "Buy" else self.entry_price + room
-        return max(price, ZERO)
-
-    def as_row(self, wallet: Decimal, *, websocket: bool = False) -> dict[str, Any]:
-        liquidation = self.liquidation_price(wallet)
-        row: dict[str, Any] = {
-            "positionIdx": 0,
-            "riskId": 1,
-            "riskLimitValue": "2000000",
-            "symbol": self.symbol,
-            "side": self.side,
-            "size": f"{self.quantity:f}",
-            "positionValue": f"{self.value.normalize():f}",
-            "tradeMode": 0,
-            "autoAddMargin": 0,
-            "positionStatus": "Normal",
-            "leverage": f"{self.leverage:f}",
-            "markPrice": f"{self.mark_price:f}",
-            "liqPrice": f"{liquidation.quantize(Decimal('0.000001')).normalize():f}" if liquidation else "",
-            "bustPrice": "",
-            "positionIM": f"{self.initial_margin.normalize():f}",
-            "positionMM": f"{(self.value * MAINTENANCE_RATE).normalize():f}",
-            "tpslMode": "Full",
-            "takeProfit": price_text(self.take_profit),
-            "stopLoss": price_text(self.stop_loss),
-            "trailingStop": "0",
-            "unrealisedPnl": f"{self.unrealised.normalize():f}",
-            "curRealisedPnl": f"{self.realised.normalize():f}",
-            "cumRealisedPnl": f"{self.realised.normalize():f}",
-            "adlRankIndicator": 0,
-            "isReduceOnly": False,
-            "seq": self.updated_ms or -1,
-            "createdTime": str(self.updated_ms or 0),
-            "updatedTime": str(self.updated_ms or 0),
-        }
-        row["entryPrice" if websocket else "avgPrice"] = f"{self.entry_price.normalize():f}" if self.quantity else "0"
-        return row
+SPOT_FEE = Decimal("0.001")
+SETTLE_COIN = "USDT"
+DCP_SECONDS = 10
 
 
 @dataclass(slots=True)
 class SimulatedAccount:
+    """``wallets`` maps coins to amounts; USDT carries the margin. ``hedged`` names the symbols in hedge mode.
+    ``working`` holds open orders, untriggered ones included."""
+
     user: str
-    balance: Decimal
-    positions: dict[str, SimulatedPosition] = field(default_factory=dict)
+    wallets: dict[str, Decimal]
+    positions: dict[tuple[str, int], SimulatedPosition] = field(default_factory=dict)
     orders: dict[str, SimulatedOrder] = field(default_factory=dict)
     by_link: dict[str, SimulatedOrder] = field(default_factory=dict)
     working: dict[str, SimulatedOrder] = field(default_factory=dict)
     executions: list[dict[str, Any]] = field(default_factory=list)
+    transactions: list[dict[str, Any]] = field(default_factory=list)
+    closed_pnl: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hedged: set[str] = field(default_factory=set)
     realised: Decimal = ZERO
+    dcp_seconds: int = DCP_SECONDS
 
-    def position(self, symbol: str) -> SimulatedPosition:
-        return self.positions.setdefault(symbol, SimulatedPosition(symbol))
+    @property
+    def balance(self) -> Decimal:
+        """The settlement coin's wallet."""
+        return self.wallets.get(SETTLE_COIN, ZERO)
 
-    def open_orders(self, symbol: str | None = None) -> list[SimulatedOrder]:
-        return [order for order in self.working.values() if symbol in (None, order.symbol)]
+    def pay(self, coin: str, amount: Decimal) -> None:
+        """Add an amount (negative: take it) to a wallet."""
+        self.wallets[coin] = self.wallets.get(coin, ZERO) + amount
+
+    def position(self, symbol: str, index: int = 0) -> SimulatedPosition:
+        key = (symbol, index)
+        found = self.positions.get(key)
+        if found is None:
+            leverages = [each.leverage for each in self.positions.values() if each.symbol == symbol]
+            found = self.positions[key] = SimulatedPosition(symbol, index)
+            if leverages:
+                found.leverage = leverages[0]
+        return found
+
+    def positions_of(self, symbol: str) -> list[SimulatedPosition]:
+        """One in one-way mode, two in hedge mode."""
+        return [self.position(symbol, index) for index in ((1, 2) if symbol in self.hedged else (0,))]
+
+    def open_orders(self, symbol: str | None = None, category: str = "linear") -> list[SimulatedOrder]:
+        return [
+            order
+            for order in self.working.values()
+            if order.category == category and symbol in (None, "", order.symbol)
+        ]
 
     @property
     def unrealised(self) -> Decimal:
@@ -204,6 +70,7 @@ class SimulatedAccount:
 
     @property
     def equity(self) -> Decimal:
+        """Of the settlement coin: the wallet and what open positions would bring at their mark prices."""
         return self.balance + self.unrealised
 
     @property
@@ -211,62 +78,97 @@ class SimulatedAccount:
         return sum((position.initial_margin for position in self.positions.values()), ZERO)
 
     @property
+    def maintenance_margin(self) -> Decimal:
+        return sum((position.maintenance_margin for position in self.positions.values()), ZERO)
+
+    @property
     def order_margin(self) -> Decimal:
         return sum(
             (
-                order.leaves * order.price / self.position(order.symbol).leverage
+                order.leaves * order.price / self.position(order.symbol, order.position_index).leverage
                 for order in self.working.values()
-                if not order.reduce_only
+                if order.category == "linear" and not order.reduce_only and order.status != "Untriggered"
             ),
             ZERO,
         )
 
+    def locked(self, coin: str) -> Decimal:
+        """What resting spot orders would spend of a coin."""
+        total = ZERO
+        for order in self.working.values():
+            if order.category == "spot" and order.status != "Untriggered":
+                if order.side == "Buy" and coin == SETTLE_COIN:
+                    total += order.leaves * order.price
+                elif order.side == "Sell" and order.symbol == f"{coin}{SETTLE_COIN}":
+                    total += order.leaves
+        return total
+
     @property
     def available(self) -> Decimal:
-        return max(self.equity - self.position_margin - self.order_margin, ZERO)
+        """What new positions, and spot purchases, may use of the settlement coin."""
+        used = self.position_margin + self.order_margin + self.locked(SETTLE_COIN)
+        return max(self.equity - used, ZERO)
 
-    def wallet_row(self) -> dict[str, Any]:
-        """The account of ``wallet-balance`` and of the ``wallet`` topic."""
-        initial = self.position_margin + self.order_margin
-        maintenance = sum((p.value * MAINTENANCE_RATE for p in self.positions.values()), ZERO)
-        rate = initial / self.equity if self.equity > 0 else ZERO
-        coin = {
-            "coin": "USDT",
-            "equity": _money(self.equity),
-            "usdValue": _money(self.equity),
-            "walletBalance": _money(self.balance),
-            "locked": "0",
+    def cushion(self, position: SimulatedPosition) -> Decimal:
+        """See :meth:`SimulatedPosition.liquidation_price`."""
+        others = self.maintenance_margin - position.maintenance_margin
+        return self.equity - position.unrealised - others
+
+    def wallet_row(self, prices: Mapping[str, Decimal]) -> dict[str, Any]:
+        """The account of ``wallet-balance`` and of the ``wallet`` topic; ``prices`` are USD of other coins."""
+        initial, maintenance = self.position_margin + self.order_margin, self.maintenance_margin
+        others = sum((amount * prices.get(coin, ZERO) for coin, amount in self.wallets.items()), ZERO)
+        others -= self.balance * prices.get(SETTLE_COIN, ZERO)
+        equity = self.equity
+        initial_rate, maintenance_rate = (_rate(margin, equity) for margin in (initial, maintenance))
+        coins = [self._coin_row(coin, prices) for coin, amount in self.wallets.items() if amount or coin == SETTLE_COIN]
+        return {
+            "accountType": "UNIFIED",
+            "totalEquity": _money(equity + others),
+            "totalWalletBalance": _money(self.balance + others),
+            "totalMarginBalance": _money(equity),
+            "totalAvailableBalance": _money(self.available),
+            "totalPerpUPL": _money(self.unrealised),
+            "totalInitialMargin": _money(initial),
+            "totalInitialMarginByMp": _money(initial),
+            "totalMaintenanceMargin": _money(maintenance),
+            "totalMaintenanceMarginByMp": _money(maintenance),
+            "accountIMRate": initial_rate,
+            "accountIMRateByMp": initial_rate,
+            "accountMMRate": maintenance_rate,
+            "accountMMRateByMp": maintenance_rate,
+            "accountLTV": "0",
+            "coin": coins,
+        }
+
+    def _coin_row(self, coin: str, prices: Mapping[str, Decimal]) -> dict[str, Any]:
+        amount, settles = self.wallets[coin], coin == SETTLE_COIN
+        equity = self.equity if settles else amount
+        return {
+            "coin": coin,
+            "equity": _money(equity),
+            "usdValue": _money(equity if settles else equity * prices.get(coin, ZERO)),
+            "walletBalance": _money(amount),
+            "availableToWithdraw": "",
+            "availableToBorrow": "",
+            "locked": _money(self.locked(coin)),
             "borrowAmount": "0",
             "accruedInterest": "0",
-            "totalOrderIM": _money(self.order_margin),
-            "totalPositionIM": _money(self.position_margin),
-            "totalPositionMM": _money(maintenance),
-            "unrealisedPnl": _money(self.unrealised),
-            "cumRealisedPnl": _money(self.realised),
+            "totalOrderIM": _money(self.order_margin) if settles else "0",
+            "totalPositionIM": _money(self.position_margin) if settles else "0",
+            "totalPositionMM": _money(self.maintenance_margin) if settles else "0",
+            "unrealisedPnl": _money(self.unrealised) if settles else "0",
+            "cumRealisedPnl": _money(self.realised) if settles else "0",
             "bonus": "0",
             "marginCollateral": True,
             "collateralSwitch": True,
             "spotBorrow": "0",
-        }
-        return {
-            "accountType": "UNIFIED",
-            "totalEquity": _money(self.equity),
-            "totalWalletBalance": _money(self.balance),
-            "totalMarginBalance": _money(self.equity),
-            "totalAvailableBalance": _money(self.available),
-            "totalPerpUPL": _money(self.unrealised),
-            "totalInitialMargin": _money(initial),
-            "totalMaintenanceMargin": _money(maintenance),
-            "accountIMRate": f"{rate:.4f}",
-            "accountMMRate": f"{(maintenance / self.equity if self.equity > 0 else ZERO):.4f}",
-            "accountLTV": "0",
-            "coin": [coin],
+            "spotHedgingQty": "0",
         }
 
 
-def price_text(price: Decimal) -> str:
-    """A TP or SL price; empty when it is not set."""
-    return f"{price:f}" if price else ""
+def _rate(margin: Decimal, equity: Decimal) -> str:
+    return f"{(margin / equity if equity > 0 else ZERO):.4f}"
 
 
 def _money(amount: Decimal) -> str:

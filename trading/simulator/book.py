@@ -27,15 +27,6 @@ class Level:
     background: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One meeting of a taker with one resting entry. ``maker`` is None for background."""
-
-    tick: int
-    lots: int
-    maker: Any
-
-
 class Side:
     """One side's levels; ``sign`` is -1 for bids and 1 for asks, so that the best level has the lowest key."""
 
@@ -105,29 +96,36 @@ class Side:
             total += self.levels[key * self.sign].lots
         return total
 
-    def take(self, lots: int, limit_tick: int | None) -> list[Match]:
-        """Match up to so many lots against the best levels within the limit, in price-time order."""
-        matches: list[Match] = []
-        while lots > 0 and self._keys:
-            key = self._keys[0]
-            if limit_tick is not None and key > limit_tick * self.sign:
-                break
-            tick = key * self.sign
-            level = self.levels[tick]
-            while lots > 0 and level.entries:
-                entry = level.entries[0]
-                taken = min(lots, entry.lots)
-                entry.lots -= taken
-                level.lots -= taken
-                lots -= taken
-                if entry.order is None:
-                    level.background -= taken
-                matches.append(Match(tick, taken, entry.order))
-                if entry.lots == 0:
-                    level.entries.pop(0)
-            if level.lots == 0:
-                self._drop(tick)
-        return matches
+    def front(self, limit_tick: int | None) -> tuple[int, Entry] | None:
+        """Who trades next with a taker: the best tick within the limit, and the entry that stands there longest."""
+        if not self._keys:
+            return None
+        key = self._keys[0]
+        if limit_tick is not None and key > limit_tick * self.sign:
+            return None
+        tick = key * self.sign
+        return tick, self.levels[tick].entries[0]
+
+    def eat(self, lots: int) -> None:
+        """Take so many lots, at most all of it, from the entry that :meth:`front` shows."""
+        tick = self._keys[0] * self.sign
+        level = self.levels[tick]
+        entry = level.entries[0]
+        self._reduce(tick, level, entry, lots)
+
+    def shrink(self, tick: int, entry: Entry, lots: int) -> None:
+        """Take lots out of any entry; its place in the queue stays."""
+        self._reduce(tick, self.levels[tick], entry, lots)
+
+    def _reduce(self, tick: int, level: Level, entry: Entry, lots: int) -> None:
+        entry.lots -= lots
+        level.lots -= lots
+        if entry.order is None:
+            level.background -= lots
+        if entry.lots == 0:
+            level.entries.remove(entry)
+        if level.lots == 0:
+            self._drop(tick)
 
     def _withdraw(self, level: Level, lots: int) -> None:
         for entry in reversed(level.entries):

@@ -1,4 +1,4 @@
-"""The exchange itself: checks an order as Bybit does, matches it by price and time, and books what came of it.
+"""The exchange itself: takes orders as Bybit does, matches them by price and time, and books what came of it.
 
 Synchronous and single-threaded: one call is one instant. Whoever calls passes the time and afterwards collects the
 private messages from ``outbox``.
@@ -6,131 +6,176 @@ private messages from ``outbox``.
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from marketdata.engine.grid import GridError
-from marketdata.instruments import InstrumentRules, rules_from_bybit
+from trading.simulator import order_checks as checks
 from trading.simulator.accounts import (
     MAKER_FEE,
+    SETTLE_COIN,
+    SPOT_FEE,
     TAKER_FEE,
-    ZERO,
     SimulatedAccount,
-    SimulatedOrder,
 )
-from trading.simulator.book import Match, MatchingBook
+from trading.simulator.book import Entry
 from trading.simulator.errors import ApiError, parameter_error
-from trading.simulator.instruments import Grids
+from trading.simulator.exits import Exits
 from trading.simulator.keys import ApiKey
+from trading.simulator.ledger import Ledger
+from trading.simulator.margin import Margin
+from trading.simulator.markets import Liquidation, Market, PublicTrade
+from trading.simulator.orders import ZERO, SimulatedOrder
 
-MAX_ACTIVE_ORDERS = 500
 # How far a market order may run from the best price before its rest is cancelled.
 SLIPPAGE = Decimal("0.05")
-LINK_ID_LENGTH = 36
-TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "PostOnly")
-
-
-@dataclass(slots=True)
-class Market:
-    """One instrument while it trades. ``ghost`` markets replay a recording: what takers eat there comes back with the
-    recording's next word on the level."""
-
-    rules: InstrumentRules
-    listing: dict[str, Any]
-    grids: Grids
-    book: MatchingBook = field(default_factory=MatchingBook)
-    last_price: Decimal = ZERO
-    mark_price: Decimal = ZERO
-    index_price: Decimal = ZERO
-    sequence: int = 0
-
-    @property
-    def symbol(self) -> str:
-        return self.rules.symbol
-
-
-@dataclass(frozen=True, slots=True)
-class PublicTrade:
-    symbol: str
-    price: Decimal
-    quantity: Decimal
-    side: str
-    time_ms: int
-    trade_id: str
-    sequence: int
 
 
 class Exchange:
-    """``outbox`` collects ``(user, topic, row)`` for private streams, ``trades`` the public trades, ``dirty`` the
-    users whose state changed; the server empties them after each call."""
+    """``outbox`` collects ``(user, topic, row)`` for private streams, ``trades`` the public trades, ``liquidations``
+    what was taken over, ``dirty`` the users whose state changed; the server empties them after each call."""
 
-    def __init__(self, markets: Mapping[str, Market], keys: Mapping[str, ApiKey]) -> None:
-        self.markets = dict(markets)
-        self.accounts = {user: SimulatedAccount(user, key.balance) for user, key in keys.items()}
+    def __init__(
+        self,
+        markets: Mapping[str, Market],
+        keys: Mapping[str, ApiKey],
+        *,
+        spot: Mapping[str, Market] | None = None,
+        seed: int = 7,
+    ) -> None:
+        self.markets, self.spot = dict(markets), dict(spot or {})
+        self.accounts = {user: SimulatedAccount(user, {SETTLE_COIN: key.balance}) for user, key in keys.items()}
         self.outbox: list[tuple[str, str, dict[str, Any]]] = []
         self.trades: list[PublicTrade] = []
         # Trades of a recording: candles and the list of recent trades want them, the stream has them already.
         self.replayed: list[PublicTrade] = []
+        self.liquidations: list[Liquidation] = []
         self.dirty: set[str] = set()
         self.changed_orders: dict[str, SimulatedOrder] = {}
-        # Where the fees went: with it, the wallets and the background's side, money adds up.
-        self.fees_collected = ZERO
-        self.background_cash = ZERO
-        self._execution_number = 0
+        self.ledger = Ledger(self)
+        self.exits = Exits(self)
+        self.margin = Margin(self)
+        self._random = random.Random(seed)
+
+    def new_id(self) -> str:
+        """The next identifier; the same seed gives the same ones."""
+        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
     # Requests of users.
 
-    def create(self, user: str, request: Mapping[str, Any], now_ms: int) -> SimulatedOrder:
+    def create(self, user: str, request: Mapping[str, Any], now_ms: int, category: str = "linear") -> SimulatedOrder:
         """Accept one order; what happens to it follows in :attr:`outbox`.
 
         Raises:
             ApiError: with Bybit's code and words; nothing was changed then.
         """
-        order = self._validated(user, request, now_ms)
+        market = self.market(str(request.get("symbol") or ""), category)
         account = self.accounts[user]
-        account.orders[order.order_id] = order
-        if order.link_id:
-            account.by_link[order.link_id] = order
-        self._work(account, order, now_ms)
+        order = checks.order_of(account, market, request, now_ms, self.new_id())
+        self._enter(account, order)
+        if order.status == "Untriggered":
+            self.exits.watch(order)
+            self.tell_order(order)
+        else:
+            self.work(order, now_ms)
         return order
 
-    def cancel(self, user: str, request: Mapping[str, Any], now_ms: int) -> SimulatedOrder:
+    def cancel(self, user: str, request: Mapping[str, Any], now_ms: int, category: str = "linear") -> SimulatedOrder:
         order = self.find(user, request)
-        if order is None:
+        if order is None or not order.is_open or order.category != category:
+            if category == "spot":
+                raise ApiError(170213, "Order does not exist.")
             raise ApiError(110001, "order not exists or too late to cancel")
-        if not order.is_open:
-            raise ApiError(110001, "order not exists or too late to cancel")
-        self._end(order, "Cancelled", now_ms, cancel_type="CancelByUser", reject_reason="EC_PerCancelRequest")
+        self.end(order, "Cancelled", now_ms, cancel_type="CancelByUser", reject_reason="EC_PerCancelRequest")
         return order
 
-    def cancel_all(self, user: str, symbol: str | None, now_ms: int) -> list[SimulatedOrder]:
-        orders = self.accounts[user].open_orders(symbol)[:MAX_ACTIVE_ORDERS]
+    def cancel_all(
+        self, user: str, symbol: str | None, now_ms: int, category: str = "linear", which: str = ""
+    ) -> list[SimulatedOrder]:
+        """``which`` narrows to Order (working) or StopOrder (untriggered)."""
+        orders = self.accounts[user].open_orders(symbol, category)
+        if which:
+            orders = [order for order in orders if (order.status == "Untriggered") == (which != "Order")]
+        orders = orders[: checks.MAX_ACTIVE_ORDERS]
         for order in orders:
-            self._end(order, "Cancelled", now_ms, cancel_type="CancelByUser", reject_reason="EC_PerCancelRequest")
+            self.end(order, "Cancelled", now_ms, cancel_type="CancelByUser", reject_reason="EC_PerCancelRequest")
         return orders
 
-    def amend(self, user: str, request: Mapping[str, Any], now_ms: int) -> SimulatedOrder:
-        """Change quantity or price; the order loses its place in the queue."""
+    def amend(self, user: str, request: Mapping[str, Any], now_ms: int, category: str = "linear") -> SimulatedOrder:
+        """Change quantity, price, trigger or exits. Only a smaller quantity keeps an order's place in the queue."""
         order = self.find(user, request)
-        if order is None or not order.is_open:
+        if order is None or not order.is_open or order.category != category:
+            if category == "spot":
+                raise ApiError(170213, "Order does not exist.")
             raise ApiError(110001, "order not exists or too late to replace")
-        market = self.markets[order.symbol]
-        quantity = self._quantity(market, str(request["qty"])) if request.get("qty") else order.quantity
-        price = self._price(market, str(request["price"])) if request.get("price") else order.price
+        market = self.market(order.symbol, category)
+        quantity, price = order.quantity, order.price
+        if request.get("qty") not in (None, ""):
+            quantity = checks.quantity_of(market, request["qty"], order.order_type)
+        if request.get("price") not in (None, "") and order.order_type == "Limit":
+            price = checks.price_of(market, "price", request["price"])
         if quantity <= order.filled:
             raise parameter_error("qty is not above what has been filled already")
-        self._unrest(market, order)
-        order.quantity, order.price = quantity, price
-        order.lots = market.grids.quantities.units(f"{quantity:f}")
-        order.tick = market.grids.prices.units(f"{price:f}")
-        order.leaves_lots = order.lots - market.grids.quantities.units(f"{order.filled:f}")
-        order.updated_ms = now_ms
-        self._match(market, order, now_ms)
-        self._rest_or_end(market, order, now_ms)
+        changed = self._amend_conditions(market, order, request)
+        if (quantity, price) == (order.quantity, order.price):
+            if not changed:
+                raise parameter_error("The order remains unchanged as the parameters entered match the existing ones.")
+            order.updated_ms = now_ms
+            self.tell_order(order)
+        else:
+            self._replace(market, order, quantity, price, now_ms)
         return order
+
+    def _amend_conditions(self, market: Market, order: SimulatedOrder, request: Mapping[str, Any]) -> bool:
+        before = (order.trigger_price, order.take_profit, order.stop_loss)
+        take_profit, stop_loss, trigger = order.take_profit, order.stop_loss, order.trigger_price
+        if request.get("takeProfit") not in (None, ""):
+            take_profit = checks.optional_price(market, "takeProfit", request)
+        if request.get("stopLoss") not in (None, ""):
+            stop_loss = checks.optional_price(market, "stopLoss", request)
+        if request.get("triggerPrice") not in (None, "") and order.status == "Untriggered":
+            trigger = checks.price_of(market, "triggerPrice", request["triggerPrice"])
+        checks.check_exit_side(order.side, order.price or market.last_price, take_profit, stop_loss)
+        order.trigger_price, order.take_profit, order.stop_loss = trigger, take_profit, stop_loss
+        if order.status == "Untriggered" and trigger != before[0]:
+            try:
+                checks.check_trigger_side(market, order)
+            except ApiError:
+                order.trigger_price, order.take_profit, order.stop_loss = before
+                raise
+        return (trigger, take_profit, stop_loss) != before
+
+    def _replace(self, market: Market, order: SimulatedOrder, quantity: Decimal, price: Decimal, now_ms: int) -> None:
+        units, ticks = market.grids.quantities.units, market.grids.prices.units
+        lots = units(f"{quantity:f}")
+        keeps_place = price == order.price and quantity < order.quantity and order.entry is not None
+        if keeps_place and order.entry is not None and order.tick is not None:
+            market.book.side(order.side).shrink(order.tick, order.entry, order.lots - lots)
+            market.book.changed = True
+        else:
+            self._afford_change(market, order, quantity, price)
+            self.unrest(order)
+        order.leaves_lots -= order.lots - lots
+        order.quantity, order.price, order.lots = quantity, price, lots
+        order.tick = ticks(f"{price:f}") if price else None
+        order.updated_ms = now_ms
+        if not keeps_place and order.status != "Untriggered":
+            self._match(market, order, now_ms)
+            self._rest_or_end(market, order, now_ms)
+        else:
+            self.tell_order(order)
+
+    def _afford_change(self, market: Market, order: SimulatedOrder, quantity: Decimal, price: Decimal) -> None:
+        """A larger or dearer order needs what it needs beyond its old self."""
+        account = self.accounts[order.user]
+        if order.status == "Untriggered" or order.reduce_only or order.category == "spot":
+            return
+        before, after = order.leaves * order.price, (quantity - order.filled) * price
+        leverage = account.position(order.symbol, order.position_index).leverage
+        if (after - before) / leverage > account.available:
+            raise ApiError(110007, "ab not enough for new order")
 
     def find(self, user: str, request: Mapping[str, Any]) -> SimulatedOrder | None:
         """By ``orderId``, which wins, or by ``orderLinkId``."""
@@ -143,245 +188,162 @@ class Exchange:
 
     def set_leverage(self, user: str, symbol: str, leverage: str) -> None:
         market = self.market(symbol)
-        number = self._number("buyLeverage", leverage)
+        number = checks.number("buyLeverage", leverage)
         if not 1 <= number <= market.rules.max_leverage:
             raise ApiError(110013, f"cannot set leverage [{number:f}] gt maxLeverage [{market.rules.max_leverage:f}]")
-        position = self.accounts[user].position(symbol)
-        if position.leverage == number:
+        account = self.accounts[user]
+        positions = account.positions_of(symbol)
+        if all(position.leverage == number for position in positions):
             raise ApiError(110043, "leverage not modified")
-        position.leverage = number
+        more = sum((p.value / number - p.initial_margin for p in positions), ZERO)
+        if more > account.available:
+            raise ApiError(110044, "Insufficient available margin.")
+        for position in positions:
+            position.leverage = number
         self.dirty.add(user)
 
-    def set_trading_stop(self, user: str, request: Mapping[str, Any]) -> None:
-        """Full-position take-profit and stop-loss; "0" removes one."""
-        market = self.market(str(request.get("symbol") or ""))
-        position = self.accounts[user].position(market.symbol)
-        if position.quantity == 0:
-            raise parameter_error("can not set tp/sl/ts for zero position")
-        for name, field_name in (("takeProfit", "take_profit"), ("stopLoss", "stop_loss")):
-            if request.get(name) not in (None, ""):
-                price = self._number(name, request[name])
-                setattr(position, field_name, self._price(market, f"{price:f}") if price else ZERO)
-        self._tell_position(user, market.symbol)
+    def switch_mode(self, user: str, symbol: str, mode: int) -> None:
+        """0: one position; 3: a long and a short one beside each other."""
+        account = self.accounts[user]
+        self.market(symbol)
+        if (symbol in account.hedged) == (mode == 3):
+            raise ApiError(110025, "Position mode is not modified")
+        if any(position.quantity for position in account.positions.values() if position.symbol == symbol):
+            raise ApiError(110024, "You have an existing position, so the position mode cannot be switched.")
+        if account.open_orders(symbol):
+            raise ApiError(110028, "You have existing open orders, so the position mode cannot be switched.")
+        leverage = account.positions_of(symbol)[0].leverage
+        (account.hedged.add if mode == 3 else account.hedged.discard)(symbol)
+        for position in account.positions_of(symbol):
+            position.leverage = leverage
+        self.dirty.add(user)
 
-    def market(self, symbol: str) -> Market:
-        market = self.markets.get(symbol)
+    def set_trading_stop(self, user: str, request: Mapping[str, Any], now_ms: int) -> None:
+        """Take-profit, stop-loss and trailing stop of a position; "0" removes one."""
+        self.exits.set_for_position(user, request, now_ms)
+
+    def market(self, symbol: str, category: str = "linear") -> Market:
+        market = (self.markets if category == "linear" else self.spot).get(symbol)
         if market is None:
+            if category == "spot":
+                raise ApiError(170121, "Invalid symbol.")
             raise parameter_error("params error: symbol invalid " + symbol)
         return market
 
     def resume(self, order: SimulatedOrder, now_ms: int) -> None:
         """Put an open order of an earlier run back to work."""
-        market = self.markets[order.symbol]
+        if order.status == "Untriggered":
+            self.exits.watch(order)
+            return
+        market = self.market(order.symbol, order.category)
         self._match(market, order, now_ms)
         self._rest_or_end(market, order, now_ms)
+
+    def usd_prices(self) -> dict[str, Decimal]:
+        """Coins in USD, by their spot markets or their contracts."""
+        prices = {market.rules.base_coin: market.last_price for market in self.markets.values()}
+        prices.update((market.rules.base_coin, market.last_price) for market in self.spot.values())
+        prices[SETTLE_COIN] = Decimal(1)
+        return prices
 
     # The background's side of the market.
 
     def background_take(self, market: Market, side: str, lots: int, limit_tick: int | None, now_ms: int) -> int:
         """An anonymous taker; returns the lots that traded."""
-        matches = market.book.opposite(side).take(lots, limit_tick)
-        self._book_matches(market, side, matches, None, now_ms)
-        return sum(match.lots for match in matches)
+        opposite, left = market.book.opposite(side), lots
+        while left > 0 and (front := opposite.front(limit_tick)) is not None:
+            tick, entry = front
+            traded = min(left, entry.lots)
+            maker = entry.order
+            opposite.eat(traded)
+            left -= traded
+            self.public_trade(market, side, tick, traded, now_ms)
+            if maker is not None:
+                self._fill_by_background(market, maker, entry, tick, traded, now_ms)
+        if left != lots:
+            market.book.changed = True
+            self.exits.look(market, now_ms)
+        return lots - left
 
     def background_trade(self, market: Market, tick: int, lots: int, side: str, now_ms: int) -> None:
         """A recorded trade at a price: it fills our orders that rest there or better."""
-        maker_side = market.book.opposite(side)
-        for match_tick in [t for t in maker_side.ticks() if (t - tick) * maker_side.sign <= 0]:
-            level = maker_side.levels[match_tick]
+        makers = market.book.opposite(side)
+        for match_tick in [t for t in makers.ticks() if (t - tick) * makers.sign <= 0]:
+            level = makers.levels[match_tick]
             for entry in [e for e in level.entries if e.order is not None]:
                 taken = min(lots, entry.lots)
                 if taken <= 0:
                     return
-                entry.lots -= taken
-                level.lots -= taken
-                lots -= taken
-                if entry.lots == 0:
-                    level.entries.remove(entry)
-                self._maker_fill(market, entry.order, match_tick, taken, now_ms)
-            if level.lots == 0:
-                maker_side._drop(match_tick)
+                maker, lots = entry.order, lots - taken
+                makers.shrink(match_tick, entry, taken)
+                self._fill_by_background(market, maker, entry, match_tick, taken, now_ms)
 
     def cross_resting(self, market: Market, now_ms: int) -> None:
-        """After the recording moved the book: our orders that it now crosses trade at their own price."""
+        """After the recording moved the book: our orders that it now crosses trade at their own price, and what they
+        took is gone until the recording speaks of that level again."""
         for name in ("Buy", "Sell"):
             mine, theirs = market.book.side(name), market.book.opposite(name)
             for tick in list(mine.ticks()):
-                if theirs.best is None or (tick - theirs.best) * mine.sign > 0:
+                if theirs.front(tick) is None:
                     break
-                for entry in [e for e in mine.levels[tick].entries if e.order is not None]:
-                    lots = min(entry.lots, theirs.available(tick))
-                    if lots > 0:
-                        entry.lots -= lots
-                        mine.levels[tick].lots -= lots
-                        if entry.lots == 0:
-                            mine.levels[tick].entries.remove(entry)
-                        self._maker_fill(market, entry.order, tick, lots, now_ms)
-                if mine.levels[tick].lots == 0:
-                    mine._drop(tick)
+                # A fill can end other orders of its user (reduce-only ones), and with them a whole level.
+                level = mine.levels.get(tick)
+                for entry in [] if level is None else [each for each in level.entries if each.order is not None]:
+                    self._cross_entry(market, tick, entry, now_ms)
+
+    def _cross_entry(self, market: Market, tick: int, entry: Entry, now_ms: int) -> None:
+        order = entry.order
+        mine, theirs = market.book.side(order.side), market.book.opposite(order.side)
+        while order.entry is entry and (front := theirs.front(tick)) is not None and front[1].order is None:
+            lots = min(entry.lots, front[1].lots)
+            theirs.eat(lots)
+            mine.shrink(tick, entry, lots)
+            self._fill_by_background(market, order, entry, tick, lots, now_ms)
 
     def mark(self, market: Market, mark_price: Decimal, index_price: Decimal, now_ms: int) -> None:
-        """A new mark price: unrealised PnL follows, and TP/SL of positions are looked at against the last price."""
+        """A new mark price: unrealised PnL follows, triggers are looked at, and accounts that it ruins are closed."""
         market.mark_price, market.index_price = mark_price, index_price
         for account in self.accounts.values():
-            position = account.positions.get(market.symbol)
-            if position is not None and position.quantity:
-                position.mark_price = mark_price
-                self._trigger(account, market, now_ms)
+            held = False
+            for index in (0, 1, 2):
+                position = account.positions.get((market.symbol, index))
+                if position is not None and position.quantity:
+                    position.mark_price, held = mark_price, True
+            if held:
+                self.margin.watch(account, now_ms)
+        self.exits.look(market, now_ms)
 
     # Inside.
 
-    def _trigger(self, account: SimulatedAccount, market: Market, now_ms: int) -> None:
-        position = account.positions[market.symbol]
-        up = position.side == "Buy"
-        last = market.last_price
-        hit = ""
-        if position.take_profit and (last >= position.take_profit if up else last <= position.take_profit):
-            hit = "TakeProfit"
-        elif position.stop_loss and (last <= position.stop_loss if up else last >= position.stop_loss):
-            hit = "StopLoss"
-        if not hit:
-            return
-        position.take_profit = position.stop_loss = ZERO
-        order = self._new_order(
-            account.user, market, "Sell" if up else "Buy", "Market", "IOC", position.quantity, ZERO, now_ms
-        )
-        order.reduce_only, order.stop_order_type, order.create_type = True, hit, f"CreateBy{hit}"
+    def _enter(self, account: SimulatedAccount, order: SimulatedOrder) -> None:
         account.orders[order.order_id] = order
-        self._work(account, order, now_ms)
-
-    def _validated(self, user: str, request: Mapping[str, Any], now_ms: int) -> SimulatedOrder:
-        market = self.market(str(request.get("symbol") or ""))
-        side, order_type = request.get("side"), request.get("orderType")
-        if side not in ("Buy", "Sell"):
-            raise parameter_error("params error: side invalid")
-        if order_type not in ("Market", "Limit"):
-            raise parameter_error("params error: orderType invalid")
-        if request.get("positionIdx") not in (None, 0, "0"):
-            raise ApiError(10001, "position idx not match position mode")
-        time_in_force = "IOC" if order_type == "Market" else str(request.get("timeInForce") or "GTC")
-        if time_in_force not in TIMES_IN_FORCE:
-            raise parameter_error("params error: timeInForce invalid")
-        account = self.accounts[user]
-        link_id = str(request.get("orderLinkId") or "")
-        if len(link_id) > LINK_ID_LENGTH or not all(c.isascii() and (c.isalnum() or c in "-_") for c in link_id):
-            raise parameter_error("params error: orderLinkId invalid")
-        if link_id in account.by_link:
-            raise ApiError(110072, "OrderLinkedID is duplicate")
-        quantity = self._quantity(market, str(request.get("qty") or ""))
-        price = self._price(market, str(request.get("price") or "")) if order_type == "Limit" else ZERO
-        reduce_only = request.get("reduceOnly") in (True, "true")
-        order = self._new_order(user, market, side, order_type, time_in_force, quantity, price, now_ms)
-        order.link_id, order.reduce_only = link_id, reduce_only
-        order.take_profit, order.stop_loss = self._exits(market, request, reduce_only)
-        self._afford(account, market, order)
-        return order
-
-    def _new_order(
-        self,
-        user: str,
-        market: Market,
-        side: str,
-        order_type: str,
-        time_in_force: str,
-        quantity: Decimal,
-        price: Decimal,
-        now_ms: int,
-    ) -> SimulatedOrder:
-        lots = market.grids.quantities.units(f"{quantity:f}")
-        return SimulatedOrder(
-            order_id=str(uuid.uuid4()),
-            link_id="",
-            user=user,
-            symbol=market.symbol,
-            side=side,
-            order_type=order_type,
-            time_in_force=time_in_force,
-            quantity=quantity,
-            price=price,
-            tick=market.grids.prices.units(f"{price:f}") if price else None,
-            lots=lots,
-            reduce_only=False,
-            created_ms=now_ms,
-            leaves_lots=lots,
-        )
-
-    def _exits(self, market: Market, request: Mapping[str, Any], reduce_only: bool) -> tuple[Decimal, Decimal]:
-        given = [request.get("takeProfit"), request.get("stopLoss")]
-        if reduce_only and any(given):
-            raise ApiError(10001, "params error: tp/sl is not supported for reduce-only orders")
-        exits = [self._price(market, str(text)) if text not in (None, "", "0") else ZERO for text in given]
-        return exits[0], exits[1]
-
-    def _afford(self, account: SimulatedAccount, market: Market, order: SimulatedOrder) -> None:
-        """The rules that need the account: caps, reduce-only, minimum notional, margin."""
-        position = account.position(market.symbol)
-        if order.reduce_only:
-            if position.quantity == 0 or position.side == order.side:
-                raise ApiError(110017, "current position is zero, cannot fix reduce-only order qty")
-            order.quantity = min(order.quantity, position.quantity)
-            order.lots = order.leaves_lots = market.grids.quantities.units(f"{order.quantity:f}")
-            return
-        if len(account.open_orders(market.symbol)) >= MAX_ACTIVE_ORDERS:
-            raise ApiError(110020, "Not allowed to have more than 500 active orders")
-        best = market.book.opposite(order.side).best
-        price = order.price or (market.grids.prices.value(best) if best is not None else market.last_price)
-        if order.quantity * price < market.rules.min_notional:
-            raise ApiError(110094, f"Order does not meet minimum order value {market.rules.min_notional:f}USDT")
-        opening = order.quantity
-        if position.quantity and position.side != order.side:
-            opening = max(ZERO, order.quantity - position.quantity)
-        cost = opening * price * (1 / position.leverage + TAKER_FEE)
-        if cost > account.available:
-            raise ApiError(110007, "ab not enough for new order")
-
-    def _quantity(self, market: Market, text: str) -> Decimal:
-        quantity = self._number("qty", text)
-        rules = market.rules
-        if quantity % rules.lot_size or quantity < rules.min_quantity:
-            raise ApiError(10001, f"Qty invalid: {text}; step {rules.lot_size:f}, minimum {rules.min_quantity:f}")
-        if quantity > rules.max_quantity:
-            raise ApiError(10001, f"The number of contracts exceeds maximum limit allowed: {rules.max_quantity:f}")
-        return quantity
-
-    def _price(self, market: Market, text: str) -> Decimal:
-        price = self._number("price", text)
-        try:
-            market.grids.prices.units(f"{price:f}")
-        except GridError:
-            raise ApiError(10001, f"Price invalid: {text}; tick size {market.rules.tick_size:f}") from None
-        if not market.rules.min_price <= price <= market.rules.max_price:
-            raise ApiError(110003, "Order price exceeds the allowable range.")
-        return price
-
-    def _number(self, name: str, text: object) -> Decimal:
-        try:
-            number = Decimal(str(text))
-        except InvalidOperation:
-            raise parameter_error(f"params error: {name} invalid") from None
-        if not number.is_finite() or number < 0:
-            raise parameter_error(f"params error: {name} invalid")
-        return number
-
-    def _work(self, account: SimulatedAccount, order: SimulatedOrder, now_ms: int) -> None:
-        market = self.markets[order.symbol]
         account.working[order.order_id] = order
-        order.updated_ms = now_ms
+        if order.link_id:
+            account.by_link[order.link_id] = order
+        order.updated_ms = order.created_ms
+
+    def enter_exit(self, order: SimulatedOrder) -> None:
+        """An exit order that the exchange itself makes; it waits for its trigger."""
+        self._enter(self.accounts[order.user], order)
+        self.exits.watch(order)
+        self.tell_order(order)
+
+    def work(self, order: SimulatedOrder, now_ms: int) -> None:
+        """Match an order now and let what is left rest."""
+        market = self.market(order.symbol, order.category)
         if order.time_in_force == "PostOnly" and self._would_take(market, order):
             # Bybit cancels it; it does not reject it.
-            self._end(order, "Cancelled", now_ms, reject_reason="EC_PostOnlyWillTakeLiquidity")
+            self.end(order, "Cancelled", now_ms, reject_reason="EC_PostOnlyWillTakeLiquidity")
             return
-        if order.time_in_force == "FOK" and market.book.opposite(order.side).available(order.tick) < order.lots:
-            self._end(order, "Cancelled", now_ms, reject_reason="EC_NoImmediateQtyToFill")
+        if order.time_in_force == "FOK" and market.book.opposite(order.side).available(order.tick) < order.leaves_lots:
+            self.end(order, "Cancelled", now_ms, reject_reason="EC_NoImmediateQtyToFill")
             return
-        self._tell_order(order)
+        self.tell_order(order)
         self._match(market, order, now_ms)
         self._rest_or_end(market, order, now_ms)
 
     def _would_take(self, market: Market, order: SimulatedOrder) -> bool:
-        best = market.book.opposite(order.side).best
-        sign = market.book.opposite(order.side).sign
-        return best is not None and order.tick is not None and (best - order.tick) * sign <= 0
+        return order.tick is not None and market.book.opposite(order.side).front(order.tick) is not None
 
     def _match(self, market: Market, order: SimulatedOrder, now_ms: int) -> None:
         opposite = market.book.opposite(order.side)
@@ -389,137 +351,164 @@ class Exchange:
         if limit is None and opposite.best is not None:
             distance = max(1, int(opposite.best * SLIPPAGE))
             limit = opposite.best + distance * opposite.sign
-        matches = opposite.take(order.leaves_lots, limit)
-        self._book_matches(market, order.side, matches, order, now_ms)
+        traded = False
+        while order.is_open and (front := opposite.front(limit)) is not None:
+            tick, entry = front
+            if self._prevents_self_match(order, entry, now_ms):
+                continue
+            lots = min(self._wanted_lots(market, order, tick), entry.lots)
+            if lots <= 0:
+                break
+            maker = entry.order
+            opposite.eat(lots)
+            traded = True
+            self.public_trade(market, order.side, tick, lots, now_ms)
+            if maker is not None:
+                self.fill_maker(market, maker, entry, tick, lots, now_ms)
+            else:
+                self.ledger.move_background(market, order.side, tick, lots)
+            self._fill(market, order, tick, lots, is_maker=False, now_ms=now_ms)
+        if traded:
+            market.book.changed = True
+            self.exits.look(market, now_ms)
+
+    def _wanted_lots(self, market: Market, order: SimulatedOrder, tick: int) -> int:
+        if not order.quote_budget:
+            return order.leaves_lots
+        price = market.grids.prices.value(tick)
+        affordable = (order.quote_budget - order.filled_value) / price / market.grids.quantities.step
+        return int(affordable.to_integral_value(rounding=ROUND_DOWN))
+
+    def _prevents_self_match(self, taker: SimulatedOrder, entry: Entry, now_ms: int) -> bool:
+        """The taker's type decides what becomes of two orders of one user that would meet."""
+        maker = entry.order
+        if maker is None or maker.user != taker.user or taker.smp_type == "None":
+            return False
+        if taker.smp_type in ("CancelMaker", "CancelBoth"):
+            maker.smp_order_id = taker.order_id
+            self.end(maker, "Cancelled", now_ms, cancel_type="CancelBySmp", reject_reason="EC_SelfTrade")
+        if taker.smp_type in ("CancelTaker", "CancelBoth"):
+            taker.smp_order_id = maker.order_id
+            self.end(taker, "Cancelled", now_ms, cancel_type="CancelBySmp", reject_reason="EC_SelfTrade")
+        return True
 
     def _rest_or_end(self, market: Market, order: SimulatedOrder, now_ms: int) -> None:
-        if order.leaves_lots == 0:
+        if not order.is_open:
             return
-        if order.time_in_force in ("IOC", "FOK"):
-            self._end(order, "Cancelled", now_ms, reject_reason="EC_NoImmediateQtyToFill")
-            return
-        if order.tick is not None:
+        if order.quote_budget:
+            # What a budget could not buy is less than the smallest lot, or the book is empty.
+            if order.filled:
+                order.quantity = order.filled
+                self._set_filled(order)
+                self.tell_order(order)
+                return
+            self.end(order, "Cancelled", now_ms, reject_reason="EC_NoImmediateQtyToFill")
+        elif order.time_in_force in ("IOC", "FOK"):
+            self.end(order, "Cancelled", now_ms, reject_reason="EC_NoImmediateQtyToFill")
+        elif order.tick is not None:
             order.entry = market.book.side(order.side).rest(order.tick, order.leaves_lots, order)
             market.book.changed = True
-            self._tell_order(order)
+            self.tell_order(order)
 
-    def _book_matches(
-        self, market: Market, side: str, matches: list[Match], taker: SimulatedOrder | None, now_ms: int
-    ) -> None:
-        if not matches:
-            return
-        market.book.changed = True
+    def public_trade(self, market: Market, side: str, tick: int, lots: int, now_ms: int) -> None:
+        price, quantity = market.grids.prices.value(tick), market.grids.quantities.value(lots)
         market.sequence += 1
-        for match in matches:
-            price = market.grids.prices.value(match.tick)
-            quantity = market.grids.quantities.value(match.lots)
-            market.last_price = price
-            self._execution_number += 1
-            self.trades.append(
-                PublicTrade(market.symbol, price, quantity, side, now_ms, str(uuid.uuid4()), market.sequence)
-            )
-            if taker is not None:
-                self._fill(market, taker, price, match.lots, is_maker=False, now_ms=now_ms)
-            if match.maker is not None:
-                self._maker_fill(market, match.maker, match.tick, match.lots, now_ms)
+        market.last_price = price
+        trade = PublicTrade(
+            market.symbol, price, quantity, side, now_ms, self.new_id(), market.sequence, market.category
+        )
+        self.trades.append(trade)
 
-    def _maker_fill(self, market: Market, order: SimulatedOrder, tick: int, lots: int, now_ms: int) -> None:
-        self._fill(market, order, market.grids.prices.value(tick), lots, is_maker=True, now_ms=now_ms)
+    def _fill_by_background(
+        self, market: Market, order: SimulatedOrder, entry: Entry, tick: int, lots: int, now_ms: int
+    ) -> None:
+        self.ledger.move_background(market, order.side, tick, lots)
+        self.fill_maker(market, order, entry, tick, lots, now_ms)
+
+    def fill_maker(
+        self, market: Market, order: SimulatedOrder, entry: Entry, tick: int, lots: int, now_ms: int
+    ) -> None:
+        """Book what a taker took from a resting order, whose lots are off the book already."""
+        if entry.lots == 0:
+            order.entry = None
+        self._fill(market, order, tick, lots, is_maker=True, now_ms=now_ms)
 
     def _fill(
-        self, market: Market, order: SimulatedOrder, price: Decimal, lots: int, *, is_maker: bool, now_ms: int
+        self, market: Market, order: SimulatedOrder, tick: int, lots: int, *, is_maker: bool, now_ms: int
     ) -> None:
-        account = self.accounts[order.user]
-        quantity = market.grids.quantities.value(lots)
-        value = price * quantity
-        rate = MAKER_FEE if is_maker else TAKER_FEE
-        fee = value * rate
-        order.leaves_lots -= lots
+        price, quantity = market.grids.prices.value(tick), market.grids.quantities.value(lots)
+        if order.quote_budget:
+            order.quantity += quantity
+        else:
+            order.leaves_lots -= lots
         order.filled += quantity
-        order.filled_value += value
-        order.fees += fee
-        order.status = "Filled" if order.leaves_lots == 0 else "PartiallyFilled"
+        order.filled_value += price * quantity
         order.updated_ms = now_ms
-        position = account.position(market.symbol)
-        realised, closed = position.apply(order.side, quantity, price, now_ms)
-        position.mark_price = market.mark_price or price
-        if position.quantity and (order.take_profit or order.stop_loss):
-            position.take_profit, position.stop_loss = order.take_profit, order.stop_loss
-        account.balance += realised - fee
-        account.realised += realised
-        self.fees_collected += fee
-        self.background_cash -= realised
-        if order.status == "Filled":
-            account.working.pop(order.order_id, None)
-            order.entry = None
-        self._execution_number += 1
-        row = {
-            "category": "linear",
-            "symbol": market.symbol,
-            "orderId": order.order_id,
-            "orderLinkId": order.link_id,
-            "side": order.side,
-            "orderPrice": f"{order.price:f}",
-            "orderQty": f"{order.quantity:f}",
-            "leavesQty": f"{order.leaves:f}",
-            "createType": order.create_type,
-            "orderType": order.order_type,
-            "stopOrderType": order.stop_order_type or "UNKNOWN",
-            "execId": str(uuid.uuid4()),
-            "execPrice": f"{price:f}",
-            "execQty": f"{quantity:f}",
-            "execValue": f"{value.normalize():f}",
-            "execFee": f"{fee.normalize():f}",
-            "feeCurrency": "USDT",
-            "feeRate": f"{rate:f}",
-            "tradeIv": "",
-            "markIv": "",
-            "markPrice": f"{position.mark_price:f}",
-            "indexPrice": "",
-            "underlyingPrice": "",
-            "blockTradeId": "",
-            "closedSize": f"{closed:f}",
-            "execPnl": f"{realised.normalize():f}",
-            "execType": "Trade",
-            "execTime": str(now_ms),
-            "isLeverage": "0",
-            "isMaker": is_maker,
-            "seq": market.sequence,
-        }
-        account.executions.append(row)
-        self.outbox.append((order.user, "execution", row))
-        self._tell_order(order)
-        self._tell_position(order.user, market.symbol)
+        order.status = "PartiallyFilled"
+        if order.leaves_lots == 0 and not order.quote_budget:
+            self._set_filled(order)
+        if market.category == "spot":
+            self.ledger.book_spot_fill(market, order, price, quantity, SPOT_FEE, is_maker=is_maker, now_ms=now_ms)
+        else:
+            rate = MAKER_FEE if is_maker else TAKER_FEE
+            self.ledger.book_fill(market, order, price, quantity, rate, is_maker=is_maker, now_ms=now_ms)
+        self.tell_order(order)
+        if market.category == "linear":
+            self.exits.after_fill(order, quantity, now_ms)
 
-    def _end(
+    def _set_filled(self, order: SimulatedOrder) -> None:
+        order.status, order.leaves_lots, order.entry = "Filled", 0, None
+        self.accounts[order.user].working.pop(order.order_id, None)
+
+    def end(
         self, order: SimulatedOrder, status: str, now_ms: int, *, reject_reason: str, cancel_type: str = "UNKNOWN"
     ) -> None:
-        self._unrest(self.markets[order.symbol], order)
+        """Take an open order off the book and out of its account's work."""
+        self.unrest(order)
+        self.exits.forget(order)
+        if order.category == "spot" and status == "Cancelled":
+            if order.status == "Untriggered":
+                status = "Deactivated"
+            elif order.filled:
+                status = "PartiallyFilledCanceled"
         order.status, order.updated_ms = status, now_ms
         order.reject_reason, order.cancel_type = reject_reason, cancel_type
         self.accounts[order.user].working.pop(order.order_id, None)
-        self._tell_order(order)
+        self.tell_order(order)
 
-    def _unrest(self, market: Market, order: SimulatedOrder) -> None:
+    def unrest(self, order: SimulatedOrder) -> None:
         if order.entry is not None and order.tick is not None:
+            market = self.market(order.symbol, order.category)
             market.book.side(order.side).cancel(order.tick, order.entry)
             market.book.changed = True
             order.entry = None
 
-    def _tell_order(self, order: SimulatedOrder) -> None:
+    def shrink(self, order: SimulatedOrder, quantity: Decimal, now_ms: int) -> None:
+        """Make an open order smaller (a reduce-only one whose position shrank); it keeps its place."""
+        market = self.market(order.symbol, order.category)
+        lots = market.grids.quantities.units(f"{quantity:f}")
+        if order.entry is not None and order.tick is not None:
+            market.book.side(order.side).shrink(order.tick, order.entry, order.lots - lots)
+            market.book.changed = True
+        order.leaves_lots -= order.lots - lots
+        order.quantity, order.lots, order.updated_ms = quantity, lots, now_ms
+        self.tell_order(order)
+
+    # Telling.
+
+    def tell_order(self, order: SimulatedOrder) -> None:
         self.dirty.add(order.user)
         self.changed_orders[order.order_id] = order
-        self.outbox.append((order.user, "order", {"category": "linear", "closedPnl": "0", **order.as_row()}))
+        self.outbox.append((order.user, "order", order.as_message()))
 
-    def _tell_position(self, user: str, symbol: str) -> None:
+    def tell_position(self, user: str, symbol: str, index: int = 0) -> None:
         self.dirty.add(user)
         account = self.accounts[user]
-        row = account.position(symbol).as_row(account.balance, websocket=True)
+        position = account.position(symbol, index)
+        row = position.as_row(account.cushion(position), websocket=True)
         self.outbox.append((user, "position", {"category": "linear", **row}))
-        self.outbox.append((user, "wallet", account.wallet_row()))
+        self.tell_wallet(user)
 
-
-def market_of(listing: dict[str, Any]) -> Market:
-    """A market from a row of ``instruments-info``."""
-    rules = rules_from_bybit(listing, "linear")
-    return Market(rules, listing, Grids.of(rules.tick_size, rules.lot_size))
+    def tell_wallet(self, user: str) -> None:
+        self.dirty.add(user)
+        self.outbox.append((user, "wallet", self.accounts[user].wallet_row(self.usd_prices())))

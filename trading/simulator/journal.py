@@ -18,17 +18,24 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from trading.simulator.accounts import SimulatedAccount, SimulatedOrder, SimulatedPosition
+from trading.simulator.accounts import SimulatedAccount
+from trading.simulator.ledger import Ledger
+from trading.simulator.orders import SimulatedOrder
+from trading.simulator.positions import SimulatedPosition
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (user TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, user TEXT NOT NULL, created_ms INTEGER, state TEXT);
-CREATE TABLE IF NOT EXISTS executions (number INTEGER PRIMARY KEY, user TEXT NOT NULL, row TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY, user TEXT NOT NULL, kind TEXT NOT NULL, row TEXT);
+CREATE TABLE IF NOT EXISTS closed_pnl (order_id TEXT PRIMARY KEY, user TEXT NOT NULL, row TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS minutes (symbol TEXT, minute INTEGER, bar TEXT NOT NULL, PRIMARY KEY (symbol, minute));
 CREATE TABLE IF NOT EXISTS history (symbol TEXT PRIMARY KEY, first_minute INTEGER, bars BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS prices (symbol TEXT PRIMARY KEY, price TEXT NOT NULL);
 """
-_DECIMALS = {field.name for field in fields(SimulatedOrder) if field.type in ("Decimal", Decimal)}
+# The row of the accounts table that holds the exchange's own money.
+LEDGER = "*ledger"
+_LEDGERS = ("fees", "background", "background_contracts", "insurance", "insurance_contracts")
+_ORDER_DECIMALS = {field.name for field in fields(SimulatedOrder) if field.type in ("Decimal", Decimal)}
 _POSITION_DECIMALS = {field.name for field in fields(SimulatedPosition) if field.type in ("Decimal", Decimal)}
 
 
@@ -40,7 +47,7 @@ class Journal:
     """With no path it remembers nothing."""
 
     def __init__(self, path: Path | None) -> None:
-        self._written: dict[str, int] = {}
+        self._written: dict[tuple[str, str], int] = {}
         self._database: sqlite3.Connection | None = None
         if path is None:
             return
@@ -56,27 +63,37 @@ class Journal:
         """Put an account back as it was."""
         if self._database is None:
             return
-        row = self._database.execute("SELECT state FROM accounts WHERE user = ?", (account.user,)).fetchone()
+        user = (account.user,)
+        row = self._database.execute("SELECT state FROM accounts WHERE user = ?", user).fetchone()
         if row is not None:
             state = json.loads(row[0])
-            account.balance, account.realised = Decimal(state["balance"]), Decimal(state["realised"])
-            for position in state["positions"]:
-                held: dict[str, Any] = {n: Decimal(v) if n in _POSITION_DECIMALS else v for n, v in position.items()}
-                account.positions[held["symbol"]] = SimulatedPosition(**held)
-        orders = self._database.execute(
-            "SELECT state FROM orders WHERE user = ? ORDER BY created_ms, rowid", (account.user,)
-        )
+            account.wallets = {coin: Decimal(amount) for coin, amount in state["wallets"].items()}
+            account.realised, account.hedged = Decimal(state["realised"]), set(state["hedged"])
+            for values in state["positions"]:
+                position = SimulatedPosition(**_parsed(values, _POSITION_DECIMALS))
+                account.positions[position.symbol, position.index] = position
+        orders = self._database.execute("SELECT state FROM orders WHERE user = ? ORDER BY created_ms, rowid", user)
         for (text,) in orders:
-            values: dict[str, Any] = {n: Decimal(v) if n in _DECIMALS else v for n, v in json.loads(text).items()}
-            order = SimulatedOrder(**values)
+            order = SimulatedOrder(**_parsed(json.loads(text), _ORDER_DECIMALS))
             account.orders[order.order_id] = order
             if order.link_id:
                 account.by_link[order.link_id] = order
-        executions = self._database.execute(
-            "SELECT row FROM executions WHERE user = ? ORDER BY number", (account.user,)
-        )
-        account.executions = [json.loads(text) for (text,) in executions]
-        self._written[account.user] = len(account.executions)
+        for kind, rows in _records(account).items():
+            stored = self._database.execute(
+                "SELECT row FROM records WHERE user = ? AND kind = ? ORDER BY number", (account.user, kind)
+            )
+            rows += [json.loads(text) for (text,) in stored]
+            self._written[account.user, kind] = len(rows)
+        closed = self._database.execute("SELECT row FROM closed_pnl WHERE user = ? ORDER BY rowid", user)
+        account.closed_pnl = {row["orderId"]: row for row in (json.loads(text) for (text,) in closed)}
+
+    def load_ledger(self, ledger: Ledger) -> None:
+        """Put the exchange's own money back as it was."""
+        if self._database is None:
+            return
+        row = self._database.execute("SELECT state FROM accounts WHERE user = ?", (LEDGER,)).fetchone()
+        for name, amounts in (json.loads(row[0]) if row is not None else {}).items():
+            getattr(ledger, name).update({key: Decimal(amount) for key, amount in amounts.items()})
 
     def last_price(self, symbol: str) -> Decimal | None:
         if self._database is None:
@@ -107,29 +124,47 @@ class Journal:
         self._database.execute("DELETE FROM minutes WHERE symbol = ?", (symbol,))
         self._database.execute("COMMIT")
 
-    def write(self, accounts: Iterable[SimulatedAccount], orders: Iterable[SimulatedOrder]) -> None:
+    def write(
+        self, accounts: Iterable[SimulatedAccount], orders: Iterable[SimulatedOrder], ledger: Ledger | None = None
+    ) -> None:
         """Keep what changed, in one transaction."""
-        if self._database is None:
+        database, changed = self._database, list(orders)
+        if database is None:
             return
-        self._database.execute("BEGIN")
+        database.execute("BEGIN")
         for account in accounts:
-            state = {
-                "balance": str(account.balance),
-                "realised": str(account.realised),
-                "positions": [_values(position) for position in account.positions.values()],
-            }
-            self._database.execute("REPLACE INTO accounts VALUES (?, ?)", (account.user, json.dumps(state)))
-            first = self._written.get(account.user, 0)
-            self._database.executemany(
-                "INSERT INTO executions (user, row) VALUES (?, ?)",
-                [(account.user, json.dumps(row)) for row in account.executions[first:]],
-            )
-            self._written[account.user] = len(account.executions)
-        self._database.executemany(
+            self._write_account(database, account, changed)
+        database.executemany(
             "REPLACE INTO orders (order_id, user, created_ms, state) VALUES (?, ?, ?, ?)",
-            [(order.order_id, order.user, order.created_ms, json.dumps(_values(order))) for order in orders],
+            [(order.order_id, order.user, order.created_ms, json.dumps(_values(order))) for order in changed],
         )
-        self._database.execute("COMMIT")
+        if ledger is not None:
+            state = {name: {key: str(amount) for key, amount in getattr(ledger, name).items()} for name in _LEDGERS}
+            database.execute("REPLACE INTO accounts VALUES (?, ?)", (LEDGER, json.dumps(state)))
+        database.execute("COMMIT")
+
+    def _write_account(
+        self, database: sqlite3.Connection, account: SimulatedAccount, changed: Iterable[SimulatedOrder]
+    ) -> None:
+        state = {
+            "wallets": {coin: str(amount) for coin, amount in account.wallets.items()},
+            "realised": str(account.realised),
+            "hedged": sorted(account.hedged),
+            "positions": [_values(position) for position in account.positions.values()],
+        }
+        database.execute("REPLACE INTO accounts VALUES (?, ?)", (account.user, json.dumps(state)))
+        for kind, rows in _records(account).items():
+            first = self._written.get((account.user, kind), 0)
+            database.executemany(
+                "INSERT INTO records (user, kind, row) VALUES (?, ?, ?)",
+                [(account.user, kind, json.dumps(row)) for row in rows[first:]],
+            )
+            self._written[account.user, kind] = len(rows)
+        closed = [order.order_id for order in changed if order.order_id in account.closed_pnl]
+        database.executemany(
+            "REPLACE INTO closed_pnl (order_id, user, row) VALUES (?, ?, ?)",
+            [(order_id, account.user, json.dumps(account.closed_pnl[order_id])) for order_id in closed],
+        )
 
     def write_minute(self, bars: Iterable[tuple[str, int, list[float], Decimal]]) -> None:
         """Keep closed minute bars (symbol, minute, bar) and the last price of each symbol."""
@@ -149,6 +184,15 @@ class Journal:
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
+
+
+def _records(account: SimulatedAccount) -> dict[str, list[dict[str, Any]]]:
+    """What only ever grows."""
+    return {"execution": account.executions, "transaction": account.transactions}
+
+
+def _parsed(values: dict[str, Any], decimals: set[str]) -> dict[str, Any]:
+    return {name: Decimal(value) if name in decimals else value for name, value in values.items()}
 
 
 def _values(record: Any) -> dict[str, Any]:

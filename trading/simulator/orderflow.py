@@ -11,7 +11,8 @@ import random
 from dataclasses import dataclass
 from decimal import Decimal
 
-from trading.simulator.exchange import Exchange, Market
+from trading.simulator.exchange import Exchange
+from trading.simulator.markets import Market
 
 LEVELS_A_SIDE = 230
 # The 200 best levels of a side span about this share of the price.

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from trading.simulator.candles import CandleSeries
-from trading.simulator.exchange import Market, PublicTrade
+from trading.simulator.markets import Market, PublicTrade
 
 DEPTHS = (1, 50, 200, 1000)
 RECENT_TRADES = 1_000

@@ -19,8 +19,9 @@ import orjson
 
 from marketdata.feeds.bybit import topic_of
 from marketdata.feeds.recorded import RecordedFrame, RecordingError, read_recording
-from trading.simulator.exchange import Exchange, Market, PublicTrade
+from trading.simulator.exchange import Exchange
 from trading.simulator.hub import Hub
+from trading.simulator.markets import Market, PublicTrade
 
 PAUSE_BETWEEN_LOOPS_SECONDS = 0.5
 _TIMES = re.compile(rb'"(ts|cts|T|timestamp)":(\d{13})')

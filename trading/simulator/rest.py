@@ -105,5 +105,6 @@ def parsed_body(raw: bytes) -> Mapping[str, Any]:
 
 
 def envelope(code: int, message: str, result: Any, headers: Mapping[str, str]) -> web.Response:
-    body = {"retCode": code, "retMsg": message, "result": result, "retExtInfo": {}, "time": now_ms()}
+    extra = {"list": result.codes} if isinstance(result, rest_private.Batch) else {}
+    body = {"retCode": code, "retMsg": message, "result": result, "retExtInfo": extra, "time": now_ms()}
     return web.Response(body=orjson.dumps(body), content_type="application/json", headers=headers)

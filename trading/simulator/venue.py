@@ -14,12 +14,13 @@ import numpy as np
 import orjson
 
 from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
-from trading.simulator.exchange import Exchange, Market, market_of
+from trading.simulator.exchange import Exchange
 from trading.simulator.faults import Faults
 from trading.simulator.hub import Hub
 from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
+from trading.simulator.markets import Market, market_of
 from trading.simulator.orderflow import OrderFlow, levels_traded_a_minute
 from trading.simulator.publisher import (
     BookStream,
@@ -52,6 +53,8 @@ class Venue:
         state: Path | None = None,
     ) -> None:
         self.seed, self.started_ms = seed, now_ms()
+        # Closed orders of /v5/order/realtime are forgotten when the service restarts.
+        self.restarted_ms = 0
         self.hub, self.faults = Hub(), Faults()
         self.journal = Journal(state)
         self.player: RecordingPlayer | None = None
@@ -63,7 +66,7 @@ class Venue:
         else:
             markets = {symbol: market_of(each.listing()) for symbol, each in self._listed.items()}
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
-        self.exchange = Exchange(markets, keys)
+        self.exchange = Exchange(markets, keys, seed=seed)
         self._restore_accounts()
         if recording is not None:
             self.player = RecordingPlayer(content, self.exchange, self.hub)
@@ -118,7 +121,8 @@ class Venue:
     def remember(self) -> None:
         """Write what changed; called before a request is answered."""
         exchange = self.exchange
-        self.journal.write([exchange.accounts[user] for user in exchange.dirty], exchange.changed_orders.values())
+        accounts = [exchange.accounts[user] for user in exchange.dirty]
+        self.journal.write(accounts, exchange.changed_orders.values(), exchange.ledger)
         exchange.dirty.clear()
         exchange.changed_orders.clear()
 
@@ -239,6 +243,7 @@ class Venue:
     def _restore_accounts(self) -> None:
         for account in self.exchange.accounts.values():
             self.journal.load(account)
+        self.journal.load_ledger(self.exchange.ledger)
 
     def _open_flow(self, flow: OrderFlow) -> None:
         for symbol, each in self._listed.items():

@@ -1,0 +1,70 @@
+"""One instrument while it trades: its rules, its book, its prices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from marketdata.instruments import InstrumentRules, rules_from_bybit
+from trading.simulator.book import MatchingBook
+from trading.simulator.instruments import Grids
+from trading.simulator.orders import ZERO
+
+
+@dataclass(slots=True)
+class Market:
+    """``category`` is linear or spot. ``price_band`` is how far from the mark price a limit order may buy above or sell
+    below, as a fraction."""
+
+    rules: InstrumentRules
+    listing: dict[str, Any]
+    grids: Grids
+    category: str = "linear"
+    price_band: Decimal = Decimal("0.05")
+    book: MatchingBook = field(default_factory=MatchingBook)
+    last_price: Decimal = ZERO
+    mark_price: Decimal = ZERO
+    index_price: Decimal = ZERO
+    funding_rate: Decimal = Decimal("0.0001")
+    sequence: int = 0
+
+    @property
+    def symbol(self) -> str:
+        return self.rules.symbol
+
+    def price_by(self, name: str) -> Decimal:
+        """The price that a trigger watches: LastPrice, MarkPrice or IndexPrice."""
+        if name == "MarkPrice":
+            return self.mark_price
+        return self.index_price if name == "IndexPrice" else self.last_price
+
+
+@dataclass(frozen=True, slots=True)
+class PublicTrade:
+    symbol: str
+    price: Decimal
+    quantity: Decimal
+    side: str
+    time_ms: int
+    trade_id: str
+    sequence: int
+    category: str = "linear"
+
+
+@dataclass(frozen=True, slots=True)
+class Liquidation:
+    """``side`` is Buy when a long position was liquidated, as the ``allLiquidation`` topic has it."""
+
+    symbol: str
+    side: str
+    quantity: Decimal
+    bankruptcy_price: Decimal
+    time_ms: int
+
+
+def market_of(listing: dict[str, Any], category: str = "linear") -> Market:
+    """A market from a row of ``instruments-info``."""
+    rules = rules_from_bybit(listing, category)
+    ratio = listing.get("riskParameters", {}).get("priceLimitRatioX") or "0.05"
+    return Market(rules, listing, Grids.of(rules.tick_size, rules.lot_size), category, Decimal(str(ratio)))
