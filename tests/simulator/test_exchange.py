@@ -126,8 +126,8 @@ def test_money_adds_up_and_the_book_is_never_crossed(actions: list) -> None:
         bid, ask = market.book.bids.best, market.book.asks.best
         assert bid is None or ask is None or bid < ask
         for resting in (market.book.bids, market.book.asks):
-            for level in resting.levels.values():
-                assert level.lots == sum(entry.lots for entry in level.entries) > 0
+            for tick in resting.ticks():
+                assert resting.lots_at(tick) == sum(entry.lots for entry in resting.queue(tick)) > 0
     assert abs(venue.ledger.total("USDT") - START) < D("1e-9")
     for account in venue.accounts.values():
         net = sum((1 if row["side"] == "Buy" else -1) * D(row["execQty"]) for row in account.executions)

@@ -444,11 +444,13 @@ def check_books(venue: Exchange) -> None:
         bid, ask = market.book.bids.best, market.book.asks.best
         assert bid is None or ask is None or bid < ask
         for side in (market.book.bids, market.book.asks):
-            for tick, level in side.levels.items():
-                assert level.lots == sum(entry.lots for entry in level.entries) > 0
-                for entry in level.entries:
+            for tick in side.ticks():
+                queue = side.queue(tick)
+                assert side.lots_at(tick) == sum(entry.lots for entry in queue) > 0
+                assert side.background_at(tick) == sum(entry.lots for entry in queue if entry.order is None)
+                for entry in queue:
                     if entry.order is not None:
-                        assert entry.order.entry is entry and entry.order.is_open and entry.order.tick == tick
+                        assert entry.order.entry == entry.handle and entry.order.tick == tick and entry.order.is_open
                         assert entry.order.leaves_lots == entry.lots
     for account in venue.accounts.values():
         for order in account.working.values():

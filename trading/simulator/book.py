@@ -6,145 +6,189 @@ front; background that goes away goes from the back, so a resting order keeps it
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trading.simulator import book_kernels as kernels
+
+FIRST_CAPACITY = 1_024
+# Rows that one call of a kernel may use up; the arrays grow before they could run out.
+RESERVE = 8
+FARTHEST = 2**62
+MATCHES = 512
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """``order`` is None for background quantity."""
+class Front(NamedTuple):
+    """The entry that a taker meets next. ``order`` is None for background; ``handle`` names the entry."""
 
+    tick: int
     lots: int
-    order: Any = None
-
-
-@dataclass(slots=True)
-class Level:
-    entries: list[Entry] = field(default_factory=list)
-    lots: int = 0
-    background: int = 0
+    order: Any
+    handle: int
 
 
 class Side:
-    """One side's levels; ``sign`` is -1 for bids and 1 for asks, so that the best level has the lowest key."""
+    """One side's levels; ``sign`` is -1 for bids and 1 for asks."""
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
-        self.levels: dict[int, Level] = {}
-        self._keys: list[int] = []
+        self._orders: dict[int, Any] = {}
+        self._matches = np.empty((MATCHES, 2), dtype=np.int64)
+        self._state = _empty_state(FIRST_CAPACITY)
+        self._meta = self._state[5]
+        self._rows = np.empty((FIRST_CAPACITY, 2), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._meta[kernels.LEVELS])
 
     @property
     def best(self) -> int | None:
         """The best tick."""
-        return self._keys[0] * self.sign if self._keys else None
+        count = self._meta[kernels.LEVELS]
+        return -self.sign * int(self._state[0][count - 1]) if count else None
+
+    @property
+    def worst(self) -> int | None:
+        return -self.sign * int(self._state[0][0]) if len(self) else None
+
+    @property
+    def users(self) -> int:
+        """How many users' orders rest here."""
+        return len(self._orders)
 
     def ticks(self) -> Iterator[int]:
         """All ticks, best first."""
-        return (key * self.sign for key in self._keys)
+        return (-self.sign * int(key) for key in self._state[0][: len(self)][::-1])
+
+    def best_levels(self, count: int, rows: NDArray[np.int64]) -> int:
+        """Write the best levels into ``rows`` (key, lots; key is minus sign times the tick); how many there are."""
+        keys, slots, levels = self._state[:3]
+        return int(kernels.top(keys, slots, levels, len(self), count, rows))
 
     def top(self, count: int) -> dict[int, int]:
         """The best ``count`` levels: tick to lots, best first."""
-        levels, sign = self.levels, self.sign
-        return {key * sign: levels[key * sign].lots for key in self._keys[:count]}
+        if count > len(self._rows):
+            self._rows = np.empty((count, 2), dtype=np.int64)
+        written, sign = self.best_levels(count, self._rows), self.sign
+        return {-sign * key: lots for key, lots in self._rows[:written].tolist()}
+
+    def lots_at(self, tick: int) -> int:
+        slot = self._slot(tick)
+        return 0 if slot is None else int(self._state[2][slot, kernels.LOTS])
+
+    def background_at(self, tick: int) -> int:
+        slot = self._slot(tick)
+        return 0 if slot is None else int(self._state[2][slot, kernels.BACKGROUND])
+
+    def queue(self, tick: int) -> list[Front]:
+        """Everything that rests at a tick, the first to trade first."""
+        slot, queue = self._slot(tick), []
+        row = kernels.NONE if slot is None else int(self._state[2][slot, kernels.HEAD])
+        while row != kernels.NONE:
+            queue.append(self._front(tick, row))
+            row = int(self._state[3][row, kernels.NEXT])
+        return queue
+
+    def user_ticks(self) -> list[int]:
+        """The ticks where users' orders rest, best first."""
+        return sorted({order.tick for order in self._orders.values()}, reverse=self.sign < 0)
 
     def set_background(self, tick: int, lots: int) -> None:
         """Make the background quantity of a level so many lots, and let every user's order keep its place."""
-        level = self.levels.get(tick)
-        if level is None:
-            if lots:
-                self._add(tick, Entry(lots))
-            return
-        change = lots - level.background
-        if change > 0:
-            if level.entries[-1].order is None:
-                level.entries[-1].lots += change
-            else:
-                level.entries.append(Entry(change))
-        else:
-            self._withdraw(level, -change)
-        level.lots += change
-        level.background = lots
-        if level.lots == 0:
-            self._drop(tick)
+        self._reserve()
+        kernels.set_background(*self._state, -self.sign * tick, lots)
 
-    def rest(self, tick: int, lots: int, order: Any) -> Entry:
-        """Queue a user's order behind everything that rests at its tick."""
-        entry = Entry(lots, order)
-        level = self.levels.get(tick)
-        if level is None:
-            self._add(tick, entry)
-        else:
-            level.entries.append(entry)
-            level.lots += lots
-        return entry
+    def rest(self, tick: int, lots: int, order: Any) -> int:
+        """Queue a user's order behind everything that rests at its tick; the handle of its entry."""
+        self._reserve()
+        handle = int(kernels.append_entry(*self._state, -self.sign * tick, lots, 1))
+        self._orders[handle] = order
+        return handle
 
-    def cancel(self, tick: int, entry: Entry) -> None:
-        level = self.levels[tick]
-        level.entries.remove(entry)
-        level.lots -= entry.lots
-        if level.lots == 0:
-            self._drop(tick)
+    def cancel(self, tick: int, handle: int) -> None:
+        self.shrink(tick, handle, int(self._state[3][handle, kernels.ENTRY_LOTS]))
+
+    def shrink(self, tick: int, handle: int, lots: int) -> None:
+        """Take lots out of an entry; its place in the queue stays."""
+        if lots == self._state[3][handle, kernels.ENTRY_LOTS]:
+            self._orders.pop(handle, None)
+        kernels.reduce_entry(*self._state, -self.sign * tick, handle, lots)
 
     def available(self, limit_tick: int | None) -> int:
-        """Lots within a limit (worse for us side of it excluded); None is no limit."""
-        total = 0
-        for key in self._keys:
-            if limit_tick is not None and key > limit_tick * self.sign:
-                break
-            total += self.levels[key * self.sign].lots
-        return total
+        """Lots within a limit; None is no limit."""
+        keys, slots, levels = self._state[:3]
+        return int(kernels.available(keys, slots, levels, len(self), self._limit(limit_tick)))
 
-    def front(self, limit_tick: int | None) -> tuple[int, Entry] | None:
-        """Who trades next with a taker: the best tick within the limit, and the entry that stands there longest."""
-        if not self._keys:
+    def front(self, limit_tick: int | None) -> Front | None:
+        """Who trades next with a taker: the entry that stands longest at the best tick, if that is within the limit."""
+        count = int(self._meta[kernels.LEVELS])
+        if not count:
             return None
-        key = self._keys[0]
-        if limit_tick is not None and key > limit_tick * self.sign:
+        key = int(self._state[0][count - 1])
+        if limit_tick is not None and key < -self.sign * limit_tick:
             return None
-        tick = key * self.sign
-        return tick, self.levels[tick].entries[0]
+        row = int(self._state[2][self._state[1][count - 1], kernels.HEAD])
+        return self._front(-self.sign * key, row)
 
-    def eat(self, lots: int) -> None:
-        """Take so many lots, at most all of it, from the entry that :meth:`front` shows."""
-        tick = self._keys[0] * self.sign
-        level = self.levels[tick]
-        entry = level.entries[0]
-        self._reduce(tick, level, entry, lots)
+    def take_background(self, lots: int, limit_tick: int | None) -> list[list[int]]:
+        """Match so many lots with background that stands in front; stops at a user's entry. Rows of tick, lots."""
+        found = kernels.take(*self._state, lots, self._limit(limit_tick), self._matches)
+        return [[-self.sign * key, traded] for key, traded in self._matches[:found].tolist()]
 
-    def shrink(self, tick: int, entry: Entry, lots: int) -> None:
-        """Take lots out of any entry; its place in the queue stays."""
-        self._reduce(tick, self.levels[tick], entry, lots)
+    def _front(self, tick: int, row: int) -> Front:
+        lots = int(self._state[3][row, kernels.ENTRY_LOTS])
+        return Front(tick, lots, self._orders.get(row), row)
 
-    def _reduce(self, tick: int, level: Level, entry: Entry, lots: int) -> None:
-        entry.lots -= lots
-        level.lots -= lots
-        if entry.order is None:
-            level.background -= lots
-        if entry.lots == 0:
-            level.entries.remove(entry)
-        if level.lots == 0:
-            self._drop(tick)
+    def _limit(self, limit_tick: int | None) -> int:
+        return -FARTHEST if limit_tick is None else -self.sign * limit_tick
 
-    def _withdraw(self, level: Level, lots: int) -> None:
-        for entry in reversed(level.entries):
-            if lots == 0:
-                break
-            if entry.order is None:
-                gone = min(lots, entry.lots)
-                entry.lots -= gone
-                lots -= gone
-        level.entries = [entry for entry in level.entries if entry.lots]
+    def _slot(self, tick: int) -> int | None:
+        keys, count, key = self._state[0], len(self), -self.sign * tick
+        index = int(kernels.find(keys, count, key))
+        return int(self._state[1][index]) if index < count and keys[index] == key else None
 
-    def _add(self, tick: int, entry: Entry) -> None:
-        background = entry.lots if entry.order is None else 0
-        self.levels[tick] = Level([entry], entry.lots, background)
-        insort(self._keys, tick * self.sign)
+    def _reserve(self) -> None:
+        if self._meta[kernels.FREE_LEVELS] < RESERVE or self._meta[kernels.FREE_ENTRIES] < RESERVE:
+            self._grow()
 
-    def _drop(self, tick: int) -> None:
-        del self.levels[tick]
-        del self._keys[bisect_left(self._keys, tick * self.sign)]
+    def _grow(self) -> None:
+        """Twice the room; rows keep their numbers."""
+        old = self._state
+        capacity = 2 * len(old[0])
+        state = _empty_state(capacity)
+        for new_part, old_part in zip(state[:4], old[:4], strict=True):
+            new_part[: len(old_part)] = old_part
+        free, meta = state[4], state[5]
+        meta[:] = old[5]
+        added = np.arange(len(old[0]), capacity)
+        for row, column in ((0, kernels.FREE_LEVELS), (1, kernels.FREE_ENTRIES)):
+            known = int(meta[column])
+            free[row, :known] = old[4][row, :known]
+            free[row, known : known + len(added)] = added[::-1]
+            meta[column] = known + len(added)
+        self._state, self._meta = state, meta
+
+
+State = tuple[
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+]
+
+
+def _empty_state(capacity: int) -> State:
+    """The arguments that every kernel of a side begins with, with room for so many levels and entries."""
+    free = np.empty((2, capacity), dtype=np.int64)
+    free[:] = np.arange(capacity)[::-1]
+    meta = np.array([0, capacity, capacity, 0], dtype=np.int64)
+    keys, slots = np.zeros(capacity, dtype=np.int64), np.zeros(capacity, dtype=np.int64)
+    return keys, slots, np.zeros((capacity, 4), dtype=np.int64), np.zeros((capacity, 5), dtype=np.int64), free, meta
 
 
 class MatchingBook:
@@ -161,3 +205,12 @@ class MatchingBook:
     def opposite(self, name: str) -> Side:
         """The side that a Buy or a Sell takes from."""
         return self.asks if name == "Buy" else self.bids
+
+    def process(self, orders: NDArray[np.int64]) -> int:
+        """A batch of anonymous orders at once (see :func:`book_kernels.process_orders`); the lots that traded."""
+        while min(self.bids._meta[1:3].min(), self.asks._meta[1:3].min()) < len(orders) + RESERVE:
+            self.bids._grow()
+            self.asks._grow()
+        rows = np.empty(len(orders), dtype=np.int64)
+        self.changed = True
+        return int(kernels.process_orders(*self.bids._state, *self.asks._state, orders, rows, self.bids._matches))

@@ -20,7 +20,6 @@ from trading.simulator.accounts import (
     TAKER_FEE,
     SimulatedAccount,
 )
-from trading.simulator.book import Entry
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.exits import Exits
 from trading.simulator.keys import ApiKey
@@ -251,15 +250,20 @@ class Exchange:
     def background_take(self, market: Market, side: str, lots: int, limit_tick: int | None, now_ms: int) -> int:
         """An anonymous taker; returns the lots that traded."""
         opposite, left = market.book.opposite(side), lots
-        while left > 0 and (front := opposite.front(limit_tick)) is not None:
-            tick, entry = front
-            traded = min(left, entry.lots)
-            maker = entry.order
-            opposite.eat(traded)
-            left -= traded
-            self.public_trade(market, side, tick, traded, now_ms)
-            if maker is not None:
-                self._fill_by_background(market, maker, entry, tick, traded, now_ms)
+        while left > 0:
+            matches = opposite.take_background(left, limit_tick)
+            for tick, traded in matches:
+                left -= traded
+                self.public_trade(market, side, tick, traded, now_ms)
+            front = opposite.front(limit_tick) if left > 0 else None
+            if front is not None and front.order is not None:
+                traded = min(left, front.lots)
+                left -= traded
+                opposite.shrink(front.tick, front.handle, traded)
+                self.public_trade(market, side, front.tick, traded, now_ms)
+                self._fill_by_background(market, front.order, front.tick, traded, now_ms)
+            elif not matches:
+                break
         if left != lots:
             market.book.changed = True
             self.exits.look(market, now_ms)
@@ -268,37 +272,37 @@ class Exchange:
     def background_trade(self, market: Market, tick: int, lots: int, side: str, now_ms: int) -> None:
         """A recorded trade at a price: it fills our orders that rest there or better."""
         makers = market.book.opposite(side)
-        for match_tick in [t for t in makers.ticks() if (t - tick) * makers.sign <= 0]:
-            level = makers.levels[match_tick]
-            for entry in [e for e in level.entries if e.order is not None]:
-                taken = min(lots, entry.lots)
-                if taken <= 0:
-                    return
-                maker, lots = entry.order, lots - taken
-                makers.shrink(match_tick, entry, taken)
-                self._fill_by_background(market, maker, entry, match_tick, taken, now_ms)
+        for match_tick in makers.user_ticks():
+            if (match_tick - tick) * makers.sign > 0:
+                return
+            for resting in makers.queue(match_tick):
+                order, taken = resting.order, min(lots, resting.lots)
+                # A fill can end other orders of its user: only what still rests trades.
+                if order is None or order.entry != resting.handle or taken <= 0:
+                    continue
+                lots -= taken
+                makers.shrink(match_tick, resting.handle, taken)
+                self._fill_by_background(market, order, match_tick, taken, now_ms)
 
     def cross_resting(self, market: Market, now_ms: int) -> None:
         """After the recording moved the book: our orders that it now crosses trade at their own price, and what they
         took is gone until the recording speaks of that level again."""
         for name in ("Buy", "Sell"):
             mine, theirs = market.book.side(name), market.book.opposite(name)
-            for tick in list(mine.ticks()):
+            for tick in mine.user_ticks():
                 if theirs.front(tick) is None:
                     break
-                # A fill can end other orders of its user (reduce-only ones), and with them a whole level.
-                level = mine.levels.get(tick)
-                for entry in [] if level is None else [each for each in level.entries if each.order is not None]:
-                    self._cross_entry(market, tick, entry, now_ms)
+                for resting in mine.queue(tick):
+                    if resting.order is not None:
+                        self._cross(market, tick, resting.order, resting.handle, now_ms)
 
-    def _cross_entry(self, market: Market, tick: int, entry: Entry, now_ms: int) -> None:
-        order = entry.order
+    def _cross(self, market: Market, tick: int, order: SimulatedOrder, handle: int, now_ms: int) -> None:
         mine, theirs = market.book.side(order.side), market.book.opposite(order.side)
-        while order.entry is entry and (front := theirs.front(tick)) is not None and front[1].order is None:
-            lots = min(entry.lots, front[1].lots)
-            theirs.eat(lots)
-            mine.shrink(tick, entry, lots)
-            self._fill_by_background(market, order, entry, tick, lots, now_ms)
+        while order.entry == handle and (front := theirs.front(tick)) is not None and front.order is None:
+            lots = min(order.leaves_lots, front.lots)
+            theirs.shrink(front.tick, front.handle, lots)
+            mine.shrink(tick, handle, lots)
+            self._fill_by_background(market, order, tick, lots, now_ms)
 
     def mark(self, market: Market, mark_price: Decimal, index_price: Decimal, now_ms: int) -> None:
         """A new mark price: unrealised PnL follows, triggers are looked at, and accounts that it ruins are closed."""
@@ -353,21 +357,19 @@ class Exchange:
             limit = opposite.best + distance * opposite.sign
         traded = False
         while order.is_open and (front := opposite.front(limit)) is not None:
-            tick, entry = front
-            if self._prevents_self_match(order, entry, now_ms):
+            if self._prevents_self_match(order, front.order, now_ms):
                 continue
-            lots = min(self._wanted_lots(market, order, tick), entry.lots)
+            lots = min(self._wanted_lots(market, order, front.tick), front.lots)
             if lots <= 0:
                 break
-            maker = entry.order
-            opposite.eat(lots)
+            opposite.shrink(front.tick, front.handle, lots)
             traded = True
-            self.public_trade(market, order.side, tick, lots, now_ms)
-            if maker is not None:
-                self.fill_maker(market, maker, entry, tick, lots, now_ms)
+            self.public_trade(market, order.side, front.tick, lots, now_ms)
+            if front.order is not None:
+                self.fill_maker(market, front.order, front.tick, lots, now_ms)
             else:
-                self.ledger.move_background(market, order.side, tick, lots)
-            self._fill(market, order, tick, lots, is_maker=False, now_ms=now_ms)
+                self.ledger.move_background(market, order.side, front.tick, lots)
+            self._fill(market, order, front.tick, lots, is_maker=False, now_ms=now_ms)
         if traded:
             market.book.changed = True
             self.exits.look(market, now_ms)
@@ -379,9 +381,8 @@ class Exchange:
         affordable = (order.quote_budget - order.filled_value) / price / market.grids.quantities.step
         return int(affordable.to_integral_value(rounding=ROUND_DOWN))
 
-    def _prevents_self_match(self, taker: SimulatedOrder, entry: Entry, now_ms: int) -> bool:
+    def _prevents_self_match(self, taker: SimulatedOrder, maker: SimulatedOrder | None, now_ms: int) -> bool:
         """The taker's type decides what becomes of two orders of one user that would meet."""
-        maker = entry.order
         if maker is None or maker.user != taker.user or taker.smp_type == "None":
             return False
         if taker.smp_type in ("CancelMaker", "CancelBoth"):
@@ -419,18 +420,12 @@ class Exchange:
         )
         self.trades.append(trade)
 
-    def _fill_by_background(
-        self, market: Market, order: SimulatedOrder, entry: Entry, tick: int, lots: int, now_ms: int
-    ) -> None:
+    def _fill_by_background(self, market: Market, order: SimulatedOrder, tick: int, lots: int, now_ms: int) -> None:
         self.ledger.move_background(market, order.side, tick, lots)
-        self.fill_maker(market, order, entry, tick, lots, now_ms)
+        self.fill_maker(market, order, tick, lots, now_ms)
 
-    def fill_maker(
-        self, market: Market, order: SimulatedOrder, entry: Entry, tick: int, lots: int, now_ms: int
-    ) -> None:
+    def fill_maker(self, market: Market, order: SimulatedOrder, tick: int, lots: int, now_ms: int) -> None:
         """Book what a taker took from a resting order, whose lots are off the book already."""
-        if entry.lots == 0:
-            order.entry = None
         self._fill(market, order, tick, lots, is_maker=True, now_ms=now_ms)
 
     def _fill(

@@ -87,17 +87,16 @@ class Margin:
         """What the book does not take stays with the fund."""
         opposite, exchange = market.book.opposite(side), self._exchange
         while lots > 0 and (front := opposite.front(None)) is not None:
-            tick, entry = front
-            traded, maker = min(lots, entry.lots), entry.order
-            opposite.eat(traded)
+            traded = min(lots, front.lots)
+            opposite.shrink(front.tick, front.handle, traded)
             lots -= traded
-            price, quantity = market.grids.prices.value(tick), market.grids.quantities.value(traded)
-            exchange.public_trade(market, side, tick, traded, now_ms)
+            price, quantity = market.grids.prices.value(front.tick), market.grids.quantities.value(traded)
+            exchange.public_trade(market, side, front.tick, traded, now_ms)
             exchange.ledger.insure(market, side, price, quantity)
-            if maker is not None:
-                exchange.fill_maker(market, maker, entry, tick, traded, now_ms)
+            if front.order is not None:
+                exchange.fill_maker(market, front.order, front.tick, traded, now_ms)
             else:
-                exchange.ledger.move_background(market, side, tick, traded)
+                exchange.ledger.move_background(market, side, front.tick, traded)
         market.book.changed = True
 
 

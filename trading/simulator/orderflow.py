@@ -106,12 +106,12 @@ class OrderFlow:
             near = target + side.sign * (1 if flow.gap < 4 else self._random.randint(1, 2))
             if side.best is None or (side.best - near) * side.sign > 0:
                 side.set_background(near, self._lots(flow, 1))
-            while len(side.levels) > LEVELS_A_SIDE:
-                worst = side._keys[-1] * side.sign
-                if side.levels[worst].background < side.levels[worst].lots:
+            while len(side) > LEVELS_A_SIDE:
+                worst = side.worst or 0
+                if side.background_at(worst) < side.lots_at(worst):
                     break  # a user's order rests there
                 side.set_background(worst, 0)
-            missing = LEVELS_A_SIDE - len(side.levels)
+            missing = LEVELS_A_SIDE - len(side)
             for _ in range(min(missing, LEVELS_A_SIDE)):
                 distance = self._random.randint(1, farthest)
                 side.set_background(max(1, target + side.sign * distance), self._lots(flow, distance))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from trading.simulator.book import Entry
-
 ZERO = Decimal(0)
 OPEN_STATUSES = frozenset({"New", "PartiallyFilled", "Untriggered"})
 
@@ -18,7 +16,7 @@ class SimulatedOrder:
 
     ``whole_position`` marks an exit that closes whatever the position is when it triggers. ``trailing`` is the distance
     of a trailing stop, ``active_price`` where it begins to follow (zero: at once). ``quote_budget`` is what a spot
-    market buy may spend when its quantity was given in the quote coin.
+    market buy may spend when its quantity was given in the quote coin. ``entry`` is its handle while it rests.
     """
 
     order_id: str
@@ -70,7 +68,7 @@ class SimulatedOrder:
     reject_reason: str = "EC_NoError"
     cancel_type: str = "UNKNOWN"
     updated_ms: int = 0
-    entry: Entry | None = None
+    entry: int | None = None
 
     @property
     def is_open(self) -> bool:

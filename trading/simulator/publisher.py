@@ -112,9 +112,9 @@ class TickerStream:
             "fundingRate": "0.0001",
             "nextFundingTime": str((now_ms // interval_ms + 1) * interval_ms),
             "bid1Price": prices.text(bid) if bid is not None else "",
-            "bid1Size": quantities.text(market.book.bids.levels[bid].lots) if bid is not None else "",
+            "bid1Size": quantities.text(market.book.bids.lots_at(bid)) if bid is not None else "",
             "ask1Price": prices.text(ask) if ask is not None else "",
-            "ask1Size": quantities.text(market.book.asks.levels[ask].lots) if ask is not None else "",
+            "ask1Size": quantities.text(market.book.asks.lots_at(ask)) if ask is not None else "",
         }
 
     def snapshot(self, now_ms: int) -> bytes:
