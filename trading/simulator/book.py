@@ -188,7 +188,7 @@ def _empty_state(capacity: int) -> State:
     free[:] = np.arange(capacity)[::-1]
     meta = np.array([0, capacity, capacity, 0], dtype=np.int64)
     keys, slots = np.zeros(capacity, dtype=np.int64), np.zeros(capacity, dtype=np.int64)
-    return keys, slots, np.zeros((capacity, 4), dtype=np.int64), np.zeros((capacity, 5), dtype=np.int64), free, meta
+    return keys, slots, np.zeros((capacity, 4), dtype=np.int64), np.zeros((capacity, 6), dtype=np.int64), free, meta
 
 
 class MatchingBook:
@@ -211,6 +211,6 @@ class MatchingBook:
         while min(self.bids._meta[1:3].min(), self.asks._meta[1:3].min()) < len(orders) + RESERVE:
             self.bids._grow()
             self.asks._grow()
-        rows = np.empty(len(orders), dtype=np.int64)
+        rows = np.full(len(orders), kernels.NONE)
         self.changed = True
         return int(kernels.process_orders(*self.bids._state, *self.asks._state, orders, rows, self.bids._matches))

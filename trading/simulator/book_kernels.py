@@ -2,8 +2,9 @@
 
 ``keys`` are ascending with the best level last (the tick for bids, minus the tick for asks), so that most changes move
 few of them; ``slots`` says which row of ``levels`` belongs to each key. A row of ``levels`` is head, tail, lots,
-background lots; a row of ``entries`` is lots, owner (0: background), next, previous, level. ``free`` holds unused rows:
-levels in its first row, entries in its second. ``meta`` counts levels, free levels, free entries, entries of users.
+background lots. A row of ``entries`` is lots, owner (0: background), next, previous, level, tag (in batches: the order
+it was made for, since rows are used again). ``free`` holds unused rows: of levels in its first row, of entries in its
+second. ``meta`` counts levels, free levels, free entries, entries of users.
 
 Every loop is bounded: an unbounded ``while`` has been seen to miscompile when numba loads it from its cache.
 """
@@ -18,7 +19,7 @@ Vector = NDArray[np.int64]
 Table = NDArray[np.int64]
 
 HEAD, TAIL, LOTS, BACKGROUND = range(4)
-ENTRY_LOTS, OWNER, NEXT, PREVIOUS, LEVEL = range(5)
+ENTRY_LOTS, OWNER, NEXT, PREVIOUS, LEVEL, TAG = range(6)
 LEVELS, FREE_LEVELS, FREE_ENTRIES, USER_ENTRIES = range(4)
 NONE = -1
 
@@ -87,7 +88,7 @@ def append_entry(
     row = free[1, meta[FREE_ENTRIES]]
     tail = levels[slot, TAIL]
     entries[row, ENTRY_LOTS], entries[row, OWNER], entries[row, LEVEL] = lots, owner, slot
-    entries[row, NEXT], entries[row, PREVIOUS] = NONE, tail
+    entries[row, NEXT], entries[row, PREVIOUS], entries[row, TAG] = NONE, tail, NONE
     if tail == NONE:
         levels[slot, HEAD] = row
     else:
@@ -123,6 +124,7 @@ def reduce_entry(
             entries[after, PREVIOUS] = before
         if entries[row, OWNER] != 0:
             meta[USER_ENTRIES] -= 1
+        entries[row, TAG] = NONE
         free[1, meta[FREE_ENTRIES]] = row
         meta[FREE_ENTRIES] += 1
     if levels[slot, LOTS] == 0:
@@ -262,8 +264,8 @@ def process_orders(
 ) -> int:
     """A whole batch of anonymous orders: rows of kind (1 limit, 2 cancel), side (1 buy, -1 sell), tick, lots.
 
-    A limit order takes what it crosses and rests with what is left; ``rows`` remembers its entry under its number, and
-    a cancel names that number in its tick column. Returns the lots that traded.
+    A limit order takes what it crosses and rests with what is left; ``rows`` (filled with -1) remembers its entry under
+    its number, and a cancel names that number in its tick column. Returns the lots that traded.
     """
     traded = 0
     for number in range(orders.shape[0]):
@@ -277,27 +279,20 @@ def process_orders(
             for match in range(found):
                 lots -= matches[match, 1]
                 traded += matches[match, 1]
-            rows[number] = NONE
             if lots > 0 and side > 0:
-                rows[number] = append_entry(
-                    bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta, tick, lots, 0
-                )
+                row = append_entry(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta, tick, lots, 0)
+                bid_entries[row, TAG], rows[number] = number, row
             elif lots > 0:
-                rows[number] = append_entry(
-                    ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta, -tick, lots, 0
-                )
-        else:
-            row = rows[tick]
-            if row == NONE:
-                continue
-            if orders[tick, 1] > 0:
-                entries, key = bid_entries, orders[tick, 2]
-            else:
-                entries, key = ask_entries, -orders[tick, 2]
-            left = entries[row, ENTRY_LOTS]
-            rows[tick] = NONE
-            if left > 0 and orders[tick, 1] > 0:
+                row = append_entry(ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta, -tick, lots, 0)
+                ask_entries[row, TAG], rows[number] = number, row
+        elif 0 <= tick < number and rows[tick] != NONE:
+            row, key = rows[tick], orders[tick, 2]
+            if orders[tick, 1] > 0 and bid_entries[row, TAG] == tick:
+                left = bid_entries[row, ENTRY_LOTS]
+                bid_entries[row, TAG] = NONE
                 reduce_entry(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta, key, row, left)
-            elif left > 0:
-                reduce_entry(ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta, key, row, left)
+            elif orders[tick, 1] < 0 and ask_entries[row, TAG] == tick:
+                left = ask_entries[row, ENTRY_LOTS]
+                ask_entries[row, TAG] = NONE
+                reduce_entry(ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta, -key, row, left)
     return traded
