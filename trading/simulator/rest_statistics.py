@@ -153,7 +153,7 @@ def risk_limit(venue: Venue, query: Query) -> dict[str, Any]:
         }
         for market in markets
     ]
-    return {"category": "linear", "list": rows, "nextPageCursor": ""}
+    return {"category": "linear", "list": rows}
 
 
 def insurance(venue: Venue, query: Query) -> dict[str, Any]:
