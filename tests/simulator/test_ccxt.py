@@ -51,10 +51,17 @@ class Streams(ccxt.pro.bybit):
 def settings(venue: ServerProcess) -> dict[str, Any]:
     """What a user of ccxt configures to trade at another address."""
     rest = dict.fromkeys(("spot", "futures", "v2", "public", "private"), venue.url)
+    # Every address, used or not: a default left standing is the real exchange.
     private = f"{venue.websocket_url}/v5/private"
+    public = {name: f"{venue.websocket_url}/v5/public/{name}" for name in ("spot", "linear", "inverse", "option")}
     sockets = {
-        "public": {"linear": f"{venue.websocket_url}/v5/public/linear"},
-        "private": {"spot": {"unified": private}, "contract": private},
+        "public": public,
+        "private": {
+            "spot": {"unified": private, "nonUnified": private},
+            "contract": private,
+            "usdc": private,
+            "trade": f"{venue.websocket_url}/v5/trade",
+        },
     }
     return {
         "apiKey": KEY.api_key,
@@ -103,6 +110,10 @@ def flatten(exchange: Any) -> None:
 def far_below(exchange: Any, share: float = 0.9) -> float:
     """A price at which nothing is sold during a test."""
     return float(exchange.price_to_precision(SYMBOL, exchange.fetch_ticker(SYMBOL)["last"] * share))
+
+
+def test_no_address_of_the_real_exchange_is_left(venue: ServerProcess) -> None:
+    assert ".com" not in str(ccxt.pro.bybit(settings(venue)).urls["api"])
 
 
 def test_the_markets_are_loaded_with_their_grids(exchange: Any) -> None:
