@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +23,7 @@ class SimulatedInstrument:
     volatility: float
     level_value: float
     min_notional: Decimal = Decimal(5)
+    symbol_id: int = 0
 
     @property
     def max_quantity(self) -> Decimal:
@@ -66,6 +67,8 @@ class SimulatedInstrument:
             "riskParameters": {"priceLimitRatioX": "0.05", "priceLimitRatioY": "0.1"},
             "displayName": "",
             "symbolType": "",
+            "forbidUplWithdrawal": False,
+            "symbolId": self.symbol_id,
         }
 
 
@@ -77,7 +80,7 @@ def _instrument(
     )
 
 
-INSTRUMENTS: tuple[SimulatedInstrument, ...] = (
+_LISTED: tuple[SimulatedInstrument, ...] = (
     _instrument("BTC", "65114.2", "0.1", "0.001", 100, 0.00045, 9_000),
     _instrument("ETH", "3421.55", "0.01", "0.01", 100, 0.00055, 7_000),
     _instrument("SOL", "152.31", "0.01", "0.1", 100, 0.0008, 9_000),
@@ -98,6 +101,9 @@ INSTRUMENTS: tuple[SimulatedInstrument, ...] = (
     _instrument("SUI", "0.9174", "0.0001", "10", 50, 0.0012, 3_500),
     _instrument("INJ", "20.118", "0.001", "0.1", 50, 0.0011, 2_500),
     _instrument("ATOM", "4.4015", "0.0005", "0.1", 50, 0.0009, 2_500),
+)
+INSTRUMENTS: tuple[SimulatedInstrument, ...] = tuple(
+    replace(each, symbol_id=number) for number, each in enumerate(_LISTED, start=1)
 )
 
 

@@ -1,16 +1,32 @@
-"""Public endpoints: ``/v5/market/*``."""
+"""Public endpoints: ``/v5/market/*``. Those about funding, open interest and limits are in ``rest_statistics``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from trading.simulator.candles import INTERVAL_MINUTES
+from trading.simulator import rest_statistics
+from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS, OPEN
 from trading.simulator.errors import parameter_error
+from trading.simulator.exchange import Market
+from trading.simulator.publisher import BookStream
+from trading.simulator.rest_parameters import Query, linear_market, number, period, require_linear
 from trading.simulator.venue import Venue, now_ms
 
-Query = Mapping[str, str]
+STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
+# Fields of a ticker that only futures with a delivery or contracts before their listing fill.
+UNUSED_TICKER_FIELDS = {
+    "predictedDeliveryPrice": "",
+    "basisRate": "",
+    "basisRateYear": "",
+    "basis": "",
+    "deliveryFeeRate": "",
+    "deliveryTime": "0",
+    "preOpenPrice": "",
+    "preQty": "",
+    "curPreListingPhase": "",
+}
 
 
 def server_time(venue: Venue, query: Query) -> dict[str, Any]:
@@ -19,68 +35,123 @@ def server_time(venue: Venue, query: Query) -> dict[str, Any]:
 
 
 def instruments_info(venue: Venue, query: Query) -> dict[str, Any]:
-    category = query.get("category", "linear")
-    if category == "spot":
+    """What is listed; spot only where a recording brought it, and unpaged."""
+    if query.get("category") == "spot":
         rows = list(venue.player.listings("spot").values()) if venue.player is not None else []
-        return {"category": "spot", "list": rows}
-    if category != "linear":
-        raise parameter_error("params error: category invalid")
+        return {"category": "spot", "list": _filtered(rows, query)}
+    require_linear(query)
+    limit = number(query, "limit", 500, 1_000)
     rows = [market.listing for market in venue.exchange.markets.values()]
     if query.get("symbol"):
         rows = [venue.exchange.market(query["symbol"]).listing]
-    return {"category": "linear", "list": rows, "nextPageCursor": ""}
+    rows = _filtered(rows, query)
+    first = _first_of_page(rows, query.get("cursor") or "")
+    page = rows[first : first + limit]
+    following = page[-1]["symbol"] if first + limit < len(rows) else ""
+    return {"category": "linear", "list": page, "nextPageCursor": following}
 
 
 def orderbook(venue: Venue, query: Query) -> dict[str, Any]:
-    market = venue.exchange.market(query.get("symbol", ""))
-    limit = number(query, "limit", 25, 1000)
+    market = linear_market(venue, query)
+    limit = number(query, "limit", 25, 1_000)
     prices, quantities = market.grids.prices, market.grids.quantities
 
     def rows(levels: dict[int, int]) -> list[list[str]]:
         return [[prices.text(tick), quantities.text(lots)] for tick, lots in levels.items()]
 
-    stream = venue.book_stream(f"orderbook.1000.{market.symbol}")
     now = now_ms()
+    stream = _caught_up(venue, market, now)
+    update_id = stream.update_id if stream is not None else 0
     return {
         "s": market.symbol,
         "b": rows(market.book.bids.top(limit)),
         "a": rows(market.book.asks.top(limit)),
         "ts": now,
-        "u": stream.update_id if stream is not None else 0,
-        "seq": market.sequence,
+        "u": update_id,
+        "seq": market.sequence + update_id,
         "cts": now,
     }
 
 
 def recent_trades(venue: Venue, query: Query) -> dict[str, Any]:
-    market = venue.exchange.market(query.get("symbol", ""))
-    return {"category": "linear", "list": venue.trades[market.symbol].rows(number(query, "limit", 500, 1000))}
+    market = linear_market(venue, query)
+    return {"category": "linear", "list": venue.trades[market.symbol].rows(number(query, "limit", 500, 1_000))}
 
 
 def kline(venue: Venue, query: Query) -> dict[str, Any]:
-    market = venue.exchange.market(query.get("symbol", ""))
-    interval = query.get("interval", "")
-    if interval not in INTERVAL_MINUTES:
-        raise parameter_error("Invalid period!")
-    start = int(query["start"]) if query.get("start", "").isdigit() else None
-    end = int(query["end"]) if query.get("end", "").isdigit() else None
-    rows = venue.candles[market.symbol].rows(interval, number(query, "limit", 200, 1000), start, end)
-    return {"category": "linear", "symbol": market.symbol, "list": rows}
+    return _candles(venue, query)
+
+
+def price_kline(venue: Venue, query: Query) -> dict[str, Any]:
+    """Of the mark or the index price, without volumes. Both follow what is traded, so the bars are the trades' own."""
+    answer = _candles(venue, query)
+    return {**answer, "list": [row[:5] for row in answer["list"]]}
 
 
 def tickers(venue: Venue, query: Query) -> dict[str, Any]:
-    symbols = [query["symbol"]] if query.get("symbol") else list(venue.exchange.markets)
+    require_linear(query)
+    markets = list(venue.exchange.markets.values())
+    if query.get("symbol"):
+        markets = [venue.exchange.market(query["symbol"])]
     now = now_ms()
-    rows = [venue.tickers[venue.exchange.market(symbol).symbol].values(now) for symbol in symbols]
-    return {"category": "linear", "list": rows}
+    return {"category": "linear", "list": [_ticker(venue, market, now) for market in markets]}
 
 
-def number(query: Mapping[str, Any], name: str, default: int, largest: int) -> int:
-    """A count between 1 and the endpoint's largest; Bybit refuses what is outside."""
-    text = str(query.get(name) or default)
-    if not text.isdigit() or not 1 <= int(text) <= largest:
-        raise parameter_error(f"params error: {name} must be 1 to {largest}")
-    return int(text)
+def _filtered(rows: list[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
+    # What is not asked for by its status is asked for as trading.
+    status = query.get("status") or "Trading"
+    if status not in STATUSES:
+        raise parameter_error(f"params error: status invalid {status}")
+    wanted = {"status": status, "baseCoin": query.get("baseCoin"), "symbol": query.get("symbol")}
+    return [row for row in rows if all(not value or row[name] == value for name, value in wanted.items())]
+
+
+def _first_of_page(rows: list[dict[str, Any]], cursor: str) -> int:
+    """A cursor is the symbol that the page before ended with."""
+    if not cursor:
+        return 0
+    symbols = [row["symbol"] for row in rows]
+    if cursor not in symbols:
+        raise parameter_error("params error: cursor invalid")
+    return symbols.index(cursor) + 1
+
+
+def _caught_up(venue: Venue, market: Market, now: int) -> BookStream | None:
+    """The 1000-level stream, whose update id REST tells, brought to the book of this moment: the same id is never
+    two different books."""
+    topic = f"orderbook.1000.{market.symbol}"
+    if venue.player is not None and topic in venue.player.book_topics:
+        return None
+    stream = venue.book_stream(topic)
+    message = stream.delta(now) if stream is not None else None
+    if message is not None:
+        venue.hub.publish(topic, message)
+    return stream
+
+
+def _candles(venue: Venue, query: Query) -> dict[str, Any]:
+    """Newest first. From a start without an end it is the oldest ones that are told, else the newest."""
+    market = linear_market(venue, query, "linear")
+    interval = query.get("interval") or ""
+    if interval not in INTERVAL_MINUTES:
+        raise parameter_error("Invalid period!")
+    limit = number(query, "limit", 200, 1_000)
+    start, end = period(query, "start", "end")
+    if start is not None and end is None:
+        length = INTERVAL_MINUTES[interval] * MINUTE_MS
+        end = -(-start // length) * length + (limit - 1) * length
+    rows = venue.candles[market.symbol].rows(interval, limit, start, end)
+    return {"symbol": market.symbol, "category": "linear", "list": rows}
+
+
+def _ticker(venue: Venue, market: Market, now: int) -> dict[str, str]:
+    values = venue.tickers[market.symbol].values(now)
+    hour_ago = venue.candles[market.symbol].minute(now // MINUTE_MS - 60)
+    if hour_ago is not None:
+        values["prevPrice1h"] = market.grids.prices.text(int(hour_ago[OPEN]))
+    hours = rest_statistics.funding_interval_ms(market) // rest_statistics.HOUR_MS
+    cap = market.listing.get("upperFundingRate") or ""
+    return {**values, **UNUSED_TICKER_FIELDS, "fundingIntervalHour": str(hours), "fundingCap": cap}
 
 
 ENDPOINTS: dict[str, Callable[[Venue, Query], dict[str, Any]]] = {
@@ -89,5 +160,8 @@ ENDPOINTS: dict[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/orderbook": orderbook,
     "/v5/market/recent-trade": recent_trades,
     "/v5/market/kline": kline,
+    "/v5/market/mark-price-kline": price_kline,
+    "/v5/market/index-price-kline": price_kline,
     "/v5/market/tickers": tickers,
+    **rest_statistics.ENDPOINTS,
 }

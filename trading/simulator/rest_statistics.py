@@ -1,0 +1,201 @@
+"""Public endpoints about a market as a whole: funding, open interest, the crowd's sides, limits, the insurance pool.
+
+Nothing here is stored: a value is a function of the seed, the symbol and its time, so every question about the same
+past has the same answer, before and after a restart.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
+
+import numpy as np
+
+from trading.simulator.accounts import MAINTENANCE_RATE
+from trading.simulator.candles import MINUTE_MS, VOLUME
+from trading.simulator.errors import parameter_error
+from trading.simulator.exchange import Market
+from trading.simulator.rest_parameters import (
+    Query,
+    choice,
+    cursor_of,
+    cursor_time,
+    linear_market,
+    number,
+    period,
+    require_linear,
+)
+from trading.simulator.venue import Venue, now_ms
+
+HOUR_MS = 60 * MINUTE_MS
+DAY_MINUTES = 1_440
+INTERVALS_MS = {
+    "5min": 5 * MINUTE_MS,
+    "15min": 15 * MINUTE_MS,
+    "30min": 30 * MINUTE_MS,
+    "1h": HOUR_MS,
+    "4h": 4 * HOUR_MS,
+    "1d": 24 * HOUR_MS,
+}
+# The rate that interest alone makes, which the ticker tells as the next one.
+INTEREST_RATE = 0.0001
+# Open interest as a share of the volume of 24 hours, as the ticker has it.
+OPEN_INTEREST_SHARE = 1 / 4
+RISK_LIMIT_VALUE = "2000000"
+INSURANCE_BALANCE = "1000000"
+
+
+def funding_history(venue: Venue, query: Query) -> dict[str, Any]:
+    """Newest first, at most 200. A start without an end is refused, as documented."""
+    market = linear_market(venue, query)
+    limit = number(query, "limit", 200, 200)
+    start, end = period(query)
+    if start is not None and end is None:
+        raise parameter_error("params error: startTime needs endTime")
+    step = funding_interval_ms(market)
+    first = max(start or 0, int(market.listing.get("launchTime") or 0))
+    newest = min(now_ms(), end) if end is not None else now_ms()
+    times = range(newest // step * step, first - 1, -step)
+    rows = [
+        {
+            "symbol": market.symbol,
+            "fundingRate": funding_rate(venue.seed, market, time),
+            "fundingRateTimestamp": str(time),
+        }
+        for time in times[:limit]
+    ]
+    return {"category": "linear", "list": rows}
+
+
+def funding_rate(seed: int, market: Market, time_ms: int) -> str:
+    """What was paid at a time: often the interest alone, else around it, within the instrument's bounds."""
+    draw = _random(seed, market.symbol, "funding", time_ms)
+    rate = INTEREST_RATE if draw.random() < 0.4 else draw.gauss(INTEREST_RATE, 0.8 * INTEREST_RATE)
+    lowest, highest = (Decimal(market.listing[name]) for name in ("lowerFundingRate", "upperFundingRate"))
+    bounded = min(max(Decimal(f"{rate:.8f}"), lowest), highest)
+    return f"{bounded.normalize():f}"
+
+
+def funding_interval_ms(market: Market) -> int:
+    return int(market.listing.get("fundingInterval") or 480) * MINUTE_MS
+
+
+def open_interest(venue: Venue, query: Query) -> dict[str, Any]:
+    """At the ends of intervals, newest first, from the volume of the 24 hours before each."""
+    market = linear_market(venue, query)
+    step = choice(query, "intervalTime", INTERVALS_MS)
+    first_minute, bars = venue.candles[market.symbol].history()
+    total = np.concatenate(([0.0], np.cumsum(bars[:, VOLUME])))
+    quantities = market.grids.quantities
+
+    def row(time: int) -> dict[str, str]:
+        minute = time // MINUTE_MS - first_minute
+        lots = int((total[minute] - total[minute - DAY_MINUTES]) * OPEN_INTEREST_SHARE)
+        return {
+            "openInterest": quantities.text(lots),
+            "singleOpenInterest": quantities.text(lots // 2),
+            "timestamp": str(time),
+        }
+
+    oldest, newest = (first_minute + DAY_MINUTES) * MINUTE_MS, (first_minute + len(bars)) * MINUTE_MS
+    times, following = _page(query, step, oldest, newest, number(query, "limit", 50, 200))
+    rows = [row(time) for time in times]
+    return {"symbol": market.symbol, "category": "linear", "list": rows, "nextPageCursor": following}
+
+
+def account_ratio(venue: Venue, query: Query) -> dict[str, Any]:
+    """How many accounts are long and short, newest first."""
+    market = linear_market(venue, query)
+    step = choice(query, "period", INTERVALS_MS)
+    launched = int(market.listing.get("launchTime") or 0)
+    times, following = _page(query, step, launched, now_ms(), number(query, "limit", 50, 500))
+    rows = []
+    for time in times:
+        long = round(min(0.9, max(0.1, _random(venue.seed, market.symbol, "ratio", time).gauss(0.52, 0.04))), 4)
+        ratios = {"buyRatio": f"{long:.4f}", "sellRatio": f"{1 - long:.4f}"}
+        rows.append({"symbol": market.symbol, **ratios, "timestamp": str(time)})
+    return {"list": rows, "nextPageCursor": following}
+
+
+def price_limit(venue: Venue, query: Query) -> dict[str, Any]:
+    """The highest price to buy and the lowest to sell at, around the mark price."""
+    market = linear_market(venue, query, "linear")
+    near, far = (Decimal(market.listing["riskParameters"][f"priceLimitRatio{name}"]) for name in "XY")
+    mark, index = market.mark_price, market.index_price
+    highest = min(max(index, mark * (1 + near)), mark * (1 + far))
+    lowest = max(min(index, mark * (1 - near)), mark * (1 - far))
+    return {
+        "symbol": market.symbol,
+        "buyLmt": _on_grid(market, highest, ROUND_FLOOR),
+        "sellLmt": _on_grid(market, lowest, ROUND_CEILING),
+        "ts": str(now_ms()),
+    }
+
+
+def risk_limit(venue: Venue, query: Query) -> dict[str, Any]:
+    """One tier a symbol: the exchange holds every position to the same maintenance rate."""
+    require_linear(query)
+    markets = list(venue.exchange.markets.values())
+    if query.get("symbol"):
+        markets = [venue.exchange.market(query["symbol"])]
+    rows = [
+        {
+            "id": 1,
+            "symbol": market.symbol,
+            "riskLimitValue": RISK_LIMIT_VALUE,
+            "maintenanceMargin": f"{MAINTENANCE_RATE:f}",
+            "initialMargin": f"{(1 / market.rules.max_leverage).quantize(Decimal('0.0001')).normalize():f}",
+            "isLowestRisk": 1,
+            "maxLeverage": market.listing["leverageFilter"]["maxLeverage"],
+            "mmDeduction": "",
+        }
+        for market in markets
+    ]
+    return {"category": "linear", "list": rows}
+
+
+def insurance(venue: Venue, query: Query) -> dict[str, Any]:
+    """One pool for all symbols; nothing is ever paid out of it."""
+    coin = query.get("coin") or "USDT"
+    # In the order of symbols, and told for the day, as the exchange updates it every 24 hours.
+    day_ms = now_ms() // (24 * HOUR_MS) * 24 * HOUR_MS
+    pool = {"coin": "USDT", "symbols": ",".join(venue.exchange.markets), "balance": INSURANCE_BALANCE}
+    return {
+        "updatedTime": str(day_ms),
+        "list": [{**pool, "value": INSURANCE_BALANCE}] if coin == "USDT" else [],
+    }
+
+
+def _page(query: Query, step: int, oldest: int, newest: int, limit: int) -> tuple[list[int], str]:
+    """The times of one page, newest first, and the cursor of the next."""
+    start, end = period(query)
+    before = cursor_time(query)
+    if end is not None:
+        newest = min(newest, end)
+    if before is not None:
+        newest = min(newest, before - 1)
+    times = range(newest // step * step, max(oldest, start or 0) - 1, -step)
+    page = list(times[:limit])
+    return page, cursor_of(page[-1]) if len(times) > limit else ""
+
+
+def _on_grid(market: Market, price: Decimal, rounding: str) -> str:
+    prices = market.grids.prices
+    return prices.text(int((price / prices.step).to_integral_value(rounding)))
+
+
+def _random(seed: int, symbol: str, what: str, time_ms: int) -> random.Random:
+    # A text as seed: its hash does not change from process to process as that of a tuple does.
+    return random.Random(f"{seed}/{symbol}/{what}/{time_ms}")
+
+
+ENDPOINTS: Mapping[str, Callable[[Venue, Query], dict[str, Any]]] = {
+    "/v5/market/funding/history": funding_history,
+    "/v5/market/open-interest": open_interest,
+    "/v5/market/account-ratio": account_ratio,
+    "/v5/market/price-limit": price_limit,
+    "/v5/market/risk-limit": risk_limit,
+    "/v5/market/insurance": insurance,
+}
