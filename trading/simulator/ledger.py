@@ -199,7 +199,8 @@ class Ledger:
     def _keep(self, account: SimulatedAccount, row: dict[str, Any]) -> None:
         account.executions.append(row)
         self._exchange.dirty.add(account.user)
-        self._exchange.outbox.append((account.user, "execution", row))
+        # The same row, but for the extra fees: a text over REST, a list on the stream.
+        self._exchange.outbox.append((account.user, "execution", {**row, "extraFees": []}))
 
     def _transaction(
         self,

@@ -114,22 +114,19 @@ class SimulatedPosition:
             "stopLoss": price_text(self.stop_loss),
             "trailingStop": f"{self.trailing_stop:f}",
             "sessionAvgPrice": "",
-            "delta": "",
-            "gamma": "",
-            "vega": "",
-            "theta": "",
             "unrealisedPnl": _text(self.unrealised),
             "curRealisedPnl": _text(self.realised_now),
             "cumRealisedPnl": _text(self.realised),
             "adlRankIndicator": 0,
             "isReduceOnly": False,
             "leverageSysUpdatedTime": "",
-            "mmrSysUpdatedTime": "",
             "seq": self.sequence,
             "createdTime": str(self.created_ms),
             "openTime": str(self.opened_ms),
             "updatedTime": str(self.updated_ms),
         }
+        # The documentation spells this time differently over REST and on the stream.
+        row["mmrSysUpdatedTime" if websocket else "mmrSysUpdateTime"] = ""
         row["entryPrice" if websocket else "avgPrice"] = _text(self.entry_price) if self.quantity else "0"
         return row
 

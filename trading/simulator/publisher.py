@@ -83,6 +83,7 @@ class TickerStream:
     def __init__(self, market: Market, candles: CandleSeries) -> None:
         self.market, self._candles = market, candles
         self._last: dict[str, str] = {}
+        self._last_price, self._direction = market.last_price, "ZeroPlusTick"
 
     @property
     def topic(self) -> str:
@@ -110,6 +111,11 @@ class TickerStream:
             "turnover24h": f"{turnover * float(prices.step) * float(quantities.step):.4f}",
             "volume24h": quantities.text(int(volume)),
             "fundingRate": "0.0001",
+            "fundingIntervalHour": "8",
+            "fundingCap": "0.005",
+            "preOpenPrice": "",
+            "preQty": "",
+            "curPreListingPhase": "",
             "nextFundingTime": str((now_ms // interval_ms + 1) * interval_ms),
             "bid1Price": prices.text(bid) if bid is not None else "",
             "bid1Size": quantities.text(market.book.bids.lots_at(bid)) if bid is not None else "",
@@ -117,12 +123,21 @@ class TickerStream:
             "ask1Size": quantities.text(market.book.asks.lots_at(ask)) if ask is not None else "",
         }
 
+    def _stream_values(self, now_ms: int) -> dict[str, str]:
+        price = self.market.last_price
+        if price != self._last_price:
+            self._direction = "PlusTick" if price > self._last_price else "MinusTick"
+        elif self._direction in ("PlusTick", "MinusTick"):
+            self._direction = f"Zero{self._direction}"
+        self._last_price = price
+        return {**self.values(now_ms), "tickDirection": self._direction}
+
     def snapshot(self, now_ms: int) -> bytes:
-        self._last = self.values(now_ms)
+        self._last = self._stream_values(now_ms)
         return self._message("snapshot", self._last, now_ms)
 
     def delta(self, now_ms: int) -> bytes | None:
-        values = self.values(now_ms)
+        values = self._stream_values(now_ms)
         changed = {name: value for name, value in values.items() if self._last.get(name) != value}
         self._last = values
         if not changed:

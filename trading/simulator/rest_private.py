@@ -21,6 +21,15 @@ NEVER_FILLED = frozenset({"Cancelled", "Rejected", "Deactivated"})
 DCP_PRODUCTS = ("SPOT", "DERIVATIVES", "OPTIONS")
 
 
+_ONLY_IN_HISTORY = {
+    "slippageToleranceType": "UNKNOWN",
+    "slippageTolerance": "",
+    "extraFees": "",
+    "rpiTakerAccess": False,
+    "rpiMatchedQty": "0",
+}
+
+
 class Batch(dict[str, Any]):
     """The result of a batch, with what became of each item in ``codes`` (index-aligned, for ``retExtInfo``)."""
 
@@ -119,7 +128,7 @@ def order_history(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
         start, end = _window(fields)
         orders = [order for order in _closed(account, category) if start <= order.created_ms <= end]
     kept = [order for order in orders if _is_remembered(order, now)]
-    return _page([order.as_row() for order in _of_symbol(kept, fields)], fields, 20, 50)
+    return _page([{**order.as_row(), **_ONLY_IN_HISTORY} for order in _of_symbol(kept, fields)], fields, 20, 50)
 
 
 def _is_remembered(order: SimulatedOrder, now: int) -> bool:
@@ -247,7 +256,8 @@ def fee_rate(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     symbols = [venue.exchange.market(str(fields["symbol"]), category).symbol] if fields.get("symbol") else list(markets)
     taker, maker = (TAKER_FEE, MAKER_FEE) if category == "linear" else (SPOT_FEE, SPOT_FEE)
     rates = {"takerFeeRate": f"{taker:f}", "makerFeeRate": f"{maker:f}"}
-    return {"category": category, "list": [{"symbol": symbol, **rates} for symbol in symbols]}
+    rows = [{"symbol": symbol, **rates} for symbol in symbols]
+    return {"list": rows} if category == "linear" else {"category": category, "list": rows}
 
 
 def account_info(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
@@ -283,6 +293,17 @@ def query_api(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
             "Options": [],
             "Derivatives": ["DerivativesTrade"],
             "Exchange": [],
+            "CopyTrading": [],
+            "BlockTrade": [],
+            "NFT": [],
+            "Affiliate": [],
+            "Earn": [],
+            "FiatP2P": [],
+            "FiatConvertBroker": [],
+            "FiatGlobalPay": [],
+            "FiatBitPay": [],
+            "BitCard": [],
+            "ByXPost": [],
         },
         "ips": ["127.0.0.1"],
         "type": 1,
@@ -294,6 +315,16 @@ def query_api(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
         "vipLevel": "No VIP",
         "isMaster": True,
         "parentUid": "0",
+        "unified": 0,
+        "inviterID": 0,
+        "affiliateID": 0,
+        "mktMakerLevel": "0",
+        "rsaPublicKey": "",
+        "kycLevel": "LEVEL_DEFAULT",
+        "kycRegion": "",
+        "userIDInt64": "1",
+        "inviterIDInt64": "0",
+        "affiliateIDInt64": "0",
     }
 
 

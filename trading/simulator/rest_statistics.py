@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from trading.simulator.accounts import MAINTENANCE_RATE
 from trading.simulator.candles import MINUTE_MS, VOLUME
 from trading.simulator.errors import parameter_error
 from trading.simulator.exchange import Market
+from trading.simulator.positions import MAINTENANCE_RATE
 from trading.simulator.rest_parameters import (
     Query,
     choice,
