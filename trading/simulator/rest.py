@@ -23,6 +23,8 @@ from trading.simulator.venue import Venue, now_ms
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
+# The paths that a fault rule may name.
+ENDPOINTS = frozenset({*rest_market.ENDPOINTS, *rest_private.QUERIES, *rest_private.COMMANDS})
 SERVER_TIME = "/v5/market/time"
 SETTLE_SECONDS = 0.001
 JSON_TYPE = "application/json"

@@ -17,7 +17,7 @@ from trading.simulator.errors import ApiError
 from trading.simulator.faults.rules import Known, read_rules, rules_of
 from trading.simulator.keys import DEMO_KEYS, read_keys
 from trading.simulator.limits import AddressLimits
-from trading.simulator.rest import MAX_BODY, RestApi, envelope
+from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
 from trading.simulator.signatures import Authority
 from trading.simulator.venue import Venue
 from trading.simulator.websockets import Websockets
@@ -60,7 +60,7 @@ def build(options: SimulatorOptions) -> web.Application:
     application = web.Application(client_max_size=MAX_BODY)
     addresses = AddressLimits() if options.ip_limit else None
     RestApi(venue, authority, addresses).register(application)
-    known = Known(endpoints_of(application), frozenset(keys))
+    known = Known(ENDPOINTS, frozenset(keys))
     Websockets(venue, authority, addresses).register(application)
     Control(venue, known).register(application)
     if options.faults is not None:
@@ -87,11 +87,6 @@ def build(options: SimulatorOptions) -> web.Application:
 def report_end(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         log.critical("the exchange stopped", exc_info=task.exception())
-
-
-def endpoints_of(application: web.Application) -> frozenset[str]:
-    """The paths that a fault rule may name."""
-    return frozenset(resource.canonical for resource in application.router.resources())
 
 
 class Control:

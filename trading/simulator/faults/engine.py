@@ -71,8 +71,10 @@ class Faults:
         self._skewing: tuple[ActiveRule, ...] = ()
 
     def add(self, rules: Iterable[Rule]) -> None:
-        """Raises:
-        FaultError: there would be too many.
+        """Take rules up, each with its generator at the beginning.
+
+        Raises:
+            FaultError: there would be too many.
         """
         rules = list(rules)
         if len(self._rules) + len(rules) > MOST_RULES:

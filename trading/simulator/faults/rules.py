@@ -134,7 +134,7 @@ def rule_of(content: object, known: Known) -> Rule:
     from_ms, until_ms = _whole(content, "from_ms", 0) or 0, _whole(content, "until_ms", 1)
     if until_ms is not None and until_ms <= from_ms:
         raise wrong("until_ms", until_ms, f"above from_ms, which is {from_ms}")
-    user = _word(content, "user", (ANY, *known.users), default=ANY)
+    user = _word(content, "user", (ANY, *sorted(known.users)), default=ANY)
     if kind == "restart_u" and user != ANY:
         raise wrong("user", user, "* for restart_u: a book starts again for everyone")
     return Rule(
