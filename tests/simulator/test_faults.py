@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests import processes
 from tests.processes import ServerProcess
+from tests.recordings import bybit_session
 from trading.simulator.faults.engine import Faults
 from trading.simulator.faults.errors import FaultError
 from trading.simulator.faults.kinds import FRAME_KINDS, REQUEST_KINDS, RET_MESSAGES
@@ -451,6 +452,19 @@ async def test_a_book_that_restarts_does_so_for_everyone(trader: Trader) -> None
     assert (await other.json())["data"]["u"] > 1
 
 
+@pytest.mark.recording
+async def test_a_recorded_book_restarts_too(
+    start_simulator: Callable[..., ServerProcess], session: aiohttp.ClientSession
+) -> None:
+    trader = Trader(start_simulator("--market", str(bybit_session())), session, KEYS["user0"])
+    topic = "orderbook.200.BTCUSDT"
+    listener = await trader.listen(topic)
+    await trader.fault(channel="public", topic=topic, kind="restart_u")
+    snapshot = await listener.until(lambda message: message["data"]["u"] == 1)
+    assert snapshot["type"] == "snapshot" and len(snapshot["data"]["b"]) == 200
+    assert [(await listener.json())["data"]["u"] for _ in range(3)] == [2, 3, 4]
+
+
 async def test_a_client_that_is_not_served_any_more_is_cut_when_its_queue_is_full(trader: Trader) -> None:
     slow, quick = await trader.listen(), await trader.listen()
     await trader.fault(channel="public", topic=BOOK, kind="slow_consumer", value=4)
@@ -617,6 +631,19 @@ def test_rules_do_not_disturb_each_other() -> None:
     assert alone == hits_of(7, wanted, rule(probability=0.5), rule(kind="clock_skew", value=3, probability=0.5))
     assert alone != hits_of(8, wanted) and alone != hits_of(7, wanted, wanted)
     assert 50 < sum(alone) < 110
+
+
+def test_the_seed_decides_which_frames_are_hit() -> None:
+    def kinds(seed: int) -> list[str]:
+        faults = Faults(seed)
+        chances = {"drop": 0.2, "repeat": 0.1, "delay": 0.05}
+        rows = [{"channel": "public", "kind": kind, "probability": p} for kind, p in chances.items()]
+        faults.add(rules_of([row | ({"value": 5} if row["kind"] == "delay" else {}) for row in rows], KNOWN))
+        hits = (faults.frame("public", BOOK, None, b"{}") for _ in range(300))
+        return [hit.kind if hit is not None else "" for hit in hits]
+
+    assert kinds(3) == kinds(3) != kinds(4)
+    assert set(kinds(3)) == {"", "drop", "repeat", "delay"}
 
 
 def test_frames_are_hit_by_channel_topic_and_user() -> None:

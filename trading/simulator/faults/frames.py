@@ -25,6 +25,8 @@ def spoil(connection: Connection, rule: Rule, message: bytes) -> None:
     match rule.kind:
         case "disconnect":
             connection.drop()
+        case "drop":
+            pass  # it is lost, the connection stays
         case "repeat":
             connection.send(message)
             connection.send(message)
