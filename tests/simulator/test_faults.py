@@ -33,7 +33,9 @@ from trading.simulator.limits import AddressLimit, RateLimits, limit_of
 from trading.simulator.rest_private import COMMANDS, QUERIES
 
 USERS = tuple(f"user{number}" for number in range(80))
-KEYS = {user: ApiKey(user, f"{user}-key", f"{user}-secret") for user in USERS}
+# Who sends what no client would: their orders and their rate limits are nobody else's.
+STRANGERS = tuple(f"stranger{number}" for number in range(40))
+KEYS = {user: ApiKey(user, f"{user}-key", f"{user}-secret") for user in USERS + STRANGERS}
 SECONDS = 10.0
 CREATE, TIME = "/v5/order/create", "/v5/market/time"
 BOOK = "orderbook.50.BTCUSDT"
@@ -780,14 +782,14 @@ def plainly(venue: ServerProcess, method: str, path: str, body: bytes | None, he
 
 
 @unhurried
-@given(path=st.sampled_from(sorted(COMMANDS)), body=bodies, user=st.sampled_from(USERS))
+@given(path=st.sampled_from(sorted(COMMANDS)), body=bodies, user=st.sampled_from(STRANGERS))
 def test_no_body_ends_the_venue(venue: ServerProcess, path: str, body: bytes, user: str) -> None:
     status, content = plainly(venue, "POST", path, body, signed(KEYS[user], body))
     assert status == 200 and "retCode" in json.loads(content)
 
 
 @unhurried
-@given(path=st.sampled_from(sorted(QUERIES)), fields=queries, user=st.sampled_from(USERS))
+@given(path=st.sampled_from(sorted(QUERIES)), fields=queries, user=st.sampled_from(STRANGERS))
 def test_no_query_ends_the_venue(venue: ServerProcess, path: str, fields: Row, user: str) -> None:
     query = urlencode(fields)
     status, content = plainly(venue, "GET", f"{path}?{query}", None, signed(KEYS[user], query.encode()))
@@ -798,13 +800,13 @@ def test_no_query_ends_the_venue(venue: ServerProcess, path: str, fields: Row, u
     "headers",
     [
         {},
-        {"X-BAPI-API-KEY": "user0-key", "X-BAPI-TIMESTAMP": "9" * 6000},
-        {"X-BAPI-API-KEY": "user0-key", "X-BAPI-TIMESTAMP": "²".encode()},
+        {"X-BAPI-API-KEY": "stranger0-key", "X-BAPI-TIMESTAMP": "9" * 6000},
+        {"X-BAPI-API-KEY": "stranger0-key", "X-BAPI-TIMESTAMP": "²".encode()},
         {"X-BAPI-API-KEY": b"\xff\xfe"},
-        {**signed(KEYS["user0"], b"{}"), "X-BAPI-SIGN": "ü".encode()},
-        {**signed(KEYS["user0"], b"{}"), "X-BAPI-SIGN": b"\xff"},
-        {**signed(KEYS["user0"], b"{}"), "X-BAPI-RECV-WINDOW": b"\xff"},
-        {**signed(KEYS["user0"], b"{}"), "X-BAPI-RECV-WINDOW": "9" * 5000},
+        {**signed(KEYS["stranger0"], b"{}"), "X-BAPI-SIGN": "ü".encode()},
+        {**signed(KEYS["stranger0"], b"{}"), "X-BAPI-SIGN": b"\xff"},
+        {**signed(KEYS["stranger0"], b"{}"), "X-BAPI-RECV-WINDOW": b"\xff"},
+        {**signed(KEYS["stranger0"], b"{}"), "X-BAPI-RECV-WINDOW": "9" * 5000},
     ],
 )
 def test_no_header_ends_the_venue(venue: ServerProcess, headers: Row) -> None:
@@ -824,7 +826,7 @@ def test_no_header_ends_the_venue(venue: ServerProcess, headers: Row) -> None:
 )
 def test_huge_and_deep_bodies_are_refused(venue: ServerProcess, body: bytes, status: int) -> None:
     for path in (CREATE, f"{CONTROL}/faults"):
-        answered, content = plainly(venue, "POST", path, body, signed(KEYS["user1"], body))
+        answered, content = plainly(venue, "POST", path, body, signed(KEYS["stranger1"], body))
         assert answered == status
         if status == 200:
             assert json.loads(content)["retCode"] == 10001
@@ -862,9 +864,9 @@ def test_no_frame_ends_the_connection(venue: ServerProcess, frame: str | bytes, 
         '{"op":"subscribe","args":["orderbook.².BTCUSDT", 7, null, {}]}',
         '{"op":"unsubscribe","args":[{},[],"orderbook.50.BTCUSDT"]}',
         '{"op":"auth","args":[[],{},null]}',
-        '{"op":"auth","args":["user0-key",' + "9" * 4_000 + ',"x"]}',
-        '{"op":"auth","args":["user0-key","²","ü"]}',
-        '{"op":"auth","args":["user0-key",99999999999999,"ü"]}',
+        '{"op":"auth","args":["stranger0-key",' + "9" * 4_000 + ',"x"]}',
+        '{"op":"auth","args":["stranger0-key","²","ü"]}',
+        '{"op":"auth","args":["stranger0-key",99999999999999,"ü"]}',
         '{"op":"subscribe","req_id":{},"args":{}}',
     ],
 )
