@@ -20,6 +20,7 @@ TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "PostOnly")
 PRICES = ("LastPrice", "MarkPrice", "IndexPrice")
 SELF_MATCH = ("None", "CancelMaker", "CancelTaker", "CancelBoth")
 RISING, FALLING = 1, 2
+MOST_DIGITS = 18
 
 
 def order_of(
@@ -302,7 +303,8 @@ def number(name: str, text: object, code: int = 10001) -> Decimal:
         value = Decimal(str(text))
     except InvalidOperation:
         raise ApiError(code, f"params error: {name} invalid") from None
-    if not value.is_finite() or value < 0:
+    # The exponent too: writing 1e999999999 out would take the process seconds and a gigabyte.
+    if not value.is_finite() or value < 0 or abs(value.adjusted()) > MOST_DIGITS:
         raise ApiError(code, f"params error: {name} invalid")
     return value
 

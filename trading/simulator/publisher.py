@@ -50,6 +50,12 @@ class BookStream:
         self._catch_up()
         self.update_id += 1
 
+    def restart(self, now_ms: int) -> bytes:
+        """Begin again, as after a restart of the service: a snapshot with the update id 1."""
+        self._catch_up()
+        self.update_id = 1
+        return self.snapshot(now_ms)
+
     def _catch_up(self) -> None:
         self._bids = self.market.book.bids.top(self.depth)
         self._asks = self.market.book.asks.top(self.depth)

@@ -142,6 +142,21 @@ class RecordingPlayer:
         data = {"s": topic.rpartition(".")[2], "b": bids, "a": asks, "u": book.update_id, "seq": book.sequence}
         return orjson.dumps({"topic": topic, "type": "snapshot", "ts": now_ms, "data": data, "cts": now_ms})
 
+    def restart_book(self, topic: str, now_ms: int, category: str = "linear") -> bytes | None:
+        """Begin a book's update ids again: its snapshot of u=1."""
+        key = (category, topic)
+        book = self._books.get(key)
+        if book is None:
+            return None
+        self._offsets[key] = self._offsets.get(key, 0) + 1 - book.update_id
+        book.update_id = 1
+        return self.snapshot(topic, now_ms, category)
+
+    def restart_books(self) -> None:
+        """Begin the update ids of every book again."""
+        for category, topic in list(self._books):
+            self.restart_book(topic, 0, category)
+
     def symbols(self, category: str) -> set[str]:
         return self._recording.symbols(category)
 

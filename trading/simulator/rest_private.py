@@ -105,7 +105,7 @@ def realtime(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     """Open orders; by id or with ``openOnly=1`` also the newest 500 that closed since the service started."""
     category = _category(fields)
     account = venue.exchange.accounts[user]
-    closed = [order for order in _closed(account, category) if order.updated_ms >= venue.restarted_ms][:RECENT_CLOSED]
+    closed = [order for order in _closed(account, category) if order.updated_ms > venue.restarted_ms][:RECENT_CLOSED]
     if fields.get("orderId") or fields.get("orderLinkId"):
         found = venue.exchange.find(user, fields)
         orders = [found] if found is not None and (found.is_open or found in closed) else []

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from trading.simulator.errors import ApiError
-from trading.simulator.faults import Fault, FaultError
+from trading.simulator.faults.rules import Known, read_rules, rules_of
 from trading.simulator.keys import DEMO_KEYS, read_keys
-from trading.simulator.rest import MAX_BODY, RestApi, envelope, parsed_body
+from trading.simulator.limits import AddressLimits
+from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
 from trading.simulator.signatures import Authority
 from trading.simulator.venue import Venue
 from trading.simulator.websockets import Websockets
@@ -33,10 +35,17 @@ class SimulatorOptions:
     market: Path | None = None
     keys: Path | None = None
     state: Path | None = None
+    faults: Path | None = None
+    fault_seed: int | None = None  # None: the seed of the market
+    ip_limit: bool = False
 
 
 def build(options: SimulatorOptions) -> web.Application:
-    """The application of one venue; its clock runs while the application does."""
+    """The application of one venue; its clock runs while the application does.
+
+    Raises:
+        FaultError: a fault rule that cannot be.
+    """
     keys = DEMO_KEYS | (read_keys(options.keys) if options.keys is not None else {})
     venue = Venue(
         keys,
@@ -45,12 +54,17 @@ def build(options: SimulatorOptions) -> web.Application:
         liveliness=options.liveliness,
         recording=options.market,
         state=options.state,
+        fault_seed=options.fault_seed,
     )
     authority = Authority(keys)
     application = web.Application(client_max_size=MAX_BODY)
-    RestApi(venue, authority).register(application)
-    Websockets(venue, authority).register(application)
-    Control(venue).register(application)
+    addresses = AddressLimits() if options.ip_limit else None
+    RestApi(venue, authority, addresses).register(application)
+    known = Known(ENDPOINTS, frozenset(keys))
+    Websockets(venue, authority, addresses).register(application)
+    Control(venue, known).register(application)
+    if options.faults is not None:
+        venue.faults.add(read_rules(options.faults, known))
 
     async def clock(_: web.Application) -> AsyncIterator[None]:
         running = asyncio.create_task(venue.run())
@@ -76,51 +90,51 @@ def report_end(task: asyncio.Task[None]) -> None:
 
 
 class Control:
-    """What a test may do to the exchange that no client could."""
+    """What a test may do to the exchange that no client could; for this machine only."""
 
-    def __init__(self, venue: Venue) -> None:
-        self._venue = venue
+    def __init__(self, venue: Venue, known: Known) -> None:
+        self._venue, self._known = venue, known
 
     def register(self, application: web.Application) -> None:
-        application.router.add_get("/simulator/status", self._status)
-        application.router.add_post("/simulator/control/faults", self._faults)
-        application.router.add_post("/simulator/control/disconnect", self._disconnect)
-        application.router.add_post("/simulator/control/skip_update", self._skip_update)
-        application.router.add_post("/simulator/control/move", self._move)
+        router, control = application.router, "/simulator/control"
+        router.add_get("/simulator/status", self._status)
+        router.add_get(f"{control}/faults", self._controlled(lambda body: {"rules": self._venue.faults.rows()}))
+        router.add_post(f"{control}/faults", self._controlled(self._add_faults))
+        router.add_delete(f"{control}/faults", self._controlled(lambda body: {"cleared": self._venue.faults.clear()}))
+        router.add_post(f"{control}/restart", self._controlled(lambda body: {"cut": self._venue.restart()}))
+        router.add_post(f"{control}/disconnect", self._controlled(self._disconnect))
+        router.add_post(f"{control}/skip_update", self._controlled(self._skip_update))
+        router.add_post(f"{control}/move", self._controlled(self._move))
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self._venue.status())
 
-    async def _faults(self, request: web.Request) -> web.Response:
-        return await self._controlled(request, self._add_fault)
+    def _add_faults(self, body: Any) -> dict[str, Any]:
+        rules = rules_of(body, self._known)
+        self._venue.faults.add(rules)
+        return {"added": len(rules)}
 
-    async def _disconnect(self, request: web.Request) -> web.Response:
-        return await self._controlled(
-            request, lambda body: {"cut": self._venue.hub.disconnect(private=body.get("which") == "private")}
-        )
+    def _disconnect(self, body: Any) -> dict[str, Any]:
+        return {"cut": self._venue.hub.disconnect(private=body.get("which") == "private")}
 
-    async def _skip_update(self, request: web.Request) -> web.Response:
-        return await self._controlled(request, lambda body: {"streams": self._venue.skip_update(str(body["symbol"]))})
+    def _skip_update(self, body: Any) -> dict[str, Any]:
+        return {"streams": self._venue.skip_update(str(body["symbol"]))}
 
-    async def _move(self, request: web.Request) -> web.Response:
-        def move(body: Any) -> dict[str, Any]:
-            self._venue.move(str(body["symbol"]), float(body["percent"]))
-            return {}
-
-        return await self._controlled(request, move)
-
-    def _add_fault(self, body: Any) -> dict[str, Any]:
-        fault = Fault(str(body["endpoint"]), str(body["kind"]), float(body.get("value", 0)), int(body.get("count", 1)))
-        self._venue.faults.add(fault)
+    def _move(self, body: Any) -> dict[str, Any]:
+        self._venue.move(str(body["symbol"]), float(body["percent"]))
         return {}
 
-    async def _controlled(self, request: web.Request, work: Any) -> web.Response:
-        if request.remote not in ("127.0.0.1", "::1"):
-            return web.Response(status=403, text="the control interface answers on loopback only")
-        try:
-            return envelope(0, "OK", work(parsed_body(await request.read())), {})
-        except (ApiError, FaultError, KeyError, ValueError, TypeError) as error:
-            return envelope(10001, f"{type(error).__name__}: {error}", {}, {})
+    def _controlled(self, work: Callable[[Any], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            if request.remote not in ("127.0.0.1", "::1"):
+                return web.Response(status=403, text="the control interface answers on loopback only")
+            raw = await request.read()
+            try:
+                return envelope(0, "OK", work(orjson.loads(raw) if raw else {}))
+            except (ApiError, KeyError, ValueError, TypeError, AttributeError) as error:
+                return envelope(10001, f"{type(error).__name__}: {error}", {})
+
+        return handle
 
 
 async def serve(options: SimulatorOptions) -> None:

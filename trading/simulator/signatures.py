@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import deque
 from collections.abc import Mapping
 
 from trading.simulator.errors import ApiError
@@ -12,18 +11,8 @@ from trading.simulator.keys import ApiKey
 
 DEFAULT_RECEIVE_WINDOW_MS = 5_000
 AHEAD_MS = 1_000
-# Requests a second, user and endpoint (documented defaults); everything else has 50.
-LIMITS = {
-    "/v5/order/create": 10,
-    "/v5/order/amend": 10,
-    "/v5/order/cancel": 10,
-    "/v5/order/cancel-all": 10,
-    "/v5/position/set-leverage": 10,
-    "/v5/position/trading-stop": 10,
-    "/v5/account/fee-rate": 5,
-}
-DEFAULT_LIMIT = 50
-RESET_MARGIN_MS = 100
+# More digits than any time in ms has: a number of a million digits would be computed for seconds.
+MOST_DIGITS = 15
 
 
 class Authority:
@@ -31,8 +20,17 @@ class Authority:
 
     def __init__(self, keys: Mapping[str, ApiKey]) -> None:
         self._by_key = {key.api_key: key for key in keys.values()}
+        # A keyed hash that has read the secret already: to copy it is cheaper than to make it.
+        self._hashes = {
+            key.api_key: hmac.new(key.api_secret.encode(), digestmod=hashlib.sha256) for key in keys.values()
+        }
 
-    def user_of(self, headers: Mapping[str, str], payload: str, now_ms: int) -> str:
+    def claimed_user(self, headers: Mapping[str, str]) -> str | None:
+        """Whose key came with a request, before anything is proven."""
+        key = self._by_key.get(headers.get("X-BAPI-API-KEY", ""))
+        return None if key is None else key.user
+
+    def user_of(self, headers: Mapping[str, str], payload: bytes, now_ms: int) -> str:
         """``payload`` is the raw query string of a GET, the raw body of a POST.
 
         Raises:
@@ -42,17 +40,16 @@ class Authority:
         if key is None:
             raise ApiError(10003, "API key is invalid.")
         timestamp, window = headers.get("X-BAPI-TIMESTAMP", ""), headers.get("X-BAPI-RECV-WINDOW", "")
-        window_ms = int(window) if window.isdigit() else DEFAULT_RECEIVE_WINDOW_MS
-        if not timestamp.isdigit() or not now_ms - window_ms <= int(timestamp) < now_ms + AHEAD_MS:
+        window_ms = int(window) if is_number(window) else DEFAULT_RECEIVE_WINDOW_MS
+        if not is_number(timestamp) or not now_ms - window_ms <= int(timestamp) < now_ms + AHEAD_MS:
             raise ApiError(
                 10002,
                 "invalid request, please check your server timestamp or recv_window param. "
-                f"req_timestamp[{timestamp}],server_timestamp[{now_ms}],recv_window[{window_ms}]",
+                f"req_timestamp[{shown(timestamp)}],server_timestamp[{now_ms}],recv_window[{window_ms}]",
             )
-        text = f"{timestamp}{key.api_key}{window}{payload}"
-        expected = hmac.new(key.api_secret.encode(), text.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected, headers.get("X-BAPI-SIGN", "")):
-            raise ApiError(10004, f"error sign! origin_string[{text}]")
+        signed = f"{timestamp}{key.api_key}{window}".encode(errors="surrogateescape") + payload
+        if not self._is_signed(key.api_key, signed, headers.get("X-BAPI-SIGN", "")):
+            raise ApiError(10004, f"error sign! origin_string[{signed.decode(errors='replace')}]")
         return key.user
 
     def user_of_websocket(self, arguments: list[object], now_ms: int) -> str:
@@ -61,34 +58,30 @@ class Authority:
         Raises:
             ApiError: as :meth:`user_of`; -1 for an expired request.
         """
-        if len(arguments) != 3:
+        if len(arguments) != 3 or not all(isinstance(each, str | int) for each in arguments):
             raise ApiError(10001, "auth takes the api key, the expiry and the signature")
-        api_key, expires, signature = arguments
-        key = self._by_key.get(str(api_key))
+        api_key, expires, signature = map(str, arguments)
+        key = self._by_key.get(api_key)
         if key is None:
             raise ApiError(10003, "API key is invalid.")
-        if not str(expires).isdigit() or int(str(expires)) < now_ms:
+        if not is_number(expires) or int(expires) < now_ms:
             raise ApiError(-1, "Request expired")
-        expected = hmac.new(key.api_secret.encode(), f"GET/realtime{expires}".encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected, str(signature)):
+        if not self._is_signed(key.api_key, f"GET/realtime{expires}".encode(), signature):
             raise ApiError(10004, "error sign!")
         return key.user
 
+    def _is_signed(self, api_key: str, text: bytes, signature: str) -> bool:
+        expected = self._hashes[api_key].copy()
+        expected.update(text)
+        # As bytes: the comparison of texts fails for a signature that is not ASCII.
+        return hmac.compare_digest(expected.hexdigest().encode(), signature.encode(errors="replace"))
 
-class RateLimits:
-    """Rolling seconds by user and endpoint."""
 
-    def __init__(self) -> None:
-        self._calls: dict[tuple[str, str], deque[int]] = {}
+def is_number(text: str) -> bool:
+    """Whether it is digits only, ASCII ones: ``isdigit`` alone accepts what ``int`` does not."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
-    def take(self, user: str, endpoint: str, now_ms: int) -> tuple[int, int, int]:
-        """Count one call: the limit, what remains (below 0: refused, not counted), and when it resets (ms)."""
-        limit = LIMITS.get(endpoint, DEFAULT_LIMIT)
-        calls = self._calls.setdefault((user, endpoint), deque())
-        while calls and calls[0] <= now_ms - 1_000:
-            calls.popleft()
-        if len(calls) >= limit:
-            # A little late: pybit fails when the moment it should wait for has just passed.
-            return limit, -1, calls[0] + 1_000 + RESET_MARGIN_MS
-        calls.append(now_ms)
-        return limit, limit - len(calls), now_ms
+
+def shown(text: str) -> str:
+    """A header as it may be told again: orjson refuses what is no Unicode."""
+    return text.encode(errors="replace").decode()

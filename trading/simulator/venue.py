@@ -15,7 +15,7 @@ import orjson
 
 from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
 from trading.simulator.exchange import Exchange
-from trading.simulator.faults import Faults
+from trading.simulator.faults.engine import Faults
 from trading.simulator.hub import Hub
 from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import Journal
@@ -51,11 +51,13 @@ class Venue:
         liveliness: float = 1.0,
         recording: Path | None = None,
         state: Path | None = None,
+        fault_seed: int | None = None,
     ) -> None:
         self.seed, self.started_ms = seed, now_ms()
-        # Closed orders of /v5/order/realtime are forgotten when the service restarts.
+        # When the exchange last forgot its recently closed orders, as it does when Bybit's service restarts; 0: never.
         self.restarted_ms = 0
-        self.hub, self.faults = Hub(), Faults()
+        self.faults = Faults(seed if fault_seed is None else fault_seed)
+        self.hub = Hub(self.faults, self.restart_book)
         self.journal = Journal(state)
         self.player: RecordingPlayer | None = None
         self._flow: OrderFlow | None = None
@@ -136,7 +138,8 @@ class Venue:
             market = self.exchange.markets.get(symbol)
             if market is None or not depth.isdigit():
                 return None
-            stream = self._books[topic] = BookStream(market, int(depth), first_update_id=now_ms() // 10)
+            first_id = 1 if self.restarted_ms else now_ms() // 10
+            stream = self._books[topic] = BookStream(market, int(depth), first_update_id=first_id)
         return stream
 
     def first_message(self, topic: str) -> bytes | None:
@@ -159,6 +162,24 @@ class Venue:
             stream.skip()
         return len(streams) + (self.player.skip(symbol) if self.player is not None else 0)
 
+    def restart(self) -> int:
+        """What a restart of Bybit's service shows: every connection is cut (returns how many there were), order book
+        streams start at u=1, and recently closed orders are no longer told by ``/v5/order/realtime``."""
+        self.restarted_ms = now_ms()
+        self._books.clear()
+        if self.player is not None:
+            self.player.restart_books()
+        return self.hub.disconnect_all()
+
+    def restart_book(self, topic: str) -> bytes | None:
+        """Start one order book topic again; its snapshot of u=1, None for a topic that is no order book."""
+        now = now_ms()
+        category, _, name = topic.rpartition(":")
+        if self.player is not None and name in self.player.book_topics:
+            return self.player.restart_book(name, now, category or "linear")
+        stream = self._books.get(topic)
+        return stream.restart(now) if stream is not None else None
+
     def move(self, symbol: str, percent: float) -> None:
         if self._flow is not None:
             self._flow.move(symbol, percent)
@@ -173,6 +194,7 @@ class Venue:
             "open_orders": sum(len(account.working) for account in accounts),
             "executions": sum(len(account.executions) for account in accounts),
             "started_ms": self.started_ms,
+            "restarted_ms": self.restarted_ms,
         }
 
     def _push_books(self, now: int, *, slow: bool) -> None:

@@ -12,21 +12,27 @@ from aiohttp import WSMsgType, web
 
 from trading.simulator.candles import INTERVAL_MINUTES
 from trading.simulator.errors import ApiError
+from trading.simulator.faults.answers import bare_status
 from trading.simulator.hub import Client
+from trading.simulator.limits import AddressLimits
 from trading.simulator.publisher import DEPTHS
 from trading.simulator.recording import address
 from trading.simulator.signatures import Authority
 from trading.simulator.venue import Venue, now_ms
 
 MAX_MESSAGE = 64 * 1024
+LARGEST_REQUEST_ID = 2**63
 PRIVATE_TOPICS = ("order", "execution", "position", "wallet")
+BOOK_DEPTHS = frozenset(map(str, DEPTHS))
 # No exchange answers a subscription at once, and pybit relies on it: it notes the request after it has sent it.
 SUBSCRIBE_SECONDS = 0.01
 
 
 class Websockets:
-    def __init__(self, venue: Venue, authority: Authority) -> None:
-        self._venue, self._authority = venue, authority
+    """``addresses`` counts new connections by address where that is asked for."""
+
+    def __init__(self, venue: Venue, authority: Authority, addresses: AddressLimits | None = None) -> None:
+        self._venue, self._authority, self._addresses = venue, authority, addresses
 
     def register(self, application: web.Application) -> None:
         application.router.add_get("/v5/public/{category}", self._public)
@@ -42,9 +48,12 @@ class Websockets:
         return await self._serve(request, PrivateSession(self._venue, self._authority))
 
     async def _serve(self, request: web.Request, session: Session) -> web.StreamResponse:
+        addresses = self._addresses
+        if addresses is not None and not addresses.admits_connection(request.remote, request.path, now_ms()):
+            return bare_status(403)
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, autoping=True)
         await socket.prepare(request)
-        client = session.client = Client(socket)
+        client = session.client = Client(socket, session.channel)
         self._venue.hub.clients.add(client)
         try:
             async for message in socket:
@@ -60,6 +69,7 @@ class Session:
     """One public connection. Whatever it is sent, it answers; nothing ends it but the client."""
 
     client: Client
+    channel = "public"
 
     def __init__(self, venue: Venue, category: str) -> None:
         self._venue, self._category = venue, category
@@ -74,8 +84,14 @@ class Session:
         if not isinstance(request, dict):
             self.answer("", "", success=False, message="the message must be a JSON object")
             return
-        operation, request_id = str(request.get("op", "")), str(request.get("req_id", ""))
-        arguments = request.get("args", [])
+        operation, request_id, arguments = request.get("op", ""), request.get("req_id", ""), request.get("args", [])
+        # Some clients number their requests; Bybit tells the number again as a text.
+        if isinstance(request_id, int) and abs(request_id) < LARGEST_REQUEST_ID:
+            request_id = str(request_id)
+        # Only texts are told again: to write out whatever else came can cost more than it is worth.
+        if not isinstance(operation, str) or not isinstance(request_id, str):
+            self.answer("", "", success=False, message="op and req_id must be texts")
+            return
         if not isinstance(arguments, list):
             self.answer(operation, request_id, success=False, message="args must be a list")
             return
@@ -85,10 +101,10 @@ class Session:
         if operation == "ping":
             self.pong(request_id)
         elif operation == "subscribe":
-            self._subscribe(request_id, [str(topic) for topic in arguments])
+            self._subscribe(request_id, texts(arguments))
         elif operation == "unsubscribe":
-            for topic in arguments:
-                self._venue.hub.unsubscribe(self.client, address(self._category, str(topic)))
+            for topic in texts(arguments):
+                self._venue.hub.unsubscribe(self.client, address(self._category, topic))
             self.answer("unsubscribe", request_id)
         else:
             self.answer(operation, request_id, success=False, message=f"unknown op {operation!r}")
@@ -126,7 +142,7 @@ class Session:
             self._venue.hub.subscribe(self.client, address(self._category, topic))
             first = self._first_message(topic)
             if first is not None:
-                self.client.send(first)
+                self._venue.hub.deliver(self.client, address(self._category, topic), first)
 
     def _first_message(self, topic: str) -> bytes | None:
         if self._category == "linear":
@@ -145,7 +161,7 @@ class Session:
         if symbol not in self._venue.exchange.markets:
             return False
         if kind == "orderbook":
-            return detail.isdigit() and int(detail) in DEPTHS
+            return detail in BOOK_DEPTHS
         if kind == "kline":
             return detail in INTERVAL_MINUTES
         return kind in ("publicTrade", "tickers") and not detail
@@ -153,6 +169,8 @@ class Session:
 
 class PrivateSession(Session):
     """Nothing but ``auth`` and ``ping`` before authentication; then the user's own topics."""
+
+    channel = "private"
 
     def __init__(self, venue: Venue, authority: Authority) -> None:
         super().__init__(venue, "private")
@@ -166,9 +184,9 @@ class PrivateSession(Session):
         elif self.client.user is None:
             self.answer(operation, request_id, success=False, message="Request not authorized")
         elif operation == "subscribe":
-            self._subscribe_private(request_id, [str(topic) for topic in arguments])
+            self._subscribe_private(request_id, texts(arguments))
         elif operation == "unsubscribe":
-            for topic in arguments:
+            for topic in texts(arguments):
                 self._venue.hub.unsubscribe(self.client, f"{self.client.user}/{topic}")
             self.answer("unsubscribe", request_id)
         else:
@@ -179,8 +197,9 @@ class PrivateSession(Session):
         self.client.send(orjson.dumps(body))
 
     def _authenticate(self, request_id: str, arguments: list[Any]) -> None:
+        now = now_ms() + self._venue.faults.skew_ms()
         try:
-            self.client.user = self._authority.user_of_websocket(arguments, now_ms())
+            self.client.user = self._authority.user_of_websocket(arguments, now)
         except ApiError as error:
             self.answer("auth", request_id, success=False, message=error.message)
             return
@@ -196,3 +215,8 @@ class PrivateSession(Session):
         for topic in topics:
             self._venue.hub.subscribe(self.client, f"{self.client.user}/{topic.partition('.')[0]}")
         asyncio.get_running_loop().call_later(SUBSCRIBE_SECONDS, partial(self.answer, "subscribe", request_id))
+
+
+def texts(arguments: list[Any]) -> list[str]:
+    """The topics of a request; what is no text becomes one that no topic has."""
+    return [argument if isinstance(argument, str) else "" for argument in arguments]

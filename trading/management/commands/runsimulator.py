@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import uvloop
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from marketdata.feeds.recorded import RecordingError
+from trading.simulator.faults.errors import FaultError
 from trading.simulator.journal import JournalError
 from trading.simulator.keys import KeysError
 from trading.simulator.server import SimulatorOptions, serve
@@ -28,14 +30,16 @@ class Command(BaseCommand):
         parser.add_argument("--market", type=Path, help="a recording to replay instead of generated order flow")
         parser.add_argument("--keys", type=Path, help="JSON list of further API keys")
         parser.add_argument("--state", type=Path, help="file that keeps wallets and orders across restarts")
+        parser.add_argument("--faults", type=Path, help="JSON list of fault rules: what goes wrong, where and when")
+        parser.add_argument("--fault-seed", type=int, help="the same seed makes the same faults (default: --seed)")
+        parser.add_argument("--ip-limit", action="store_true", help="limit requests and connections of an address")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        names = ("host", "port", "seed", "symbols", "liveliness", "market", "keys", "state")
-        chosen = SimulatorOptions(**{name: options[name] for name in names})
+        chosen = SimulatorOptions(**{each.name: options[each.name] for each in fields(SimulatorOptions)})
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(until_signal(chosen))
-        except (JournalError, KeysError, RecordingError, OSError) as error:
+        except (FaultError, JournalError, KeysError, RecordingError, OSError) as error:
             raise CommandError(str(error)) from None
 
 
