@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from trading.simulator.binance.side import BinanceSide
 from trading.simulator.errors import ApiError
 from trading.simulator.faults import Fault, FaultError
 from trading.simulator.keys import DEMO_KEYS, read_keys
@@ -50,6 +51,7 @@ def build(options: SimulatorOptions) -> web.Application:
     application = web.Application(client_max_size=MAX_BODY)
     RestApi(venue, authority).register(application)
     Websockets(venue, authority).register(application)
+    BinanceSide(venue).register(application)
     Control(venue).register(application)
 
     async def clock(_: web.Application) -> AsyncIterator[None]:
