@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -14,8 +15,9 @@ from trading.simulator.exchange import PublicTrade
 from trading.simulator.hub import Client, Hub
 
 STEP_MS = 100  # how often the market moves
-# In which of the 20 ms ticks after a step a change passes that nobody sees.
-UNSEEN_TICK = 3
+# After which of the 20 ms ticks since a step a change passes that nobody sees: at random, or a client that fetches its
+# snapshot always the same time after a message would always meet the book in the same state.
+UNSEEN_TICKS = (0, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,14 @@ class Channel:
 class Feed:
     """All streams of all products over the same instruments."""
 
-    def __init__(self, products: Iterable[Product], instruments: Mapping[str, Instrument], hub: Hub) -> None:
-        self._products = {product.NAME: product for product in products}
-        self._catalogues = {name: catalogue(product) for name, product in self._products.items()}
+    def __init__(self, products: Mapping[str, Product], instruments: Mapping[str, Instrument], hub: Hub) -> None:
+        self._products = products
+        self._catalogues = {name: catalogue(product) for name, product in products.items()}
         self._instruments, self._hub = instruments, hub
         self._channels: dict[str, Channel] = {}
         self._watched: list[Instrument] = []
-        self._ticks_since_step = 0
+        self._random = random.Random(0)
+        self._ticks_since_step = self._unseen_tick = 0
         self._last_step_ms = 0
 
     def listen(self, client: Client, product: str, name: str, *, combined: bool) -> None:
@@ -54,10 +57,9 @@ class Feed:
         """Once a tick; ``step`` says that the market has moved as a whole."""
         if step:
             self._retire()
-        self._ticks_since_step = 0 if step else self._ticks_since_step + 1
-        if self._ticks_since_step == UNSEEN_TICK:
-            for instrument in self._watched:
-                instrument.ledger.pass_unseen()
+            self._ticks_since_step, self._unseen_tick = 0, self._random.choice(UNSEEN_TICKS)
+        else:
+            self._ticks_since_step += 1
         for instrument in self._watched:
             if step or instrument.market.book.changed:
                 instrument.ledger.refresh()
@@ -68,6 +70,8 @@ class Feed:
                     self._publish(channel, message)
         for instrument in self._watched:
             instrument.ledger.cut(due)
+            if self._ticks_since_step == self._unseen_tick:
+                instrument.ledger.pass_unseen()
 
     def follow_trades(self, trades: Sequence[PublicTrade], now_ms: int) -> None:
         """New trades of any symbol, oldest first."""

@@ -33,14 +33,15 @@ class BinanceSide:
         ping_seconds: float = PING_SECONDS,
     ) -> None:
         started_ms = venue.started_ms
-        instruments = {
+        self.instruments = {
             symbol: Instrument(market, venue.candles[symbol], BookLedger(market.book), Tape(market.grids, started_ms))
             for symbol, market in venue.exchange.markets.items()
         }
         # Ids go on rising over restarts: no symbol changes more levels a millisecond than these factors allow.
-        spot = Spot(instruments, started_ms * 10)
-        futures = Futures(instruments, started_ms * 10 * Futures.ID_STRIDE)
-        self.feed = Feed((spot, futures), instruments, venue.hub)
+        spot = Spot(self.instruments, started_ms * 10)
+        futures = Futures(self.instruments, started_ms * 10 * Futures.ID_STRIDE)
+        self.products = {Spot.NAME: spot, Futures.NAME: futures}
+        self.feed = Feed(self.products, self.instruments, venue.hub)
         self._rest = (
             RestApi(spot, SPOT_ENDPOINTS, spot_weights or RequestWeights(Spot.WEIGHT_LIMIT), venue.faults),
             RestApi(futures, FUTURES_ENDPOINTS, futures_weights or RequestWeights(Futures.WEIGHT_LIMIT), venue.faults),
