@@ -20,6 +20,7 @@ from tests.simulator.binance_book import Gap, StrictBook, sides, ticker_best
 from trading.simulator.binance.endpoints import FUTURES_ENDPOINTS, SPOT_ENDPOINTS, Call, Endpoint
 from trading.simulator.binance.side import BinanceSide
 from trading.simulator.binance.weights import RequestWeights
+from trading.simulator.faults import Fault
 from trading.simulator.hub import Client
 from trading.simulator.venue import Venue
 
@@ -174,8 +175,27 @@ async def test_klines_are_the_same_from_a_start_as_from_the_end(
     assert found == newest[2:6]
     first = await rest(http, simulator, product, "klines", symbol="ETHUSDT", interval="1h", limit=2, **window)
     assert first == newest[2:4]
-    long_ago = await rest(http, simulator, product, "klines", symbol="ETHUSDT", interval="1m", limit=3, startTime=0)
-    assert long_ago == []
+    before = await rest(http, simulator, product, "klines", symbol="ETHUSDT", interval="1m", limit=3, endTime=1)
+    assert before == []
+    oldest = await rest(http, simulator, product, "klines", symbol="ETHUSDT", interval="1m", limit=3, startTime=0)
+    assert [row[0] - oldest[0][0] for row in oldest] == [0, 60_000, 120_000]
+    assert oldest[2][0] < starts[0]
+
+
+async def test_klines_of_every_interval_are_those_of_the_other_exchange(
+    simulator: ServerProcess, http: aiohttp.ClientSession
+) -> None:
+    for interval, name in (("1m", "1"), ("5m", "5"), ("1h", "60"), ("6h", "360"), ("1d", "D")):
+        query = {"symbol": "BTCUSDT", "interval": name, "limit": "20", "category": "linear"}
+        async with http.get(f"{simulator.url}/v5/market/kline", params=query) as response:
+            theirs = list(reversed((await response.json())["result"]["list"]))
+        mine = await rest(http, simulator, "futures", "klines", symbol="BTCUSDT", interval=interval, limit=21)
+        closed = {row[0]: row for row in mine[:-1]}
+        compared = [row for row in theirs[:-1] if int(row[0]) in closed]
+        assert len(compared) >= 18
+        for row in compared:
+            assert closed[int(row[0])][1:6] == row[1:6]
+            assert Decimal(closed[int(row[0])][7]) == Decimal(row[6])
 
 
 async def test_payloads_have_the_fields_and_types_of_each_product(
@@ -442,6 +462,21 @@ async def test_the_ban_is_told_as_binance_tells_it(venue: Venue) -> None:
         assert "current limit is 0 request weight per 1 MINUTE" in (await first.json())["msg"]
         assert "IP banned until" in (await second.json())["msg"]
         assert (await client.get("/api/v3/time")).status == 200
+
+
+async def test_faults_strike_the_endpoints_too(venue: Venue) -> None:
+    path = "/api/v3/depth"
+    async with served(BinanceSide(venue)) as client:
+        for kind, value, expected in (("http_status", 503, (503, -1000)), ("ret_code", -1007, (400, -1007))):
+            venue.faults.add(Fault(path, kind, value))
+            response = await client.get(path, params={"symbol": "BTCUSDT"})
+            assert (response.status, (await response.json())["code"]) == expected
+        venue.faults.add(Fault(path, "lose_answer"))
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await client.get(path, params={"symbol": "BTCUSDT"})
+        venue.faults.add(Fault(path, "delay", 0.01))
+        assert (await client.get(path, params={"symbol": "BTCUSDT"})).status == 200
+        assert venue.faults.next(path) is None
 
 
 async def test_pings_carry_a_payload_and_who_does_not_answer_is_cut(venue: Venue) -> None:

@@ -79,12 +79,12 @@ def candles(call: Call) -> list[list[Any]]:
     interval = call.query.get("interval", "")
     if not interval:
         raise missing("interval")
-    if interval not in klines.INTERVALS:
+    if interval not in klines.INTERVAL_MINUTES:
         raise BinanceError(-1120, "Invalid interval.")
     limit = parameters.limit(call.query, 500, MOST_KLINES[call.product.NAME], strict=call.strict)
     start, end = parameters.number(call.query, "startTime"), parameters.number(call.query, "endTime")
     figures = call.product.figures(instrument)
-    return [each.row() for each in klines.between(instrument, figures, interval, limit, start, end, call.now_ms)]
+    return [each.row() for each in klines.between(instrument, figures, interval, limit, start, end)]
 
 
 def book_ticker(call: Call) -> Any:

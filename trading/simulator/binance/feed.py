@@ -51,7 +51,9 @@ class Feed:
             self._hub.subscribe(client, address)
 
     def leave(self, client: Client, product: str, name: str, *, combined: bool) -> None:
-        self._hub.unsubscribe(client, _address(product, name, combined=combined))
+        address = _address(product, name, combined=combined)
+        if address in client.topics:
+            self._hub.unsubscribe(client, address)
 
     def follow_books(self, now_ms: int, *, step: bool) -> None:
         """Once a tick; ``step`` says that the market has moved as a whole."""

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from trading.simulator.binance.instrument import Figures, Instrument
-from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS
+import numpy as np
+from numpy.typing import NDArray
 
-# Binance's names of the intervals that the simulator's candles have.
-INTERVALS = {
-    "1m": "1",
-    "3m": "3",
-    "5m": "5",
-    "15m": "15",
-    "30m": "30",
-    "1h": "60",
-    "2h": "120",
-    "4h": "240",
-    "6h": "360",
-    "1d": "D",
+from trading.simulator.binance.instrument import Figures, Instrument
+from trading.simulator.candles import CLOSE, HIGH, LOW, MINUTE_MS, OPEN, TURNOVER, VOLUME, CandleSeries
+
+INTERVAL_MINUTES = {
+    "1m": 1,
+    "3m": 3,
+    "5m": 5,
+    "15m": 15,
+    "30m": 30,
+    "1h": 60,
+    "2h": 120,
+    "4h": 240,
+    "6h": 360,
+    "8h": 480,
+    "12h": 720,
+    "1d": 1_440,
 }
-# A start further back than so many bars is looked up by time, which goes through all of the history.
-MOST_NEWEST = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,61 +93,72 @@ class Kline:
 
 def newest(instrument: Instrument, figures: Figures, interval: str, count: int) -> list[Kline]:
     """Oldest first; the last one is still open."""
-    rows = instrument.candles.rows(INTERVALS[interval], count, None, None)
-    return [_kline(instrument, figures, interval, row) for row in reversed(rows)]
+    length = INTERVAL_MINUTES[interval]
+    last = _open_minute(instrument.candles) // length
+    return _klines(instrument, figures, length, last - count + 1, last)
 
 
 def between(
-    instrument: Instrument,
-    figures: Figures,
-    interval: str,
-    limit: int,
-    start_ms: int | None,
-    end_ms: int | None,
-    now_ms: int,
+    instrument: Instrument, figures: Figures, interval: str, limit: int, start_ms: int | None, end_ms: int | None
 ) -> list[Kline]:
     """At most ``limit`` bars that begin from ``start_ms`` to ``end_ms``, oldest first: the first of them where a start
     is given, else the last."""
-    name, length = INTERVALS[interval], INTERVAL_MINUTES[INTERVALS[interval]] * MINUTE_MS
+    length = INTERVAL_MINUTES[interval]
+    last = _open_minute(instrument.candles) // length
+    if end_ms is not None:
+        last = min(last, end_ms // (length * MINUTE_MS))
     if start_ms is None:
-        rows = instrument.candles.rows(name, limit, None, end_ms)
+        first = last - limit + 1
     else:
-        first = -(-start_ms // length) * length
-        last = first + (limit - 1) * length
-        end_ms = last if end_ms is None else min(end_ms, last)
-        count = now_ms // length - first // length + 1
-        if 0 < count <= MOST_NEWEST:
-            rows = [row for row in instrument.candles.rows(name, count, None, None) if first <= int(row[0]) <= end_ms]
-        else:
-            rows = instrument.candles.rows(name, limit, first, end_ms)
-    return [_kline(instrument, figures, interval, row) for row in reversed(rows)]
+        oldest = -(-instrument.candles.history()[0] // length)
+        first = max(oldest, -(-start_ms // (length * MINUTE_MS)))
+        last = min(last, first + limit - 1)
+    return _klines(instrument, figures, length, first, last)
 
 
-def _kline(instrument: Instrument, figures: Figures, interval: str, row: list[str]) -> Kline:
-    minutes = INTERVAL_MINUTES[INTERVALS[interval]]
-    start = int(row[0])
-    end = start + minutes * MINUTE_MS
-    opened, high, low, close, volume, value = (figures.number(Decimal(text)) for text in row[1:])
-    lots = instrument.market.grids.quantities.units(row[5])
+def _open_minute(candles: CandleSeries) -> int:
+    first_minute, closed = candles.history()
+    return first_minute + len(closed)
+
+
+def _klines(instrument: Instrument, figures: Figures, length: int, first: int, last: int) -> list[Kline]:
+    """The bars numbered ``first`` to ``last`` in their own length since 1970, as far as they are kept whole."""
+    first_minute, closed = instrument.candles.history()
+    first = max(first, -(-first_minute // length))
+    if last < first:
+        return []
+    begin, end = first * length - first_minute, (last + 1) * length - first_minute
+    rows = closed[begin:end]
+    if end > len(closed):
+        rows = np.vstack((rows, [instrument.candles.minute(first_minute + len(closed))]))
+    bars = (rows[offset : offset + length] for offset in range(0, len(rows), length))
+    return [_kline(instrument, figures, (first + number) * length, length, bar) for number, bar in enumerate(bars)]
+
+
+def _kline(
+    instrument: Instrument, figures: Figures, start_minute: int, length: int, bars: NDArray[np.float64]
+) -> Kline:
+    """One bar out of the minutes of it that there are."""
+    start, end = start_minute * MINUTE_MS, (start_minute + length) * MINUTE_MS
+    lots, value = int(bars[:, VOLUME].sum()), int(bars[:, TURNOVER].sum())
     tally = instrument.tape.tally(start, end)
     if tally.complete:
         # The candle of a minute ends some milliseconds after the clock's: its first trades may be the bar's before.
-        bought, bought_value = figures.quantity(min(tally.bought, lots)), figures.value(tally.bought_value)
+        bought, bought_value = min(tally.bought, lots), min(tally.bought_value, value)
     else:
-        half_value = (Decimal(row[6]) / 2).quantize(Decimal("0.00001"))
-        bought, bought_value = figures.quantity(lots // 2), figures.number(half_value)
+        bought, bought_value = lots // 2, value // 2
     return Kline(
         start_ms=start,
         end_ms=end - 1,
-        open=opened,
-        high=high,
-        low=low,
-        close=close,
-        volume=volume,
-        value=value,
+        open=figures.price(int(bars[0, OPEN])),
+        high=figures.price(int(bars[:, HIGH].max())),
+        low=figures.price(int(bars[:, LOW].min())),
+        close=figures.price(int(bars[-1, CLOSE])),
+        volume=figures.quantity(lots),
+        value=figures.value(value),
         first_id=tally.first_id if tally.complete else -1,
         last_id=tally.last_id if tally.complete else -1,
-        trades=tally.trades if tally.complete else minutes,
-        bought=bought,
-        bought_value=bought_value,
+        trades=tally.trades if tally.complete else length,
+        bought=figures.quantity(bought),
+        bought_value=figures.value(bought_value),
     )
