@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from trading.simulator.binance.endpoints import FUTURES_ENDPOINTS, SPOT_ENDPOINTS
+from trading.simulator.binance.side import BinanceSide
 from trading.simulator.errors import ApiError
 from trading.simulator.faults.rules import Known, read_rules, rules_of
 from trading.simulator.keys import DEMO_KEYS, read_keys
@@ -23,6 +25,8 @@ from trading.simulator.venue import Venue
 from trading.simulator.websockets import Websockets
 
 log = logging.getLogger(__name__)
+
+BINANCE_ENDPOINTS = SPOT_ENDPOINTS.keys() | FUTURES_ENDPOINTS.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,9 @@ def build(options: SimulatorOptions) -> web.Application:
     application = web.Application(client_max_size=MAX_BODY)
     addresses = AddressLimits() if options.ip_limit else None
     RestApi(venue, authority, addresses).register(application)
-    known = Known(ENDPOINTS, frozenset(keys))
+    known = Known(ENDPOINTS | BINANCE_ENDPOINTS, frozenset(keys))
     Websockets(venue, authority, addresses).register(application)
+    BinanceSide(venue).register(application)
     Control(venue, known).register(application)
     if options.faults is not None:
         venue.faults.add(read_rules(options.faults, known))

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -20,7 +20,7 @@ from trading.simulator.hub import Hub
 from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
-from trading.simulator.markets import Market, market_of
+from trading.simulator.markets import Market, PublicTrade, market_of
 from trading.simulator.orderflow import OrderFlow, levels_traded_a_minute
 from trading.simulator.publisher import (
     BookStream,
@@ -37,6 +37,16 @@ TICK_SECONDS = 0.02
 STEPS_A_TICK = 5  # the order flow and the slower topics move every 100 ms
 FAST_DEPTHS = (1, 50)
 KLINE_SECONDS = 1.0
+
+
+class Follower(Protocol):
+    """Another exchange's public side over the same markets."""
+
+    def follow_books(self, now_ms: int, *, step: bool) -> None: ...
+
+    def follow_trades(self, trades: Sequence[PublicTrade], now_ms: int) -> None: ...
+
+    def skip_update(self, symbol: str) -> int: ...
 
 
 class Venue:
@@ -79,6 +89,7 @@ class Venue:
         self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
         self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
         self._books: dict[str, BookStream] = {}
+        self.followers: list[Follower] = []
         self._rest_orders()
         self._ticks = 0
         self._next_klines = 0.0
@@ -104,6 +115,8 @@ class Venue:
         slow = self._ticks % STEPS_A_TICK == 0
         if slow and self._flow is not None:
             self._flow.step(now)
+        for follower in self.followers:
+            follower.follow_books(now, step=slow)
         self._push_books(now, slow=slow)
         self.settle()
         if slow:
@@ -160,7 +173,8 @@ class Venue:
         streams = [stream for stream in self._books.values() if stream.market.symbol == symbol]
         for stream in streams:
             stream.skip()
-        return len(streams) + (self.player.skip(symbol) if self.player is not None else 0)
+        followed = sum(follower.skip_update(symbol) for follower in self.followers)
+        return len(streams) + (self.player.skip(symbol) if self.player is not None else 0) + followed
 
     def restart(self) -> int:
         """What a restart of Bybit's service shows: every connection is cut (returns how many there were), order book
@@ -209,12 +223,15 @@ class Venue:
 
     def _push_trades(self) -> None:
         by_symbol: dict[str, list[Any]] = {}
-        for trade in [*self.exchange.replayed, *self.exchange.trades]:
+        every = [*self.exchange.replayed, *self.exchange.trades]
+        for trade in every:
             self.trades[trade.symbol].add(trade)
             grids = self.exchange.markets[trade.symbol].grids
             self.candles[trade.symbol].trade(
                 grids.prices.units(f"{trade.price:f}"), grids.quantities.units(f"{trade.quantity:f}")
             )
+        for follower in self.followers:
+            follower.follow_trades(every, now_ms())
         for trade in self.exchange.trades:
             by_symbol.setdefault(trade.symbol, []).append(trade)
         self.exchange.trades.clear()

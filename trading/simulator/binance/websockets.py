@@ -1,0 +1,184 @@
+"""Binance's stream connections: streams in the address or by request, one message or the combined wrapper."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from trading.simulator.binance.feed import Feed
+from trading.simulator.binance.products import Futures, Product, Spot
+from trading.simulator.binance.requests import (
+    INVALID_JSON,
+    INVALID_REQUEST,
+    Request,
+    RequestError,
+    is_stream_name,
+    parse,
+)
+from trading.simulator.binance.streams import tier
+from trading.simulator.hub import Client, Hub
+
+MAX_MESSAGE = 64 * 1024
+MOST_STREAMS = 1_024
+PING_SECONDS = 20.0
+# A client that has not answered a ping for so many pings is gone.
+PINGS_WITHOUT_PONG = 3
+# First part of the address to the streams that are served there; every tier is served at the product's own address.
+BASES: dict[str, tuple[type[Product], tuple[str, ...]]] = {
+    "/spot": (Spot, ("public", "market")),
+    "/futures": (Futures, ("public", "market")),
+    "/futures/public": (Futures, ("public",)),
+    "/futures/market": (Futures, ("market",)),
+    "/futures/private": (Futures, ()),
+}
+
+
+class Websockets:
+    """``BASE/ws``, ``BASE/ws/STREAM[/STREAM...]`` and ``BASE/stream?streams=STREAM[/STREAM...]`` for every base."""
+
+    def __init__(self, feed: Feed, hub: Hub, *, ping_seconds: float = PING_SECONDS) -> None:
+        self._feed, self._hub, self._ping_seconds = feed, hub, ping_seconds
+
+    def register(self, application: web.Application) -> None:
+        for base in BASES:
+            application.router.add_get(f"{base}/ws", self._handler(base))
+            application.router.add_get(f"{base}/ws/{{streams:.+}}", self._handler(base))
+            application.router.add_get(f"{base}/stream", self._handler(base, combined=True))
+
+    def _handler(self, base: str, *, combined: bool = False) -> Any:
+        product, tiers = BASES[base]
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            path = request.query.get("streams", "") if combined else request.match_info.get("streams", "")
+            names = [name for name in path.split("/") if name]
+            if len(names) > MOST_STREAMS or not all(is_stream_name(name) for name in names):
+                return web.Response(status=400, text="invalid streams")
+            return await self._serve(request, Session(self._feed, product, tiers, names, combined=combined))
+
+        return handle
+
+    async def _serve(self, request: web.Request, session: Session) -> web.StreamResponse:
+        # Without compression: a message is written once for everybody, not packed once for each.
+        socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, autoping=False, compress=False)
+        await socket.prepare(request)
+        client = Client(socket)
+        self._hub.clients.add(client)
+        session.begin(client)
+        pings = asyncio.create_task(self._ping(session))
+        try:
+            async for message in socket:
+                if not await session.receive(message):
+                    break
+        finally:
+            pings.cancel()
+            with suppress(asyncio.CancelledError):
+                await pings
+            self._hub.remove(client)
+            await client.close()
+        return socket
+
+    async def _ping(self, session: Session) -> None:
+        with suppress(ConnectionError, RuntimeError):
+            while True:
+                await asyncio.sleep(self._ping_seconds)
+                if session.unanswered_pings == PINGS_WITHOUT_PONG:
+                    session.client.drop()
+                    return
+                await session.ping()
+
+
+class Session:
+    """One connection: what it listens to, how it wants it, and what it asks."""
+
+    client: Client
+
+    def __init__(
+        self, feed: Feed, product: type[Product], tiers: tuple[str, ...], streams: list[str], *, combined: bool
+    ) -> None:
+        self._feed, self._product, self._tiers, self._combined = feed, product, tiers, combined
+        self._first_streams = streams
+        # Names in the order of subscription; served or not, they are listed.
+        self._streams: dict[str, None] = {}
+        self._times: deque[float] = deque(maxlen=product.MESSAGES_A_SECOND)
+        self.unanswered_pings = 0
+
+    def begin(self, client: Client) -> None:
+        self.client = client
+        self._listen(self._first_streams)
+
+    async def ping(self) -> None:
+        self.unanswered_pings += 1
+        await self.client.socket.ping(str(time.time_ns() // 1_000_000).encode())
+
+    async def receive(self, message: WSMessage) -> bool:
+        """Answer one frame; False closes the connection."""
+        if self._too_fast():
+            await self.client.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"Too many requests")
+            return False
+        if message.type is WSMsgType.PING:
+            await self.client.socket.pong(message.data)
+        elif message.type is WSMsgType.PONG:
+            self.unanswered_pings = 0
+        elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            return await self._requested(message.data)
+        return True
+
+    async def _requested(self, data: str | bytes) -> bool:
+        try:
+            request = parse(data, integer_ids=self._product.INTEGER_IDS)
+            result = self._done(request)
+        except RequestError as error:
+            if error.code == INVALID_JSON and self._product.CUTS_INVALID_JSON:
+                await self.client.socket.send_str(error.answer().decode())
+                await self.client.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"Invalid JSON")
+                return False
+            self.client.send(error.answer())
+            return True
+        self.client.send(orjson.dumps({"result": result, "id": request.request_id}))
+        return True
+
+    def _done(self, request: Request) -> Any:
+        """Do what a request asks; returns its ``result``."""
+        if request.method == "LIST_SUBSCRIPTIONS":
+            return list(self._streams)
+        if request.method == "GET_PROPERTY":
+            return self._combined
+        if request.method == "SET_PROPERTY":
+            names = list(self._streams)
+            self._leave(names)
+            self._combined = request.combined
+            self._listen(names)
+        elif request.method == "UNSUBSCRIBE":
+            self._leave(request.streams)
+        elif len(self._streams.keys() | set(request.streams)) > MOST_STREAMS:
+            raise RequestError(
+                INVALID_REQUEST, f"Invalid request: more than {MOST_STREAMS} streams", request.request_id
+            )
+        else:
+            self._listen(request.streams)
+        return None
+
+    def _listen(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._streams[name] = None
+            if tier(name) in self._tiers:
+                self._feed.listen(self.client, self._product.NAME, name, combined=self._combined)
+
+    def _leave(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._streams.pop(name, None)
+            self._feed.leave(self.client, self._product.NAME, name, combined=self._combined)
+
+    def _too_fast(self) -> bool:
+        """Whether this frame comes within a second of the one that fills the product's allowance."""
+        now = time.monotonic()
+        full = len(self._times) == self._times.maxlen and now - self._times[0] < 1.0
+        self._times.append(now)
+        return full
