@@ -24,8 +24,8 @@ from tests.simulator.shapes import Difference, Example, compare, official_exampl
 from trading.simulator import rest_market, rest_private
 from trading.simulator.candles import INTERVAL_MINUTES
 from trading.simulator.keys import DEMO_KEYS
+from trading.simulator.private_topics import PRIVATE_TOPICS
 from trading.simulator.publisher import DEPTHS
-from trading.simulator.websockets import PRIVATE_TOPICS
 
 pytestmark = pytest.mark.recording
 

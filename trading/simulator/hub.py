@@ -22,13 +22,14 @@ DRAIN_SECONDS = 1.0
 
 
 class Client:
-    """One connection with its own queue and writer, so that a slow one delays nobody."""
+    """One connection with its own queue and writer, so that a slow one delays nobody. ``sent`` counts its messages."""
 
     def __init__(self, socket: web.WebSocketResponse, channel: str = "public") -> None:
         self.socket, self.channel = socket, channel
         self.topics: set[str] = set()
         self.user: str | None = None
         self.is_cut = False
+        self.sent = 0
         self._most_waiting = MOST_WAITING
         self._stalled = False
         self._held: bytes | None = None
@@ -37,6 +38,7 @@ class Client:
         self._writer = asyncio.create_task(self._write())
 
     def send(self, message: bytes) -> None:
+        self.sent += 1
         self._put(message)
         if self._held is not None:
             held, self._held = self._held, None

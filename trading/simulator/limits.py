@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 RESET_MARGIN_MS = 100
 SECOND_MS = 1_000
@@ -28,6 +28,7 @@ LIMITS: dict[str, int | dict[str, int]] = {
 IP_REQUESTS, IP_WINDOW_MS = 600, 5_000
 IP_CONNECTIONS, IP_CONNECTIONS_WINDOW_MS = 500, 300_000
 IP_BAN_MS = 600_000
+IP_STREAMS = 1_000
 
 
 def limit_of(endpoint: str, category: str) -> int:
@@ -79,11 +80,12 @@ class AddressLimit:
 
 
 class AddressLimits:
-    """Both limits of an address: REST requests, and new websocket connections by path."""
+    """The limits of an address: REST requests, new websocket connections by path, open public ones by path."""
 
     def __init__(self) -> None:
         self._requests = AddressLimit(IP_REQUESTS, IP_WINDOW_MS, IP_BAN_MS)
         self._connections: dict[str, AddressLimit] = {}
+        self._streams: Counter[tuple[str, str]] = Counter()
 
     def admits_request(self, address: str | None, now_ms: int) -> bool:
         return self._requests.admits(address or "", now_ms)
@@ -93,3 +95,14 @@ class AddressLimits:
         if limit is None:
             limit = self._connections[path] = AddressLimit(IP_CONNECTIONS, IP_CONNECTIONS_WINDOW_MS)
         return limit.admits(address or "", now_ms)
+
+    def begins_stream(self, address: str | None, path: str) -> bool:
+        """Whether one more public connection may be open; then :meth:`ends_stream` must follow."""
+        key = (address or "", path)
+        if self._streams[key] >= IP_STREAMS:
+            return False
+        self._streams[key] += 1
+        return True
+
+    def ends_stream(self, address: str | None, path: str) -> None:
+        self._streams[address or "", path] -= 1

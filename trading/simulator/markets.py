@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from marketdata.instruments import InstrumentRules, rules_from_bybit
@@ -38,6 +38,21 @@ class Market:
         if name == "MarkPrice":
             return self.mark_price
         return self.index_price if name == "IndexPrice" else self.last_price
+
+    def price_limits(self) -> tuple[str, str]:
+        """The highest price to buy and the lowest to sell at, around the mark price; a spot market's is the last."""
+        mark = self.mark_price or self.last_price
+        index = self.index_price or mark
+        parameters = self.listing.get("riskParameters", {})
+        near = Decimal(parameters.get("priceLimitRatioX") or self.price_band)
+        far = Decimal(parameters.get("priceLimitRatioY") or 2 * self.price_band)
+        highest = min(max(index, mark * (1 + near)), mark * (1 + far))
+        lowest = max(min(index, mark * (1 - near)), mark * (1 - far))
+        return self._on_grid(highest, ROUND_FLOOR), self._on_grid(lowest, ROUND_CEILING)
+
+    def _on_grid(self, price: Decimal, rounding: str) -> str:
+        tick = self.rules.tick_size
+        return self.grids.prices.text(int((price / tick).to_integral_value(rounding)))
 
 
 @dataclass(frozen=True, slots=True)

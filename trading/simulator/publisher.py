@@ -8,10 +8,13 @@ from typing import Any
 
 import orjson
 
-from trading.simulator.candles import CandleSeries
-from trading.simulator.markets import Market, PublicTrade
+from trading.simulator.candles import MINUTE_MS, OPEN, CandleSeries
+from trading.simulator.markets import Liquidation, Market, PublicTrade
 
-DEPTHS = (1, 50, 200, 1000)
+# Every how many steps of the venue's clock, of 20 ms, a book of so many levels is told.
+BOOK_STEPS = {1: 1, 50: 1, 200: 5, 1000: 10}
+DEPTHS = tuple(BOOK_STEPS)
+REPEAT_MS = 3_000
 RECENT_TRADES = 1_000
 
 
@@ -21,6 +24,7 @@ class BookStream:
     def __init__(self, market: Market, depth: int, first_update_id: int) -> None:
         self.market, self.depth = market, depth
         self.update_id = first_update_id
+        self._told_ms = 0
         self._bids: dict[int, int] = {}
         self._asks: dict[int, int] = {}
         self._catch_up()
@@ -34,13 +38,17 @@ class BookStream:
         return self._message("snapshot", self._texts(self._bids), self._texts(self._asks), now_ms)
 
     def delta(self, now_ms: int) -> bytes | None:
-        """What changed since the last message, or None. Level 1 is always a snapshot."""
+        """What changed since the last message, or None. Level 1 is always a snapshot, and told again after 3 s."""
         bids, asks = self._bids, self._asks
         self._catch_up()
         changed_bids, changed_asks = _changes(bids, self._bids), _changes(asks, self._asks)
         if not changed_bids and not changed_asks:
-            return None
+            if self.depth != 1 or now_ms - self._told_ms < REPEAT_MS:
+                return None
+            self._told_ms = now_ms
+            return self.snapshot(now_ms)
         self.update_id += 1
+        self._told_ms = now_ms
         if self.depth == 1:
             return self.snapshot(now_ms)
         return self._message("delta", self._texts(changed_bids), self._texts(changed_asks), now_ms)
@@ -101,6 +109,7 @@ class TickerStream:
         first, high, low, volume, turnover = self._candles.day_change()
         last = float(market.last_price / market.rules.tick_size)
         bid, ask = market.book.bids.best, market.book.asks.best
+        hour_ago = self._candles.minute(now_ms // MINUTE_MS - 60)
         interval_ms = 8 * 3_600_000
         return {
             "symbol": market.symbol,
@@ -111,7 +120,7 @@ class TickerStream:
             "price24hPcnt": f"{(last - first) / first:.6f}",
             "highPrice24h": prices.text(int(high)),
             "lowPrice24h": prices.text(int(low)),
-            "prevPrice1h": prices.text(int(first)),
+            "prevPrice1h": prices.text(int(first if hour_ago is None else hour_ago[OPEN])),
             "openInterest": quantities.text(int(volume / 4)),
             "openInterestValue": f"{volume / 4 * float(quantities.step) * float(market.last_price):.2f}",
             "turnover24h": f"{turnover * float(prices.step) * float(quantities.step):.4f}",
@@ -139,8 +148,8 @@ class TickerStream:
         return {**self.values(now_ms), "tickDirection": self._direction}
 
     def snapshot(self, now_ms: int) -> bytes:
-        self._last = self._stream_values(now_ms)
-        return self._message("snapshot", self._last, now_ms)
+        # What is told here stays in the next delta: those who listen already have not heard it.
+        return self._message("snapshot", self._stream_values(now_ms), now_ms)
 
     def delta(self, now_ms: int) -> bytes | None:
         values = self._stream_values(now_ms)
@@ -152,6 +161,46 @@ class TickerStream:
 
     def _message(self, kind: str, data: dict[str, str], now_ms: int) -> bytes:
         return orjson.dumps({"topic": self.topic, "type": kind, "data": data, "cs": self.market.sequence, "ts": now_ms})
+
+
+class SpotTicker:
+    """``tickers`` of a spot market: snapshots only."""
+
+    def __init__(self, market: Market, candles: CandleSeries) -> None:
+        self.market, self._candles = market, candles
+        self._last: dict[str, str] = {}
+
+    @property
+    def topic(self) -> str:
+        return f"tickers.{self.market.symbol}"
+
+    def values(self) -> dict[str, str]:
+        market, prices, quantities = self.market, self.market.grids.prices, self.market.grids.quantities
+        first, high, low, volume, turnover = self._candles.day_change()
+        last = float(market.last_price / market.rules.tick_size)
+        return {
+            "symbol": market.symbol,
+            "lastPrice": f"{market.last_price:f}",
+            "highPrice24h": prices.text(int(high)),
+            "lowPrice24h": prices.text(int(low)),
+            "prevPrice24h": prices.text(int(first)),
+            "volume24h": quantities.text(int(volume)),
+            "turnover24h": f"{turnover * float(prices.step) * float(quantities.step):.4f}",
+            "price24hPcnt": f"{(last - first) / first:.4f}",
+            "usdIndexPrice": f"{market.index_price or market.last_price:f}",
+        }
+
+    def snapshot(self, now_ms: int) -> bytes:
+        message = {"topic": self.topic, "ts": now_ms, "type": "snapshot", "cs": self.market.sequence}
+        return orjson.dumps({**message, "data": self.values()})
+
+    def news(self, now_ms: int) -> bytes | None:
+        """A snapshot when something changed since the last one that this gave."""
+        values = self.values()
+        if values == self._last:
+            return None
+        self._last = values
+        return self.snapshot(now_ms)
 
 
 class RecentTrades:
@@ -200,6 +249,28 @@ def trades_message(symbol: str, trades: Iterable[PublicTrade], now_ms: int) -> b
         for trade in trades
     ]
     return orjson.dumps({"topic": f"publicTrade.{symbol}", "type": "snapshot", "ts": now_ms, "data": rows})
+
+
+def liquidations_message(symbol: str, liquidations: Iterable[Liquidation], now_ms: int) -> bytes:
+    """One ``allLiquidation`` message."""
+    rows = [
+        {
+            "T": each.time_ms,
+            "s": symbol,
+            "S": each.side,
+            "v": f"{each.quantity:f}",
+            "p": f"{each.bankruptcy_price:f}",
+        }
+        for each in liquidations
+    ]
+    return orjson.dumps({"topic": f"allLiquidation.{symbol}", "type": "snapshot", "ts": now_ms, "data": rows})
+
+
+def price_limit_message(market: Market, now_ms: int) -> bytes:
+    """One ``priceLimit`` message."""
+    highest, lowest = market.price_limits()
+    data = {"symbol": market.symbol, "buyLmt": highest, "sellLmt": lowest}
+    return orjson.dumps({"topic": f"priceLimit.{market.symbol}", "data": data, "ts": now_ms})
 
 
 def kline_message(topic: str, rows: list[dict[str, Any]], now_ms: int) -> bytes:

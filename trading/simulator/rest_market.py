@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trading.simulator import rest_statistics
-from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS, OPEN
+from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS
 from trading.simulator.errors import parameter_error
 from trading.simulator.exchange import Market
 from trading.simulator.publisher import BookStream
@@ -146,9 +146,6 @@ def _candles(venue: Venue, query: Query) -> dict[str, Any]:
 
 def _ticker(venue: Venue, market: Market, now: int) -> dict[str, str]:
     values = venue.tickers[market.symbol].values(now)
-    hour_ago = venue.candles[market.symbol].minute(now // MINUTE_MS - 60)
-    if hour_ago is not None:
-        values["prevPrice1h"] = market.grids.prices.text(int(hour_ago[OPEN]))
     hours = rest_statistics.funding_interval_ms(market) // rest_statistics.HOUR_MS
     cap = market.listing.get("upperFundingRate") or ""
     return {**values, **UNUSED_TICKER_FIELDS, "fundingIntervalHour": str(hours), "fundingCap": cap}

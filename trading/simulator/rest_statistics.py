@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -122,16 +122,8 @@ def account_ratio(venue: Venue, query: Query) -> dict[str, Any]:
 def price_limit(venue: Venue, query: Query) -> dict[str, Any]:
     """The highest price to buy and the lowest to sell at, around the mark price."""
     market = linear_market(venue, query, "linear")
-    near, far = (Decimal(market.listing["riskParameters"][f"priceLimitRatio{name}"]) for name in "XY")
-    mark, index = market.mark_price, market.index_price
-    highest = min(max(index, mark * (1 + near)), mark * (1 + far))
-    lowest = max(min(index, mark * (1 - near)), mark * (1 - far))
-    return {
-        "symbol": market.symbol,
-        "buyLmt": _on_grid(market, highest, ROUND_FLOOR),
-        "sellLmt": _on_grid(market, lowest, ROUND_CEILING),
-        "ts": str(now_ms()),
-    }
+    highest, lowest = market.price_limits()
+    return {"symbol": market.symbol, "buyLmt": highest, "sellLmt": lowest, "ts": str(now_ms())}
 
 
 def risk_limit(venue: Venue, query: Query) -> dict[str, Any]:
@@ -179,11 +171,6 @@ def _page(query: Query, step: int, oldest: int, newest: int, limit: int) -> tupl
     times = range(newest // step * step, max(oldest, start or 0) - 1, -step)
     page = list(times[:limit])
     return page, cursor_of(page[-1]) if len(times) > limit else ""
-
-
-def _on_grid(market: Market, price: Decimal, rounding: str) -> str:
-    prices = market.grids.prices
-    return prices.text(int((price / prices.step).to_integral_value(rounding)))
 
 
 def _random(seed: int, symbol: str, what: str, time_ms: int) -> random.Random:

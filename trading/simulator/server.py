@@ -15,6 +15,7 @@ from aiohttp import web
 
 from trading.simulator.binance.endpoints import FUTURES_ENDPOINTS, SPOT_ENDPOINTS
 from trading.simulator.binance.side import BinanceSide
+from trading.simulator.clerk import Clerk
 from trading.simulator.errors import ApiError
 from trading.simulator.faults.rules import Known, read_rules, rules_of
 from trading.simulator.keys import DEMO_KEYS, read_keys
@@ -60,12 +61,12 @@ def build(options: SimulatorOptions) -> web.Application:
         state=options.state,
         fault_seed=options.fault_seed,
     )
-    authority = Authority(keys)
+    authority, clerk = Authority(keys), Clerk(venue)
     application = web.Application(client_max_size=MAX_BODY)
     addresses = AddressLimits() if options.ip_limit else None
-    RestApi(venue, authority, addresses).register(application)
+    RestApi(venue, authority, clerk, addresses).register(application)
     known = Known(ENDPOINTS | BINANCE_ENDPOINTS, frozenset(keys))
-    Websockets(venue, authority, addresses).register(application)
+    Websockets(venue, authority, clerk, addresses).register(application)
     BinanceSide(venue).register(application)
     Control(venue, known).register(application)
     if options.faults is not None:

@@ -40,13 +40,7 @@ class Authority:
         if key is None:
             raise ApiError(10003, "API key is invalid.")
         timestamp, window = headers.get("X-BAPI-TIMESTAMP", ""), headers.get("X-BAPI-RECV-WINDOW", "")
-        window_ms = int(window) if is_number(window) else DEFAULT_RECEIVE_WINDOW_MS
-        if not is_number(timestamp) or not now_ms - window_ms <= int(timestamp) < now_ms + AHEAD_MS:
-            raise ApiError(
-                10002,
-                "invalid request, please check your server timestamp or recv_window param. "
-                f"req_timestamp[{shown(timestamp)}],server_timestamp[{now_ms}],recv_window[{window_ms}]",
-            )
+        check_window(timestamp, window, now_ms)
         signed = f"{timestamp}{key.api_key}{window}".encode(errors="surrogateescape") + payload
         if not self._is_signed(key.api_key, signed, headers.get("X-BAPI-SIGN", "")):
             raise ApiError(10004, f"error sign! origin_string[{signed.decode(errors='replace')}]")
@@ -75,6 +69,21 @@ class Authority:
         expected.update(text)
         # As bytes: the comparison of texts fails for a signature that is not ASCII.
         return hmac.compare_digest(expected.hexdigest().encode(), signature.encode(errors="replace"))
+
+
+def check_window(timestamp: str, window: str, now_ms: int) -> None:
+    """Whether a request's time is near enough to the venue's.
+
+    Raises:
+        ApiError: 10002.
+    """
+    window_ms = int(window) if is_number(window) else DEFAULT_RECEIVE_WINDOW_MS
+    if not is_number(timestamp) or not now_ms - window_ms <= int(timestamp) < now_ms + AHEAD_MS:
+        raise ApiError(
+            10002,
+            "invalid request, please check your server timestamp or recv_window param. "
+            f"req_timestamp[{shown(timestamp)}],server_timestamp[{now_ms}],recv_window[{window_ms}]",
+        )
 
 
 def is_number(text: str) -> bool:

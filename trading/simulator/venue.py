@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import orjson
 
+from trading.simulator import private_topics
 from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
@@ -21,21 +20,23 @@ from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
 from trading.simulator.markets import Market, PublicTrade, market_of
+from trading.simulator.notices import Notices
 from trading.simulator.orderflow import OrderFlow, levels_traded_a_minute
 from trading.simulator.publisher import (
+    BOOK_STEPS,
     BookStream,
     RecentTrades,
+    SpotTicker,
     TickerStream,
     kline_message,
     trades_message,
 )
-from trading.simulator.recording import Recording, RecordingPlayer
+from trading.simulator.recording import Recording, RecordingPlayer, address
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.02
 STEPS_A_TICK = 5  # the order flow and the slower topics move every 100 ms
-FAST_DEPTHS = (1, 50)
 KLINE_SECONDS = 1.0
 
 
@@ -88,11 +89,22 @@ class Venue:
         self.trades = {symbol: RecentTrades() for symbol in markets}
         self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
         self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
+        self.notices = Notices(self.exchange, self.hub)
+        for market in list(self.exchange.spot.values()):
+            self.list_spot(market)
         self._books: dict[str, BookStream] = {}
         self.followers: list[Follower] = []
         self._rest_orders()
         self._ticks = 0
         self._next_klines = 0.0
+
+    def list_spot(self, market: Market) -> None:
+        """Trade and tell a spot market; its candles and trades are those of "spot:SYMBOL"."""
+        name = address("spot", market.symbol)
+        self.exchange.spot[market.symbol] = market
+        self.trades[name] = RecentTrades()
+        self.candles[name] = self._candles(market, len(self.candles))
+        self.notices.spot_tickers[market.symbol] = SpotTicker(market, self.candles[name])
 
     # Time.
 
@@ -119,6 +131,7 @@ class Venue:
             follower.follow_books(now, step=slow)
         self._push_books(now, slow=slow)
         self.settle()
+        self.notices.tick(now)
         if slow:
             self._push_tickers(now)
             self._advance_candles(now)
@@ -148,7 +161,7 @@ class Venue:
         stream = self._books.get(topic)
         if stream is None:
             _, depth, symbol = topic.split(".")
-            market = self.exchange.markets.get(symbol)
+            market = (self.exchange.spot if topic.startswith("spot:") else self.exchange.markets).get(symbol)
             if market is None or not depth.isdigit():
                 return None
             first_id = 1 if self.restarted_ms else now_ms() // 10
@@ -158,14 +171,23 @@ class Venue:
     def first_message(self, topic: str) -> bytes | None:
         """What a new subscriber is sent at once."""
         now = now_ms()
-        kind, _, rest = topic.partition(".")
+        category, _, name = topic.rpartition(":")
+        kind, _, rest = name.partition(".")
         if kind == "orderbook":
-            if self.player is not None and topic in self.player.book_topics:
-                return self.player.snapshot(topic, now)
-            stream = self.book_stream(topic)
-            return stream.snapshot(now) if stream is not None else None
+            recorded = self.player.snapshot(name, now, category or "linear") if self.player is not None else None
+            stream = self.book_stream(topic) if recorded is None else None
+            if stream is None:
+                return recorded
+            if not self.hub.wanted(topic):
+                stream.delta(now)  # nobody heard what happened meanwhile
+            return stream.snapshot(now)
+        markets = self.exchange.spot if category else self.exchange.markets
+        if rest not in markets:
+            return None
+        if kind == "priceLimit":
+            return self.notices.price_limit(markets[rest], now)
         if kind == "tickers":
-            return self.tickers[rest].snapshot(now)
+            return self.notices.spot_tickers[rest].snapshot(now) if category else self.tickers[rest].snapshot(now)
         return None
 
     def skip_update(self, symbol: str) -> int:
@@ -213,42 +235,38 @@ class Venue:
 
     def _push_books(self, now: int, *, slow: bool) -> None:
         for topic, stream in self._books.items():
-            due = slow or (stream.depth in FAST_DEPTHS and stream.market.book.changed)
+            steps = BOOK_STEPS[stream.depth]
+            due = slow or stream.market.book.changed if steps == 1 else self._ticks % steps == 0
             if due and self.hub.wanted(topic):
                 message = stream.delta(now)
                 if message is not None:
                     self.hub.publish(topic, message)
-        for market in self.exchange.markets.values():
+        for market in (*self.exchange.markets.values(), *self.exchange.spot.values()):
             market.book.changed = False
 
     def _push_trades(self) -> None:
-        by_symbol: dict[str, list[Any]] = {}
+        by_topic: dict[str, list[Any]] = {}
         every = [*self.exchange.replayed, *self.exchange.trades]
         for trade in every:
-            self.trades[trade.symbol].add(trade)
-            grids = self.exchange.markets[trade.symbol].grids
-            self.candles[trade.symbol].trade(
+            name = address(trade.category, trade.symbol)
+            self.trades[name].add(trade)
+            grids = self.exchange.market(trade.symbol, trade.category).grids
+            self.candles[name].trade(
                 grids.prices.units(f"{trade.price:f}"), grids.quantities.units(f"{trade.quantity:f}")
             )
         for follower in self.followers:
-            follower.follow_trades(every, now_ms())
+            follower.follow_trades([trade for trade in every if trade.category == "linear"], now_ms())
         for trade in self.exchange.trades:
-            by_symbol.setdefault(trade.symbol, []).append(trade)
+            by_topic.setdefault(address(trade.category, f"publicTrade.{trade.symbol}"), []).append(trade)
         self.exchange.trades.clear()
         self.exchange.replayed.clear()
-        for symbol, trades in by_symbol.items():
-            topic = f"publicTrade.{symbol}"
+        for topic, trades in by_topic.items():
             if self.hub.wanted(topic):
-                self.hub.publish(topic, trades_message(symbol, trades, now_ms()))
+                self.hub.publish(topic, trades_message(trades[0].symbol, trades, now_ms()))
 
     def _push_private(self) -> None:
-        messages, self.exchange.outbox = self.exchange.outbox, []
-        for user, topic, row in messages:
-            address = f"{user}/{topic}"
-            if self.hub.wanted(address):
-                now = now_ms()
-                envelope = {"id": uuid.uuid4().hex, "topic": topic, "creationTime": now, "data": [row]}
-                self.hub.publish(address, orjson.dumps(envelope))
+        outbox, self.exchange.outbox = self.exchange.outbox, []
+        private_topics.publish(self.hub, outbox, now_ms())
 
     def _push_tickers(self, now: int) -> None:
         if self.player is not None:
@@ -261,21 +279,25 @@ class Venue:
 
     def _advance_candles(self, now: int) -> None:
         closed = []
-        for symbol, series in self.candles.items():
+        for name, series in self.candles.items():
             minute = series.advance(now)
             if minute is not None:
-                closed.append((symbol, minute, series.minute(minute) or [], self.exchange.markets[symbol].last_price))
+                category, _, symbol = name.rpartition(":")
+                last_price = self.exchange.market(symbol, category or "linear").last_price
+                closed.append((name, minute, series.minute(minute) or [], last_price))
         if closed:
             self.journal.write_minute(closed)
         if not closed and time.monotonic() < self._next_klines:
             return
         self._next_klines = time.monotonic() + KLINE_SECONDS
-        for symbol, series in self.candles.items():
+        for name, series in self.candles.items():
+            category, _, symbol = name.rpartition(":")
             for interval in INTERVAL_MINUTES:
                 topic = f"kline.{interval}.{symbol}"
-                if self.hub.wanted(topic):
+                named = address(category or "linear", topic)
+                if self.hub.wanted(named):
                     for row in series.pushes(interval, now):
-                        self.hub.publish(topic, kline_message(topic, [row], now))
+                        self.hub.publish(named, kline_message(topic, [row], now))
 
     # Opening.
 
@@ -301,8 +323,9 @@ class Venue:
             lots_a_minute=value * levels_traded_a_minute(market, price) / float(price) / float(market.rules.lot_size),
             rng=np.random.default_rng([self.seed, index]),
         )
-        series.restore(self.journal.history(market.symbol))
-        self.journal.write_history(market.symbol, *series.history())
+        name = address(market.category, market.symbol)
+        series.restore(self.journal.history(name))
+        self.journal.write_history(name, *series.history())
         return series
 
     def _rest_orders(self) -> None:

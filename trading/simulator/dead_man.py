@@ -1,0 +1,42 @@
+"""Disconnected-cancel-all: who asked for it and is gone for too long has no open orders any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+from trading.simulator.private_topics import DCP_TOPICS
+from trading.simulator.venue import Venue, now_ms
+
+
+class DeadManSwitch:
+    """Waits from the moment when the last connection of a user that subscribed to a dcp topic is gone."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+        self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
+
+    def subscribed(self, user: str, topic: str) -> None:
+        """Somebody is there (again)."""
+        timer = self._timers.pop((user, topic), None)
+        if timer is not None:
+            timer.cancel()
+
+    def left(self, user: str, topic: str) -> None:
+        """A connection that had subscribed is gone, and no longer listens in the hub."""
+        if self._venue.hub.wanted(f"{user}/{topic}"):
+            return
+        self.subscribed(user, topic)
+        seconds = self._venue.exchange.accounts[user].dcp_seconds
+        loop = asyncio.get_running_loop()
+        self._timers[user, topic] = loop.call_later(seconds, self._cancel_all, user, topic)
+
+    def _cancel_all(self, user: str, topic: str) -> None:
+        del self._timers[user, topic]
+        exchange = self._venue.exchange
+        for order in exchange.accounts[user].open_orders(category=DCP_TOPICS[topic]):
+            # The end of one can end others: the exits that wait for it.
+            if order.is_open:
+                exchange.end(
+                    order, "Cancelled", now_ms(), cancel_type="CancelByDCP", reject_reason="EC_PerCancelRequest"
+                )
+        self._venue.settle()
