@@ -838,7 +838,7 @@ def answers(venue: ServerProcess, path: str, frame: str | bytes) -> bool:
     try:
         opcode = websocket.ABNF.OPCODE_BINARY if isinstance(frame, bytes) else websocket.ABNF.OPCODE_TEXT
         socket.send(frame, opcode)
-        socket.send('{"op":"ping","req_id":"last"}')
+        socket.send('{"op":"ping","req_id":"last","reqId":"last"}')
         while True:
             kind, content = socket.recv_data()
             if kind == websocket.ABNF.OPCODE_CLOSE:
@@ -850,7 +850,7 @@ def answers(venue: ServerProcess, path: str, frame: str | bytes) -> bool:
 
 
 @unhurried
-@given(frame=bodies | texts, path=st.sampled_from(["/v5/public/linear", "/v5/private"]))
+@given(frame=bodies | texts, path=st.sampled_from(["/v5/public/linear", "/v5/private", "/v5/trade"]))
 def test_no_frame_ends_the_connection(venue: ServerProcess, frame: str | bytes, path: str) -> None:
     assert answers(venue, path, frame)
 
@@ -871,7 +871,7 @@ def test_no_frame_ends_the_connection(venue: ServerProcess, frame: str | bytes, 
     ],
 )
 def test_odd_frames_are_answered(venue: ServerProcess, frame: str) -> None:
-    assert answers(venue, "/v5/public/linear", frame) and answers(venue, "/v5/private", frame)
+    assert all(answers(venue, path, frame) for path in ("/v5/public/linear", "/v5/private", "/v5/trade"))
 
 
 def test_a_frame_that_is_too_large_closes_its_own_connection_only(venue: ServerProcess) -> None:

@@ -12,7 +12,9 @@ import hmac
 import json
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import pybit.unified_trading as unified
@@ -23,13 +25,15 @@ from tests.processes import ServerProcess
 from tests.simulator.shapes import Difference, Example, compare, official_examples
 from trading.simulator import rest_market, rest_private
 from trading.simulator.candles import INTERVAL_MINUTES
-from trading.simulator.keys import DEMO_KEYS
+from trading.simulator.keys import DEMO_KEYS, ApiKey
 from trading.simulator.private_topics import PRIVATE_TOPICS
 from trading.simulator.publisher import DEPTHS
 
 pytestmark = pytest.mark.recording
 
 KEY = DEMO_KEYS["desk"]
+# Who is liquidated: a small fall of the price is enough.
+POOR = ApiKey("poor", "poor-key", "poor-secret", Decimal(100))
 SYMBOL = "ETHUSDT"
 LINEAR = {"category": "linear", "symbol": SYMBOL}
 SECONDS = 20.0
@@ -58,13 +62,14 @@ PUBLIC_TOPICS = (
     *(f"kline.{interval}.{SYMBOL}" for interval in INTERVAL_MINUTES),
     f"publicTrade.{SYMBOL}",
     f"tickers.{SYMBOL}",
+    f"allLiquidation.{SYMBOL}",
+    f"priceLimit.{SYMBOL}",
 )
+TRADE_OPERATIONS = ("auth", "pong", "order.create", "order.create-batch")
 # Documented for linear, refused by the simulator.
 NOT_PUBLISHED = (
     f"orderbook.full.{SYMBOL}",
     f"orderbook.rpi.{SYMBOL}",
-    f"allLiquidation.{SYMBOL}",
-    f"priceLimit.{SYMBOL}",
     "adlAlert.USDT",
     "insurance.USDT",
 )
@@ -95,6 +100,7 @@ EXTRA: dict[str, dict[str, str]] = {
     "publicTrade": {"data[].RPI": _RECORDED},
     "private auth": {"req_id": _OWN_REQUEST},
     "private subscribe": {"req_id": _OWN_REQUEST},
+    "dcp subscribe": {"req_id": _OWN_REQUEST},
 }
 
 # Lists that have nothing in them here, and why.
@@ -110,7 +116,12 @@ def examples() -> list[Example]:
 def venue(examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     from tests import processes  # noqa: PLC0415 - the module's function is named like the fixture of conftest
 
-    server = processes.start_simulator(tmp_path_factory.mktemp("venue") / "simulator.log", ("--symbols", "3"))
+    folder = tmp_path_factory.mktemp("venue")
+    poor = {"user": POOR.user, "api_key": POOR.api_key, "api_secret": POOR.api_secret, "balance": str(POOR.balance)}
+    (folder / "keys.json").write_text(json.dumps([poor]))
+    server = processes.start_simulator(
+        folder / "simulator.log", ("--symbols", "3", "--keys", str(folder / "keys.json"))
+    )
     yield server
     server.stop()
 
@@ -120,16 +131,40 @@ class Driver:
 
     def __init__(self, venue: ServerProcess) -> None:
         self._url = venue.url
-        self._http = unified.HTTP(api_key=KEY.api_key, api_secret=KEY.api_secret, max_retries=4, retry_codes={10006})
-        self._http.endpoint = venue.url
+        self._http = self._client(KEY)
         self.answers: dict[str, Any] = {}
         self.messages: dict[str, list[dict[str, Any]]] = {}
         self.public = websocket.create_connection(f"{venue.websocket_url}/v5/public/linear", timeout=SECONDS)
         self.private = websocket.create_connection(f"{venue.websocket_url}/v5/private", timeout=SECONDS)
+        self.trade = websocket.create_connection(f"{venue.websocket_url}/v5/trade", timeout=SECONDS)
 
     def close(self) -> None:
         self.public.close()
         self.private.close()
+        self.trade.close()
+
+    def order(self, operation: str, *arguments: Any, **more: Any) -> None:
+        """One request on the trade websocket."""
+        header = {"X-BAPI-TIMESTAMP": str(time.time_ns() // 1_000_000)}
+        self.trade.send(json.dumps({"op": operation, "header": header, "args": list(arguments), **more}))
+        answer = json.loads(self.trade.recv())
+        assert answer["retCode"] == 0, answer
+        self.answers[f"trade {answer['op']}"] = answer
+
+    def liquidate(self) -> None:
+        """Let somebody buy with all that there is, and the price fall."""
+        poor, value = self._client(POOR), float(POOR.balance) * 60
+        poor.set_leverage(**LINEAR, buyLeverage="100", sellLeverage="100")
+        last = float(poor.get_tickers(**LINEAR)["result"]["list"][0]["lastPrice"])
+        poor.place_order(**LINEAR, side="Buy", orderType="Market", qty=f"{value / last:.2f}")
+        body = json.dumps({"symbol": SYMBOL, "percent": -5}).encode()
+        with urllib.request.urlopen(f"{self._url}/simulator/control/move", data=body, timeout=SECONDS) as answer:
+            assert json.loads(answer.read())["retCode"] == 0
+
+    def _client(self, key: ApiKey) -> unified.HTTP:
+        client = unified.HTTP(api_key=key.api_key, api_secret=key.api_secret, max_retries=4, retry_codes={10006})
+        client.endpoint = self._url
+        return client
 
     def ask(self, path: str, fields: Mapping[str, Any], *, method: str = "GET") -> dict[str, Any]:
         """The whole envelope; pybit raises for a refusal."""
@@ -171,14 +206,19 @@ def run(driver: Driver) -> None:
     """Everything that is compared: listens first, then trades, then asks."""
     expires = int(time.time() * 1_000) + 10_000
     signature = hmac.new(KEY.api_secret.encode(), f"GET/realtime{expires}".encode(), hashlib.sha256).hexdigest()
-    driver.answers["private auth"] = driver.converse(driver.private, "auth", KEY.api_key, expires, signature)
+    proof = (KEY.api_key, expires, signature)
+    driver.answers["private auth"] = driver.converse(driver.private, "auth", *proof)
     driver.answers["private pong"] = driver.converse(driver.private, "ping")
     driver.answers["private subscribe"] = driver.converse(driver.private, "subscribe", *PRIVATE_TOPICS)
+    driver.answers["dcp subscribe"] = driver.converse(driver.private, "subscribe", "dcp.future", "dcp.spot")
     driver.answers["public pong"] = driver.converse(driver.public, "ping")
     driver.answers["public subscribe"] = driver.converse(driver.public, "subscribe", *PUBLIC_TOPICS)
     for topic in NOT_PUBLISHED:
         driver.answers[topic] = driver.converse(driver.public, "subscribe", topic)
+    driver.order("auth", *proof)
+    driver.order("ping")
     trade(driver)
+    driver.liquidate()
     for path in (*rest_market.ENDPOINTS, *rest_private.QUERIES):
         driver.ask(path, QUERIES.get(path, LINEAR))
     driver.send("/v5/order/cancel-all")
@@ -209,6 +249,9 @@ def trade(driver: Driver) -> None:
     names = [{"symbol": SYMBOL, "orderLinkId": order["orderLinkId"]} for order in batch]
     driver.send("/v5/order/amend-batch", request=[{**name, "qty": "0.3"} for name in names])
     driver.send("/v5/order/cancel-batch", request=names)
+    driver.order("order.create", {**LINEAR, **limit}, reqId="shape-trade")
+    again = [{**order, "orderLinkId": f"{order['orderLinkId']}-trade"} for order in batch]
+    driver.order("order.create-batch", {"category": "linear", "request": again})
     driver.send("/v5/order/disconnected-cancel-all", timeWindow=40)
     driver.send("/v5/position/switch-mode", symbol="BTCUSDT", mode=3)
 
@@ -242,14 +285,25 @@ def of_rest(examples: list[Example], path: str) -> Any:
     return chosen(current, "", path, section="Response Example").get("result", {})
 
 
+# Pages that are not named like their topic.
+PAGES = {"execution.fast": "fast-execution"}
+
+
 def of_topic(examples: list[Example], topic: str, kind: str | None) -> Any:
     where, name, tab = {
         "orderbook": ("websocket/public/orderbook.mdx", "orderbook.{depth}.{symbol}", kind or ""),
         "kline": ("websocket/public/kline.mdx", "kline.{interval}.{symbol}", ""),
         "publicTrade": ("websocket/public/trade.mdx", "publicTrade.{symbol}", ""),
         "tickers": ("websocket/public/ticker.mdx", "tickers.{symbol}", "linear"),
-    }.get(topic.partition(".")[0], (f"websocket/private/{topic}.mdx", topic, ""))
+        "allLiquidation": ("websocket/public/all-liquidation.mdx", "allLiquidation.{symbol}", ""),
+        "priceLimit": ("websocket/public/order-price-limit.mdx", "priceLimit.{symbol}", "python"),
+    }.get(topic.partition(".")[0], (f"websocket/private/{PAGES.get(topic, topic)}.mdx", topic, ""))
     return chosen(examples, where, name, tab=tab)
+
+
+def of_trade(examples: list[Example], operation: str) -> Any:
+    page = [e for e in examples if e.file.endswith("websocket/trade/guideline.mdx") and e.section == "Response Example"]
+    return next(e.body for e in page if e.body["op"] == operation)
 
 
 # Requests of the websocket itself, by the section and the tab of their page.
@@ -257,12 +311,13 @@ CONTROL = {
     "private auth": ("Authenticate with API.", "None"),
     "private pong": ("Heartbeat", "option"),
     "private subscribe": ("Understanding the Subscription Response", "private"),
+    "dcp subscribe": ("Understanding the Subscription Response", "private"),
     "public pong": ("Heartbeat", "future"),
     "public subscribe": ("Understanding the Subscription Response", "public-future"),
 }
 
 TOPICS = [
-    *((topic, "snapshot") for topic in PUBLIC_TOPICS),
+    *((topic, None if topic.startswith("priceLimit") else "snapshot") for topic in PUBLIC_TOPICS),
     *((f"orderbook.{depth}.{SYMBOL}", "delta") for depth in DEPTHS if depth > 1),
     *((topic, None) for topic in PRIVATE_TOPICS),
 ]
@@ -310,6 +365,14 @@ def test_a_request_on_the_websocket_is_answered_as_documented(
     judge(name, [(body, driver.answers[name])])
 
 
+@pytest.mark.parametrize("operation", TRADE_OPERATIONS)
+def test_a_request_on_the_trade_websocket_is_answered_as_documented(
+    operation: str, driver: Driver, examples: list[Example]
+) -> None:
+    name = f"trade {operation}"
+    judge(name, [(of_trade(examples, operation), driver.answers[name])])
+
+
 @pytest.mark.parametrize("topic", NOT_PUBLISHED)
 def test_what_is_not_published_is_refused(topic: str, driver: Driver) -> None:
     assert driver.answers[topic]["success"] is False, f"{topic} is published now: compare it"
@@ -320,7 +383,7 @@ def test_all_examples_are_counted(
 ) -> None:
     bodies = [of_rest(examples, path) for path in PATHS] + [of_topic(examples, *topic) for topic in TOPICS]
     assert all(body is not None for body in bodies)
-    count = len(bodies) + len(CONTROL)
+    count = len(bodies) + len(CONTROL) + len(TRADE_OPERATIONS)
     record_testsuite_property("official_examples_compared", count)
     sys.stdout.write(
         f"{count} answers compared with official examples: {len(PATHS)} endpoints, {len(TOPICS)} kinds of messages\n"

@@ -273,7 +273,10 @@ async def test_authentication_by_key_signature_and_once(exchange: Exchange) -> N
 
 async def test_nothing_is_traded_before_authentication(exchange: Exchange) -> None:
     socket = await exchange.open("/v5/trade")
-    assert (await socket.ask("order.create", order(), header=stamped()))["retCode"] == 10003
+    await socket.send(op="order.create", args=[order()], header=stamped(), reqId="early")
+    assert (await socket.ask("auth", *auth(exchange.key)))["retCode"] == 0
+    answer = await socket.answer("order.create")
+    assert (answer["retCode"], answer["reqId"]) == (10003, "early")
     await socket.send(op="ping")
     pong = await socket.answer("pong")
     assert abs(int(pong["data"][0]) - time.time() * 1000) < 5_000 and pong["retCode"] == 0
@@ -422,6 +425,26 @@ async def test_a_lost_answer_cuts_the_connection_and_the_order_is_there(exchange
     await socket.send(op="order.create", args=[order()], header=stamped())
     assert await socket.is_cut()
     assert await exchange.statuses(symbol=SYMBOL) == ["New"]
+
+
+async def test_a_rule_for_frames_hits_answers_of_trade_connections(exchange: Exchange) -> None:
+    socket = await exchange.trade()
+    rule = {"channel": "trade", "topic": "order.create", "user": exchange.key.user, "kind": "repeat"}
+    async with exchange.session.post(f"{exchange.url}/simulator/control/faults", json=rule) as answer:
+        assert (await answer.json())["retCode"] == 0
+    first = await socket.ask("order.create", order(), header=stamped())
+    assert await socket.next() == first and first["retCode"] == 0
+    assert await exchange.statuses(symbol=SYMBOL) == ["New"]
+
+
+async def test_spot_is_traded_by_websocket_with_its_own_limit(standing: Exchange, spot: Venue) -> None:
+    socket = await standing.trade()
+    taken = order(category="spot", qty="0.01", price="60000.01", orderLinkId="spot-ws")
+    answer = await socket.ask("order.create", taken, header=stamped())
+    assert (answer["retCode"], answer["header"]["X-Bapi-Limit"]) == (0, "20")
+    assert spot.exchange.accounts[standing.key.user].wallets["BTC"] > 0
+    gone = await socket.ask("order.cancel", {**taken, "orderLinkId": "none"}, header=stamped())
+    assert gone["retCode"] == 170213
 
 
 # Public topics.

@@ -17,6 +17,8 @@ from trading.simulator.websocket_session import ANSWER_SECONDS, StreamSession, t
 
 
 class PrivateSession(StreamSession):
+    """One user's connection; which dcp topics it subscribed to is told to the dead man's switch."""
+
     channel = "private"
 
     def __init__(self, venue: Venue, authority: Authority, switch: DeadManSwitch) -> None:

@@ -25,6 +25,8 @@ MOST_CHARACTERS = 21_000
 
 
 class PublicSession(StreamSession):
+    """Subscriptions to one category; its topics together are at most 21,000 characters long."""
+
     def __init__(self, venue: Venue, category: str) -> None:
         super().__init__(venue)
         self._category = category

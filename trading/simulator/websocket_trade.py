@@ -28,6 +28,8 @@ REMEMBERED_REQUEST_IDS = 100_000
 
 
 class TradeSession(Session):
+    """Requests with ``reqId``, ``header``, ``op`` and one object in ``args``, done one after another as they came."""
+
     channel = "trade"
 
     def __init__(self, venue: Venue, authority: Authority, clerk: Clerk) -> None:
