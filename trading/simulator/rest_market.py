@@ -9,7 +9,8 @@ from typing import Any
 from trading.simulator import rest_statistics
 from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS, OPEN
 from trading.simulator.errors import parameter_error
-from trading.simulator.exchange import Market
+from trading.simulator.funding import funding_interval_ms
+from trading.simulator.markets import Market
 from trading.simulator.publisher import BookStream
 from trading.simulator.rest_parameters import Query, linear_market, number, period, require_linear
 from trading.simulator.venue import Venue, now_ms
@@ -149,7 +150,7 @@ def _ticker(venue: Venue, market: Market, now: int) -> dict[str, str]:
     hour_ago = venue.candles[market.symbol].minute(now // MINUTE_MS - 60)
     if hour_ago is not None:
         values["prevPrice1h"] = market.grids.prices.text(int(hour_ago[OPEN]))
-    hours = rest_statistics.funding_interval_ms(market) // rest_statistics.HOUR_MS
+    hours = funding_interval_ms(market) // rest_statistics.HOUR_MS
     cap = market.listing.get("upperFundingRate") or ""
     return {**values, **UNUSED_TICKER_FIELDS, "fundingIntervalHour": str(hours), "fundingCap": cap}
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ import orjson
 from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
+from trading.simulator.funding import FundingSchedule
 from trading.simulator.hub import Hub
 from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import Journal
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.02
 STEPS_A_TICK = 5  # the order flow and the slower topics move every 100 ms
 FAST_DEPTHS = (1, 50)
-KLINE_SECONDS = 1.0
+KLINE_MS = 1_000
 
 
 class Follower(Protocol):
@@ -50,7 +50,11 @@ class Follower(Protocol):
 
 
 class Venue:
-    """Everything but HTTP. ``source`` says where the market comes from."""
+    """Everything but HTTP. ``source`` says where the market comes from; ``clock`` gives ms since 1970.
+
+    Without a running clock of its own, :meth:`tick` is the only thing that moves it: the same seed and the same times
+    make the same messages, byte for byte.
+    """
 
     def __init__(
         self,
@@ -62,8 +66,10 @@ class Venue:
         recording: Path | None = None,
         state: Path | None = None,
         fault_seed: int | None = None,
+        clock: Callable[[], int] | None = None,
     ) -> None:
-        self.seed, self.started_ms = seed, now_ms()
+        self.clock = clock or now_ms
+        self.seed, self.started_ms = seed, self.clock()
         # When the exchange last forgot its recently closed orders, as it does when Bybit's service restarts; 0: never.
         self.restarted_ms = 0
         self.faults = Faults(seed if fault_seed is None else fault_seed)
@@ -91,8 +97,9 @@ class Venue:
         self._books: dict[str, BookStream] = {}
         self.followers: list[Follower] = []
         self._rest_orders()
+        self._funding = FundingSchedule(self.exchange, seed, self.started_ms)
         self._ticks = 0
-        self._next_klines = 0.0
+        self._next_klines = 0
 
     # Time.
 
@@ -107,7 +114,7 @@ class Venue:
         while True:
             next_tick = max(next_tick + TICK_SECONDS, time.monotonic() - 1.0)
             await asyncio.sleep(max(0.0, next_tick - time.monotonic()))
-            self.tick(now_ms())
+            self.tick(self.clock())
 
     def tick(self, now: int) -> None:
         """One 20 ms step: every fifth moves the market."""
@@ -115,6 +122,8 @@ class Venue:
         slow = self._ticks % STEPS_A_TICK == 0
         if slow and self._flow is not None:
             self._flow.step(now)
+        if slow:
+            self._funding.settle(now)
         for follower in self.followers:
             follower.follow_books(now, step=slow)
         self._push_books(now, slow=slow)
@@ -151,13 +160,13 @@ class Venue:
             market = self.exchange.markets.get(symbol)
             if market is None or not depth.isdigit():
                 return None
-            first_id = 1 if self.restarted_ms else now_ms() // 10
+            first_id = 1 if self.restarted_ms else self.clock() // 10
             stream = self._books[topic] = BookStream(market, int(depth), first_update_id=first_id)
         return stream
 
     def first_message(self, topic: str) -> bytes | None:
         """What a new subscriber is sent at once."""
-        now = now_ms()
+        now = self.clock()
         kind, _, rest = topic.partition(".")
         if kind == "orderbook":
             if self.player is not None and topic in self.player.book_topics:
@@ -179,7 +188,7 @@ class Venue:
     def restart(self) -> int:
         """What a restart of Bybit's service shows: every connection is cut (returns how many there were), order book
         streams start at u=1, and recently closed orders are no longer told by ``/v5/order/realtime``."""
-        self.restarted_ms = now_ms()
+        self.restarted_ms = self.clock()
         self._books.clear()
         if self.player is not None:
             self.player.restart_books()
@@ -187,7 +196,7 @@ class Venue:
 
     def restart_book(self, topic: str) -> bytes | None:
         """Start one order book topic again; its snapshot of u=1, None for a topic that is no order book."""
-        now = now_ms()
+        now = self.clock()
         category, _, name = topic.rpartition(":")
         if self.player is not None and name in self.player.book_topics:
             return self.player.restart_book(name, now, category or "linear")
@@ -231,7 +240,7 @@ class Venue:
                 grids.prices.units(f"{trade.price:f}"), grids.quantities.units(f"{trade.quantity:f}")
             )
         for follower in self.followers:
-            follower.follow_trades(every, now_ms())
+            follower.follow_trades(every, self.clock())
         for trade in self.exchange.trades:
             by_symbol.setdefault(trade.symbol, []).append(trade)
         self.exchange.trades.clear()
@@ -239,15 +248,15 @@ class Venue:
         for symbol, trades in by_symbol.items():
             topic = f"publicTrade.{symbol}"
             if self.hub.wanted(topic):
-                self.hub.publish(topic, trades_message(symbol, trades, now_ms()))
+                self.hub.publish(topic, trades_message(symbol, trades, self.clock()))
 
     def _push_private(self) -> None:
         messages, self.exchange.outbox = self.exchange.outbox, []
         for user, topic, row in messages:
             address = f"{user}/{topic}"
             if self.hub.wanted(address):
-                now = now_ms()
-                envelope = {"id": uuid.uuid4().hex, "topic": topic, "creationTime": now, "data": [row]}
+                now = self.clock()
+                envelope = {"id": self.exchange.new_id(), "topic": topic, "creationTime": now, "data": [row]}
                 self.hub.publish(address, orjson.dumps(envelope))
 
     def _push_tickers(self, now: int) -> None:
@@ -267,9 +276,9 @@ class Venue:
                 closed.append((symbol, minute, series.minute(minute) or [], self.exchange.markets[symbol].last_price))
         if closed:
             self.journal.write_minute(closed)
-        if not closed and time.monotonic() < self._next_klines:
+        if not closed and now < self._next_klines:
             return
-        self._next_klines = time.monotonic() + KLINE_SECONDS
+        self._next_klines = now + KLINE_MS
         for symbol, series in self.candles.items():
             for interval in INTERVAL_MINUTES:
                 topic = f"kline.{interval}.{symbol}"
@@ -307,7 +316,7 @@ class Venue:
 
     def _rest_orders(self) -> None:
         """Open orders of an earlier run go back on the book, oldest first; those that would take now are matched."""
-        now = now_ms()
+        now = self.clock()
         for account in self.exchange.accounts.values():
             for order in [order for order in account.orders.values() if order.is_open]:
                 if order.symbol in self.exchange.markets:
