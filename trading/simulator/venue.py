@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
+from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
 from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
@@ -37,6 +38,14 @@ TICK_SECONDS = 0.02
 STEPS_A_TICK = 5  # the order flow and the slower topics move every 100 ms
 FAST_DEPTHS = (1, 50)
 KLINE_MS = 1_000
+
+
+class MarketSource(Protocol):
+    """Moves the books of an exchange: :class:`OrderFlow`, or a recording."""
+
+    def step(self, now_ms: int) -> None: ...
+
+    def move(self, symbol: str, percent: float) -> None: ...
 
 
 class Follower(Protocol):
@@ -76,21 +85,30 @@ class Venue:
         self.hub = Hub(self.faults, self.restart_book)
         self.journal = Journal(state)
         self.player: RecordingPlayer | None = None
-        self._flow: OrderFlow | None = None
+        # What moves the books at each step; a Bybit recording plays by itself.
+        self._source: MarketSource | None = None
         self._listed = {each.symbol: each for each in INSTRUMENTS[:symbols]}
-        if recording is not None:
-            content = Recording.read(recording)
-            markets = {symbol: market_of(listing) for symbol, listing in content.listings("linear").items()}
+        session = binance = None
+        if recording is None:
+            listings = {symbol: each.listing() for symbol, each in self._listed.items()}
+        elif is_binance(recording):
+            binance = BinanceRecording.read(recording)
+            listings = binance.listings()
         else:
-            markets = {symbol: market_of(each.listing()) for symbol, each in self._listed.items()}
+            session = Recording.read(recording)
+            listings = session.listings("linear")
+        markets = {symbol: market_of(listing) for symbol, listing in listings.items()}
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
         self.exchange = Exchange(markets, keys, seed=seed)
         self._restore_accounts()
-        if recording is not None:
-            self.player = RecordingPlayer(content, self.exchange, self.hub)
+        if session is not None:
+            self.player = RecordingPlayer(session, self.exchange, self.hub)
+        elif binance is not None:
+            self._source = BinanceReplay(binance, self.exchange)
         else:
-            self._flow = OrderFlow(self.exchange, seed, liveliness)
-            self._open_flow(self._flow)
+            flow = OrderFlow(self.exchange, seed, liveliness)
+            self._open_flow(flow)
+            self._source = flow
         self.trades = {symbol: RecentTrades() for symbol in markets}
         self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
         self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
@@ -120,8 +138,8 @@ class Venue:
         """One 20 ms step: every fifth moves the market."""
         self._ticks += 1
         slow = self._ticks % STEPS_A_TICK == 0
-        if slow and self._flow is not None:
-            self._flow.step(now)
+        if slow and self._source is not None:
+            self._source.step(now)
         if slow:
             self._funding.settle(now)
         for follower in self.followers:
@@ -204,8 +222,8 @@ class Venue:
         return stream.restart(now) if stream is not None else None
 
     def move(self, symbol: str, percent: float) -> None:
-        if self._flow is not None:
-            self._flow.move(symbol, percent)
+        if self._source is not None:
+            self._source.move(symbol, percent)
 
     def status(self) -> dict[str, Any]:
         accounts = self.exchange.accounts.values()
