@@ -188,12 +188,13 @@ class BinanceReplay:
 
     def _move_book(self, market: Market, event: Event) -> None:
         prices, quantities, book = market.grids.prices, market.grids.quantities, market.book
+        rows = [(name, prices.units(price), quantities.units(quantity)) for name, price, quantity in event.rows]
         if event.kind == SNAPSHOT:
-            for side in (book.bids, book.asks):
-                for tick in list(side.ticks()):
-                    side.set_background(tick, 0)
-        for name, price, quantity in event.rows:
-            book.side(name).set_background(prices.units(price), quantities.units(quantity))
+            for side in ("Buy", "Sell"):
+                book.side(side).replace_background({tick: lots for name, tick, lots in rows if name == side})
+        else:
+            for name, tick, lots in rows:
+                book.side(name).set_background(tick, lots)
         book.changed = True
 
     def _trade(self, market: Market, event: Event, now_ms: int) -> None:
