@@ -102,7 +102,7 @@ class Side:
         kernels.set_background(*self._state, -self.sign * tick, lots)
 
     def replace_background(self, levels: Mapping[int, int]) -> None:
-        """Make these ticks and lots all the background there is; users' orders keep their places at levels that stay."""
+        """Make these ticks and lots all the background there is; at levels that stay, orders keep their places."""
         for tick in [each for each in self.ticks() if each not in levels]:
             self.set_background(tick, 0)
         for tick, lots in levels.items():
