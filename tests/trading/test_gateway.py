@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -158,7 +159,7 @@ def test_fills_that_nobody_reported_are_booked_once(gateway: BybitGateway, accou
     assert {difference["kind"] for difference in first.differences} >= {"missed_fill"}
     assert not [difference for difference in second.differences if difference["kind"] == "missed_fill"]
     held = {position.symbol: position for position in gateway.positions()}["BTCUSDT"]
-    ours = Position.objects.exclude(state="closed").get()
+    ours = Position.objects.exclude(state="closed").get(instrument__symbol="BTCUSDT")
     assert (ours.side, ours.quantity) == (held.side, held.quantity)
 
 
@@ -168,6 +169,16 @@ def test_a_foreign_order_is_adopted_so_that_its_exposure_counts(gateway: BybitGa
     adopted = Order.objects.get(client_order_id="by-hand")
     assert (adopted.strategy, adopted.state) == ("external", OrderState.ACKNOWLEDGED)
     assert "foreign_order" in {difference["kind"] for difference in run.differences}
+
+
+def test_the_exits_of_a_position_are_no_foreign_orders(gateway: BybitGateway, account: Account) -> None:
+    bought = request("with-exits", symbol="ETHUSDT", order_type="Market", price=None, quantity=D("0.01"))
+    gateway.submit(replace(bought, take_profit=D("9000.00"), stop_loss=D("900.00")))
+    run = reconcile_account(account.pk, gateway, "test")
+    adopted = Order.objects.filter(strategy="external", instrument__symbol="ETHUSDT")
+    assert [order.client_order_id for order in adopted if order.client_order_id != "with-exits"] == []
+    exits = [report for report in gateway.open_orders() if report.symbol == "ETHUSDT" and report.is_exit]
+    assert len(exits) == 2 and run.succeeded
 
 
 def test_an_account_that_cannot_be_reconciled_says_so(account: Account) -> None:
