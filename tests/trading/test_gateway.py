@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -90,6 +92,10 @@ def test_a_broken_rule_is_a_definite_no(gateway: BybitGateway) -> None:
         ({"kind": "ret_code", "value": 10016}, Submission.UNKNOWN),
         ({"kind": "ret_code", "value": 10006}, Submission.THROTTLED),
         ({"kind": "ret_code", "value": 110007}, Submission.REJECTED),
+        ({"kind": "garbage", "value": "truncated"}, Submission.UNKNOWN),
+        ({"kind": "garbage", "value": "html"}, Submission.UNKNOWN),
+        ({"kind": "garbage", "value": "binary"}, Submission.UNKNOWN),
+        ({"kind": "garbage", "value": "empty"}, Submission.UNKNOWN),
     ],
 )
 def test_every_kind_of_answer_proves_what_it_proves_and_no_more(
@@ -97,6 +103,50 @@ def test_every_kind_of_answer_proves_what_it_proves_and_no_more(
 ) -> None:
     control(venue, "faults", endpoint="/v5/order/create", **fault)
     assert gateway.submit(request(f"fault-{fault['kind']}-{fault.get('value')}")).outcome is outcome
+
+
+def answering(body: bytes) -> BybitGateway:
+    """A gateway to a server that answers every request with 200 and this body."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    return BybitGateway(BybitEndpoints(url, url), "key", "secret")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b"null", b"{}", b'{"retCode": 1}', b'{"retCode": 0, "result": []}'])
+def test_json_that_is_no_answer_proves_nothing_and_is_no_crash(body: bytes) -> None:
+    strange = answering(body)
+    assert strange.submit(request("strange")).outcome is Submission.UNKNOWN
+    assert strange.cancel("BTCUSDT", "strange", "").outcome is Submission.UNKNOWN
+    for question in (strange.server_time_ms, strange.wallet, strange.positions, strange.open_orders):
+        with pytest.raises(GatewayError):
+            question()
+
+
+@pytest.mark.parametrize("body", [b'{"retCode": 0, "result": {}}', b'{"retCode": 0, "result": {"list": [7]}}'])
+def test_a_list_that_is_missing_or_holds_no_objects_is_an_error_and_not_an_empty_list(body: bytes) -> None:
+    strange = answering(body)
+    for question in (strange.wallet, strange.positions, strange.open_orders):
+        with pytest.raises(GatewayError):
+            question()
+    with pytest.raises(GatewayError):
+        strange.find_order("BTCUSDT", "any")
 
 
 def test_a_venue_that_does_not_answer_is_an_error_and_an_unknown_outcome() -> None:
