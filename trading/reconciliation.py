@@ -39,12 +39,17 @@ class LocalPosition:
 
 
 def foreign_orders(local_ids: Iterable[tuple[str, str]], reports: Iterable[OrderReport]) -> list[OrderReport]:
-    """Working orders of the venue that are in our books under neither their client nor their venue id."""
+    """Working orders of the venue that are in our books under neither their client nor their venue id.
+
+    Exits of positions are not among them: they belong to the position, which shows them, and end with it.
+    """
     known: set[str] = {identifier for pair in local_ids for identifier in pair if identifier}
     return [
         report
         for report in reports
-        if report.venue_order_id not in known and (not report.client_order_id or report.client_order_id not in known)
+        if not report.is_exit
+        and report.venue_order_id not in known
+        and (not report.client_order_id or report.client_order_id not in known)
     ]
 
 

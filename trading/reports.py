@@ -31,7 +31,10 @@ class SubmissionResult:
 
 @dataclass(frozen=True, slots=True)
 class OrderReport:
-    """One order as the venue sees it. Quantities in base coin, prices in quote coin, times in ms since 1970."""
+    """One order as the venue sees it. Quantities in base coin, prices in quote coin, times in ms since 1970.
+
+    ``is_exit``: the venue made it, for the take-profit, stop-loss or trailing stop of a position.
+    """
 
     venue_order_id: str
     client_order_id: str
@@ -49,6 +52,7 @@ class OrderReport:
     cancel_type: str
     created_ms: int
     updated_ms: int
+    is_exit: bool = False
     payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

@@ -62,6 +62,19 @@ def test_a_resting_order_keeps_its_place_while_the_background_flickers() -> None
     assert mine.status == "Filled"
 
 
+def test_in_a_replay_our_order_waits_for_what_was_recorded_ahead_of_it() -> None:
+    venue = exchange(background=True)
+    market = venue.markets["BTCUSDT"]
+    mine = place(venue, "alice", "Sell", "0.4", "100.1")  # 500 lots stand ahead of it
+    venue.background_trade(market, 1_001, 300, "Buy", 2)
+    market.book.asks.set_background(1_001, 200)  # the recording's word on the level after its trade
+    assert mine.filled == 0
+    venue.background_trade(market, 1_001, 500, "Buy", 3)
+    assert mine.filled == D("0.3")
+    venue.background_trade(market, 1_002, 1, "Buy", 4)
+    assert mine.status == "Filled" and mine.filled_value == D("0.4") * D("100.1")
+
+
 def test_a_fill_or_kill_order_fills_whole_or_not_at_all() -> None:
     venue = exchange(background=True)
     assert place(venue, "alice", "Buy", "1.1", "100.2", timeInForce="FOK").status == "Cancelled"

@@ -488,7 +488,7 @@ async def test_the_price_limit_is_told_when_it_changed(standing: Exchange, venue
 async def test_a_best_price_is_told_again_after_three_seconds_with_the_same_id(
     standing: Exchange, venue: Venue
 ) -> None:
-    venue._flow = None  # nobody trades
+    venue._source = None  # nobody trades
     socket = await standing.public(f"orderbook.1.{SYMBOL}")
     first = await socket.next()
     stream = venue.book_stream(f"orderbook.1.{SYMBOL}")
@@ -504,7 +504,7 @@ async def test_a_best_price_is_told_again_after_three_seconds_with_the_same_id(
 
 
 async def test_books_are_told_at_their_pace(standing: Exchange, venue: Venue) -> None:
-    venue._flow = None  # nobody trades
+    venue._source = None  # nobody trades
     depths = {1: 20, 50: 20, 200: 100, 1000: 200}
     market = venue.exchange.market(SYMBOL)
     sockets = {depth: await standing.public(f"orderbook.{depth}.{SYMBOL}") for depth in depths}
@@ -551,7 +551,7 @@ async def test_a_new_listener_takes_no_change_from_the_others(standing: Exchange
 @pytest.fixture
 def spot(venue: Venue) -> Venue:
     """The venue with a spot market, 100 levels on each side of 60000, and without anybody who trades by himself."""
-    venue._flow = None
+    venue._source = None
     market = market_of(SPOT_LISTING, "spot")
     middle = market.grids.prices.units("60000")
     for level in range(1, 101):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -89,6 +92,10 @@ def test_a_broken_rule_is_a_definite_no(gateway: BybitGateway) -> None:
         ({"kind": "ret_code", "value": 10016}, Submission.UNKNOWN),
         ({"kind": "ret_code", "value": 10006}, Submission.THROTTLED),
         ({"kind": "ret_code", "value": 110007}, Submission.REJECTED),
+        ({"kind": "garbage", "value": "truncated"}, Submission.UNKNOWN),
+        ({"kind": "garbage", "value": "html"}, Submission.UNKNOWN),
+        ({"kind": "garbage", "value": "binary"}, Submission.UNKNOWN),
+        ({"kind": "garbage", "value": "empty"}, Submission.UNKNOWN),
     ],
 )
 def test_every_kind_of_answer_proves_what_it_proves_and_no_more(
@@ -96,6 +103,50 @@ def test_every_kind_of_answer_proves_what_it_proves_and_no_more(
 ) -> None:
     control(venue, "faults", endpoint="/v5/order/create", **fault)
     assert gateway.submit(request(f"fault-{fault['kind']}-{fault.get('value')}")).outcome is outcome
+
+
+def answering(body: bytes) -> BybitGateway:
+    """A gateway to a server that answers every request with 200 and this body."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    return BybitGateway(BybitEndpoints(url, url), "key", "secret")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b"null", b"{}", b'{"retCode": 1}', b'{"retCode": 0, "result": []}'])
+def test_json_that_is_no_answer_proves_nothing_and_is_no_crash(body: bytes) -> None:
+    strange = answering(body)
+    assert strange.submit(request("strange")).outcome is Submission.UNKNOWN
+    assert strange.cancel("BTCUSDT", "strange", "").outcome is Submission.UNKNOWN
+    for question in (strange.server_time_ms, strange.wallet, strange.positions, strange.open_orders):
+        with pytest.raises(GatewayError):
+            question()
+
+
+@pytest.mark.parametrize("body", [b'{"retCode": 0, "result": {}}', b'{"retCode": 0, "result": {"list": [7]}}'])
+def test_a_list_that_is_missing_or_holds_no_objects_is_an_error_and_not_an_empty_list(body: bytes) -> None:
+    strange = answering(body)
+    for question in (strange.wallet, strange.positions, strange.open_orders):
+        with pytest.raises(GatewayError):
+            question()
+    with pytest.raises(GatewayError):
+        strange.find_order("BTCUSDT", "any")
 
 
 def test_a_venue_that_does_not_answer_is_an_error_and_an_unknown_outcome() -> None:
@@ -158,7 +209,7 @@ def test_fills_that_nobody_reported_are_booked_once(gateway: BybitGateway, accou
     assert {difference["kind"] for difference in first.differences} >= {"missed_fill"}
     assert not [difference for difference in second.differences if difference["kind"] == "missed_fill"]
     held = {position.symbol: position for position in gateway.positions()}["BTCUSDT"]
-    ours = Position.objects.exclude(state="closed").get()
+    ours = Position.objects.exclude(state="closed").get(instrument__symbol="BTCUSDT")
     assert (ours.side, ours.quantity) == (held.side, held.quantity)
 
 
@@ -168,6 +219,16 @@ def test_a_foreign_order_is_adopted_so_that_its_exposure_counts(gateway: BybitGa
     adopted = Order.objects.get(client_order_id="by-hand")
     assert (adopted.strategy, adopted.state) == ("external", OrderState.ACKNOWLEDGED)
     assert "foreign_order" in {difference["kind"] for difference in run.differences}
+
+
+def test_the_exits_of_a_position_are_no_foreign_orders(gateway: BybitGateway, account: Account) -> None:
+    bought = request("with-exits", symbol="ETHUSDT", order_type="Market", price=None, quantity=D("0.01"))
+    gateway.submit(replace(bought, take_profit=D("9000.00"), stop_loss=D("900.00")))
+    run = reconcile_account(account.pk, gateway, "test")
+    adopted = Order.objects.filter(strategy="external", instrument__symbol="ETHUSDT")
+    assert [order.client_order_id for order in adopted if order.client_order_id != "with-exits"] == []
+    exits = [report for report in gateway.open_orders() if report.symbol == "ETHUSDT" and report.is_exit]
+    assert len(exits) == 2 and run.succeeded
 
 
 def test_an_account_that_cannot_be_reconciled_says_so(account: Account) -> None:

@@ -7,7 +7,6 @@ request; what to do about its outcome is decided by the order's owner.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,6 +29,8 @@ TIMEOUT_SECONDS = 5
 NO_RETRY_CODES = {-999_999}
 MAX_PAGES = 100
 Report = TypeVar("Report")
+# No connection, no answer, or one that pybit stumbles over: it expects an object with retCode and retMsg.
+UNANSWERED = (requests.RequestException, OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,10 @@ class BybitGateway:
 
     def server_time_ms(self) -> int:
         answer = self._ask(self._http.get_server_time)
-        return int(answer["timeNano"]) // 1_000_000
+        try:
+            return int(answer["timeNano"]) // 1_000_000
+        except (KeyError, TypeError, ValueError) as error:
+            raise GatewayError(f"the venue's time is missing: {str(answer)[:200]}") from error
 
     def submit(self, request: OrderRequest) -> SubmissionResult:
         """Send one order. Never raises for what venue or network did; see :class:`Submission`."""
@@ -108,7 +112,7 @@ class BybitGateway:
         """The order under our id: among the open and recently closed, then in the (delayed) history."""
         for question in (self._http.get_open_orders, self._http.get_order_history):
             answer = self._ask(question, category=CATEGORY, symbol=symbol, orderLinkId=client_order_id)
-            for row in answer["list"]:
+            for row in _rows(answer):
                 if row.get("orderLinkId") == client_order_id:
                     return _understood(order_report, row)
         return None
@@ -134,9 +138,10 @@ class BybitGateway:
 
     def wallet(self) -> WalletReport:
         answer = self._ask(self._http.get_wallet_balance, accountType="UNIFIED")
-        if not answer["list"]:
+        rows = _rows(answer)
+        if not rows:
             raise GatewayError("the venue returned no unified wallet for this key")
-        return _understood(wallet_report, answer["list"][0])
+        return _understood(wallet_report, rows[0])
 
     def _attempt(self, call: Callable[[], Mapping[str, Any]], *, cancelling: bool) -> SubmissionResult:
         try:
@@ -147,10 +152,12 @@ class BybitGateway:
         except FailedRequestError as error:
             outcome = classify_http_status(error.status_code)
             return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
-        except (requests.RequestException, json.JSONDecodeError, OSError) as error:
+        except UNANSWERED as error:
             return SubmissionResult(Submission.UNKNOWN, message=f"{type(error).__name__}: {error}")
-        venue_order_id = str((answer.get("result") or {}).get("orderId") or "")
-        return SubmissionResult(Submission.ACCEPTED, venue_order_id=venue_order_id)
+        result = answer.get("result")
+        if answer.get("retCode") != 0 or not isinstance(result, Mapping):
+            return SubmissionResult(Submission.UNKNOWN, message=f"not an answer: {str(answer)[:200]}")
+        return SubmissionResult(Submission.ACCEPTED, venue_order_id=str(result.get("orderId") or ""))
 
     def _ask(self, question: Callable[..., Any], **fields: Any) -> Mapping[str, Any]:
         try:
@@ -159,7 +166,7 @@ class BybitGateway:
             raise GatewayError(f"{error.message} (retCode {error.status_code})", error.status_code) from error
         except FailedRequestError as error:
             raise GatewayError(f"HTTP {error.status_code}: {error.message}", error.status_code) from error
-        except (requests.RequestException, json.JSONDecodeError, OSError) as error:
+        except UNANSWERED as error:
             raise GatewayError(f"{type(error).__name__}: {error}") from error
         result = answer.get("result")
         if not isinstance(result, Mapping):
@@ -170,9 +177,10 @@ class BybitGateway:
         cursor = None
         for _ in range(MAX_PAGES):
             answer = self._ask(question, **fields, cursor=cursor)
-            yield from answer.get("list") or []
+            rows = _rows(answer)
+            yield from rows
             following = answer.get("nextPageCursor")
-            if not following or following == cursor or not answer.get("list"):
+            if not following or following == cursor or not rows:
                 return
             cursor = following
         raise GatewayError(f"more than {MAX_PAGES} pages; refusing to read on")
@@ -182,6 +190,14 @@ def plain(number: Decimal) -> str:
     """A decimal as Bybit wants it: no exponent, no needless zeros."""
     text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _rows(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A missing list is no empty one: it would close every position and end every order in our books."""
+    rows = answer.get("list")
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise GatewayError(f"list is {str(rows)[:200]}; expected a list of objects")
+    return rows
 
 
 def _understood(read: Callable[[Mapping[str, Any]], Report], row: Mapping[str, Any]) -> Report:

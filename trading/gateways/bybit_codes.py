@@ -12,6 +12,7 @@ DUPLICATE = frozenset({110072, 170141})
 THROTTLED = frozenset({10006, 10018, 170005, 170222, 20003})
 # A cancel found nothing open under this id: filled, cancelled, or never there.
 CLOSED = frozenset({110001, 110008, 110010, 110019, 170213, 170139, 170142, 170143})
+REFUSED_STATUSES = frozenset({400, 401, 404})
 NOT_MODIFIED = frozenset({110025, 110026, 110027, 110043, 34040})
 
 
@@ -29,9 +30,8 @@ def classify(code: int, *, cancelling: bool = False) -> Submission:
 
 
 def classify_http_status(status: int) -> Submission:
-    """What a status other than 200 proves: 5xx and 429 nothing, the others that it was refused at the door."""
-    if status == 429 or status >= 500:
-        return Submission.UNKNOWN
+    """What a status other than 200 proves: 400, 401, 403 and 404 that it was refused at the door, all others nothing.
+    (409 is also what pybit makes of a body that is no JSON, whatever the venue did.)"""
     if status == 403:
         return Submission.THROTTLED
-    return Submission.REJECTED
+    return Submission.REJECTED if status in REFUSED_STATUSES else Submission.UNKNOWN

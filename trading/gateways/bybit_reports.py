@@ -9,6 +9,10 @@ from typing import Any
 
 from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
 
+EXITS = frozenset(
+    {"TakeProfit", "StopLoss", "TrailingStop", "PartialTakeProfit", "PartialStopLoss", "TpLimit", "SlLimit"}
+)
+
 
 class ReportError(ValueError):
     """A message of the venue that cannot be understood: which field, and what it held."""
@@ -32,6 +36,7 @@ def order_report(row: Mapping[str, Any]) -> OrderReport:
         cancel_type=str(row.get("cancelType") or ""),
         created_ms=_milliseconds(row, "createdTime"),
         updated_ms=_milliseconds(row, "updatedTime"),
+        is_exit=str(row.get("stopOrderType") or "") in EXITS,
         payload=dict(row),
     )
 

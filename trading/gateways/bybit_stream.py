@@ -68,7 +68,7 @@ class BybitPrivateStream:
             while True:
                 try:
                     await self._connection(session)
-                except (aiohttp.ClientError, TimeoutError, OSError, StreamRefused) as error:
+                except Exception as error:  # whatever ended it: a stream that is not run again would stay deaf
                     reason = f"{type(error).__name__}: {error}"
                 else:
                     reason = "the venue closed the connection"

@@ -16,6 +16,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
+import psycopg
 from django.db import DatabaseError, close_old_connections, transaction
 
 from audit.services import recorded_together
@@ -52,6 +53,7 @@ Result = TypeVar("Result")
 TICK_SECONDS = 1.0
 WALLET_SECONDS = 5.0
 OWNERSHIP_RETRY_SECONDS = 2.0
+RECONCILIATION_RETRY_SECONDS = 5.0
 
 
 class AccountDesk:
@@ -79,6 +81,8 @@ class AccountDesk:
             on_trouble=self._on_trouble,
         )
         self._lock = AccountLock(account.pk)
+        self._owns = False
+        self._refused_at = 0.0
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
         self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix=f"watch-{account.pk}")
@@ -126,7 +130,7 @@ class AccountDesk:
     # The account's loop.
 
     async def _run(self) -> None:
-        while not await self._books(self._lock.acquire):
+        while not await self._acquire():
             await asyncio.sleep(OWNERSHIP_RETRY_SECONDS)
         self.state, self.reason = "reconciling", "before the first order"
         self._tasks.append(asyncio.create_task(self._stream.run(), name=f"stream {self.account_name}"))
@@ -134,9 +138,11 @@ class AccountDesk:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             try:
-                if not await self._books(self._lock.held):
+                if not (self._owns and await self._books(self._lock.held)):
                     await self._lost_ownership()
                     continue
+                if self.state == "refused" and time.monotonic() - self._refused_at > RECONCILIATION_RETRY_SECONDS:
+                    await self._reconcile("retry")
                 await self._sweep()
                 if time.monotonic() - last_wallet > WALLET_SECONDS:
                     last_wallet = time.monotonic()
@@ -145,11 +151,22 @@ class AccountDesk:
                 await self._prepare_leverages()
             except (DatabaseError, GatewayError) as error:
                 log.warning("account %s: %s: %s", self.account_name, type(error).__name__, error)
+            except Exception:  # a desk whose loop ended would own its account and never look after it again
+                log.exception("account %s: the desk stumbled and goes on", self.account_name)
+
+    async def _acquire(self) -> bool:
+        try:
+            self._owns = await self._books(self._lock.acquire)
+        except psycopg.Error as error:
+            log.warning("account %s: the ownership lock cannot be asked for: %s", self.account_name, error)
+        return self._owns
 
     async def _lost_ownership(self) -> None:
+        self._owns = False
         self.state, self.reason = "waiting", "the ownership lock was lost"
         self._pipeline.update_exposure(self.account_id, Exposure())
-        if await self._books(self._lock.acquire):
+        if await self._acquire():
+            self.state, self.reason = "reconciling", "the ownership lock was lost and found again"
             await self._reconcile("ownership")
 
     async def _sweep(self) -> None:
@@ -184,13 +201,26 @@ class AccountDesk:
             self._pipeline.update_exposure(self.account_id, exposure)
 
     async def _reconcile(self, trigger: str) -> None:
-        run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
-        if run.succeeded:
+        if not self._owns:
+            return
+        try:
+            run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
+            error = run.error
+        except Exception as raised:  # whatever it was, the account is not proven; the loop tries again
+            log.exception("account %s: reconciliation (%s) broke", self.account_name, trigger)
+            error = f"{type(raised).__name__}: {raised}"
+        # Both may have been lost while it ran.
+        if not self._owns:
+            return
+        if error:
+            self.state, self.reason = "refused", f"reconciliation failed: {error}"
+            self._refused_at = time.monotonic()
+            self._pipeline.update_exposure(self.account_id, Exposure())
+        elif not self.stream_connected:
+            self.state, self.reason = "reconciling", "the private stream is not connected"
+        else:
             self.state, self.reason = "trading", ""
             await self._refresh_exposure()
-        else:
-            self.state, self.reason = "refused", f"reconciliation failed: {run.error}"
-            self._pipeline.update_exposure(self.account_id, Exposure())
 
     # The private stream.
 
@@ -201,7 +231,8 @@ class AccountDesk:
     def _on_disconnected(self, reason: str) -> None:
         # Fills may happen unseen from here on; what we believe of the account is no base for new orders.
         self.stream_connected = False
-        self.state, self.reason = "reconciling", f"private stream lost: {reason}"
+        if self._owns:
+            self.state, self.reason = "reconciling", f"private stream lost: {reason}"
         self._pipeline.update_exposure(self.account_id, Exposure())
         log.warning("account %s: private stream lost: %s", self.account_name, reason)
 
@@ -212,13 +243,14 @@ class AccountDesk:
     async def _on_reports(self, reports: list[Report]) -> None:
         try:
             await self._books(partial(self._apply, reports))
-        except DatabaseError as error:
+            await self._refresh_exposure()
+        except Exception as error:
             # The news is not lost: reconciliation asks for it again.
-            log.error("account %s: reports could not be booked: %s", self.account_name, error)
-            self.state, self.reason = "reconciling", "the database did not answer"
-            self.reconcile_soon("database")
-            return
-        await self._refresh_exposure()
+            log.exception("account %s: reports could not be booked", self.account_name)
+            if self._owns:
+                self.state, self.reason = "reconciling", f"reports could not be booked: {error}"
+                self._pipeline.update_exposure(self.account_id, Exposure())
+            self.reconcile_soon("unbooked")
 
     # On the bookkeeper's thread.
 
@@ -297,8 +329,8 @@ class AccountDesk:
     # Intents that people and bots recorded.
 
     async def _take_up(self, order_id: int) -> None:
-        # The doorbell and the timer find the same work: one of them does it.
-        if order_id in self._taking:
+        # Every engine hears the doorbell; only the owner acts. The timer finds the same work: one of them does it.
+        if not self._owns or order_id in self._taking:
             return
         self._taking.add(order_id)
         try:

@@ -6,7 +6,7 @@ front; background that goes away goes from the back, so a resting order keeps it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,6 +100,13 @@ class Side:
         """Make the background quantity of a level so many lots, and let every user's order keep its place."""
         self._reserve()
         kernels.set_background(*self._state, -self.sign * tick, lots)
+
+    def replace_background(self, levels: Mapping[int, int]) -> None:
+        """Make these ticks and lots all the background there is; at levels that stay, orders keep their places."""
+        for tick in [each for each in self.ticks() if each not in levels]:
+            self.set_background(tick, 0)
+        for tick, lots in levels.items():
+            self.set_background(tick, lots)
 
     def rest(self, tick: int, lots: int, order: Any) -> int:
         """Queue a user's order behind everything that rests at its tick; the handle of its entry."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from trading.simulator.private_topics import DCP_TOPICS
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 
 
 class DeadManSwitch:
@@ -32,11 +32,9 @@ class DeadManSwitch:
 
     def _cancel_all(self, user: str, topic: str) -> None:
         del self._timers[user, topic]
-        exchange = self._venue.exchange
+        exchange, now = self._venue.exchange, self._venue.clock()
         for order in exchange.accounts[user].open_orders(category=DCP_TOPICS[topic]):
             # The end of one can end others: the exits that wait for it.
             if order.is_open:
-                exchange.end(
-                    order, "Cancelled", now_ms(), cancel_type="CancelByDCP", reject_reason="EC_PerCancelRequest"
-                )
+                exchange.end(order, "Cancelled", now, cancel_type="CancelByDCP", reject_reason="EC_PerCancelRequest")
         self._venue.settle()

@@ -20,6 +20,7 @@ from trading.simulator.accounts import (
     TAKER_FEE,
     SimulatedAccount,
 )
+from trading.simulator.book import Front
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.exits import Exits
 from trading.simulator.keys import ApiKey
@@ -270,19 +271,28 @@ class Exchange:
         return lots - left
 
     def background_trade(self, market: Market, tick: int, lots: int, side: str, now_ms: int) -> None:
-        """A recorded trade at a price: it fills our orders that rest there or better."""
+        """A recorded trade: it went through our orders at better prices, and at its own price it takes from the front
+        of the queue, so that ours wait for what was recorded ahead of them."""
         makers = market.book.opposite(side)
-        for match_tick in makers.user_ticks():
-            if (match_tick - tick) * makers.sign > 0:
+        for better in [each for each in makers.user_ticks() if (each - tick) * makers.sign < 0]:
+            for resting in makers.queue(better):
+                self._trade_resting(market, better, resting, resting.lots, now_ms)
+        for resting in makers.queue(tick):
+            taken = min(lots, resting.lots)
+            if taken <= 0:
                 return
-            for resting in makers.queue(match_tick):
-                order, taken = resting.order, min(lots, resting.lots)
-                # A fill can end other orders of its user: only what still rests trades.
-                if order is None or order.entry != resting.handle or taken <= 0:
-                    continue
-                lots -= taken
-                makers.shrink(match_tick, resting.handle, taken)
-                self._fill_by_background(market, order, match_tick, taken, now_ms)
+            lots -= taken
+            if resting.order is None:
+                makers.shrink(tick, resting.handle, taken)
+            else:
+                self._trade_resting(market, tick, resting, taken, now_ms)
+
+    def _trade_resting(self, market: Market, tick: int, resting: Front, lots: int, now_ms: int) -> None:
+        order = resting.order
+        # A fill can end other orders of its user: only what still rests trades.
+        if order is not None and order.entry == resting.handle:
+            market.book.side(order.side).shrink(tick, resting.handle, lots)
+            self._fill_by_background(market, order, tick, lots, now_ms)
 
     def cross_resting(self, market: Market, now_ms: int) -> None:
         """After the recording moved the book: our orders that it now crosses trade at their own price, and what they

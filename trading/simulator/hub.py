@@ -38,7 +38,6 @@ class Client:
         self._writer = asyncio.create_task(self._write())
 
     def send(self, message: bytes) -> None:
-        self.sent += 1
         self._put(message)
         if self._held is not None:
             held, self._held = self._held, None
@@ -78,6 +77,7 @@ class Client:
             await self._writer
 
     def _put(self, item: bytes | float) -> None:
+        self.sent += 1
         if self.is_cut:
             return
         if self._queue.qsize() >= self._most_waiting:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -42,13 +41,21 @@ def mixed(topics: Iterable[str]) -> list[str]:
     return [topic for topic in CATEGORISED if topic in asked and any(f"{topic}.{name}" in asked for name in CATEGORIES)]
 
 
-def publish(hub: Hub, outbox: Iterable[tuple[str, str, Row]], now_ms: int) -> None:
-    """Tell users the rows of one instant: those of a topic together."""
+def publish(hub: Hub, outbox: Iterable[tuple[str, str, Row]], now_ms: int, new_id: Callable[[], str]) -> None:
+    """Tell users the rows of one instant: those of a topic together. ``new_id`` names a message."""
+
+    def tell(user: str, topic: str, rows: list[Row]) -> None:
+        _send(hub, user, topic, rows, now_ms, new_id)
+        for category in CATEGORIES if topic in CATEGORISED else ():
+            if hub.wanted(f"{user}/{topic}.{category}"):
+                chosen = [row for row in rows if row["category"] == category]
+                _send(hub, user, f"{topic}.{category}", chosen, now_ms, new_id)
+
     for user, topic, rows in gathered(outbox):
-        _tell(hub, user, topic, rows, now_ms)
+        tell(user, topic, rows)
         if topic == "execution":
             fast = [fast_execution(row) for row in rows if row["category"] != "spot" and row["execType"] == "Trade"]
-            _tell(hub, user, "execution.fast", fast, now_ms)
+            tell(user, "execution.fast", fast)
 
 
 def gathered(outbox: Iterable[tuple[str, str, Row]]) -> list[tuple[str, str, list[Row]]]:
@@ -74,20 +81,11 @@ def fast_execution(row: Row) -> Row:
     return {**fast, "orderLinkId": ""} if row["isMaker"] else fast
 
 
-def _tell(hub: Hub, user: str, topic: str, rows: list[Row], now_ms: int) -> None:
-    _send(hub, user, topic, rows, now_ms)
-    if topic in CATEGORISED:
-        for category in CATEGORIES:
-            if hub.wanted(f"{user}/{topic}.{category}"):
-                chosen = [row for row in rows if row["category"] == category]
-                _send(hub, user, f"{topic}.{category}", chosen, now_ms)
-
-
-def _send(hub: Hub, user: str, topic: str, rows: list[Row], now_ms: int) -> None:
+def _send(hub: Hub, user: str, topic: str, rows: list[Row], now_ms: int, new_id: Callable[[], str]) -> None:
     name = f"{user}/{topic}"
     if not rows or not hub.wanted(name):
         return
     message = {"topic": topic, "creationTime": now_ms, "data": rows}
     if not topic.startswith("execution.fast"):
-        message = {"id": uuid.uuid4().hex, **message}
+        message = {"id": new_id(), **message}
     hub.publish(name, orjson.dumps(message))

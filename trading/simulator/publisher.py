@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from trading.simulator.candles import MINUTE_MS, OPEN, CandleSeries
+from trading.simulator.funding import funding_interval_ms, next_funding_ms
 from trading.simulator.markets import Liquidation, Market, PublicTrade
 
 # Every how many steps of the venue's clock, of 20 ms, a book of so many levels is told.
@@ -16,6 +17,7 @@ BOOK_STEPS = {1: 1, 50: 1, 200: 5, 1000: 10}
 DEPTHS = tuple(BOOK_STEPS)
 REPEAT_MS = 3_000
 RECENT_TRADES = 1_000
+HOUR_MS = 3_600_000
 
 
 class BookStream:
@@ -110,7 +112,6 @@ class TickerStream:
         last = float(market.last_price / market.rules.tick_size)
         bid, ask = market.book.bids.best, market.book.asks.best
         hour_ago = self._candles.minute(now_ms // MINUTE_MS - 60)
-        interval_ms = 8 * 3_600_000
         return {
             "symbol": market.symbol,
             "lastPrice": f"{market.last_price:f}",
@@ -125,13 +126,13 @@ class TickerStream:
             "openInterestValue": f"{volume / 4 * float(quantities.step) * float(market.last_price):.2f}",
             "turnover24h": f"{turnover * float(prices.step) * float(quantities.step):.4f}",
             "volume24h": quantities.text(int(volume)),
-            "fundingRate": "0.0001",
-            "fundingIntervalHour": "8",
-            "fundingCap": "0.005",
+            "fundingRate": f"{market.funding_rate.normalize():f}",
+            "fundingIntervalHour": str(funding_interval_ms(market) // HOUR_MS),
+            "fundingCap": str(market.listing.get("upperFundingRate") or "0.005"),
             "preOpenPrice": "",
             "preQty": "",
             "curPreListingPhase": "",
-            "nextFundingTime": str((now_ms // interval_ms + 1) * interval_ms),
+            "nextFundingTime": str(next_funding_ms(market, now_ms)),
             "bid1Price": prices.text(bid) if bid is not None else "",
             "bid1Size": quantities.text(market.book.bids.lots_at(bid)) if bid is not None else "",
             "ask1Price": prices.text(ask) if ask is not None else "",

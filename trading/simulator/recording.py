@@ -189,13 +189,13 @@ class RecordingPlayer:
 
     def _follow_book(self, market: Market, message: Mapping[str, Any]) -> None:
         prices, quantities, book = market.grids.prices, market.grids.quantities, market.book
-        if message["type"] == "snapshot":
-            for side in (book.bids, book.asks):
-                for tick in list(side.ticks()):
-                    side.set_background(tick, 0)
         for side, rows in ((book.bids, message["data"]["b"]), (book.asks, message["data"]["a"])):
-            for price, quantity in rows:
-                side.set_background(prices.units(price), quantities.units(quantity))
+            levels = {prices.units(price): quantities.units(quantity) for price, quantity in rows}
+            if message["type"] == "snapshot":
+                side.replace_background(levels)
+            else:
+                for tick, lots in levels.items():
+                    side.set_background(tick, lots)
         self._exchange.cross_resting(market, int(message["ts"]))
 
     def _market_frame(self, topic: str, data: bytes, now_ms: int) -> None:

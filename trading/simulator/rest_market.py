@@ -9,7 +9,8 @@ from typing import Any
 from trading.simulator import rest_statistics
 from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS
 from trading.simulator.errors import parameter_error
-from trading.simulator.exchange import Market
+from trading.simulator.funding import funding_interval_ms
+from trading.simulator.markets import Market
 from trading.simulator.publisher import BookStream
 from trading.simulator.rest_parameters import Query, linear_market, number, period, require_linear
 from trading.simulator.venue import Venue, now_ms
@@ -146,7 +147,7 @@ def _candles(venue: Venue, query: Query) -> dict[str, Any]:
 
 def _ticker(venue: Venue, market: Market, now: int) -> dict[str, str]:
     values = venue.tickers[market.symbol].values(now)
-    hours = rest_statistics.funding_interval_ms(market) // rest_statistics.HOUR_MS
+    hours = funding_interval_ms(market) // rest_statistics.HOUR_MS
     cap = market.listing.get("upperFundingRate") or ""
     return {**values, **UNUSED_TICKER_FIELDS, "fundingIntervalHour": str(hours), "fundingCap": cap}
 

@@ -6,7 +6,6 @@ past has the same answer, before and after a restart.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from trading.simulator.candles import MINUTE_MS, VOLUME
 from trading.simulator.errors import parameter_error
-from trading.simulator.exchange import Market
+from trading.simulator.funding import funding_interval_ms, funding_rate, seeded
 from trading.simulator.positions import MAINTENANCE_RATE
 from trading.simulator.rest_parameters import (
     Query,
@@ -39,8 +38,6 @@ INTERVALS_MS = {
     "4h": 4 * HOUR_MS,
     "1d": 24 * HOUR_MS,
 }
-# The rate that interest alone makes, which the ticker tells as the next one.
-INTEREST_RATE = 0.0001
 # Open interest as a share of the volume of 24 hours, as the ticker has it.
 OPEN_INTEREST_SHARE = 1 / 4
 RISK_LIMIT_VALUE = "2000000"
@@ -61,25 +58,12 @@ def funding_history(venue: Venue, query: Query) -> dict[str, Any]:
     rows = [
         {
             "symbol": market.symbol,
-            "fundingRate": funding_rate(venue.seed, market, time),
+            "fundingRate": f"{funding_rate(venue.seed, market, time).normalize():f}",
             "fundingRateTimestamp": str(time),
         }
         for time in times[:limit]
     ]
     return {"category": "linear", "list": rows}
-
-
-def funding_rate(seed: int, market: Market, time_ms: int) -> str:
-    """What was paid at a time: often the interest alone, else around it, within the instrument's bounds."""
-    draw = _random(seed, market.symbol, "funding", time_ms)
-    rate = INTEREST_RATE if draw.random() < 0.4 else draw.gauss(INTEREST_RATE, 0.8 * INTEREST_RATE)
-    lowest, highest = (Decimal(market.listing[name]) for name in ("lowerFundingRate", "upperFundingRate"))
-    bounded = min(max(Decimal(f"{rate:.8f}"), lowest), highest)
-    return f"{bounded.normalize():f}"
-
-
-def funding_interval_ms(market: Market) -> int:
-    return int(market.listing.get("fundingInterval") or 480) * MINUTE_MS
 
 
 def open_interest(venue: Venue, query: Query) -> dict[str, Any]:
@@ -113,7 +97,7 @@ def account_ratio(venue: Venue, query: Query) -> dict[str, Any]:
     times, following = _page(query, step, launched, now_ms(), number(query, "limit", 50, 500))
     rows = []
     for time in times:
-        long = round(min(0.9, max(0.1, _random(venue.seed, market.symbol, "ratio", time).gauss(0.52, 0.04))), 4)
+        long = round(min(0.9, max(0.1, seeded(venue.seed, market.symbol, "ratio", time).gauss(0.52, 0.04))), 4)
         ratios = {"buyRatio": f"{long:.4f}", "sellRatio": f"{1 - long:.4f}"}
         rows.append({"symbol": market.symbol, **ratios, "timestamp": str(time)})
     return {"list": rows, "nextPageCursor": following}
@@ -171,11 +155,6 @@ def _page(query: Query, step: int, oldest: int, newest: int, limit: int) -> tupl
     times = range(newest // step * step, max(oldest, start or 0) - 1, -step)
     page = list(times[:limit])
     return page, cursor_of(page[-1]) if len(times) > limit else ""
-
-
-def _random(seed: int, symbol: str, what: str, time_ms: int) -> random.Random:
-    # A text as seed: its hash does not change from process to process as that of a tuple does.
-    return random.Random(f"{seed}/{symbol}/{what}/{time_ms}")
 
 
 ENDPOINTS: Mapping[str, Callable[[Venue, Query], dict[str, Any]]] = {

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from trading.simulator import private_topics
+from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
 from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
+from trading.simulator.funding import FundingSchedule
 from trading.simulator.hub import Hub
 from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import Journal
@@ -37,7 +39,15 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.02
 STEPS_A_TICK = 5  # the order flow and the slower topics move every 100 ms
-KLINE_SECONDS = 1.0
+KLINE_MS = 1_000
+
+
+class MarketSource(Protocol):
+    """Moves the books of an exchange: :class:`OrderFlow`, or a recording."""
+
+    def step(self, now_ms: int) -> None: ...
+
+    def move(self, symbol: str, percent: float) -> None: ...
 
 
 class Follower(Protocol):
@@ -51,7 +61,11 @@ class Follower(Protocol):
 
 
 class Venue:
-    """Everything but HTTP. ``source`` says where the market comes from."""
+    """Everything but HTTP. ``source`` says where the market comes from; ``clock`` gives ms since 1970.
+
+    Without a running clock of its own, :meth:`tick` is the only thing that moves it: the same seed and the same times
+    make the same messages, byte for byte.
+    """
 
     def __init__(
         self,
@@ -63,29 +77,40 @@ class Venue:
         recording: Path | None = None,
         state: Path | None = None,
         fault_seed: int | None = None,
+        clock: Callable[[], int] | None = None,
     ) -> None:
-        self.seed, self.started_ms = seed, now_ms()
+        self.clock = clock or now_ms
+        self.seed, self.started_ms = seed, self.clock()
         # When the exchange last forgot its recently closed orders, as it does when Bybit's service restarts; 0: never.
         self.restarted_ms = 0
         self.faults = Faults(seed if fault_seed is None else fault_seed)
         self.hub = Hub(self.faults, self.restart_book)
         self.journal = Journal(state)
         self.player: RecordingPlayer | None = None
-        self._flow: OrderFlow | None = None
+        # What moves the books at each step; a Bybit recording plays by itself.
+        self._source: MarketSource | None = None
         self._listed = {each.symbol: each for each in INSTRUMENTS[:symbols]}
-        if recording is not None:
-            content = Recording.read(recording)
-            markets = {symbol: market_of(listing) for symbol, listing in content.listings("linear").items()}
+        session = binance = None
+        if recording is None:
+            listings = {symbol: each.listing() for symbol, each in self._listed.items()}
+        elif is_binance(recording):
+            binance = BinanceRecording.read(recording)
+            listings = binance.listings()
         else:
-            markets = {symbol: market_of(each.listing()) for symbol, each in self._listed.items()}
+            session = Recording.read(recording)
+            listings = session.listings("linear")
+        markets = {symbol: market_of(listing) for symbol, listing in listings.items()}
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
         self.exchange = Exchange(markets, keys, seed=seed)
         self._restore_accounts()
-        if recording is not None:
-            self.player = RecordingPlayer(content, self.exchange, self.hub)
+        if session is not None:
+            self.player = RecordingPlayer(session, self.exchange, self.hub)
+        elif binance is not None:
+            self._source = BinanceReplay(binance, self.exchange)
         else:
-            self._flow = OrderFlow(self.exchange, seed, liveliness)
-            self._open_flow(self._flow)
+            flow = OrderFlow(self.exchange, seed, liveliness)
+            self._open_flow(flow)
+            self._source = flow
         self.trades = {symbol: RecentTrades() for symbol in markets}
         self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
         self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
@@ -95,8 +120,9 @@ class Venue:
         self._books: dict[str, BookStream] = {}
         self.followers: list[Follower] = []
         self._rest_orders()
+        self._funding = FundingSchedule(self.exchange, seed, self.started_ms)
         self._ticks = 0
-        self._next_klines = 0.0
+        self._next_klines = 0
 
     def list_spot(self, market: Market) -> None:
         """Trade and tell a spot market; its candles and trades are those of "spot:SYMBOL"."""
@@ -119,14 +145,16 @@ class Venue:
         while True:
             next_tick = max(next_tick + TICK_SECONDS, time.monotonic() - 1.0)
             await asyncio.sleep(max(0.0, next_tick - time.monotonic()))
-            self.tick(now_ms())
+            self.tick(self.clock())
 
     def tick(self, now: int) -> None:
         """One 20 ms step: every fifth moves the market."""
         self._ticks += 1
         slow = self._ticks % STEPS_A_TICK == 0
-        if slow and self._flow is not None:
-            self._flow.step(now)
+        if slow and self._source is not None:
+            self._source.step(now)
+        if slow:
+            self._funding.settle(now)
         for follower in self.followers:
             follower.follow_books(now, step=slow)
         self._push_books(now, slow=slow)
@@ -164,13 +192,13 @@ class Venue:
             market = (self.exchange.spot if topic.startswith("spot:") else self.exchange.markets).get(symbol)
             if market is None or not depth.isdigit():
                 return None
-            first_id = 1 if self.restarted_ms else now_ms() // 10
+            first_id = 1 if self.restarted_ms else self.clock() // 10
             stream = self._books[topic] = BookStream(market, int(depth), first_update_id=first_id)
         return stream
 
     def first_message(self, topic: str) -> bytes | None:
         """What a new subscriber is sent at once."""
-        now = now_ms()
+        now = self.clock()
         category, _, name = topic.rpartition(":")
         kind, _, rest = name.partition(".")
         if kind == "orderbook":
@@ -201,7 +229,7 @@ class Venue:
     def restart(self) -> int:
         """What a restart of Bybit's service shows: every connection is cut (returns how many there were), order book
         streams start at u=1, and recently closed orders are no longer told by ``/v5/order/realtime``."""
-        self.restarted_ms = now_ms()
+        self.restarted_ms = self.clock()
         self._books.clear()
         if self.player is not None:
             self.player.restart_books()
@@ -209,7 +237,7 @@ class Venue:
 
     def restart_book(self, topic: str) -> bytes | None:
         """Start one order book topic again; its snapshot of u=1, None for a topic that is no order book."""
-        now = now_ms()
+        now = self.clock()
         category, _, name = topic.rpartition(":")
         if self.player is not None and name in self.player.book_topics:
             return self.player.restart_book(name, now, category or "linear")
@@ -217,8 +245,8 @@ class Venue:
         return stream.restart(now) if stream is not None else None
 
     def move(self, symbol: str, percent: float) -> None:
-        if self._flow is not None:
-            self._flow.move(symbol, percent)
+        if self._source is not None:
+            self._source.move(symbol, percent)
 
     def status(self) -> dict[str, Any]:
         accounts = self.exchange.accounts.values()
@@ -255,18 +283,18 @@ class Venue:
                 grids.prices.units(f"{trade.price:f}"), grids.quantities.units(f"{trade.quantity:f}")
             )
         for follower in self.followers:
-            follower.follow_trades([trade for trade in every if trade.category == "linear"], now_ms())
+            follower.follow_trades([trade for trade in every if trade.category == "linear"], self.clock())
         for trade in self.exchange.trades:
             by_topic.setdefault(address(trade.category, f"publicTrade.{trade.symbol}"), []).append(trade)
         self.exchange.trades.clear()
         self.exchange.replayed.clear()
         for topic, trades in by_topic.items():
             if self.hub.wanted(topic):
-                self.hub.publish(topic, trades_message(trades[0].symbol, trades, now_ms()))
+                self.hub.publish(topic, trades_message(trades[0].symbol, trades, self.clock()))
 
     def _push_private(self) -> None:
         outbox, self.exchange.outbox = self.exchange.outbox, []
-        private_topics.publish(self.hub, outbox, now_ms())
+        private_topics.publish(self.hub, outbox, self.clock(), self.exchange.new_id)
 
     def _push_tickers(self, now: int) -> None:
         if self.player is not None:
@@ -287,9 +315,9 @@ class Venue:
                 closed.append((name, minute, series.minute(minute) or [], last_price))
         if closed:
             self.journal.write_minute(closed)
-        if not closed and time.monotonic() < self._next_klines:
+        if not closed and now < self._next_klines:
             return
-        self._next_klines = time.monotonic() + KLINE_SECONDS
+        self._next_klines = now + KLINE_MS
         for name, series in self.candles.items():
             category, _, symbol = name.rpartition(":")
             for interval in INTERVAL_MINUTES:
@@ -330,7 +358,7 @@ class Venue:
 
     def _rest_orders(self) -> None:
         """Open orders of an earlier run go back on the book, oldest first; those that would take now are matched."""
-        now = now_ms()
+        now = self.clock()
         for account in self.exchange.accounts.values():
             for order in [order for order in account.orders.values() if order.is_open]:
                 if order.symbol in self.exchange.markets:

@@ -1,0 +1,209 @@
+"""One owner per account: nobody else acts, nothing ends its work, and it trades only what is proven."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connection
+
+from risk.exposure import Exposure
+from tests import builders
+from tests.processes import ServerProcess
+from trading.gateways.bybit import BybitEndpoints
+from trading.lifecycle import OrderState
+from trading.models import Account, Order, ReconciliationRun
+from trading.pipeline import Pipeline, PipelineConfiguration
+from trading.runtime import account_desk
+from trading.runtime.account_desk import AccountDesk
+from trading.runtime.ownership import AccountLock
+from trading.services.orders import order_place
+from trading.simulator.keys import DEMO_KEYS
+
+pytestmark = pytest.mark.django_db(transaction=True)
+D = Decimal
+
+
+async def until(question: Callable[[], Any], seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = question()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return answer
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"it did not happen within {seconds:g} s")
+
+
+async def control(venue: ServerProcess, what: str, **body: Any) -> None:
+    request = urllib.request.Request(f"{venue.url}/simulator/control/{what}", data=json.dumps(body).encode())
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).close())
+
+
+@pytest.fixture
+def account(transactional_db: None) -> Account:
+    builders.list_instruments()
+    return builders.account(builders.user("alice"), key=DEMO_KEYS["alice"])
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    made = Pipeline(lambda: "trace")
+    made.configure(PipelineConfiguration((), {"BTCUSDT": builders.RULES}))
+    made.update_reference_price("BTCUSDT", D(60_000))
+    return made
+
+
+@pytest_asyncio.fixture
+async def desk(account: Account, pipeline: Pipeline, fresh_simulator: ServerProcess) -> AsyncIterator[AccountDesk]:
+    """Not started yet."""
+    made = AccountDesk(account, pipeline, BybitEndpoints(fresh_simulator.url, fresh_simulator.websocket_url))
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def other_owner(account: Account) -> Any:
+    """Another engine that owns the account."""
+    lock = AccountLock(account.pk)
+    assert lock.acquire()
+    yield lock
+    lock.release()
+
+
+@sync_to_async
+def place(account: Account, identifier: str, **changes: Any) -> Order:
+    values: dict[str, Any] = {"symbol": "BTCUSDT", "side": "Buy", "order_type": "Limit", "quantity": D("0.001")}
+    values |= {"price": D("50000.0"), "client_order_id": identifier}
+    return order_place(account=account, actor="alice", **(values | changes))
+
+
+@sync_to_async
+def state_of(order: Order) -> str:
+    return Order.objects.values_list("state", flat=True).get(pk=order.pk)
+
+
+async def trading(desk: AccountDesk) -> None:
+    desk.start()
+    await until(lambda: desk.state == "trading")
+
+
+@sync_to_async
+def end_owners_session(account: Account) -> None:
+    """As when the database restarts: the lock is gone, and nobody told its holder."""
+    with connection.cursor() as cursor:
+        name = f"ballast owner of account {account.pk}"
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", [name])
+
+
+async def test_whoever_does_not_own_the_account_leaves_its_orders_to_the_owner(
+    account: Account, desk: AccountDesk, other_owner: AccountLock
+) -> None:
+    desk.start()
+    order = await place(account, "for-the-owner")
+    await desk._take_up(order.pk)
+    assert await state_of(order) == OrderState.NEW
+
+
+async def test_a_reconciliation_does_not_make_an_owner(
+    desk: AccountDesk, pipeline: Pipeline, other_owner: AccountLock
+) -> None:
+    desk.start()
+    await desk._on_connected()
+    assert desk.state == "waiting" and pipeline.exposure(desk.account_id) == Exposure()
+
+
+async def test_a_lost_lock_that_another_engine_holds_now_is_the_end_of_trading(
+    account: Account, desk: AccountDesk, pipeline: Pipeline
+) -> None:
+    await trading(desk)
+    await end_owners_session(account)
+    other = AccountLock(account.pk)
+    await until(lambda: asyncio.to_thread(other.acquire))
+    await until(lambda: desk.state == "waiting")
+    await desk._on_connected()
+    assert desk.state == "waiting" and not pipeline.exposure(desk.account_id).known
+    other.release()
+    await until(lambda: desk.state == "trading")
+
+
+async def test_a_database_that_is_away_for_a_while_does_not_end_the_desk(
+    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trading(desk)
+    with monkeypatch.context() as away:
+        away.setitem(settings.DATABASES["default"], "PORT", 9)
+        with pytest.raises(psycopg.OperationalError):
+            AccountLock(account.pk).acquire()
+        await end_owners_session(account)
+        await until(lambda: desk.state == "waiting")
+        await until(lambda: not desk._owns)
+    await until(lambda: desk.state == "trading")
+
+
+async def test_a_failed_reconciliation_is_tried_again(
+    desk: AccountDesk, fresh_simulator: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_desk, "RECONCILIATION_RETRY_SECONDS", 0.0)
+    await control(fresh_simulator, "faults", endpoint="/v5/position/list", kind="http_status", value=502)
+    desk.start()
+    await until(lambda: desk.state == "refused")
+    await until(lambda: desk.state == "trading")
+
+
+async def test_a_reconciliation_that_breaks_is_tried_again_too(
+    desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_desk, "RECONCILIATION_RETRY_SECONDS", 0.0)
+    right, broken = account_desk.reconcile_account, [True]
+
+    def breaks_once(*arguments: Any) -> ReconciliationRun:
+        if broken:
+            broken.pop()
+            raise psycopg.errors.AdminShutdown("terminating connection due to administrator command")
+        return right(*arguments)
+
+    monkeypatch.setattr(account_desk, "reconcile_account", breaks_once)
+    desk.start()
+    await until(lambda: not broken)
+    await until(lambda: desk.state == "trading")
+    assert desk.stream_connected
+
+
+async def test_an_account_whose_stream_is_away_does_not_trade_however_well_it_reconciles(desk: AccountDesk) -> None:
+    await trading(desk)
+    desk._on_disconnected("gone")
+    await desk._reconcile("command")
+    assert desk.state == "reconciling" and "stream" in desk.reason
+
+
+async def test_reports_that_cannot_be_booked_are_asked_for_again(
+    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trading(desk)
+    right, broken = account_desk.order_report_apply, [True]
+
+    def breaks_once(**values: Any) -> Any:
+        if broken:
+            broken.pop()
+            raise ValueError("not a report")
+        return right(**values)
+
+    monkeypatch.setattr(account_desk, "order_report_apply", breaks_once)
+    order = await place(account, "unbooked")
+    desk.take_up(order.pk)
+    await until(lambda: not broken)
+    acknowledged = lambda: Order.objects.filter(pk=order.pk, state=OrderState.ACKNOWLEDGED).exists()  # noqa: E731
+    await until(sync_to_async(acknowledged))
+    await until(lambda: desk.state == "trading")
