@@ -209,8 +209,8 @@ class AccountDesk:
         except Exception as raised:  # whatever it was, the account is not proven; the loop tries again
             log.exception("account %s: reconciliation (%s) broke", self.account_name, trigger)
             error = f"{type(raised).__name__}: {raised}"
-        # Both may have been lost while it ran.
-        if not self._owns:
+        # Ownership and the stream may have been lost while it ran.
+        if self.state == "waiting":
             return
         if error:
             self.state, self.reason = "refused", f"reconciliation failed: {error}"
