@@ -64,7 +64,7 @@ BUSTLE_PULL, BUSTLE_NOISE = 0.12, 0.45
 TREND_PULL, TREND_NOISE, TREND_WEIGHT = 0.0002, 0.0045, 0.02
 JUMPS, JUMP_SIZE = 1 / 720_000, 8 * math.sqrt(3_000)
 FIRST_SPREAD, REFRESHED = 0.5, 0.012
-KEPT_IN_THE_WAY = 0.04
+KEPT_IN_THE_WAY = 0.02
 LARGEST_LOTS = 1e12
 NOWHERE = 2**62
 
@@ -319,7 +319,7 @@ def step(
         elif away < 0 and ask_meta[LEVELS] > 0 and ask_keys[ask_meta[LEVELS] - 1] == -quoted - 1:
             place(ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta, random, parameters, -quoted, 1,
                   NOWHERE, -NOWHERE)  # fmt: skip
-        quoted = max(1, int(math.floor(mood[FAIR])))
+        quoted = max(1, math.floor(mood[FAIR]))
         mood[OPENED] = quoted - mood[QUOTED]
         mood[QUOTED] = float(quoted)
         mood[PATIENCE] = max(0.6, -parameters[PATIENCE_SCALE] * mood[FAIR] * math.log(1.0 - uniform(random)))

@@ -34,19 +34,21 @@ LIMITS = {
     kernels.REACH: (340.0, 229.0),  # ticks
     kernels.NEAR_SCALE: (40.0, 5.0),  # ticks
     kernels.NEAR_POWER: (1.4, 1.4),
-    kernels.TAKERS: (0.02, 0.09),  # a step
-    kernels.TAKER_LOTS: (0.07, 0.026),
-    kernels.TAKER_SPREAD: (2.1, 2.2),
+    kernels.TAKERS: (0.014, 0.09),  # a step
+    kernels.TAKER_LOTS: (0.08, 0.026),
+    kernels.TAKER_SPREAD: (2.3, 2.3),
     kernels.TAKER_MOST: (40.0, 10.0),
     kernels.DEPTH: (5.0, 2.5),
 }
+# The last arguments of flow_kernels.fill: so many levels, all of them at once, nowhere in particular.
+_FULL = (LEVELS_A_SIDE, LEVELS_A_SIDE, 0)
 _IN_LEVEL_VALUES = (kernels.LEVEL_LOTS, kernels.FIRST_LOTS, kernels.TAKER_LOTS, kernels.TAKER_MOST)
 _GEOMETRIC = (*_IN_LEVEL_VALUES, kernels.CHANGES, kernels.TAKERS, kernels.NEAR_SCALE)
 
 
 def levels_traded_a_minute(market: Market, price: Decimal) -> float:
     """About how many levels' worth (see ``SimulatedInstrument.level_value``) the flow trades in a minute, measured."""
-    return _mixed(_coarseness(market, price), (50.0, 65.0), geometric=True)
+    return _mixed(_coarseness(market, price), (40.0, 57.0), geometric=True)
 
 
 def parameters_of(market: Market, price: Decimal, volatility: float, level_value: float) -> NDArray[np.float64]:
@@ -105,17 +107,7 @@ class OrderFlow:
         flow = Flow(market, _generator(self._seed, len(self._flows) + 1), mood, parameters)
         self._flows[market.symbol] = flow
         market.last_price = market.mark_price = market.index_price = price
-        quoted, book = int(mood[kernels.QUOTED]), market.book
-        for side, near in ((book.bids, quoted), (book.asks, -quoted - 1)):
-            other = book.asks if side is book.bids else book.bids
-            barred = kernels.NOWHERE if other.best is None else side.sign * -other.best
-            lowest = 1 if side is book.bids else -kernels.NOWHERE
-            near = min(near, barred - 1)
-            side.reserve(kernels.ROOM)
-            kernels.fill(
-                *side.state, flow.random, parameters, near, barred, lowest, LEVELS_A_SIDE, LEVELS_A_SIDE, 0
-            )
-        book.changed = True
+        self._restock(flow)
 
     def move(self, symbol: str, percent: float) -> None:
         """A sudden jump, from the control interface."""
@@ -152,6 +144,22 @@ class OrderFlow:
         if found:
             for direction, lots, limit in takers[:found].tolist():
                 self._exchange.background_take(market, "Buy" if direction > 0 else "Sell", lots, limit, now_ms)
+            if not (len(bids) and len(asks)):
+                self._restock(flow)
+
+    def _restock(self, flow: Flow) -> None:
+        """Fill both sides at once, as at the beginning and after a jump that left one empty."""
+        book, quoted = flow.market.book, int(flow.mood[kernels.QUOTED])
+        for side, other, near, lowest in (
+            (book.bids, book.asks, quoted, 1),
+            (book.asks, book.bids, -quoted - 1, -kernels.NOWHERE),
+        ):
+            # A key of the other side is the negative of one of this side: what is not below it would cross.
+            barred = -int(other.state[0][len(other) - 1]) if len(other) else kernels.NOWHERE
+            best = min(near, barred - 1)
+            side.reserve(kernels.ROOM)
+            kernels.fill(*side.state, flow.random, flow.parameters, best, barred, lowest, *_FULL)
+        book.changed = True
 
     def _mark(self, flow: Flow, now_ms: int) -> None:
         price = flow.market.grids.prices.value(round(float(flow.mood[kernels.FAIR])))

@@ -34,7 +34,7 @@ from trading.simulator.recording import Recording, RecordingPlayer
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.02
-STEPS_A_TICK = 5  # the order flow and the slower topics move every 100 ms
+STEPS_A_TICK = 5  # the slower topics are pushed every 100 ms
 FAST_DEPTHS = (1, 50)
 KLINE_SECONDS = 1.0
 
@@ -110,10 +110,10 @@ class Venue:
             self.tick(now_ms())
 
     def tick(self, now: int) -> None:
-        """One 20 ms step: every fifth moves the market."""
+        """One 20 ms step of the market; every fifth is told to the slower topics too."""
         self._ticks += 1
         slow = self._ticks % STEPS_A_TICK == 0
-        if slow and self._flow is not None:
+        if self._flow is not None:
             self._flow.step(now)
         for follower in self.followers:
             follower.follow_books(now, step=slow)
