@@ -83,6 +83,8 @@ def _instrument(
     )
 
 
+# How many a simulator lists unless it is told otherwise.
+DEFAULT_SYMBOLS = 20
 _LISTED: tuple[SimulatedInstrument, ...] = (
     _instrument("BTC", "65114.2", "0.1", "0.001", 100, 0.00045, 9_000),
     _instrument("ETH", "3421.55", "0.01", "0.01", 100, 0.00055, 7_000),

@@ -17,7 +17,7 @@ from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
 from trading.simulator.hub import Hub
-from trading.simulator.instruments import INSTRUMENTS
+from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
 from trading.simulator.markets import Market, PublicTrade, market_of
@@ -57,7 +57,7 @@ class Venue:
         keys: Mapping[str, ApiKey],
         *,
         seed: int = 7,
-        symbols: int = 20,
+        symbols: int = DEFAULT_SYMBOLS,
         liveliness: float = 1.0,
         recording: Path | None = None,
         state: Path | None = None,
