@@ -498,9 +498,11 @@ class Listener:
     def __init__(self) -> None:
         self.topics: set[str] = set()
         self.sent: list[bytes] = []
+        self.frames: list[bytes] = []
 
-    def send(self, message: bytes) -> None:
-        self.sent.append(message)
+    def send_frame(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        self.sent.append(frame[frame.index(b"{") :])
 
 
 def listening(side: BinanceSide, product: str, *names: str, combined: bool = False) -> Any:
@@ -516,7 +518,7 @@ def test_a_message_is_made_once_for_all_its_listeners(venue: Venue) -> None:
     first, second = (listening(side, "spot", "btcusdt@depth@100ms") for _ in range(2))
     wrapped = listening(side, "spot", "btcusdt@depth@100ms", combined=True)
     run(venue, 5)
-    assert first.sent[0] is second.sent[0]
+    assert first.frames[0] is second.frames[0]
     assert json.loads(wrapped.sent[0]) == {"stream": "btcusdt@depth@100ms", "data": json.loads(first.sent[0])}
 
 

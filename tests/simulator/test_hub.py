@@ -49,7 +49,7 @@ def connected(hub: Hub, *topics: str) -> tuple[Connection, Client]:
 async def test_a_frame_is_what_a_client_reads(length: int) -> None:
     protocol: Any = type("Protocol", (), {"_reading_paused": False, "pause_reading": lambda self: None})()
     queue = WebSocketDataQueue(protocol, 2**20, loop=asyncio.get_running_loop())
-    WebSocketReader(queue, 2**20).feed_data(frame_of(b"x" * length))
+    WebSocketReader(queue, 2**20, compress=False, decode_text=True).feed_data(frame_of(b"x" * length))
     message = await queue.read()
     assert (message.type, message.data) == (WSMsgType.TEXT, "x" * length)
 

@@ -168,4 +168,4 @@ class OrderFlow:
 
 def _generator(seed: int, number: int) -> NDArray[np.uint64]:
     """The state of one generator of :func:`flow_kernels.uniform`."""
-    return np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)
+    return np.random.SeedSequence([seed, number]).generate_state(1, np.uint64).astype(np.uint64)

@@ -53,10 +53,10 @@ class BookStream:
         self.update_id += 1
         if self.depth == 1:
             return self.snapshot(now_ms)
-        texts = (
-            self._levels(side.sign, side.changed, count) for side, count in zip(self._sides, (bids, asks), strict=True)
-        )
-        return self._message(b"delta", *texts, now_ms)
+        bid_side, ask_side = self._sides
+        bid_rows = self._levels(bid_side.sign, bid_side.changed, bids)
+        ask_rows = self._levels(ask_side.sign, ask_side.changed, asks)
+        return self._message(b"delta", bid_rows, ask_rows, now_ms)
 
     def skip(self) -> None:
         """Lose one message on purpose: a strict client must notice."""
