@@ -37,6 +37,7 @@ class Measurement:
         self._sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
         self._changes: list[int] = []
         self._distances: list[int] = []
+        self._best_changes: list[bool] = []
         self._spreads: list[int] = []
         self._spans: list[int] = []
         self._values: list[list[float]] = []
@@ -64,7 +65,9 @@ class Measurement:
             return
         self._changes.append(len(changed))
         bests = {-1: bids[0], 1: asks[0]}
-        self._distances += [(tick - bests[sign]) * sign for sign, tick in changed]
+        distances = [(tick - bests[sign]) * sign for sign, tick in changed]
+        self._distances += distances
+        self._best_changes.append(0 in distances)
         for ticks, side in ((bids, self._sides[0]), (asks, self._sides[1])):
             if len(ticks) >= DEPTH:
                 self._spans.append(abs(ticks[DEPTH - 1] - ticks[0]))
@@ -84,6 +87,7 @@ class Measurement:
             "changes' distance in ticks, p10": p10,
             "changes' distance in ticks, p50": p50,
             "changes' distance in ticks, p90": p90,
+            "messages with a change at the best, %": 100 * float(np.mean(self._best_changes)),
             "messages with a spread of 1 tick, %": 100 * float((spreads == 1).mean()),
             f"ticks that {DEPTH} levels span": float(np.mean(self._spans)),
             **{f"USD at rank {rank}, mean": values[:, rank - 1].mean() for rank in RANKS},

@@ -98,7 +98,8 @@ async def test_best_prices_of_the_book_are_those_of_the_book_ticker_with_the_sam
     async with streams(http, simulator, product, "btcusdt@depth@100ms") as socket:
         book = await synchronised(socket, http, simulator, product)
         await socket.send_json({"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker"], "id": 1})
-        while len(bests) < 30:
+        # The best prices change in a tenth of the market's steps: most ids of one stream are not among the other's.
+        while len(tickers.keys() & bests.keys()) < 4:
             message = await socket.receive_json()
             data = message.get("data")
             if message.get("stream") == "btcusdt@bookTicker":
@@ -107,7 +108,6 @@ async def test_best_prices_of_the_book_are_those_of_the_book_ticker_with_the_sam
                 book.apply(data)
                 bests[book.update_id] = book.best
     both = tickers.keys() & bests.keys()
-    assert len(both) >= 10
     assert all(tickers[update_id] == bests[update_id] for update_id in both)
 
 
@@ -502,7 +502,8 @@ class Listener:
 
     def send_frame(self, frame: bytes) -> None:
         self.frames.append(frame)
-        self.sent.append(frame[frame.index(b"{") :])
+        header = {126: 4, 127: 10}.get(frame[1], 2)
+        self.sent.append(frame[header:])
 
 
 def listening(side: BinanceSide, product: str, *names: str, combined: bool = False) -> Any:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.likeness import recorded, simulated
 from marketdata.instruments import rules_from_bybit
+from tests.recordings import bybit_session
 from trading.simulator.book import MatchingBook
 from trading.simulator.errors import ApiError
 from trading.simulator.exchange import Exchange
@@ -223,3 +225,27 @@ def test_a_move_of_one_percent_reaches_the_last_price() -> None:
     for step in range(100):
         flow.step(step * STEP_MS)
     assert venue.markets["BTCUSDT"].last_price / before > Decimal("1.008")
+
+
+@pytest.mark.recording
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "SOLUSDT"])
+def test_the_market_resembles_the_recorded_one(symbol: str) -> None:
+    bybit_session()
+    real, ours = recorded(symbol), simulated(symbol)
+    assert real is not None
+    for name in (
+        "changes a message, mean",
+        "changes a message, p90",
+        "changes' distance in ticks, p50",
+        "messages with a change at the best, %",
+        "messages with a spread of 1 tick, %",
+        "ticks that 200 levels span",
+        "USD at rank 1, mean",
+        "USD at a level, median",
+        "USD at a level, log-std",
+        "USD of a trade, log-std",
+    ):
+        assert 0.6 < ours[name] / real[name] < 1.7, name
+    # What depends on how lively these minutes are.
+    for name in ("trades a minute", "USD of a trade, median", "USD of a trade, mean"):
+        assert 0.33 < ours[name] / real[name] < 3, name

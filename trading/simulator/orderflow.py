@@ -21,22 +21,22 @@ from trading.simulator.markets import Market
 LEVELS_A_SIDE = 230
 STEP_SECONDS = 0.02
 STEPS_A_MARK = 5
-# Ticks as fractions of the price of the two instruments that were measured, BTCUSDT and SOLUSDT; in between, and on
-# other instruments, what was measured is mixed by the logarithm of this fraction.
+# Ticks as fractions of the price. What was measured of BTCUSDT, which is at FINE, and of SOLUSDT, which is five sixths of
+# the way to COARSE, is mixed by the logarithm of this fraction.
 FINE, COARSE = 1.5e-6, 1.3e-4
 LIMITS = {
     kernels.LEVEL_LOTS: (0.13, 4.5),  # in level values, as are all lots here
     kernels.LEVEL_SPREAD: (2.2, 1.45),
     kernels.FIRST_LOTS: (50.0, 4.0),
     kernels.DENSITY: (0.66, 0.995),
-    kernels.CHANGES: (1.35, 0.62),  # a side and step
+    kernels.CHANGES: (1.5, 0.52),  # a side and step
     kernels.FAR_SHARE: (0.97, 0.0),
     kernels.REACH: (340.0, 229.0),  # ticks
     kernels.NEAR_SCALE: (40.0, 5.0),  # ticks
     kernels.NEAR_POWER: (1.4, 1.4),
-    kernels.TAKERS: (0.014, 0.09),  # a step
+    kernels.TAKERS: (0.016, 0.075),  # a step
     kernels.TAKER_LOTS: (0.08, 0.026),
-    kernels.TAKER_SPREAD: (2.3, 2.3),
+    kernels.TAKER_SPREAD: (2.5, 2.3),
     kernels.TAKER_MOST: (40.0, 10.0),
     kernels.DEPTH: (5.0, 2.5),
 }
@@ -48,7 +48,7 @@ _GEOMETRIC = (*_IN_LEVEL_VALUES, kernels.CHANGES, kernels.TAKERS, kernels.NEAR_S
 
 def levels_traded_a_minute(market: Market, price: Decimal) -> float:
     """About how many levels' worth (see ``SimulatedInstrument.level_value``) the flow trades in a minute, measured."""
-    return _mixed(_coarseness(market, price), (40.0, 57.0), geometric=True)
+    return _mixed(_coarseness(market, price), (70.0, 60.0), geometric=True)
 
 
 def parameters_of(market: Market, price: Decimal, volatility: float, level_value: float) -> NDArray[np.float64]:
@@ -66,7 +66,7 @@ def parameters_of(market: Market, price: Decimal, volatility: float, level_value
 
 
 def _coarseness(market: Market, price: Decimal) -> float:
-    """0 where ticks are as fine as those of BTCUSDT, 1 where they are as coarse as those of SOLUSDT."""
+    """0 where ticks are as fine as those of BTCUSDT, 1 where they are a little coarser than those of SOLUSDT."""
     share = float(market.rules.tick_size / price)
     return min(1.0, max(0.0, math.log(share / FINE) / math.log(COARSE / FINE)))
 
