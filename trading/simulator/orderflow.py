@@ -21,8 +21,8 @@ from trading.simulator.markets import Market
 LEVELS_A_SIDE = 230
 STEP_SECONDS = 0.02
 STEPS_A_MARK = 5
-# Ticks as fractions of the price. What was measured of BTCUSDT, which is at FINE, and of SOLUSDT, which is five sixths of
-# the way to COARSE, is mixed by the logarithm of this fraction.
+# Ticks as fractions of the price. What was measured of BTCUSDT, which is at FINE, and of SOLUSDT, which is five sixths
+# of the way to COARSE, is mixed by the logarithm of this fraction.
 FINE, COARSE = 1.5e-6, 1.3e-4
 LIMITS = {
     kernels.LEVEL_LOTS: (0.13, 4.5),  # in level values, as are all lots here
