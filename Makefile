@@ -1,7 +1,7 @@
 # Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean environment test-environment python
+.PHONY: help run test lint bench bench-simulator clean environment test-environment python
 
 # 3.11 first: it is the version that every pinned package is tested with.
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
@@ -26,6 +26,9 @@ lint: test-environment ## check style (ruff), types (mypy) and the direction of 
 
 bench: environment ## run every benchmark in benchmarks/
 	@shopt -s nullglob; for file in benchmarks/bench_*.py; do echo "== $$file"; .venv/bin/python "$$file" || exit 1; done
+
+bench-simulator: environment ## measure the exchange simulator: matching, REST, websockets, likeness to recorded markets
+	@.venv/bin/python benchmarks/bench_simulator.py
 
 clean: ## remove what can be made again: .venv, node_modules, static/vendor, caches (never the data in var/)
 	rm -rf .venv node_modules static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -51,7 +51,7 @@ def test_a_book_begins_with_its_snapshot_and_follows_the_updates_after_it(tmp_pa
     market = venue.exchange.markets["BTCUSDT"]
     assert (str(market.rules.tick_size), str(market.rules.lot_size)) == ("0.1", "0.5")
     assert (market.book.bids.top(9), market.book.asks.top(9)) == ({1000: 4, 999: 2}, {1001: 6, 1003: 2})
-    play(venue, clock, 25)
+    play(venue, clock, 21)
     assert (market.book.bids.top(1), market.book.asks.top(9)) == ({1001: 8}, {1003: 2})
 
 
@@ -60,7 +60,7 @@ def test_our_order_fills_behind_what_was_recorded_ahead_of_it(tmp_path: Path) ->
     venue = Venue(DEMO_KEYS, recording=session(tmp_path / "session.gz"), clock=clock)
     request = {"symbol": "BTCUSDT", "side": "Sell", "orderType": "Limit", "qty": "1", "price": "100.1"}
     order = venue.exchange.create("alice", request, clock.now_ms)
-    play(venue, clock, 20)
+    play(venue, clock, 16)
     assert order.status == "New"
     play(venue, clock, 5)
     assert order.status == "Filled"  # the bid that arrives at its price takes it, after the trade took the queue

@@ -154,8 +154,8 @@ def test_the_same_seed_makes_the_same_market() -> None:
         flow = OrderFlow(venue, seed)
         each = INSTRUMENTS[0]
         flow.add(venue.markets["BTCUSDT"], each.price, each.volatility, each.level_value)
-        for step in range(300):
-            flow.step(step * 100)
+        for step in range(6_000):
+            flow.step(step * 20)
         return [(f"{trade.price}", f"{trade.quantity}") for trade in venue.trades]
 
     first, again, other = run(3), run(3), run(4)

@@ -35,7 +35,7 @@ class Listener:
         self.count = 0
         self._hash = hashlib.sha256()
 
-    def send(self, message: bytes) -> None:
+    def send_frame(self, message: bytes) -> None:
         self.count += 1
         self._hash.update(message)
 

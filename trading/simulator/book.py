@@ -31,14 +31,14 @@ class Front(NamedTuple):
 
 
 class Side:
-    """One side's levels; ``sign`` is -1 for bids and 1 for asks."""
+    """One side's levels; ``sign`` is -1 for bids and 1 for asks. ``state`` is what every kernel begins with."""
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
         self._orders: dict[int, Any] = {}
         self._matches = np.empty((MATCHES, 2), dtype=np.int64)
-        self._state = _empty_state(FIRST_CAPACITY)
-        self._meta = self._state[5]
+        self.state = _empty_state(FIRST_CAPACITY)
+        self._meta = self.state[5]
         self._rows = np.empty((FIRST_CAPACITY, 2), dtype=np.int64)
 
     def __len__(self) -> int:
@@ -48,11 +48,11 @@ class Side:
     def best(self) -> int | None:
         """The best tick."""
         count = self._meta[kernels.LEVELS]
-        return -self.sign * int(self._state[0][count - 1]) if count else None
+        return -self.sign * int(self.state[0][count - 1]) if count else None
 
     @property
     def worst(self) -> int | None:
-        return -self.sign * int(self._state[0][0]) if len(self) else None
+        return -self.sign * int(self.state[0][0]) if len(self) else None
 
     @property
     def users(self) -> int:
@@ -61,11 +61,11 @@ class Side:
 
     def ticks(self) -> Iterator[int]:
         """All ticks, best first."""
-        return (-self.sign * int(key) for key in self._state[0][: len(self)][::-1])
+        return (-self.sign * int(key) for key in self.state[0][: len(self)][::-1])
 
     def best_levels(self, count: int, rows: NDArray[np.int64]) -> int:
         """Write the best levels into ``rows`` (key, lots; key is minus sign times the tick); how many there are."""
-        keys, slots, levels = self._state[:3]
+        keys, slots, levels = self.state[:3]
         return int(kernels.top(keys, slots, levels, len(self), count, rows))
 
     def top(self, count: int) -> dict[int, int]:
@@ -77,19 +77,19 @@ class Side:
 
     def lots_at(self, tick: int) -> int:
         slot = self._slot(tick)
-        return 0 if slot is None else int(self._state[2][slot, kernels.LOTS])
+        return 0 if slot is None else int(self.state[2][slot, kernels.LOTS])
 
     def background_at(self, tick: int) -> int:
         slot = self._slot(tick)
-        return 0 if slot is None else int(self._state[2][slot, kernels.BACKGROUND])
+        return 0 if slot is None else int(self.state[2][slot, kernels.BACKGROUND])
 
     def queue(self, tick: int) -> list[Front]:
         """Everything that rests at a tick, the first to trade first."""
         slot, queue = self._slot(tick), []
-        row = kernels.NONE if slot is None else int(self._state[2][slot, kernels.HEAD])
+        row = kernels.NONE if slot is None else int(self.state[2][slot, kernels.HEAD])
         while row != kernels.NONE:
             queue.append(self._front(tick, row))
-            row = int(self._state[3][row, kernels.NEXT])
+            row = int(self.state[3][row, kernels.NEXT])
         return queue
 
     def user_ticks(self) -> list[int]:
@@ -98,8 +98,8 @@ class Side:
 
     def set_background(self, tick: int, lots: int) -> None:
         """Make the background quantity of a level so many lots, and let every user's order keep its place."""
-        self._reserve()
-        kernels.set_background(*self._state, -self.sign * tick, lots)
+        self.reserve(RESERVE)
+        kernels.set_background(*self.state, -self.sign * tick, lots)
 
     def replace_background(self, levels: Mapping[int, int]) -> None:
         """Make these ticks and lots all the background there is; at levels that stay, orders keep their places."""
@@ -110,23 +110,23 @@ class Side:
 
     def rest(self, tick: int, lots: int, order: Any) -> int:
         """Queue a user's order behind everything that rests at its tick; the handle of its entry."""
-        self._reserve()
-        handle = int(kernels.append_entry(*self._state, -self.sign * tick, lots, 1))
+        self.reserve(RESERVE)
+        handle = int(kernels.append_entry(*self.state, -self.sign * tick, lots, 1))
         self._orders[handle] = order
         return handle
 
     def cancel(self, tick: int, handle: int) -> None:
-        self.shrink(tick, handle, int(self._state[3][handle, kernels.ENTRY_LOTS]))
+        self.shrink(tick, handle, int(self.state[3][handle, kernels.ENTRY_LOTS]))
 
     def shrink(self, tick: int, handle: int, lots: int) -> None:
         """Take lots out of an entry; its place in the queue stays."""
-        if lots == self._state[3][handle, kernels.ENTRY_LOTS]:
+        if lots == self.state[3][handle, kernels.ENTRY_LOTS]:
             self._orders.pop(handle, None)
-        kernels.reduce_entry(*self._state, -self.sign * tick, handle, lots)
+        kernels.reduce_entry(*self.state, -self.sign * tick, handle, lots)
 
     def available(self, limit_tick: int | None) -> int:
         """Lots within a limit; None is no limit."""
-        keys, slots, levels = self._state[:3]
+        keys, slots, levels = self.state[:3]
         return int(kernels.available(keys, slots, levels, len(self), self._limit(limit_tick)))
 
     def front(self, limit_tick: int | None) -> Front | None:
@@ -134,36 +134,37 @@ class Side:
         count = int(self._meta[kernels.LEVELS])
         if not count:
             return None
-        key = int(self._state[0][count - 1])
+        key = int(self.state[0][count - 1])
         if limit_tick is not None and key < -self.sign * limit_tick:
             return None
-        row = int(self._state[2][self._state[1][count - 1], kernels.HEAD])
+        row = int(self.state[2][self.state[1][count - 1], kernels.HEAD])
         return self._front(-self.sign * key, row)
 
     def take_background(self, lots: int, limit_tick: int | None) -> list[list[int]]:
         """Match so many lots with background that stands in front; stops at a user's entry. Rows of tick, lots."""
-        found = kernels.take(*self._state, lots, self._limit(limit_tick), self._matches)
+        found = kernels.take(*self.state, lots, self._limit(limit_tick), self._matches)
         return [[-self.sign * key, traded] for key, traded in self._matches[:found].tolist()]
 
     def _front(self, tick: int, row: int) -> Front:
-        lots = int(self._state[3][row, kernels.ENTRY_LOTS])
+        lots = int(self.state[3][row, kernels.ENTRY_LOTS])
         return Front(tick, lots, self._orders.get(row), row)
 
     def _limit(self, limit_tick: int | None) -> int:
         return -FARTHEST if limit_tick is None else -self.sign * limit_tick
 
     def _slot(self, tick: int) -> int | None:
-        keys, count, key = self._state[0], len(self), -self.sign * tick
+        keys, count, key = self.state[0], len(self), -self.sign * tick
         index = int(kernels.find(keys, count, key))
-        return int(self._state[1][index]) if index < count and keys[index] == key else None
+        return int(self.state[1][index]) if index < count and keys[index] == key else None
 
-    def _reserve(self) -> None:
-        if self._meta[kernels.FREE_LEVELS] < RESERVE or self._meta[kernels.FREE_ENTRIES] < RESERVE:
+    def reserve(self, rows: int) -> None:
+        """Make room for so many more levels and entries; ``state`` may be another one afterwards."""
+        while self._meta[kernels.FREE_LEVELS] < rows or self._meta[kernels.FREE_ENTRIES] < rows:
             self._grow()
 
     def _grow(self) -> None:
         """Twice the room; rows keep their numbers."""
-        old = self._state
+        old = self.state
         capacity = 2 * len(old[0])
         state = _empty_state(capacity)
         for new_part, old_part in zip(state[:4], old[:4], strict=True):
@@ -176,7 +177,7 @@ class Side:
             free[row, :known] = old[4][row, :known]
             free[row, known : known + len(added)] = added[::-1]
             meta[column] = known + len(added)
-        self._state, self._meta = state, meta
+        self.state, self._meta = state, meta
 
 
 State = tuple[
@@ -215,9 +216,8 @@ class MatchingBook:
 
     def process(self, orders: NDArray[np.int64]) -> int:
         """A batch of anonymous orders at once (see :func:`book_kernels.process_orders`); the lots that traded."""
-        while min(self.bids._meta[1:3].min(), self.asks._meta[1:3].min()) < len(orders) + RESERVE:
-            self.bids._grow()
-            self.asks._grow()
+        self.bids.reserve(len(orders) + RESERVE)
+        self.asks.reserve(len(orders) + RESERVE)
         rows = np.full(len(orders), kernels.NONE)
         self.changed = True
-        return int(kernels.process_orders(*self.bids._state, *self.asks._state, orders, rows, self.bids._matches))
+        return int(kernels.process_orders(*self.bids.state, *self.asks.state, orders, rows, self.bids._matches))

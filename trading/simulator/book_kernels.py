@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.int64]
 Table = NDArray[np.int64]
+Text = NDArray[np.uint8]
 
 HEAD, TAIL, LOTS, BACKGROUND = range(4)
 ENTRY_LOTS, OWNER, NEXT, PREVIOUS, LEVEL, TAG = range(6)
 LEVELS, FREE_LEVELS, FREE_ENTRIES, USER_ENTRIES = range(4)
 NONE = -1
+# The most bytes that one level takes in a message: two numbers of 19 digits and 18 decimals, and what is around them.
+LEVEL_TEXT = 96
 
 _SIDE = "int64[::1], int64[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1]"
 
@@ -296,3 +299,83 @@ def process_orders(
                 ask_entries[row, TAG] = NONE
                 reduce_entry(ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta, -key, row, left)
     return traded
+
+
+@nb.njit(
+    "int64(int64[::1], int64[::1], int64[:, ::1], int64, int64, int64[:, ::1], int64, int64[:, ::1], int64[:, ::1])",
+    cache=True,
+    nogil=True,
+)
+def follow(
+    keys: Vector,
+    slots: Vector,
+    levels: Table,
+    count: int,
+    wanted: int,
+    before: Table,
+    before_count: int,
+    after: Table,
+    rows: Table,
+) -> int:
+    """Write the best levels into ``after`` and what turns ``before`` into them into ``rows``; how many these are."""
+    return int(changes(before, before_count, after, top(keys, slots, levels, count, wanted, after), rows))
+
+
+@nb.njit("int64(uint8[::1], int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def write_number(text: Text, at: int, units: int, step: int, scale: int, decimals: int) -> int:
+    """Write ``units * step / scale`` with so many decimals; returns where the text ends."""
+    value = units * step
+    whole, fraction = value // scale, value % scale
+    digits = 1
+    for _ in range(19):
+        whole //= 10
+        if whole == 0:
+            break
+        digits += 1
+    whole = value // scale
+    for position in range(at + digits - 1, at - 1, -1):
+        text[position] = 48 + whole % 10
+        whole //= 10
+    at += digits
+    if decimals == 0:
+        return at
+    text[at] = 46
+    for position in range(at + decimals, at, -1):
+        text[position] = 48 + fraction % 10
+        fraction //= 10
+    return at + decimals + 1
+
+
+@nb.njit(
+    "int64(int64[:, ::1], int64, int64, int64, int64, int64, int64, int64, int64, uint8[::1])", cache=True, nogil=True
+)
+def write_levels(
+    rows: Table,
+    count: int,
+    sign: int,
+    price_step: int,
+    price_scale: int,
+    price_decimals: int,
+    lot_step: int,
+    lot_scale: int,
+    lot_decimals: int,
+    text: Text,
+) -> int:
+    """Write rows of key, lots as the inside of a JSON list of ``["price","quantity"]``; returns the length. A quantity
+    of nothing is ``"0"``. ``text`` must have room for ``LEVEL_TEXT`` bytes a row."""
+    at = 0
+    for index in range(count):
+        if index:
+            text[at] = 44
+            at += 1
+        text[at], text[at + 1] = 91, 34
+        at = write_number(text, at + 2, -sign * rows[index, 0], price_step, price_scale, price_decimals)
+        text[at], text[at + 1], text[at + 2] = 34, 44, 34
+        if rows[index, 1] == 0:
+            text[at + 3] = 48
+            at += 4
+        else:
+            at = write_number(text, at + 3, rows[index, 1], lot_step, lot_scale, lot_decimals)
+        text[at], text[at + 1] = 34, 93
+        at += 2
+    return at

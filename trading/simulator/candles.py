@@ -51,11 +51,14 @@ class CandleSeries:
         self._bars[:HISTORY_MINUTES] = _past(last_tick, HISTORY_MINUTES, volatility, lots_a_minute, rng)
         self._count = HISTORY_MINUTES
         self._open_bar(last_tick)
+        # Of the closed bars of the last day, for so many bars: see day_change.
+        self._day: tuple[int, float, float, float, float, float] | None = None
         # Interval to the start of its newest bar that was told, so that each end is told once.
         self._told: dict[str, int] = {}
 
     def restore(self, history: Iterable[tuple[int, NDArray[np.float64]]]) -> None:
         """Put bars of an earlier run in their places; minutes in which nobody ran lead from one run to the next."""
+        self._day = None
         kept = np.zeros(self._count, dtype=np.bool_)
         for first_minute, bars in history:
             first = first_minute - self._first_minute
@@ -112,14 +115,21 @@ class CandleSeries:
 
     def day_change(self) -> tuple[float, float, float, float, float]:
         """Of the last 24 hours: first open, high, low (ticks), volume (lots), turnover (ticks x lots)."""
-        day = self._bars[max(0, self._count - 1_440) : self._count]
-        return (
-            float(day[0, OPEN]),
-            float(day[:, HIGH].max()),
-            float(day[:, LOW].min()),
-            float(day[:, VOLUME].sum()),
-            float(day[:, TURNOVER].sum()),
-        )
+        bars, count = self._bars, self._count
+        if self._day is None or self._day[0] != count:
+            closed = bars[max(0, count - 1_440) : count - 1]
+            # The closed bars are the same for a minute, and everybody's ticker asks ten times a second.
+            self._day = (
+                count,
+                float(closed[0, OPEN]),
+                float(closed[:, HIGH].max()),
+                float(closed[:, LOW].min()),
+                float(closed[:, VOLUME].sum()),
+                float(closed[:, TURNOVER].sum()),
+            )
+        _, first, high, low, volume, turnover = self._day
+        _, bar_high, bar_low, _, bar_volume, bar_turnover = bars[count - 1].tolist()
+        return first, max(high, bar_high), min(low, bar_low), volume + bar_volume, turnover + bar_turnover
 
     def _open_bar(self, tick: int) -> None:
         if self._count == len(self._bars):

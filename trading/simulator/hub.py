@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from aiohttp import web
-from aiohttp.http_websocket import WSMsgType
 
 from trading.simulator.faults.engine import Faults
 from trading.simulator.faults.frames import spoil
@@ -18,11 +17,24 @@ from trading.simulator.faults.frames import spoil
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 5_000
+MOST_WAITING_BYTES = 32 * 2**20
 DRAIN_SECONDS = 1.0
+_FINAL_TEXT = 0x81
+_SHORT, _LONG = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
+
+
+def frame_of(message: bytes) -> bytes:
+    """A message as one unmasked, uncompressed text frame, which every connection may be sent."""
+    length = len(message)
+    if length < 126:
+        return bytes((_FINAL_TEXT, length)) + message
+    return (_SHORT(_FINAL_TEXT, 126, length) if length < 65_536 else _LONG(_FINAL_TEXT, 127, length)) + message
 
 
 class Client:
-    """One connection with its own queue and writer, so that a slow one delays nobody. ``sent`` counts its messages."""
+    """One connection. What it is sent within one turn of the event loop leaves together, in one write; what its
+    transport cannot pass on piles up there, until it is too much and the client is dropped. ``sent`` counts its
+    messages."""
 
     def __init__(self, socket: web.WebSocketResponse, channel: str = "public") -> None:
         self.socket, self.channel = socket, channel
@@ -33,15 +45,20 @@ class Client:
         self._most_waiting = MOST_WAITING
         self._stalled = False
         self._held: bytes | None = None
-        # A number is a pause of so many seconds before the message behind it.
-        self._queue: asyncio.Queue[bytes | float] = asyncio.Queue()
-        self._writer = asyncio.create_task(self._write())
+        # Frames; a number is a pause of so many seconds before the frame behind it.
+        self._queue: deque[bytes | float] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._due: asyncio.Handle | None = None
 
     def send(self, message: bytes) -> None:
-        self._put(message)
+        self.send_frame(frame_of(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send what :func:`frame_of` made."""
+        self._put(frame)
         if self._held is not None:
             held, self._held = self._held, None
-            self._put(held)
+            self._put(frame_of(held))
 
     def hold(self, message: bytes) -> None:
         """Send it behind the next one."""
@@ -61,41 +78,61 @@ class Client:
     def drop(self) -> None:
         """Cut the connection without a farewell, as a network does."""
         self.is_cut = True
-        transport = self.socket._req.transport if self.socket._req is not None else None
+        self._queue.clear()
+        transport = self._transport
         if transport is not None:
             transport.abort()
 
     async def drained(self) -> None:
         """Until everything has been written, at most a second."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        while not (self._queue.empty() or self.is_cut or self._stalled) and time.monotonic() < deadline:
+        while self._queue and not (self.is_cut or self._stalled) and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
 
     async def close(self) -> None:
-        self._writer.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._writer
+        """Forget what waits."""
+        self._queue.clear()
+        if self._due is not None:
+            self._due.cancel()
+
+    @property
+    def _transport(self) -> asyncio.WriteTransport | None:
+        request = self.socket._req
+        return request.transport if request is not None else None
 
     def _put(self, item: bytes | float) -> None:
         self.sent += 1
         if self.is_cut:
             return
-        if self._queue.qsize() >= self._most_waiting:
+        if len(self._queue) >= self._most_waiting:
             log.warning("a client fell %d messages behind and is dropped", self._most_waiting)
             self.drop()
             return
-        self._queue.put_nowait(item)
+        self._queue.append(item)
+        if self._due is None and not self._stalled:
+            self._due = self._loop.call_soon(self._write)
 
-    async def _write(self) -> None:
-        with suppress(ConnectionError, RuntimeError):
-            while True:
-                item = await self._queue.get()
-                if self._stalled:
-                    return
-                if isinstance(item, float):
-                    await asyncio.sleep(item)
-                else:
-                    await self.socket.send_frame(item, WSMsgType.TEXT)
+    def _write(self) -> None:
+        """Write all frames up to the next pause."""
+        self._due = None
+        transport, queue = self._transport, self._queue
+        if self._stalled:
+            return
+        if transport is None or transport.is_closing() or self.socket.closed:
+            queue.clear()
+            return
+        frames = []
+        while queue:
+            item = queue.popleft()
+            if isinstance(item, float):
+                self._due = self._loop.call_later(item, self._write)
+                break
+            frames.append(item)
+        if frames:
+            transport.write(b"".join(frames))
+        if transport.get_write_buffer_size() > MOST_WAITING_BYTES:
+            log.warning("a client fell %d bytes behind and is dropped", MOST_WAITING_BYTES)
+            self.drop()
 
 
 class Hub:
@@ -127,8 +164,9 @@ class Hub:
         if not listeners:
             return
         if not self._faults.on_frames:
+            frame = frame_of(message)
             for client in tuple(listeners):
-                client.send(message)
+                client.send_frame(frame)
             return
         if self._faults.restarts(plain(topic)):
             message = self._restarted(topic) or message

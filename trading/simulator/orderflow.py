@@ -1,48 +1,90 @@
 """Seeded order flow: makes a market out of background orders that rest, vanish and take.
 
 Prices walk with clustered volatility, slow trends, common moves of all symbols and rare jumps. A move is always a taker
-that eats its way through the book, so orders of users that stand in its way are filled as they would be.
+that eats its way through the book, so orders of users that stand in its way are filled as they would be. What rests and
+how often it changes follows a recorded session of Bybit: ``benchmarks/likeness.py`` shows both side by side.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 from decimal import Decimal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trading.simulator import flow_kernels as kernels
 from trading.simulator.exchange import Exchange
 from trading.simulator.markets import Market
 
 LEVELS_A_SIDE = 230
-# The 200 best levels of a side span about this share of the price.
-BAND = 0.004
-STEP_SECONDS = 0.1
-COMMON_SHARE = 0.6
-JUMPS_A_STEP = 1 / 36_000
-CHANGES_A_STEP = 7
+STEP_SECONDS = 0.02
+STEPS_A_MARK = 5
+# Ticks as fractions of the price. What was measured of BTCUSDT, which is at FINE, and of SOLUSDT, which is five sixths
+# of the way to COARSE, is mixed by the logarithm of this fraction.
+FINE, COARSE = 1.5e-6, 1.3e-4
+LIMITS = {
+    kernels.LEVEL_LOTS: (0.13, 4.5),  # in level values, as are all lots here
+    kernels.LEVEL_SPREAD: (2.2, 1.45),
+    kernels.FIRST_LOTS: (50.0, 4.0),
+    kernels.DENSITY: (0.66, 0.995),
+    kernels.CHANGES: (1.5, 0.52),  # a side and step
+    kernels.FAR_SHARE: (0.97, 0.0),
+    kernels.REACH: (340.0, 229.0),  # ticks
+    kernels.NEAR_SCALE: (40.0, 5.0),  # ticks
+    kernels.NEAR_POWER: (1.4, 1.4),
+    kernels.TAKERS: (0.016, 0.075),  # a step
+    kernels.TAKER_LOTS: (0.08, 0.026),
+    kernels.TAKER_SPREAD: (2.5, 2.3),
+    kernels.TAKER_MOST: (40.0, 10.0),
+    kernels.DEPTH: (5.0, 2.5),
+}
+# The last arguments of flow_kernels.fill: so many levels, all of them at once, nowhere in particular.
+_FULL = (LEVELS_A_SIDE, LEVELS_A_SIDE, 0)
+_IN_LEVEL_VALUES = (kernels.LEVEL_LOTS, kernels.FIRST_LOTS, kernels.TAKER_LOTS, kernels.TAKER_MOST)
+_GEOMETRIC = (*_IN_LEVEL_VALUES, kernels.CHANGES, kernels.TAKERS, kernels.NEAR_SCALE)
 
 
 def levels_traded_a_minute(market: Market, price: Decimal) -> float:
-    """About how many levels' worth the flow trades in a minute, measured: far more where ticks are finer than gaps."""
-    return 1_700.0 if _gap(market, price) > 3 else 250.0
+    """About how many levels' worth (see ``SimulatedInstrument.level_value``) the flow trades in a minute, measured."""
+    return _mixed(_coarseness(market, price), (70.0, 60.0), geometric=True)
 
 
-def _gap(market: Market, price: Decimal) -> int:
-    return max(1, int(float(price) * BAND / 200 / float(market.rules.tick_size)))
+def parameters_of(market: Market, price: Decimal, volatility: float, level_value: float) -> NDArray[np.float64]:
+    """What the kernels have to know about an instrument, by the constants of :mod:`flow_kernels`."""
+    coarseness = _coarseness(market, price)
+    parameters = np.zeros(kernels.PARAMETERS)
+    for name, limits in LIMITS.items():
+        parameters[name] = _mixed(coarseness, limits, geometric=name in _GEOMETRIC)
+    for name in _IN_LEVEL_VALUES:
+        parameters[name] *= level_value / float(price * market.rules.lot_size)
+    parameters[kernels.VOLATILITY] = volatility * math.sqrt(STEP_SECONDS / 60)
+    # Quotes follow about once a second: after what the fair price moves in that time.
+    parameters[kernels.PATIENCE_SCALE] = volatility * math.sqrt(1 / 60)
+    return parameters
+
+
+def _coarseness(market: Market, price: Decimal) -> float:
+    """0 where ticks are as fine as those of BTCUSDT, 1 where they are a little coarser than those of SOLUSDT."""
+    share = float(market.rules.tick_size / price)
+    return min(1.0, max(0.0, math.log(share / FINE) / math.log(COARSE / FINE)))
+
+
+def _mixed(share: float, limits: tuple[float, float], *, geometric: bool) -> float:
+    low, high = limits
+    return low * (high / low) ** share if geometric else low + (high - low) * share
 
 
 @dataclass(slots=True)
 class Flow:
-    """One symbol's state of mind."""
+    """One symbol's state: its random numbers (uint64, 1), its mood and parameters (float64, by the constants of
+    :mod:`flow_kernels`)."""
 
     market: Market
-    fair: float
-    volatility: float
-    level_lots: float
-    gap: int
-    regime: float = 0.0
-    trend: float = 0.0
+    random: NDArray[np.uint64]
+    mood: NDArray[np.float64]
+    parameters: NDArray[np.float64]
 
 
 class OrderFlow:
@@ -50,94 +92,80 @@ class OrderFlow:
 
     def __init__(self, exchange: Exchange, seed: int, liveliness: float = 1.0) -> None:
         self._exchange = exchange
-        self._random = random.Random(seed)
-        self._liveliness = liveliness
-        self._flows: list[Flow] = []
+        self._seed, self._liveliness = seed, liveliness
+        self._random = _generator(seed, 0)
+        self._takers = np.zeros((kernels.MOST_TAKERS, 3), dtype=np.int64)
+        self._flows: dict[str, Flow] = {}
+        self._steps = 0
 
     def add(self, market: Market, price: Decimal, volatility: float, level_value: float) -> None:
-        tick, lot = float(market.rules.tick_size), float(market.rules.lot_size)
-        flow = Flow(market, float(price) / tick, volatility, level_value / float(price) / lot, _gap(market, price))
+        fair = float(price / market.rules.tick_size)
+        mood = np.zeros(kernels.MOOD)
+        mood[kernels.FAIR], mood[kernels.QUOTED] = fair + 0.5, math.floor(fair)
+        parameters = parameters_of(market, price, volatility, level_value)
+        mood[kernels.PATIENCE] = parameters[kernels.PATIENCE_SCALE] * fair
+        flow = Flow(market, _generator(self._seed, len(self._flows) + 1), mood, parameters)
+        self._flows[market.symbol] = flow
         market.last_price = market.mark_price = market.index_price = price
-        self._flows.append(flow)
-        self._repair(flow, round(flow.fair))
+        self._restock(flow)
 
     def move(self, symbol: str, percent: float) -> None:
         """A sudden jump, from the control interface."""
-        for flow in self._flows:
-            if flow.market.symbol == symbol:
-                flow.fair *= 1 + percent / 100
+        if symbol in self._flows:
+            self._flows[symbol].mood[kernels.FAIR] *= 1 + percent / 100
 
     def step(self, now_ms: int) -> None:
-        """A tenth of a second of life for every symbol."""
-        common = self._random.gauss(0, 1)
-        for flow in self._flows:
-            self._walk(flow, common)
-            target = round(flow.fair)
-            self._push_price(flow, target, now_ms)
-            self._repair(flow, target)
-            self._flicker(flow, target)
-            self._small_takers(flow, now_ms)
-            self._mark(flow, now_ms)
+        """Twenty milliseconds of life for every symbol."""
+        common = float(kernels.normal(self._random))
+        self._steps += 1
+        marks = self._steps % STEPS_A_MARK == 0
+        for flow in self._flows.values():
+            self._step(flow, common, now_ms)
+            if marks:
+                self._mark(flow, now_ms)
 
-    def _walk(self, flow: Flow, common: float) -> None:
-        draw = self._random.gauss
-        flow.regime += -0.002 * flow.regime + 0.04 * draw(0, 1)
-        flow.trend += -0.001 * flow.trend + 0.01 * draw(0, 1)
-        sigma = flow.volatility * math.sqrt(STEP_SECONDS / 60) * math.exp(min(1.5, 0.5 * flow.regime))
-        shock = COMMON_SHARE * common + math.sqrt(1 - COMMON_SHARE**2) * draw(0, 1)
-        change = sigma * (shock + 0.05 * flow.trend) * math.sqrt(self._liveliness)
-        if self._random.random() < JUMPS_A_STEP:
-            change += draw(0, 12) * flow.volatility
-        flow.fair *= math.exp(change)
+    def _step(self, flow: Flow, common: float, now_ms: int) -> None:
+        market, takers = flow.market, self._takers
+        bids, asks = market.book.bids, market.book.asks
+        bids.reserve(kernels.ROOM)
+        asks.reserve(kernels.ROOM)
+        found = kernels.step(
+            *bids.state,
+            *asks.state,
+            flow.random,
+            flow.mood,
+            flow.parameters,
+            common,
+            self._liveliness,
+            LEVELS_A_SIDE,
+            takers,
+        )
+        market.book.changed = True
+        if found:
+            for direction, lots, limit in takers[:found].tolist():
+                self._exchange.background_take(market, "Buy" if direction > 0 else "Sell", lots, limit, now_ms)
+            if not (len(bids) and len(asks)):
+                self._restock(flow)
 
-    def _push_price(self, flow: Flow, target: int, now_ms: int) -> None:
-        """Takers eat everything up to the new price."""
-        book, take = flow.market.book, self._exchange.background_take
-        if book.asks.best is not None and book.asks.best <= target:
-            take(flow.market, "Buy", book.asks.available(target), target, now_ms)
-        if book.bids.best is not None and book.bids.best >= target:
-            take(flow.market, "Sell", book.bids.available(target), target, now_ms)
-
-    def _repair(self, flow: Flow, target: int) -> None:
-        """Quotes close to the price, depth behind them, nothing left over far away."""
-        book = flow.market.book
-        farthest = flow.gap * LEVELS_A_SIDE
-        for side in (book.bids, book.asks):
-            near = target + side.sign * (1 if flow.gap < 4 else self._random.randint(1, 2))
-            if side.best is None or (side.best - near) * side.sign > 0:
-                side.set_background(near, self._lots(flow, 1))
-            while len(side) > LEVELS_A_SIDE:
-                worst = side.worst or 0
-                if side.background_at(worst) < side.lots_at(worst):
-                    break  # a user's order rests there
-                side.set_background(worst, 0)
-            missing = LEVELS_A_SIDE - len(side)
-            for _ in range(min(missing, LEVELS_A_SIDE)):
-                distance = self._random.randint(1, farthest)
-                side.set_background(max(1, target + side.sign * distance), self._lots(flow, distance))
+    def _restock(self, flow: Flow) -> None:
+        """Fill both sides at once, as at the beginning and after a jump that left one empty."""
+        book, quoted = flow.market.book, int(flow.mood[kernels.QUOTED])
+        for side, other, near, lowest in (
+            (book.bids, book.asks, quoted, 1),
+            (book.asks, book.bids, -quoted - 1, -kernels.NOWHERE),
+        ):
+            # A key of the other side is the negative of one of this side: what is not below it would cross.
+            barred = -int(other.state[0][len(other) - 1]) if len(other) else kernels.NOWHERE
+            best = min(near, barred - 1)
+            side.reserve(kernels.ROOM)
+            kernels.fill(*side.state, flow.random, flow.parameters, best, barred, lowest, *_FULL)
         book.changed = True
 
-    def _flicker(self, flow: Flow, target: int) -> None:
-        """Quotes come, change and go, most of them close to the market."""
-        for side in (flow.market.book.bids, flow.market.book.asks):
-            for _ in range(int(self._random.expovariate(1 / (CHANGES_A_STEP * self._liveliness)))):
-                distance = 1 + int(self._random.expovariate(1 / (flow.gap * 12)))
-                gone = distance > 3 and self._random.random() < 0.3
-                side.set_background(max(1, target + side.sign * distance), 0 if gone else self._lots(flow, distance))
-
-    def _small_takers(self, flow: Flow, now_ms: int) -> None:
-        for _ in range(3):
-            if self._random.random() < 0.12 * self._liveliness:
-                side = "Buy" if self._random.random() < 0.5 + 0.02 * flow.trend else "Sell"
-                lots = max(1, int(flow.level_lots * self._random.lognormvariate(-2.2, 1.1)))
-                best = flow.market.book.opposite(side).best
-                self._exchange.background_take(flow.market, side, lots, best, now_ms)
-
     def _mark(self, flow: Flow, now_ms: int) -> None:
-        prices = flow.market.grids.prices
-        price = prices.value(round(flow.fair))
+        price = flow.market.grids.prices.value(round(float(flow.mood[kernels.FAIR])))
         self._exchange.mark(flow.market, price, price, now_ms)
 
-    def _lots(self, flow: Flow, distance: int) -> int:
-        deeper = 1 + 0.8 * distance / (flow.gap * LEVELS_A_SIDE)
-        return max(1, int(flow.level_lots * deeper * self._random.lognormvariate(-0.5, 1.0)))
+
+def _generator(seed: int, number: int) -> NDArray[np.uint64]:
+    """The state of one generator of :func:`flow_kernels.uniform`."""
+    return np.random.SeedSequence([seed, number]).generate_state(1, np.uint64).astype(np.uint64)

@@ -6,8 +6,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from marketdata.engine.grid import Grid
+from trading.simulator import book_kernels as kernels
+from trading.simulator.book import Side
 from trading.simulator.candles import MINUTE_MS, OPEN, CandleSeries
 from trading.simulator.funding import funding_interval_ms, next_funding_ms
 from trading.simulator.markets import Liquidation, Market, PublicTrade
@@ -18,6 +23,7 @@ DEPTHS = tuple(BOOK_STEPS)
 REPEAT_MS = 3_000
 RECENT_TRADES = 1_000
 HOUR_MS = 3_600_000
+Table = NDArray[np.int64]
 
 
 class BookStream:
@@ -27,8 +33,13 @@ class BookStream:
         self.market, self.depth = market, depth
         self.update_id = first_update_id
         self._told_ms = 0
-        self._bids: dict[int, int] = {}
-        self._asks: dict[int, int] = {}
+        self._sides = (ToldSide(market.book.bids, depth), ToldSide(market.book.asks, depth))
+        self._grids = (*_steps_of(market.grids.prices), *_steps_of(market.grids.quantities))
+        self._text = np.empty(2 * depth * kernels.LEVEL_TEXT, dtype=np.uint8)
+        self._head = (
+            f'{{"topic":"{self.topic}","type":"%b","ts":%d,"data":{{"s":"{market.symbol}","b":[%b],"a":[%b],'
+            '"u":%d,"seq":%d},"cts":%d}'
+        ).encode()
         self._catch_up()
 
     @property
@@ -37,14 +48,13 @@ class BookStream:
 
     def snapshot(self, now_ms: int) -> bytes:
         """The book as the last message left it, under that message's update id."""
-        return self._message("snapshot", self._texts(self._bids), self._texts(self._asks), now_ms)
+        bids, asks = (self._levels(side.sign, side.told, side.count) for side in self._sides)
+        return self._message(b"snapshot", bids, asks, now_ms)
 
     def delta(self, now_ms: int) -> bytes | None:
         """What changed since the last message, or None. Level 1 is always a snapshot, and told again after 3 s."""
-        bids, asks = self._bids, self._asks
-        self._catch_up()
-        changed_bids, changed_asks = _changes(bids, self._bids), _changes(asks, self._asks)
-        if not changed_bids and not changed_asks:
+        bids, asks = self._catch_up()
+        if not bids and not asks:
             if self.depth != 1 or now_ms - self._told_ms < REPEAT_MS:
                 return None
             self._told_ms = now_ms
@@ -53,7 +63,10 @@ class BookStream:
         self._told_ms = now_ms
         if self.depth == 1:
             return self.snapshot(now_ms)
-        return self._message("delta", self._texts(changed_bids), self._texts(changed_asks), now_ms)
+        bid_side, ask_side = self._sides
+        bid_rows = self._levels(bid_side.sign, bid_side.changed, bids)
+        ask_rows = self._levels(ask_side.sign, ask_side.changed, asks)
+        return self._message(b"delta", bid_rows, ask_rows, now_ms)
 
     def skip(self) -> None:
         """Lose one message on purpose: a strict client must notice."""
@@ -66,31 +79,45 @@ class BookStream:
         self.update_id = 1
         return self.snapshot(now_ms)
 
-    def _catch_up(self) -> None:
-        self._bids = self.market.book.bids.top(self.depth)
-        self._asks = self.market.book.asks.top(self.depth)
+    def _catch_up(self) -> tuple[int, int]:
+        """How many levels of the bids and of the asks changed."""
+        bids, asks = self._sides
+        return bids.follow(), asks.follow()
 
-    def _texts(self, levels: dict[int, int]) -> list[list[str]]:
-        price, quantity = self.market.grids.prices.text, self.market.grids.quantities.text
-        return [[price(tick), quantity(lots) if lots else "0"] for tick, lots in levels.items()]
+    def _levels(self, sign: int, rows: Table, count: int) -> bytes:
+        return self._text[: kernels.write_levels(rows, count, sign, *self._grids, self._text)].tobytes()
 
-    def _message(self, kind: str, bids: list[list[str]], asks: list[list[str]], now_ms: int) -> bytes:
-        data = {
-            "s": self.market.symbol,
-            "b": bids,
-            "a": asks,
-            "u": self.update_id,
-            "seq": self.market.sequence + self.update_id,
-        }
-        return orjson.dumps({"topic": self.topic, "type": kind, "ts": now_ms, "data": data, "cts": now_ms})
+    def _message(self, kind: bytes, bids: bytes, asks: bytes, now_ms: int) -> bytes:
+        sequence = self.market.sequence + self.update_id
+        return self._head % (kind, now_ms, bids, asks, self.update_id, sequence, now_ms)
 
 
-def _changes(before: dict[int, int], after: dict[int, int]) -> dict[int, int]:
-    if before == after:
-        return {}
-    changes = {tick: lots for tick, lots in after.items() if before.get(tick) != lots}
-    changes.update((tick, 0) for tick in before if tick not in after)
-    return changes
+class ToldSide:
+    """What a stream told of one side: ``told`` are its best ``count`` levels (rows of key, lots; best first),
+    ``changed`` what the last call of :meth:`follow` found."""
+
+    def __init__(self, side: Side, depth: int) -> None:
+        self._side, self._depth = side, depth
+        self.sign, self.count = side.sign, 0
+        self.told: Table = np.zeros((depth, 2), dtype=np.int64)
+        self.changed: Table = np.zeros((2 * depth, 2), dtype=np.int64)
+        self._next: Table = np.zeros((depth, 2), dtype=np.int64)
+
+    def follow(self) -> int:
+        """Catch up with the book; how many levels changed."""
+        levels = len(self._side)
+        found = kernels.follow(
+            *self._side.state[:3], levels, self._depth, self.told, self.count, self._next, self.changed
+        )
+        self.told, self._next = self._next, self.told
+        self.count = min(levels, self._depth)
+        return int(found)
+
+
+def _steps_of(grid: Grid) -> tuple[int, int, int]:
+    """A grid for the kernels: its step as a whole number of units, of which so many are 1, and its decimals."""
+    scale = 10**grid.decimals
+    return int(grid.step * scale), scale, grid.decimals
 
 
 class TickerStream:

@@ -105,15 +105,15 @@ def realtime(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     """Open orders; by id or with ``openOnly=1`` also the newest 500 that closed since the service started."""
     category = _category(fields)
     account = venue.exchange.accounts[user]
-    closed = [order for order in _closed(account, category) if order.updated_ms > venue.restarted_ms][:RECENT_CLOSED]
     if fields.get("orderId") or fields.get("orderLinkId"):
         found = venue.exchange.find(user, fields)
-        orders = [found] if found is not None and (found.is_open or found in closed) else []
-        orders = [order for order in orders if order.category == category]
+        is_told = found is not None and (found.is_open or found in _recently_closed(venue, account, category))
+        orders = [found] if found is not None and is_told and found.category == category else []
     else:
         if category == "linear":
             _require_scope(fields)
-        orders = account.open_orders(None, category) if str(fields.get("openOnly", "0")) == "0" else closed
+        wants_open = str(fields.get("openOnly", "0")) == "0"
+        orders = account.open_orders(None, category) if wants_open else _recently_closed(venue, account, category)
     return _page([order.as_row() for order in _of_symbol(orders, fields)], fields, 20, 50)
 
 
@@ -352,6 +352,11 @@ def _require_scope(fields: Fields) -> None:
 def _closed(account: SimulatedAccount, category: str) -> list[SimulatedOrder]:
     """Orders that ended, newest first."""
     return [order for order in reversed(account.orders.values()) if not order.is_open and order.category == category]
+
+
+def _recently_closed(venue: Venue, account: SimulatedAccount, category: str) -> list[SimulatedOrder]:
+    """The newest that ended since the service started."""
+    return [order for order in _closed(account, category) if order.updated_ms > venue.restarted_ms][:RECENT_CLOSED]
 
 
 def _of_symbol(orders: Sequence[SimulatedOrder], fields: Fields) -> list[SimulatedOrder]:

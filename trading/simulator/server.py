@@ -18,6 +18,7 @@ from trading.simulator.binance.side import BinanceSide
 from trading.simulator.clerk import Clerk
 from trading.simulator.errors import ApiError
 from trading.simulator.faults.rules import Known, read_rules, rules_of
+from trading.simulator.instruments import DEFAULT_SYMBOLS
 from trading.simulator.keys import DEMO_KEYS, read_keys
 from trading.simulator.limits import AddressLimits
 from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
@@ -35,7 +36,7 @@ class SimulatorOptions:
     host: str = "127.0.0.1"
     port: int = 8900
     seed: int = 7
-    symbols: int = 20
+    symbols: int = DEFAULT_SYMBOLS
     liveliness: float = 1.0
     market: Path | None = None
     keys: Path | None = None

@@ -18,7 +18,7 @@ from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
 from trading.simulator.funding import FundingSchedule
 from trading.simulator.hub import Hub
-from trading.simulator.instruments import INSTRUMENTS
+from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
 from trading.simulator.markets import Market, PublicTrade, market_of
@@ -38,7 +38,7 @@ from trading.simulator.recording import Recording, RecordingPlayer, address
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.02
-STEPS_A_TICK = 5  # the order flow and the slower topics move every 100 ms
+STEPS_A_TICK = 5  # the slower topics are pushed every 100 ms
 KLINE_MS = 1_000
 
 
@@ -72,7 +72,7 @@ class Venue:
         keys: Mapping[str, ApiKey],
         *,
         seed: int = 7,
-        symbols: int = 20,
+        symbols: int = DEFAULT_SYMBOLS,
         liveliness: float = 1.0,
         recording: Path | None = None,
         state: Path | None = None,
@@ -148,10 +148,10 @@ class Venue:
             self.tick(self.clock())
 
     def tick(self, now: int) -> None:
-        """One 20 ms step: every fifth moves the market."""
+        """One 20 ms step of the market; every fifth is told to the slower topics too."""
         self._ticks += 1
         slow = self._ticks % STEPS_A_TICK == 0
-        if slow and self._source is not None:
+        if self._source is not None:
             self._source.step(now)
         if slow:
             self._funding.settle(now)

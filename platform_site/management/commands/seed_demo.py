@@ -20,7 +20,7 @@ from strategies.models import StrategyConfig
 from strategies.services import strategy_config_create, strategy_enable
 from trading.models import Account, Membership
 from trading.services.accounts import account_create, membership_grant
-from trading.simulator.instruments import INSTRUMENTS
+from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
 from trading.simulator.keys import DEMO_KEYS
 
 ACTOR = "seed_demo"
@@ -45,7 +45,7 @@ class Command(BaseCommand):
                 "No demo users: this deployment trades at a real venue. Create yours with createsuperuser."
             )
             return
-        instruments_sync([rules_from_bybit(each.listing(), "linear") for each in INSTRUMENTS])
+        instruments_sync([rules_from_bybit(each.listing(), "linear") for each in INSTRUMENTS[:DEFAULT_SYMBOLS]])
         with transaction.atomic():
             logins = self._people()
             self._limits()

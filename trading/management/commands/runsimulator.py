@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8900)
         parser.add_argument("--seed", type=int, default=7, help="the same seed makes the same market")
-        parser.add_argument("--symbols", type=int, default=20, help="how many instruments to list (1 to 20)")
+        parser.add_argument("--symbols", type=int, default=20, help="how many instruments to list (1 to 100)")
         parser.add_argument("--liveliness", type=float, default=1.0, help="how much happens (default: 1)")
         parser.add_argument("--market", type=Path, help="a recording to replay instead of generated order flow")
         parser.add_argument("--keys", type=Path, help="JSON list of further API keys")

@@ -14,7 +14,7 @@ from trading.simulator.binance.streams import IMMEDIATE, DiffDepth, Stream, Time
 from trading.simulator.hub import Client, Hub
 from trading.simulator.markets import PublicTrade
 
-STEP_MS = 100  # how often the market moves
+STEP_MS = 100  # how often the slower streams are looked at
 # After which of the 20 ms ticks since a step a change passes that nobody sees: at random, or a client that fetches its
 # snapshot always the same time after a message would always meet the book in the same state.
 UNSEEN_TICKS = (0, 3)
@@ -56,7 +56,7 @@ class Feed:
             self._hub.unsubscribe(client, address)
 
     def follow_books(self, now_ms: int, *, step: bool) -> None:
-        """Once a tick; ``step`` says that the market has moved as a whole."""
+        """Once a tick; ``step`` says that the slower streams are due."""
         if step:
             self._retire()
             self._ticks_since_step, self._unseen_tick = 0, self._random.choice(UNSEEN_TICKS)
