@@ -20,6 +20,7 @@ from tests.processes import ServerProcess
 SYMBOL = "BTCUSDT"
 LINEAR = {"category": "linear", "symbol": SYMBOL}
 LIMIT = {**LINEAR, "side": "Buy", "orderType": "Limit", "qty": "0.001", "price": "50000"}
+SPOT = {**LIMIT, "category": "spot", "qty": "0.001"}
 MARKET = {**LINEAR, "side": "Buy", "orderType": "Market", "qty": "0.01"}
 
 
@@ -115,6 +116,11 @@ def repeated_id(client: Client) -> dict[str, Any]:
     return client.create(orderLinkId="once", qty="0.002")
 
 
+def repeated_spot_id(client: Client) -> dict[str, Any]:
+    client.create(SPOT, orderLinkId="once")
+    return client.create(SPOT, orderLinkId="once", qty="0.002")
+
+
 def closed_order(client: Client) -> dict[str, Any]:
     placed = client.create(MARKET)["result"]["orderId"]
     return client.post("/v5/order/cancel", {**LINEAR, "orderId": placed})
@@ -204,6 +210,17 @@ REFUSALS: list[tuple[int, Callable[[Client], dict[str, Any]]]] = [
     (110092, trigger_below),
     (110093, trigger_above),
     (110094, lambda client: client.create(symbol="ETHUSDT", qty="0.01", price="100")),
+    (170121, lambda client: client.create(SPOT, symbol="NOPEUSDT")),
+    (170124, lambda client: client.create(SPOT, qty="100000000")),
+    (170131, lambda client: client.create(SPOT, qty="10")),
+    (170131, lambda client: client.create(SPOT, side="Sell", price="60000")),
+    (170132, lambda client: client.create(SPOT, price="many")),
+    (170134, lambda client: client.create(SPOT, price="50000.05")),
+    (170136, lambda client: client.create(SPOT, qty="0")),
+    (170137, lambda client: client.create(SPOT, qty="0.00010001")),
+    (170140, lambda client: client.create(SPOT, qty="0.0001", price="100")),
+    (170141, repeated_spot_id),
+    (170213, lambda client: client.post("/v5/order/cancel", {**SPOT, "orderId": "none"})),
 ]  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def test_an_update_id_is_never_two_different_books(venue: Venue) -> None:
         ("tickers", {"category": "linear", "symbol": "NOPE"}, "params error: symbol invalid NOPE"),
         ("tickers", {}, "params error: category invalid"),
         ("tickers", {"category": "swap"}, "params error: category invalid swap"),
-        ("orderbook", {"category": "spot", "symbol": "ETHUSDT"}, "category invalid"),
+        ("orderbook", {"category": "option", "symbol": "ETHUSDT"}, "category invalid"),
         ("orderbook", {**LINEAR, "limit": "1001"}, "limit must be 1 to 1000"),
         ("orderbook", {**LINEAR, "limit": "0"}, "limit must be 1 to 1000"),
         ("orderbook", {**LINEAR, "limit": "²"}, "limit must be 1 to 1000"),

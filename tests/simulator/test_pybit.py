@@ -259,3 +259,23 @@ def test_public_and_private_streams_tell_what_happens(
     assert statuses[0] == "New" and statuses[-1] == "Filled"
     public.exit()
     private.exit()
+
+
+def test_spot_is_bought_with_dollars_and_sold_as_coins(venue: ServerProcess) -> None:
+    key = DEMO_KEYS["bob"]
+    bob = client(venue, key.api_key, key.api_secret)
+    listed = bob.get_instruments_info(category="spot", symbol="ETHUSDT")["result"]["list"][0]
+    assert listed["baseCoin"] == "ETH" and "basePrecision" in listed["lotSizeFilter"]
+    ticker = bob.get_tickers(category="spot", symbol="ETHUSDT")["result"]["list"][0]
+    contract = bob.get_tickers(category="linear", symbol="ETHUSDT")["result"]["list"][0]
+    assert abs(float(ticker["lastPrice"]) / float(contract["lastPrice"]) - 1) < 0.01
+    bob.place_order(category="spot", symbol="ETHUSDT", side="Buy", orderType="Market", qty="100")
+    wallet = bob.get_wallet_balance(accountType="UNIFIED", coin="ETH")["result"]["list"][0]["coin"][0]
+    assert 0.01 < float(wallet["walletBalance"]) < 0.1
+    quantity = f"{float(wallet['walletBalance']) - 0.001:.3f}"
+    sold = bob.place_order(category="spot", symbol="ETHUSDT", side="Sell", orderType="Market", qty=quantity)["result"]
+    row = bob.get_order_history(category="spot", orderId=sold["orderId"])["result"]["list"][0]
+    assert row["orderStatus"] == "Filled" and row["positionIdx"] == 0
+    assert bob.get_positions(category="linear", settleCoin="USDT")["result"]["list"] == []
+    bars = bob.get_kline(category="spot", symbol="ETHUSDT", interval="1", limit=5)["result"]["list"]
+    assert len(bars) == 5

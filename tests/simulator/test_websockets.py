@@ -629,7 +629,7 @@ async def test_spot_tickers_are_told_every_50_ms_when_they_changed(standing: Exc
 
 async def test_what_spot_does_not_have_is_refused(standing: Exchange, spot: Venue) -> None:
     socket = await standing.open("/v5/public/spot")
-    for topic in (f"allLiquidation.{SYMBOL}", "tickers.ETHUSDT", f"orderbook.7.{SYMBOL}", f"tickers.x.{SYMBOL}"):
+    for topic in (f"allLiquidation.{SYMBOL}", "tickers.NOPEUSDT", f"orderbook.7.{SYMBOL}", f"tickers.x.{SYMBOL}"):
         answer = await socket.ask("subscribe", topic)
         assert not answer["success"] and topic in answer["ret_msg"]
     answer = await socket.ask("subscribe", *[f"tickers.{SYMBOL}"] * 11)

@@ -74,6 +74,33 @@ class SimulatedInstrument:
             "symbolId": self.symbol_id,
         }
 
+    def spot_listing(self) -> dict[str, Any]:
+        """The row of its coin's spot market: the same ticks, finer lots."""
+        lot = self.lot_size / 10
+        return {
+            "symbol": self.symbol,
+            "baseCoin": self.base_coin,
+            "quoteCoin": "USDT",
+            "innovation": "0",
+            "status": "Trading",
+            "marginTrading": "none",
+            "stTag": "0",
+            "lotSizeFilter": {
+                "basePrecision": f"{lot:f}",
+                "quotePrecision": "0.0000001",
+                "minOrderQty": f"{lot:f}",
+                "maxOrderQty": f"{self.max_quantity:f}",
+                "minOrderAmt": f"{self.min_notional:f}",
+                "maxOrderAmt": "8000000",
+                "maxLimitOrderQty": f"{self.max_quantity:f}",
+                "maxMarketOrderQty": f"{self.max_quantity / 5:f}",
+                "postOnlyMaxLimitOrderSize": f"{self.max_quantity:f}",
+            },
+            "priceFilter": {"tickSize": f"{self.tick_size:f}"},
+            "riskParameters": {"priceLimitRatioX": "0.05", "priceLimitRatioY": "0.1"},
+            "symbolType": "",
+        }
+
 
 def _instrument(
     base: str, price: str, tick: str, lot: str, leverage: int, volatility: float, level_value: float

@@ -6,7 +6,7 @@ from trading.simulator.exchange import Exchange
 from trading.simulator.hub import Hub
 from trading.simulator.markets import Liquidation, Market
 from trading.simulator.publisher import SpotTicker, liquidations_message, price_limit_message
-from trading.simulator.recording import address
+from trading.simulator.topics import address
 
 LIQUIDATIONS_MS, PRICE_LIMITS_MS, SPOT_TICKERS_MS = 500, 300, 50
 

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from trading.simulator import flow_kernels as kernels
 from trading.simulator.exchange import Exchange
 from trading.simulator.markets import Market
+from trading.simulator.topics import address
 
 LEVELS_A_SIDE = 230
 STEP_SECONDS = 0.02
 STEPS_A_MARK = 5
+# Where the fair price of spot is, seen from its contract's.
+SPOT_DISCOUNT = 0.9998
 # Ticks as fractions of the price. What was measured of BTCUSDT, which is at FINE, and of SOLUSDT, which is five sixths
 # of the way to COARSE, is mixed by the logarithm of this fraction.
 FINE, COARSE = 1.5e-6, 1.3e-4
@@ -85,6 +88,7 @@ class Flow:
     random: NDArray[np.uint64]
     mood: NDArray[np.float64]
     parameters: NDArray[np.float64]
+    leader: Flow | None = None
 
 
 class OrderFlow:
@@ -99,13 +103,17 @@ class OrderFlow:
         self._steps = 0
 
     def add(self, market: Market, price: Decimal, volatility: float, level_value: float) -> None:
+        """A market that goes its own way; a spot market follows the contract of its symbol, which is added before."""
+        leader = self._flows.get(market.symbol) if market.category == "spot" else None
+        if leader is not None:
+            volatility = 0.0
         fair = float(price / market.rules.tick_size)
         mood = np.zeros(kernels.MOOD)
         mood[kernels.FAIR], mood[kernels.QUOTED] = fair + 0.5, math.floor(fair)
         parameters = parameters_of(market, price, volatility, level_value)
         mood[kernels.PATIENCE] = parameters[kernels.PATIENCE_SCALE] * fair
-        flow = Flow(market, _generator(self._seed, len(self._flows) + 1), mood, parameters)
-        self._flows[market.symbol] = flow
+        flow = Flow(market, _generator(self._seed, len(self._flows) + 1), mood, parameters, leader)
+        self._flows[address(market.category, market.symbol)] = flow
         market.last_price = market.mark_price = market.index_price = price
         self._restock(flow)
 
@@ -126,6 +134,9 @@ class OrderFlow:
 
     def _step(self, flow: Flow, common: float, now_ms: int) -> None:
         market, takers = flow.market, self._takers
+        if flow.leader is not None:
+            ticks = float(flow.leader.market.rules.tick_size / market.rules.tick_size)
+            flow.mood[kernels.FAIR] = flow.leader.mood[kernels.FAIR] * ticks * SPOT_DISCOUNT
         bids, asks = market.book.bids, market.book.asks
         bids.reserve(kernels.ROOM)
         asks.reserve(kernels.ROOM)
@@ -162,8 +173,13 @@ class OrderFlow:
         book.changed = True
 
     def _mark(self, flow: Flow, now_ms: int) -> None:
-        price = flow.market.grids.prices.value(round(float(flow.mood[kernels.FAIR])))
-        self._exchange.mark(flow.market, price, price, now_ms)
+        market = flow.market
+        price = market.grids.prices.value(round(float(flow.mood[kernels.FAIR])))
+        if market.category == "spot":
+            market.mark_price = market.index_price = price
+            self._exchange.exits.look(market, now_ms)
+        else:
+            self._exchange.mark(market, price, price, now_ms)
 
 
 def _generator(seed: int, number: int) -> NDArray[np.uint64]:

@@ -22,6 +22,7 @@ from marketdata.feeds.recorded import RecordedFrame, RecordingError, read_record
 from trading.simulator.exchange import Exchange
 from trading.simulator.hub import Hub
 from trading.simulator.markets import Market, PublicTrade
+from trading.simulator.topics import address
 
 PAUSE_BETWEEN_LOOPS_SECONDS = 0.5
 _TIMES = re.compile(rb'"(ts|cts|T|timestamp)":(\d{13})')
@@ -240,8 +241,3 @@ class RecordingPlayer:
                 self._book_frame(topic, frame.category or "linear", frame.data)
             elif frame.category == "linear":
                 self._market_frame(topic, frame.data, frame.receive_ns // 1_000_000)
-
-
-def address(category: str, topic: str) -> str:
-    """The hub's name of a public topic: linear ones are plain, spot ones carry their category."""
-    return topic if category == "linear" else f"{category}:{topic}"

@@ -12,7 +12,8 @@ from trading.simulator.errors import parameter_error
 from trading.simulator.funding import funding_interval_ms
 from trading.simulator.markets import Market
 from trading.simulator.publisher import BookStream
-from trading.simulator.rest_parameters import Query, linear_market, number, period, require_linear
+from trading.simulator.rest_parameters import Query, any_market, number, period, require_linear
+from trading.simulator.topics import address
 from trading.simulator.venue import Venue, now_ms
 
 STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
@@ -36,9 +37,11 @@ def server_time(venue: Venue, query: Query) -> dict[str, Any]:
 
 
 def instruments_info(venue: Venue, query: Query) -> dict[str, Any]:
-    """What is listed; spot only where a recording brought it, and unpaged."""
+    """What is listed; spot unpaged."""
     if query.get("category") == "spot":
-        rows = list(venue.player.listings("spot").values()) if venue.player is not None else []
+        rows = [market.listing for market in venue.exchange.spot.values()]
+        if venue.player is not None:
+            rows += venue.player.listings("spot").values()
         return {"category": "spot", "list": _filtered(rows, query)}
     require_linear(query)
     limit = number(query, "limit", 500, 1_000)
@@ -53,8 +56,8 @@ def instruments_info(venue: Venue, query: Query) -> dict[str, Any]:
 
 
 def orderbook(venue: Venue, query: Query) -> dict[str, Any]:
-    market = linear_market(venue, query)
-    limit = number(query, "limit", 25, 1_000)
+    market = any_market(venue, query)
+    limit = number(query, "limit", 1 if market.category == "spot" else 25, 1_000)
     prices, quantities = market.grids.prices, market.grids.quantities
 
     def rows(levels: dict[int, int]) -> list[list[str]]:
@@ -75,8 +78,10 @@ def orderbook(venue: Venue, query: Query) -> dict[str, Any]:
 
 
 def recent_trades(venue: Venue, query: Query) -> dict[str, Any]:
-    market = linear_market(venue, query)
-    return {"category": "linear", "list": venue.trades[market.symbol].rows(number(query, "limit", 500, 1_000))}
+    market = any_market(venue, query)
+    spot = market.category == "spot"
+    limit = number(query, "limit", 60 if spot else 500, 60 if spot else 1_000)
+    return {"category": market.category, "list": venue.trades[address(market.category, market.symbol)].rows(limit)}
 
 
 def kline(venue: Venue, query: Query) -> dict[str, Any]:
@@ -90,6 +95,9 @@ def price_kline(venue: Venue, query: Query) -> dict[str, Any]:
 
 
 def tickers(venue: Venue, query: Query) -> dict[str, Any]:
+    if query.get("category") == "spot":
+        chosen = [any_market(venue, query)] if query.get("symbol") else list(venue.exchange.spot.values())
+        return {"category": "spot", "list": [_spot_ticker(venue, market) for market in chosen]}
     require_linear(query)
     markets = list(venue.exchange.markets.values())
     if query.get("symbol"):
@@ -120,7 +128,7 @@ def _first_of_page(rows: list[dict[str, Any]], cursor: str) -> int:
 def _caught_up(venue: Venue, market: Market, now: int) -> BookStream | None:
     """The 1000-level stream, whose update id REST tells, brought to the book of this moment: the same id is never
     two different books."""
-    topic = f"orderbook.1000.{market.symbol}"
+    topic = address(market.category, f"orderbook.1000.{market.symbol}")
     if venue.player is not None and topic in venue.player.book_topics:
         return None
     stream = venue.book_stream(topic)
@@ -132,7 +140,7 @@ def _caught_up(venue: Venue, market: Market, now: int) -> BookStream | None:
 
 def _candles(venue: Venue, query: Query) -> dict[str, Any]:
     """Newest first. From a start without an end it is the oldest ones that are told, else the newest."""
-    market = linear_market(venue, query, "linear")
+    market = any_market(venue, query, "linear")
     interval = query.get("interval") or ""
     if interval not in INTERVAL_MINUTES:
         raise parameter_error("Invalid period!")
@@ -141,8 +149,8 @@ def _candles(venue: Venue, query: Query) -> dict[str, Any]:
     if start is not None and end is None:
         length = INTERVAL_MINUTES[interval] * MINUTE_MS
         end = -(-start // length) * length + (limit - 1) * length
-    rows = venue.candles[market.symbol].rows(interval, limit, start, end)
-    return {"symbol": market.symbol, "category": "linear", "list": rows}
+    rows = venue.candles[address(market.category, market.symbol)].rows(interval, limit, start, end)
+    return {"symbol": market.symbol, "category": market.category, "list": rows}
 
 
 def _ticker(venue: Venue, market: Market, now: int) -> dict[str, str]:
@@ -150,6 +158,17 @@ def _ticker(venue: Venue, market: Market, now: int) -> dict[str, str]:
     hours = funding_interval_ms(market) // rest_statistics.HOUR_MS
     cap = market.listing.get("upperFundingRate") or ""
     return {**values, **UNUSED_TICKER_FIELDS, "fundingIntervalHour": str(hours), "fundingCap": cap}
+
+
+def _spot_ticker(venue: Venue, market: Market) -> dict[str, str]:
+    values = venue.notices.spot_tickers[market.symbol].values()
+    prices, quantities = market.grids.prices, market.grids.quantities
+    sides = {}
+    for name, side in (("bid1", market.book.bids), ("ask1", market.book.asks)):
+        best = side.best
+        sides[f"{name}Price"] = prices.text(best) if best is not None else ""
+        sides[f"{name}Size"] = quantities.text(side.lots_at(best)) if best is not None else ""
+    return {**values, **sides}
 
 
 ENDPOINTS: dict[str, Callable[[Venue, Query], dict[str, Any]]] = {

@@ -66,6 +66,16 @@ def linear_market(venue: Venue, query: Query, default_category: str = "") -> Mar
     return venue.exchange.market(query.get("symbol") or "")
 
 
+def any_market(venue: Venue, query: Query, default_category: str = "") -> Market:
+    """The linear or spot market that ``category`` and ``symbol`` name."""
+    if (query.get("category") or default_category) == "spot":
+        market = venue.exchange.spot.get(query.get("symbol") or "")
+        if market is None:
+            raise parameter_error(f"params error: symbol invalid {query.get('symbol') or ''}".rstrip())
+        return market
+    return linear_market(venue, query, default_category)
+
+
 def cursor_of(time_ms: int) -> str:
     """Where the page after a row of this time begins, in the spelling of Bybit: encoded once more than a query is."""
     return f"lastid%3D0%26lasttime%3D{time_ms}"

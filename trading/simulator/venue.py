@@ -33,13 +33,17 @@ from trading.simulator.publisher import (
     kline_message,
     trades_message,
 )
-from trading.simulator.recording import Recording, RecordingPlayer, address
+from trading.simulator.recording import Recording, RecordingPlayer
+from trading.simulator.topics import address
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.02
 STEPS_A_TICK = 5  # the slower topics are pushed every 100 ms
 KLINE_MS = 1_000
+# The first contracts have a spot market beside them, with so much less in its book.
+MOST_SPOT = 10
+SPOT_SHARE = 0.4
 
 
 class MarketSource(Protocol):
@@ -109,6 +113,8 @@ class Venue:
             self._source = BinanceReplay(binance, self.exchange)
         else:
             flow = OrderFlow(self.exchange, seed, liveliness)
+            spot = [market_of(each.spot_listing(), "spot") for each in list(self._listed.values())[:MOST_SPOT]]
+            self.exchange.spot.update({market.symbol: market for market in spot})
             self._open_flow(flow)
             self._source = flow
         self.trades = {symbol: RecentTrades() for symbol in markets}
@@ -338,6 +344,9 @@ class Venue:
         for symbol, each in self._listed.items():
             price = self.journal.last_price(symbol) or each.price
             flow.add(self.exchange.markets[symbol], price, each.volatility, each.level_value)
+            spot = self.exchange.spot.get(symbol)
+            if spot is not None:
+                flow.add(spot, price, each.volatility, each.level_value * SPOT_SHARE)
 
     def _candles(self, market: Market, index: int) -> CandleSeries:
         each = self._listed.get(market.symbol)

@@ -9,7 +9,7 @@ import orjson
 
 from trading.simulator.candles import INTERVAL_MINUTES
 from trading.simulator.publisher import DEPTHS
-from trading.simulator.recording import address
+from trading.simulator.topics import address
 from trading.simulator.venue import Venue
 from trading.simulator.websocket_session import ANSWER_SECONDS, StreamSession, texts
 

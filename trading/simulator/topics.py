@@ -1,0 +1,8 @@
+"""Names of topics in the hub."""
+
+from __future__ import annotations
+
+
+def address(category: str, topic: str) -> str:
+    """The hub's name of a public topic: linear ones are plain, spot ones carry their category."""
+    return topic if category == "linear" else f"{category}:{topic}"
