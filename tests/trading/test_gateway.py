@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from tests import builders
 from tests.processes import ServerProcess, start_simulator
@@ -19,7 +20,7 @@ from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, Position
 from trading.reports import Submission
-from trading.runtime.reconciler import reconcile_account
+from trading.runtime.reconciler import FORGOTTEN_AFTER, reconcile_account
 from trading.services.orders import order_place, order_submission_apply, order_take
 from trading.simulator.keys import DEMO_KEYS
 
@@ -218,6 +219,46 @@ def test_a_foreign_order_is_adopted_so_that_its_exposure_counts(gateway: BybitGa
     adopted = Order.objects.get(client_order_id="by-hand")
     assert (adopted.strategy, adopted.state) == ("external", OrderState.ACKNOWLEDGED)
     assert "foreign_order" in {difference["kind"] for difference in run.differences}
+
+
+def test_a_foreign_order_without_a_client_id_is_cancelled_and_found_by_the_venues(
+    gateway: BybitGateway, account: Account
+) -> None:
+    placed = gateway.submit(request(""))
+    reconcile_account(account.pk, gateway, "test")
+    adopted = Order.objects.get(venue_order_id=placed.venue_order_id)
+    names = ("BTCUSDT", adopted.client_order_id, adopted.venue_order_id)
+    assert gateway.find_order(*names) is not None
+    assert gateway.cancel(*names).outcome is Submission.ACCEPTED
+    assert placed.venue_order_id not in {order.venue_order_id for order in gateway.open_orders()}
+    reconcile_account(account.pk, gateway, "test")
+    adopted.refresh_from_db()
+    assert adopted.state == OrderState.CANCELLED
+
+
+@pytest.mark.parametrize("state", [OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL])
+def test_an_order_that_the_venue_has_forgotten_has_ended(
+    gateway: BybitGateway, account: Account, state: OrderState
+) -> None:
+    """Cancelled at the venue while we were away for days: it must not hold its exposure for ever."""
+    order = order_place(
+        account=account,
+        actor="alice",
+        symbol="BTCUSDT",
+        side="Buy",
+        order_type="Limit",
+        quantity=D("0.001"),
+        price=D("50000.0"),
+        client_order_id=f"forgotten-{state}",
+    )
+    Order.objects.filter(pk=order.pk).update(state=state, venue_order_id="forgotten", updated_at=timezone.now())
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert order.state == state
+    Order.objects.filter(pk=order.pk).update(updated_at=timezone.now() - FORGOTTEN_AFTER)
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert order.state == OrderState.CANCELLED
 
 
 def test_an_account_that_cannot_be_reconciled_says_so(account: Account) -> None:
