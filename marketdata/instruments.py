@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 
@@ -57,6 +57,13 @@ class InstrumentRules:
         return (price / self.tick_size).quantize(Decimal(1)) * self.tick_size
 
 
+def on_grid(number: Decimal, step: Decimal) -> bool:
+    """Whether the number is a multiple of the step, however many digits the two have together."""
+    with localcontext() as wide:
+        wide.prec = 100
+        return not number % step
+
+
 def violations(
     rules: InstrumentRules,
     *,
@@ -88,7 +95,7 @@ def _quantity_violations(rules: InstrumentRules, order_type: str, quantity: Deci
     if quantity <= 0:
         return [Violation("quantity", shown, "must be above 0")]
     found = []
-    if quantity % rules.lot_size:
+    if not on_grid(quantity, rules.lot_size):
         found.append(Violation("quantity", shown, f"must be a multiple of the lot size {rules.lot_size:f}"))
     if quantity < rules.min_quantity:
         found.append(Violation("quantity", shown, f"must be at least {rules.min_quantity:f}"))
@@ -105,7 +112,7 @@ def _price_violations(rules: InstrumentRules, order_type: str, price: Decimal | 
     if price is None:
         return [Violation("price", "", "a limit order needs a price")]
     found = []
-    if price % rules.tick_size:
+    if not on_grid(price, rules.tick_size):
         found.append(Violation("price", f"{price:f}", f"must be a multiple of the tick size {rules.tick_size:f}"))
     if not rules.min_price <= price <= rules.max_price:
         found.append(Violation("price", f"{price:f}", f"must be {rules.min_price:f} to {rules.max_price:f}"))

@@ -16,6 +16,7 @@ from trading.services.orders import ClientOrderIdTaken, OrderNotCancellable, Ord
 
 log = logging.getLogger(__name__)
 
+MOST_FIELDS = 40
 CODES = {
     400: "invalid",
     401: "not_authenticated",
@@ -60,6 +61,22 @@ def refusal(code: int, message: str, violations: Any) -> Response:
     return envelope(code, message, [{"field": v.field, "value": v.value, "rule": v.rule} for v in violations])
 
 
+def tellable(text: str) -> str:
+    """Short, and without the lone surrogates that JSON can hold and UTF-8 cannot."""
+    return text[:200].encode("utf-8", "replace").decode()
+
+
+def refuse_nul(get_response: Any) -> Any:
+    """Middleware: no address of ours holds a NUL, and PostgreSQL takes none as text."""
+
+    def middleware(request: HttpRequest) -> Any:
+        if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+            return JsonResponse(body(400, "an address may not hold the character NUL"), status=400)
+        return get_response(request)
+
+    return middleware
+
+
 def envelope(code: int, message: str, fields: list[dict[str, Any]] | None = None) -> Response:
     return Response(body(code, message, fields), status=code)
 
@@ -68,7 +85,8 @@ def body(code: int, message: str, fields: list[dict[str, Any]] | None = None) ->
     request_id = uuid.uuid4().hex
     if code >= status.HTTP_500_INTERNAL_SERVER_ERROR:
         log.error("request %s failed: %s", request_id, message)
-    error = {"code": CODES.get(code, "error"), "message": message, "fields": fields or [], "request_id": request_id}
+    told = [{name: tellable(str(text)) for name, text in field.items()} for field in (fields or [])[:MOST_FIELDS]]
+    error = {"code": CODES.get(code, "error"), "message": tellable(message), "fields": told, "request_id": request_id}
     return {"error": error}
 
 

@@ -64,12 +64,17 @@ def _parse(spec: ParameterSpec, value: Any) -> int | float | str:
         return str(value)
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ParameterError(spec.name, value, spec.rule) from None
     in_range = spec.minimum is not None and spec.maximum is not None and spec.minimum <= number <= spec.maximum
-    if isinstance(value, bool) or not in_range or (spec.kind == "int" and number != int(number)):
+    if isinstance(value, bool) or not is_plain(value) or not in_range or (spec.kind == "int" and number != int(number)):
         raise ParameterError(spec.name, value, spec.rule)
     return int(number) if spec.kind == "int" else number
+
+
+def is_plain(value: Any) -> bool:
+    """Python's float also reads other scripts' digits and 1_0: of a parameter that would be a guess."""
+    return not isinstance(value, str) or (value.isascii() and "_" not in value)
 
 
 class Strategy(Protocol):

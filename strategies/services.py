@@ -128,8 +128,10 @@ def _refuse_violations(config: StrategyConfig) -> None:
         found += [
             Violation("symbols", str(symbol), "not an instrument that this deployment trades")
             for symbol in config.symbols
-            if not isinstance(symbol, str) or instrument_by_symbol(symbol) is None
+            if not isinstance(symbol, str) or "\0" in symbol or instrument_by_symbol(symbol) is None
         ]
+        if not found and len(set(config.symbols)) < len(config.symbols):
+            found.append(Violation("symbols", ", ".join(config.symbols), "must name each symbol once"))
     if config.sizing_value <= 0:
         found.append(Violation("sizing_value", str(config.sizing_value), "must be above 0"))
     if not 1 <= config.leverage <= 50:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from datetime import UTC
 from typing import Any
 
 from django.http import Http404
@@ -46,8 +48,8 @@ def newest_frame(symbol: str) -> dict[str, Any]:
 
 def whole_number(request: Request, name: str, default: int, largest: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not text.isdigit() or not 1 <= int(text) <= largest:
-        raise serializers.ValidationError({name: [f"{text} is not a whole number from 1 to {largest}"]})
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= largest:
+        raise serializers.ValidationError({name: [f"{text[:50]} is not a whole number from 1 to {largest}"]})
     return int(text)
 
 
@@ -119,9 +121,11 @@ class CandlesView(APIView):
             return None
         try:
             moment = parse_datetime(text)
-        except ValueError:
+            # The calendar's first and last day are not in every zone.
+            moment = moment.astimezone(UTC) if moment is not None and moment.tzinfo is not None else None
+        except (ValueError, OverflowError):
             moment = None
-        if moment is None or moment.tzinfo is None:
+        if moment is None:
             rule = f"{text} is not an ISO 8601 time with its zone, like 2026-01-31T12:00:00Z"
             raise serializers.ValidationError({"before": [rule]})
         return moment

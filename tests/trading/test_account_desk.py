@@ -7,6 +7,8 @@ import json
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,18 +18,24 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
+from mlops.validation import Verdict
+from risk.checks import Decision
 from risk.exposure import Exposure
+from risk.limits import Limits
+from strategies.models import Signal as SignalRow
+from strategies.signals import Signal
 from tests import builders
 from tests.processes import ServerProcess
 from trading.gateways.bybit import BybitEndpoints
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, ReconciliationRun
-from trading.pipeline import Pipeline, PipelineConfiguration
+from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy
 from trading.runtime import account_desk
 from trading.runtime.account_desk import AccountDesk
 from trading.runtime.ownership import AccountLock
-from trading.services.orders import order_place
+from trading.services.orders import order_cancel_request, order_place, order_take
 from trading.simulator.keys import DEMO_KEYS
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -207,3 +215,64 @@ async def test_reports_that_cannot_be_booked_are_asked_for_again(
     acknowledged = lambda: Order.objects.filter(pk=order.pk, state=OrderState.ACKNOWLEDGED).exists()  # noqa: E731
     await until(sync_to_async(acknowledged))
     await until(lambda: desk.state == "trading")
+
+
+async def test_a_cancel_that_the_venue_took_is_not_sent_again_every_second(
+    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trading(desk)
+    order = await place(account, "cancel-once")
+    desk.take_up(order.pk)
+    await until(sync_to_async(lambda: Order.objects.filter(pk=order.pk, state=OrderState.ACKNOWLEDGED).exists()))
+    # Its end is never told, so that it goes on looking as if it were still to be cancelled.
+    monkeypatch.setattr(account_desk, "order_report_apply", lambda **values: None)
+    asked, right = [], desk._gateway.cancel
+    monkeypatch.setattr(desk._gateway, "cancel", lambda *names: asked.append(names) or right(*names))
+    await sync_to_async(order_cancel_request)(order=order, actor="alice")
+    for _ in range(3):
+        await desk._sweep()
+    assert len(asked) == 1
+
+
+async def test_an_order_that_waited_too_long_between_commit_and_sending_is_not_sent(
+    account: Account, desk: AccountDesk
+) -> None:
+    """Its absence may have been concluded from the time in its row: a late request would be an order nobody counts."""
+    order = await place(account, "late")
+    await sync_to_async(order_take)(order_id=order.pk, refusals=(), receive_window_ms=5_000)
+    long_ago = timezone.now() - timedelta(seconds=30)
+    await sync_to_async(Order.objects.filter(pk=order.pk).update)(sent_at=long_ago)
+    await sync_to_async(lambda: desk._submit(Order.objects.select_related("instrument").get(pk=order.pk)))()
+    assert await state_of(order) == OrderState.FAILED
+    assert await asyncio.to_thread(desk._gateway.find_order, "BTCUSDT", "late") is None
+
+
+async def test_an_intent_goes_from_its_commit_to_the_venue_without_another_order_in_between(
+    account: Account, desk: AccountDesk
+) -> None:
+    await trading(desk)
+    order = await place(account, "in-one-go")
+    between: list[str] = []
+    seen = sync_to_async(lambda: between.append(Order.objects.get(pk=order.pk).state))
+    desk.take_up(order.pk)
+    while not between or between[-1] == OrderState.NEW:
+        await desk._on_sender(lambda: None)
+        await seen()
+    # Whatever else the sender's thread does comes before its commit or after its answer.
+    assert OrderState.PENDING_SUBMIT not in between
+
+
+async def test_a_signal_that_waited_too_long_for_the_venue_is_denied_and_told(
+    account: Account, desk: AccountDesk, pipeline: Pipeline
+) -> None:
+    running = RunningStrategy(
+        1, 1, account.pk, "imbalance", "scalping.imbalance", ("BTCUSDT",), {}, "percent", D(1), D(10), True, Limits()
+    )
+    signal = Signal("imbalance", "BTCUSDT", "Buy", 0.5, D(60_000), D(61_000), D("59500"), "why", 10**18)
+    intent = builders.intent(account_id=account.pk, client_order_id="stale")
+    running = replace(running, config_id=None)  # type: ignore[arg-type]
+    result = PipelineResult(running, signal, Verdict(True, 1.0, "test", ""), intent, Decision(True), "trace")
+    await asyncio.to_thread(desk._place, result, intent, time.time_ns() - 60 * 10**9)
+    kept = await sync_to_async(SignalRow.objects.get)()
+    assert kept.outcome == "denied" and kept.refusals[0]["limit"] == "signal_age"
+    assert not await sync_to_async(Order.objects.exists)()

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from tests import builders
 from tests.processes import ServerProcess, start_simulator
@@ -20,7 +21,7 @@ from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, Position
 from trading.reports import Submission
-from trading.runtime.reconciler import reconcile_account
+from trading.runtime.reconciler import FORGOTTEN_AFTER, reconcile_account
 from trading.services.orders import order_place, order_submission_apply, order_take
 from trading.simulator.keys import DEMO_KEYS
 
@@ -229,6 +230,46 @@ def test_the_exits_of_a_position_are_no_foreign_orders(gateway: BybitGateway, ac
     assert [order.client_order_id for order in adopted if order.client_order_id != "with-exits"] == []
     exits = [report for report in gateway.open_orders() if report.symbol == "ETHUSDT" and report.is_exit]
     assert len(exits) == 2 and run.succeeded
+
+
+def test_a_foreign_order_without_a_client_id_is_cancelled_and_found_by_the_venues(
+    gateway: BybitGateway, account: Account
+) -> None:
+    placed = gateway.submit(request(""))
+    reconcile_account(account.pk, gateway, "test")
+    adopted = Order.objects.get(venue_order_id=placed.venue_order_id)
+    names = ("BTCUSDT", adopted.client_order_id, adopted.venue_order_id)
+    assert gateway.find_order(*names) is not None
+    assert gateway.cancel(*names).outcome is Submission.ACCEPTED
+    assert placed.venue_order_id not in {order.venue_order_id for order in gateway.open_orders()}
+    reconcile_account(account.pk, gateway, "test")
+    adopted.refresh_from_db()
+    assert adopted.state == OrderState.CANCELLED
+
+
+@pytest.mark.parametrize("state", [OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL])
+def test_an_order_that_the_venue_has_forgotten_has_ended(
+    gateway: BybitGateway, account: Account, state: OrderState
+) -> None:
+    """Cancelled at the venue while we were away for days: it must not hold its exposure for ever."""
+    order = order_place(
+        account=account,
+        actor="alice",
+        symbol="BTCUSDT",
+        side="Buy",
+        order_type="Limit",
+        quantity=D("0.001"),
+        price=D("50000.0"),
+        client_order_id=f"forgotten-{state}",
+    )
+    Order.objects.filter(pk=order.pk).update(state=state, venue_order_id="forgotten", updated_at=timezone.now())
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert order.state == state
+    Order.objects.filter(pk=order.pk).update(updated_at=timezone.now() - FORGOTTEN_AFTER)
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert order.state == OrderState.CANCELLED
 
 
 def test_an_account_that_cannot_be_reconciled_says_so(account: Account) -> None:

@@ -22,6 +22,8 @@ from trading.serializers import FillSerializer, OrderSerializer, SignalSerialize
 from trading.services.orders import order_cancel_request, order_place
 
 DIGITS = 36
+# Python's Decimal also reads other scripts' digits and 1_0: of an order that would be a guess.
+PLAIN_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*")
 
 
 class StrictSerializer(serializers.Serializer):
@@ -36,9 +38,20 @@ class StrictSerializer(serializers.Serializer):
         return super().to_internal_value(data)
 
 
+class PlainNumberField(serializers.DecimalField):
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, bool) or not PLAIN_NUMBER.fullmatch(str(data)[: self.MAX_STRING_LENGTH]):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        # DRF takes "" for null here; an order whose stop is "" has lost it on the way.
+        return (False, data) if isinstance(data, str) else super().validate_empty_values(data)
+
+
 def price_field(**options: Any) -> serializers.DecimalField:
     """A decimal as it was written: the instrument's grid says how many decimals are right, and names the value."""
-    return serializers.DecimalField(max_digits=DIGITS, decimal_places=None, **options)
+    return PlainNumberField(max_digits=DIGITS, decimal_places=None, **options)
 
 
 class OrderRequestSerializer(StrictSerializer):
@@ -137,8 +150,8 @@ def chosen(request: Request, rows: Any, symbol_path: str) -> Any:
     """Rows narrowed by ``account`` and ``symbol``."""
     account, symbol = request.query_params.get("account"), request.query_params.get("symbol")
     if account:
-        if not account.isdigit():
-            raise serializers.ValidationError({"account": [f"{account} is not an account's number"]})
+        if not re.fullmatch(r"[0-9]{1,30}", account):
+            raise serializers.ValidationError({"account": [f"{account[:50]} is not an account's number"]})
         rows = rows.filter(account_id=int(account))
     return rows.filter(**{symbol_path: symbol}) if symbol else rows
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.http import Http404
@@ -43,7 +44,7 @@ class StrategyListView(generics.ListAPIView):
 def strategy_of(user: Any, key: str) -> StrategyConfig:
     """By number or, where only one of yours has it, by name."""
     rows = visible_strategies(user)
-    found = list((rows.filter(pk=int(key)) if key.isdigit() else rows.filter(name=key))[:2])
+    found = list((rows.filter(pk=int(key)) if re.fullmatch(r"[0-9]{1,30}", key) else rows.filter(name=key))[:2])
     if not found:
         raise Http404
     if len(found) > 1:

@@ -97,7 +97,7 @@ class BybitGateway:
     def cancel(self, symbol: str, client_order_id: str, venue_order_id: str) -> SubmissionResult:
         """Ask for a cancel. ACCEPTED means the venue took the request; the order stream says how it ended."""
         fields = {"category": CATEGORY, "symbol": symbol}
-        fields |= {"orderLinkId": client_order_id} if client_order_id else {"orderId": venue_order_id}
+        fields |= _named(client_order_id, venue_order_id)
         return self._attempt(partial(self._http.cancel_order, **fields), cancelling=True)
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
@@ -108,12 +108,13 @@ class BybitGateway:
             if error.code not in NOT_MODIFIED:
                 raise
 
-    def find_order(self, symbol: str, client_order_id: str) -> OrderReport | None:
-        """The order under our id: among the open and recently closed, then in the (delayed) history."""
+    def find_order(self, symbol: str, client_order_id: str, venue_order_id: str = "") -> OrderReport | None:
+        """The order under its id: among the open and recently closed, then in the (delayed) history."""
+        name = _named(client_order_id, venue_order_id)
         for question in (self._http.get_open_orders, self._http.get_order_history):
-            answer = self._ask(question, category=CATEGORY, symbol=symbol, orderLinkId=client_order_id)
+            answer = self._ask(question, category=CATEGORY, symbol=symbol, **name)
             for row in _rows(answer):
-                if row.get("orderLinkId") == client_order_id:
+                if name.items() <= row.items():
                     return _understood(order_report, row)
         return None
 
@@ -126,10 +127,9 @@ class BybitGateway:
         rows = self._pages(self._http.get_executions, category=CATEGORY, startTime=start_ms, limit=100)
         return sorted((_understood(fill_report, row) for row in rows), key=lambda fill: fill.executed_ms)
 
-    def fills_of(self, symbol: str, client_order_id: str) -> Sequence[FillReport]:
-        rows = self._pages(
-            self._http.get_executions, category=CATEGORY, symbol=symbol, orderLinkId=client_order_id, limit=100
-        )
+    def fills_of(self, symbol: str, client_order_id: str, venue_order_id: str = "") -> Sequence[FillReport]:
+        name = _named(client_order_id, venue_order_id)
+        rows = self._pages(self._http.get_executions, category=CATEGORY, symbol=symbol, limit=100, **name)
         return sorted((_understood(fill_report, row) for row in rows), key=lambda fill: fill.executed_ms)
 
     def positions(self) -> Sequence[PositionReport]:
@@ -190,6 +190,11 @@ def plain(number: Decimal) -> str:
     """A decimal as Bybit wants it: no exponent, no needless zeros."""
     text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _named(client_order_id: str, venue_order_id: str) -> dict[str, str]:
+    """By the venue's id where it is known: orders that were placed elsewhere may have no other."""
+    return {"orderId": venue_order_id} if venue_order_id else {"orderLinkId": client_order_id}
 
 
 def _rows(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 from django.db import DatabaseError, close_old_connections, transaction
+from django.utils import timezone
 
 from audit.services import recorded_together
-from risk.checks import Refusal
+from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
 from risk.selectors import limits_for
@@ -33,14 +36,15 @@ from trading.gateways.bybit_stream import BybitPrivateStream, Report
 from trading.lifecycle import OrderState
 from trading.models import Account, Order
 from trading.pipeline import Pipeline, PipelineResult
-from trading.reports import FillReport, OrderReport, PositionReport, Submission, WalletReport
+from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.ownership import AccountLock
-from trading.runtime.reconciler import reconcile_account, resolve_order
+from trading.runtime.reconciler import WINDOW_MARGIN_MS, reconcile_account, resolve_order
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply, position_report_apply
 from trading.services.orders import (
+    INTENT_LIFETIME,
     order_cancel_apply,
     order_intend,
     order_submission_apply,
@@ -49,11 +53,21 @@ from trading.services.orders import (
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+TOO_OLD = Refusal(
+    "signal_age",
+    f"{INTENT_LIFETIME.seconds} s",
+    "older",
+    f"the venue kept other orders waiting for more than {INTENT_LIFETIME.seconds} s; prices have moved on",
+)
 
 TICK_SECONDS = 1.0
 WALLET_SECONDS = 5.0
 OWNERSHIP_RETRY_SECONDS = 2.0
 RECONCILIATION_RETRY_SECONDS = 5.0
+# The venue took the request or is asked what became of the order: asking again at once would only use up the rate.
+CANCEL_RETRY_SECONDS = 10.0
+# An order's absence is concluded from the time in its row; what leaves much later would prove that conclusion wrong.
+LATEST_SUBMISSION = timedelta(milliseconds=WINDOW_MARGIN_MS) / 2
 
 
 class AccountDesk:
@@ -93,6 +107,7 @@ class AccountDesk:
         self._committed_ids: set[str] = set()
         self._leverages: dict[str, Decimal] = {}
         self._taking: set[int] = set()
+        self._cancelled_at: dict[int, float] = {}
 
     def start(self) -> None:
         self._tasks.append(asyncio.create_task(self._run(), name=f"desk {self.account_name}"))
@@ -171,11 +186,20 @@ class AccountDesk:
 
     async def _sweep(self) -> None:
         """Find work whose doorbell was lost, and orders whose fate is open."""
-        for order_id in await self._books(partial(_unsent_work, self.account_id)):
-            await self._take_up(order_id)
+        unsent = await self._books(partial(_unsent_work, self.account_id))
+        self._cancelled_at = {pk: moment for pk, moment in self._cancelled_at.items() if pk in unsent}
+        for order_id in unsent:
+            await self._alone(self._take_up(order_id))
         if self.state == "trading":
             for order_id in await self._books(partial(_unresolved, self.account_id)):
-                await self._on_sender(partial(self._resolve, order_id))
+                await self._alone(self._on_sender(partial(self._resolve, order_id)))
+
+    async def _alone(self, work: Awaitable[None]) -> None:
+        """One order that the venue does not answer for must not keep the others waiting."""
+        try:
+            await work
+        except GatewayError as error:
+            log.warning("account %s: %s", self.account_name, error)
 
     async def _prepare_leverages(self) -> None:
         """Ahead of the first order, which would otherwise wait for this request."""
@@ -273,6 +297,10 @@ class AccountDesk:
     # On the sender's thread.
 
     def _place(self, result: PipelineResult, intent: OrderIntent, frame_ns: int) -> None:
+        if time.time_ns() - frame_ns > INTENT_LIFETIME / timedelta(microseconds=1) * 1_000:
+            self._committed_ids.add(intent.client_order_id)
+            self._note(replace(result, decision=Decision(False, (TOO_OLD,))))
+            return
         try:
             self._ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             with transaction.atomic(), recorded_together():
@@ -297,7 +325,17 @@ class AccountDesk:
             self._gateway.set_leverage(symbol, leverage)
             self._leverages[symbol] = leverage
 
+    def _take_and_submit(self, order_id: int, refusals: Sequence[Refusal]) -> None:
+        # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
+        taken = order_take(order_id=order_id, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
+        if taken is not None and taken.state == OrderState.PENDING_SUBMIT:
+            self._submit(taken)
+
     def _submit(self, order: Order, frame_ns: int = 0) -> None:
+        if order.sent_at is None or timezone.now() - order.sent_at > LATEST_SUBMISSION:
+            late = "it came too late to its sending: its absence might have been concluded already"
+            order_submission_apply(order_id=order.pk, result=SubmissionResult(Submission.NOT_SENT, message=late))
+            return
         request = OrderRequest(
             client_order_id=order.client_order_id,
             symbol=order.instrument.symbol,
@@ -318,7 +356,11 @@ class AccountDesk:
         order_submission_apply(order_id=order.pk, result=result)
 
     def _cancel(self, order: Order) -> None:
+        if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
+            return
         result = self._gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+        if result.outcome not in (Submission.REJECTED, Submission.THROTTLED):
+            self._cancelled_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
         if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
             self._resolve(order.pk)
@@ -357,11 +399,7 @@ class AccountDesk:
                 refusals = (Refusal("trading_state", "active", "halted", message),)
             else:
                 refusals = self._pipeline.check(_as_intent(order), limits).refusals
-        taken = await self._on_sender(
-            partial(order_take, order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
-        )
-        if taken is not None and taken.state == OrderState.PENDING_SUBMIT:
-            await self._on_sender(partial(self._submit, taken))
+        await self._on_sender(partial(self._take_and_submit, order.pk, refusals))
 
     # Threads.
 
@@ -448,7 +486,7 @@ def _working_order(account_id: int, order_id: int) -> Order | None:
 
 
 def _unsent_work(account_id: int) -> list[int]:
-    """Recorded intents, and cancels that were asked for but not sent since (their last step is the asking)."""
+    """Recorded intents, and cancels that were asked for and are not done."""
     states = [str(OrderState.NEW), str(OrderState.PENDING_CANCEL)]
     return list(
         Order.objects.filter(account_id=account_id, state__in=states)

@@ -32,7 +32,7 @@ from trading.services.fills import (
     position_correct,
     position_report_apply,
 )
-from trading.services.orders import order_prove_absent
+from trading.services.orders import order_prove_absent, order_prove_ended
 from trading.services.reconciliations import reconciliation_record
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ OVERLAP = timedelta(minutes=10)
 LONGEST_LOOK_BACK = timedelta(days=6)
 # After the venue's clock has passed sent_at + receive window + this, the request can no longer be accepted.
 WINDOW_MARGIN_MS = 2_000
+FORGOTTEN_AFTER = timedelta(minutes=1)
 POSITION_ROUNDS = 3
 
 
@@ -126,8 +127,9 @@ def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
     Asked for by our id: open and recent, then history, then executions. Absence is proven only when the venue's clock
     has passed the end of the request's receive window; until then nothing is concluded.
     """
-    report = gateway.find_order(order.instrument.symbol, order.client_order_id)
-    fills = gateway.fills_of(order.instrument.symbol, order.client_order_id)
+    names = (order.instrument.symbol, order.client_order_id, order.venue_order_id)
+    report = gateway.find_order(*names)
+    fills = gateway.fills_of(*names)
     missed = _book(order.account_id, fills)
     if report is not None:
         state = str(order.state)
@@ -135,18 +137,36 @@ def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
         if (moved is not None and str(moved.state) != state) or missed:
             return Difference(DifferenceKind.LOST_ORDER, order.client_order_id, state, report.status)
         return None
+    if order.state in (OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL):
+        return _forgotten(order)
     if fills or order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN, OrderState.SUBMITTED):
         return None
     if order.sent_at is None or not _window_has_passed(order, gateway.server_time_ms()):
         return None
     # Read once more after the window closed: the first read may have been earlier than the venue's acceptance.
-    if gateway.find_order(order.instrument.symbol, order.client_order_id) is not None:
+    if gateway.find_order(*names) is not None:
         return None
     order_prove_absent(
         order_id=order.pk,
         evidence={"read": ["order/realtime", "order/history", "execution/list"], "sent_at": order.sent_at},
     )
     return Difference(DifferenceKind.NEVER_PLACED, order.client_order_id, str(order.state), "no such order")
+
+
+def _forgotten(order: Order) -> Difference | None:
+    """The venue confirmed it once, it is not open any more, and the venue keeps cancelled orders for a day only: it
+    has ended, and its fills are booked. Not concluded of an order that moved just now, which a read may miss."""
+    if timezone.now() - order.updated_at < FORGOTTEN_AFTER:
+        return None
+    state = str(order.state)
+    ended = order_prove_ended(
+        order_id=order.pk, evidence={"read": ["order/realtime", "order/history", "execution/list"]}
+    )
+    return (
+        None
+        if str(ended.state) == state
+        else Difference(DifferenceKind.LOST_ORDER, order.client_order_id, state, "no such open order")
+    )
 
 
 def _window_has_passed(order: Order, server_time_ms: int) -> bool:

@@ -13,7 +13,7 @@ from django_fsm import TransitionNotAllowed
 
 from audit import bus
 from audit.services import as_json, record
-from marketdata.instruments import Violation, violations
+from marketdata.instruments import Violation, on_grid, violations
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
@@ -144,11 +144,11 @@ def _refuse_violations(account: Account, body: OrderBody) -> None:
             reduce_only=body.reduce_only,
         )
     )
-    tick = rules.tick_size
+    rule = f"must be a positive multiple of the tick size {rules.tick_size}, at most {rules.max_price:f}"
     found += [
-        Violation(name, str(value), f"must be a positive multiple of the tick size {tick}")
+        Violation(name, str(value), rule)
         for name, value in (("take_profit", body.take_profit), ("stop_loss", body.stop_loss))
-        if value is not None and (value <= 0 or value % tick)
+        if value is not None and not (0 < value <= rules.max_price and on_grid(value, rules.tick_size))
     ]
     if found:
         raise OrderRefused(found)
@@ -332,6 +332,16 @@ def order_prove_absent(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
     return order
 
 
+@transaction.atomic
+def order_prove_ended(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
+    """The venue has it neither open nor among those it remembers: it was cancelled there, longer ago than that."""
+    order = _locked(order_id)
+    if order.state in (OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL):
+        order.refusal = "the venue has no such open order any more"
+        advance(order, OrderEvent.CANCEL, cause=order.refusal, payload=evidence)
+    return order
+
+
 def advance(
     order: Order,
     event: OrderEvent,
@@ -407,6 +417,7 @@ __all__ = [
     "order_intend",
     "order_place",
     "order_prove_absent",
+    "order_prove_ended",
     "order_submission_apply",
     "order_take",
 ]
