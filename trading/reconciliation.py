@@ -17,6 +17,7 @@ class DifferenceKind(StrEnum):
     FOREIGN_ORDER = "foreign_order"
     LOST_ORDER = "lost_order"
     NEVER_PLACED = "never_placed"
+    ENDED_HERE_ONLY = "ended_here_only"
     POSITION = "position"
 
 

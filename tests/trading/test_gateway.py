@@ -272,6 +272,18 @@ def test_an_order_that_the_venue_has_forgotten_has_ended(
     assert order.state == OrderState.CANCELLED
 
 
+def test_an_order_that_works_although_our_books_ended_it_is_told_at_every_run(
+    gateway: BybitGateway, account: Account
+) -> None:
+    order = sent(account, gateway, "ended-here")
+    past = timezone.now() - 2 * FORGOTTEN_AFTER
+    Order.objects.filter(pk=order.pk).update(state=OrderState.CANCELLED, updated_at=past)
+    for _ in range(2):
+        run = reconcile_account(account.pk, gateway, "test")
+        told = [row for row in run.differences if row["kind"] == "ended_here_only"]
+        assert [(row["subject"], row["ours"]) for row in told] == [("ended-here", "cancelled")]
+
+
 def test_an_account_that_cannot_be_reconciled_says_so(account: Account) -> None:
     nobody = BybitGateway(BybitEndpoints("http://127.0.0.1:9", "ws://127.0.0.1:9"), "key", "secret")
     run = reconcile_account(account.pk, nobody, "test")

@@ -7,7 +7,7 @@ in several processes at once: row locks and unique execution ids make the same n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from django.utils import timezone
@@ -23,7 +23,7 @@ from trading.reconciliation import (
     foreign_orders,
     position_differences,
 )
-from trading.reports import FillReport, PositionReport
+from trading.reports import FillReport, OrderReport, PositionReport
 from trading.services.accounts import wallet_apply
 from trading.services.fills import (
     fill_apply,
@@ -43,7 +43,7 @@ OVERLAP = timedelta(minutes=10)
 LONGEST_LOOK_BACK = timedelta(days=6)
 # After the venue's clock has passed sent_at + receive window + this, the request can no longer be accepted.
 WINDOW_MARGIN_MS = 2_000
-FORGOTTEN_AFTER = timedelta(minutes=1)
+FORGOTTEN_AFTER = timedelta(minutes=5)
 POSITION_ROUNDS = 3
 
 
@@ -104,6 +104,7 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
         difference = resolve_order(order, gateway)
         if difference is not None:
             found.append(difference)
+    found += _ended_here_only(account_id, by_client)
     for report in foreign_orders(_known_ids(account_id, reports), reports):
         if instrument_by_symbol(report.symbol) is None:
             continue
@@ -111,6 +112,25 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
         text = f"{report.side} {report.quantity:f} {report.symbol}"
         found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", text))
     return found
+
+
+def _ended_here_only(account_id: int, open_at_venue: Mapping[str, OrderReport]) -> list[Difference]:
+    """Orders that work at the venue although our books ended them: what proved their end was wrong. Told at every run
+    until somebody cancels them, for their exposure is not counted."""
+    ended = Order.objects.filter(account_id=account_id, client_order_id__in=list(open_at_venue)).exclude(
+        state__in=[str(state) for state in (*WORKING, OrderState.NEW)]
+    )
+    # A report may be older than the fill or the cancel that ended the order here.
+    settled = ended.filter(updated_at__lt=timezone.now() - FORGOTTEN_AFTER)
+    return [
+        Difference(
+            DifferenceKind.ENDED_HERE_ONLY,
+            order.client_order_id,
+            str(order.state),
+            open_at_venue[order.client_order_id].status,
+        )
+        for order in settled
+    ]
 
 
 def _known_ids(account_id: int, reports: Iterable) -> list[tuple[str, str]]:
