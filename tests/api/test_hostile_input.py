@@ -46,7 +46,7 @@ def silent(client: Any) -> Any:
     return client
 
 
-def refused(answer: Any, field: str | None = None) -> None:
+def assert_refused(answer: Any, field: str | None = None) -> None:
     assert 400 <= answer.status_code < 500, answer.content
     assert answer["Content-Type"] == "application/json" and len(answer.content) < 10_000
     error = answer.json()["error"]
@@ -80,14 +80,14 @@ def test_a_hostile_value_in_an_order_is_refused_by_field(cast: Cast, field: str)
         body = json.dumps(ORDER | {field: value})
         answer = client.post("/api/v1/trading/order", body, content_type="application/json")
         # A name that is too long or no text at all is told shortened or replaced.
-        refused(answer, field if len(field) < 200 and field != SURROGATE else None)
+        assert_refused(answer, field if len(field) < 200 and field != SURROGATE else None)
     assert not Order.objects.exists()
 
 
 def test_an_order_for_an_account_that_is_not_there_or_anothers_is_not_found(cast: Cast) -> None:
     client = silent(cast.client(cast.bob))
     for account in (0, -1, 10**18, 2**63, 10**30, cast.alices.pk):
-        refused(client.post("/api/v1/trading/order", ORDER | {"account": account}, format="json"))
+        assert_refused(client.post("/api/v1/trading/order", ORDER | {"account": account}, format="json"))
 
 
 STRATEGY_VALUES: dict[str, list[Any]] = {
@@ -115,7 +115,7 @@ def test_a_hostile_value_in_a_strategy_is_refused_by_field_and_changes_nothing(
         answer = client.put(
             f"/api/v1/strategies/{config.pk}", json.dumps({field: value}), content_type="application/json"
         )
-        refused(answer, None if field == SURROGATE else field)
+        assert_refused(answer, None if field == SURROGATE else field)
         config.refresh_from_db()
         assert config.version == 1
 
@@ -130,10 +130,10 @@ BODIES: list[str | bytes] = [
 def test_a_body_that_is_no_request_is_refused(cast: Cast, config: StrategyConfig, method: str, path: str) -> None:
     client = silent(cast.client(cast.alice))
     for body in BODIES:
-        refused(getattr(client, method)(f"/api/v1/{path}", body, content_type="application/json"))
+        assert_refused(getattr(client, method)(f"/api/v1/{path}", body, content_type="application/json"))
     for charset in ("utf-16", "base64", "hex", "rot13", "zip", "nope", "idna", "undefined"):
         kind = f"application/json; charset={charset}"
-        refused(getattr(client, method)(f"/api/v1/{path}", b'{"leverage": "x"}', content_type=kind))
+        assert_refused(getattr(client, method)(f"/api/v1/{path}", b'{"leverage": "x"}', content_type=kind))
 
 
 NUMBERS_IN_ADDRESSES = ("0", "9" * 30, "9" * 5_000, "²", "%00", "x")
@@ -158,7 +158,7 @@ ADDRESSES = {
 def test_a_hostile_address_is_refused(cast: Cast, kind: str) -> None:
     client = silent(cast.client(cast.alice))
     for path in ADDRESSES[kind]:
-        refused(client.get(f"/api/v1/{path}"))
+        assert_refused(client.get(f"/api/v1/{path}"))
 
 
 def test_an_odd_address_is_answered_without_a_crash(cast: Cast) -> None:
@@ -180,4 +180,4 @@ def test_a_hostile_login_is_refused(cast: Cast, monkeypatch: pytest.MonkeyPatch)
     for field in ("username", "password"):
         for value in (None, "", [], {}, "\u0000", SURROGATE, "x" * 10_000):
             body = json.dumps({"username": "alice", "password": "guess"} | {field: value})
-            refused(client.post("/api/v1/auth/token", body, content_type="application/json"))
+            assert_refused(client.post("/api/v1/auth/token", body, content_type="application/json"))

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-# What counts as a judgement besides the statement itself: pytest.raises, Playwright's expect, a shared assert_...
-JUDGES = ("raises", "warns", "fail", "expect", "assert")
+# What counts as a judgement besides the statement itself: pytest.raises, Playwright's expect, shared helpers that fail.
+JUDGES = ("raises", "warns", "fail", "expect", "assert", "judge", "until")
 
 
 def functions_of(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -107,12 +107,18 @@ async def trading(desk: AccountDesk) -> None:
     await until(lambda: desk.state == "trading")
 
 
-@sync_to_async
-def end_owners_session(account: Account) -> None:
+def database_now() -> psycopg.Connection[Any]:
+    """A connection of the test's own, which stays while the settings say that the database is elsewhere."""
+    place = connection.settings_dict
+    return psycopg.connect(
+        host=place["HOST"], port=place["PORT"], user=place["USER"], password=place["PASSWORD"], dbname=place["NAME"]
+    )
+
+
+def end_owners_session(database: psycopg.Connection[Any], account: Account) -> None:
     """As when the database restarts: the lock is gone, and nobody told its holder."""
-    with connection.cursor() as cursor:
-        name = f"ballast owner of account {account.pk}"
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", [name])
+    name = f"ballast owner of account {account.pk}"
+    database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", [name])
 
 
 async def test_whoever_does_not_own_the_account_leaves_its_orders_to_the_owner(
@@ -136,7 +142,8 @@ async def test_a_lost_lock_that_another_engine_holds_now_is_the_end_of_trading(
     account: Account, desk: AccountDesk, pipeline: Pipeline
 ) -> None:
     await trading(desk)
-    await end_owners_session(account)
+    with database_now() as database:
+        end_owners_session(database, account)
     other = AccountLock(account.pk)
     await until(lambda: asyncio.to_thread(other.acquire))
     await until(lambda: desk.state == "waiting")
@@ -150,11 +157,11 @@ async def test_a_database_that_is_away_for_a_while_does_not_end_the_desk(
     account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
-    with monkeypatch.context() as away:
+    with database_now() as database, monkeypatch.context() as away:
         away.setitem(settings.DATABASES["default"], "PORT", 9)
         with pytest.raises(psycopg.OperationalError):
             AccountLock(account.pk).acquire()
-        await end_owners_session(account)
+        end_owners_session(database, account)
         await until(lambda: desk.state == "waiting")
         await until(lambda: not desk._owns)
     await until(lambda: desk.state == "trading")
