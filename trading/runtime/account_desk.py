@@ -325,9 +325,12 @@ class AccountDesk:
             self._gateway.set_leverage(symbol, leverage)
             self._leverages[symbol] = leverage
 
-    def _take_and_submit(self, order_id: int, refusals: Sequence[Refusal]) -> None:
+    def _take_and_submit(self, order: Order, refusals: Sequence[Refusal]) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
-        taken = order_take(order_id=order_id, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
+        try:
+            taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
+        finally:
+            self._committed_ids.add(order.client_order_id)
         if taken is not None and taken.state == OrderState.PENDING_SUBMIT:
             self._submit(taken)
 
@@ -398,8 +401,11 @@ class AccountDesk:
                 message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
                 refusals = (Refusal("trading_state", "active", "halted", message),)
             else:
-                refusals = self._pipeline.check(_as_intent(order), limits).refusals
-        await self._on_sender(partial(self._take_and_submit, order.pk, refusals))
+                intent = _as_intent(order)
+                refusals = self._pipeline.check(intent, limits).refusals
+                if not refusals:
+                    self._in_flight[order.client_order_id] = intent
+        await self._on_sender(partial(self._take_and_submit, order, refusals))
 
     # Threads.
 

@@ -50,6 +50,8 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             with transaction.atomic():
                 fill.save(force_insert=True)
         except IntegrityError:
+            if not Fill.objects.filter(account_id=account_id, execution_id=report.execution_id).exists():
+                raise  # not booked before, and not bookable: that must be heard of
             return None
         position_pnl = _position_fill(fill, order)
         fill.realised_pnl = position_pnl
