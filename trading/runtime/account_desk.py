@@ -80,6 +80,7 @@ class AccountDesk:
         self.stream_connected = False
         self.committed, self.sent, self.answered = LatencyWindow(), LatencyWindow(), LatencyWindow()
         self._pipeline = pipeline
+        self.keys = stored_keys(account)
         key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
         # pybit's session is not for two threads at once: each thread has one of its own.
         self._gateway = BybitGateway(endpoints, key, secret)
@@ -435,6 +436,11 @@ class AccountDesk:
         self._background.discard(future)
         if not future.cancelled() and future.exception() is not None:
             log.error("account %s: background work failed", self.account_name, exc_info=future.exception())
+
+
+def stored_keys(account: Account) -> tuple[bytes, bytes]:
+    """The account's keys as they are stored: another encryption is another entry of them."""
+    return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
 
 
 def _with_connection(work: Callable[[], Result]) -> Result:

@@ -26,7 +26,7 @@ from marketdata.services import LatestFrames, instruments_sync
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault
-from trading.runtime.account_desk import AccountDesk
+from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import load_accounts, load_configuration
 from trading.runtime.market_frames import SymbolMarket, summary
@@ -170,6 +170,10 @@ class Engine:
     async def _open_desks(self) -> None:
         accounts = await _database(partial(load_accounts, self.environment))
         for account in accounts:
+            desk = self.desks.get(account.pk)
+            if desk is not None and desk.keys != stored_keys(account):
+                # A desk signs with the keys that it was opened with.
+                await self.desks.pop(account.pk).stop()
             if account.pk not in self.desks:
                 self._open_desk(account)
         for account_id in set(self.desks) - {account.pk for account in accounts}:
