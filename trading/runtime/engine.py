@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from audit.services import heartbeat_record
+from marketdata.engine.sync import BookState
 from marketdata.events import Candle, Trade
 from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
 from marketdata.selectors import as_rules, instruments
@@ -50,7 +51,7 @@ class Engine:
         self.name = name
         self.environment = ENVIRONMENTS[settings.EXCHANGE]
         self.endpoints = BybitEndpoints.of_environment(self.environment, settings.SIMULATOR_URL)
-        self.pipeline = Pipeline(lambda: secrets.token_hex(16))
+        self.pipeline = Pipeline(lambda: secrets.token_hex(16), self._book_proven)
         self.desks: dict[int, AccountDesk] = {}
         self.plane: MarketPlane | None = None
         self._rest = BybitPublicRest(self.endpoints.rest)
@@ -120,6 +121,10 @@ class Engine:
             self.pipeline.update_reference_price(market.symbol, price)
         if self.pipeline.listens(market.symbol):
             self._act(self.pipeline.on_book(market.book.view()), receive_ns)
+
+    def _book_proven(self, symbol: str) -> bool:
+        market = self.plane.markets.get(symbol) if self.plane is not None else None
+        return market is not None and market.book.state is BookState.LIVE
 
     def _on_trade(self, trade: Trade, receive_ns: int) -> None:
         self._act(self.pipeline.on_trade(trade), receive_ns)
