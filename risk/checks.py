@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from marketdata.instruments import InstrumentRules, violations
-from risk.exposure import Exposure
+from risk.exposure import Exposure, PendingExposure
 from risk.intents import OrderIntent
 from risk.limits import Limits
 
@@ -44,7 +44,10 @@ class Question:
 
     @property
     def price(self) -> Decimal:
-        return self.intent.price if self.intent.price is not None else self.reference_price
+        """What the order may trade at. A sell below the market fills at the market: its limit says nothing of it."""
+        if self.intent.price is None:
+            return self.reference_price
+        return self.intent.price if self.intent.side == "Buy" else max(self.intent.price, self.reference_price)
 
     @property
     def notional(self) -> Decimal:
@@ -52,12 +55,15 @@ class Question:
 
     @property
     def grows(self) -> bool:
-        """Whether the order could make the position in its symbol larger, or turn it around."""
+        """Whether the order could make the position in its symbol larger, or turn it around: pending orders of its
+        side may have closed the position before it fills."""
         if self.intent.reduce_only:
             return False
         held = self.exposure.signed_quantity(self.intent.symbol)
-        signed = self.intent.quantity if self.intent.side == "Buy" else -self.intent.quantity
-        return held == 0 or (held > 0) == (signed > 0) or abs(signed) > abs(held)
+        pending = self.exposure.pending.get(self.intent.symbol, PendingExposure()).plus(
+            self.intent.side, self.intent.quantity
+        )
+        return pending.buy_quantity > -held if self.intent.side == "Buy" else pending.sell_quantity > held
 
     @property
     def opens(self) -> bool:
@@ -78,7 +84,7 @@ def _shown(value: object) -> str:
 
 
 def exposure_known(question: Question) -> Refusal | None:
-    if question.exposure.known:
+    if question.exposure.known or question.intent.reduce_only:
         return None
     return _refuse("reconciliation", "required", "none yet", "the account has not been reconciled with the venue yet")
 
@@ -140,7 +146,8 @@ def position_notional(question: Question) -> Refusal | None:
     if limit is None or not question.grows:
         return None
     worst = question.exposure.worst_quantity(question.intent.symbol, question.intent.side, question.intent.quantity)
-    notional = worst * question.price
+    # What is held is worth the market, however far below it this order may buy.
+    notional = worst * max(question.price, question.reference_price)
     if notional <= limit:
         return None
     return _refuse(

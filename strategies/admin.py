@@ -140,11 +140,11 @@ class StrategyConfigAdmin(admin.ModelAdmin):
         # Signals and orders refer to it; disable it instead.
         return False
 
-    @admin.action(description="Enable: let the chosen strategies trade")
+    @admin.action(description="Enable: let the chosen strategies trade", permissions=["change"])
     def enable(self, request: HttpRequest, rows: QuerySet[StrategyConfig]) -> None:
         self._each(request, rows, strategy_enable)
 
-    @admin.action(description="Disable: no more signals, orders and positions stay")
+    @admin.action(description="Disable: no more signals, orders and positions stay", permissions=["change"])
     def disable(self, request: HttpRequest, rows: QuerySet[StrategyConfig]) -> None:
         self._each(request, rows, strategy_disable)
 

@@ -19,6 +19,7 @@ from trading.models import (
     Position,
     ReconciliationRun,
 )
+from trading.permissions import may_trade
 from trading.services.accounts import (
     account_create,
     account_halt,
@@ -110,7 +111,13 @@ class AccountAdmin(admin.ModelAdmin):
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         actor = request.user.get_username()
-        for membership in formset.save(commit=False):
+        formset.save(commit=False)
+        for membership, fields in formset.changed_objects:
+            if "user" in fields:
+                # Another person in the same row: whoever it was before has no access any more.
+                previous = Membership.objects.select_related("user").get(pk=membership.pk)
+                membership_revoke(account=form.instance, user=previous.user, actor=actor)
+        for membership in [*formset.new_objects, *(changed for changed, _ in formset.changed_objects)]:
             membership_grant(account=form.instance, user=membership.user, role=membership.role, actor=actor)
         for membership in formset.deleted_objects:
             membership_revoke(account=form.instance, user=membership.user, actor=actor)
@@ -119,12 +126,12 @@ class AccountAdmin(admin.ModelAdmin):
         # Its orders, fills and trail stay for ever; halt it instead. Memberships are the exception.
         return False
 
-    @admin.action(description="Halt: only orders that reduce a position pass")
+    @admin.action(description="Halt: only orders that reduce a position pass", permissions=["change"])
     def halt(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
         for account in rows:
             account_halt(account=account, actor=request.user.get_username(), reason="halted in the admin")
 
-    @admin.action(description="Resume trading")
+    @admin.action(description="Resume trading", permissions=["change"])
     def resume(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
         for account in rows:
             account_resume(account=account, actor=request.user.get_username())
@@ -168,7 +175,11 @@ class OrderAdmin(ReadOnlyAdmin):
     @admin.action(description="Cancel the chosen orders", permissions=["view"])
     def cancel_orders(self, request: HttpRequest, rows: QuerySet[Order]) -> None:
         asked = 0
-        for order in rows:
+        for order in rows.select_related("account"):
+            # Orders cannot be changed here, so Django's permission to change them says nothing.
+            if not may_trade(request.user, order.account):
+                self.message_user(request, f"{order}: you may not trade on {order.account}", messages.ERROR)
+                continue
             try:
                 order_cancel_request(order=order, actor=request.user.get_username(), reason="cancelled in the admin")
                 asked += 1

@@ -98,10 +98,14 @@ Outcome = PipelineResult | StrategyFault
 
 
 class Pipeline:
-    """``new_trace_id`` is injected: random live, a counter in replays."""
+    """``new_trace_id`` is injected: random live, a counter in replays. ``book_proven`` says whether a symbol's
+    book is LIVE now: what candles and trades signal does not trade on another one either."""
 
-    def __init__(self, new_trace_id: Callable[[], str]) -> None:
+    def __init__(
+        self, new_trace_id: Callable[[], str], book_proven: Callable[[str], bool] = lambda symbol: True
+    ) -> None:
         self._new_trace_id = new_trace_id
+        self._book_proven = book_proven
         self._configuration = PipelineConfiguration()
         self._instances: dict[str, list[_Instance]] = {}
         self._exposures: dict[int, Exposure] = {}
@@ -200,6 +204,8 @@ class Pipeline:
         if rules is None or price is None:
             message = f"{intent.symbol} has no market data in this engine"
             return Decision(False, (Refusal("market_data", "required", "none", message),))
+        if not intent.reduce_only and not self._book_proven(intent.symbol):
+            return Decision(False, (unproven(intent.symbol),))
         decision = check_intent(intent, limits, self.exposure(intent.account_id), rules, price)
         if decision.approved:
             self._reserve(intent)
@@ -229,6 +235,8 @@ class Pipeline:
         if rules is None:
             refusal = Refusal("instrument", "known", signal.symbol, f"{signal.symbol} is not an instrument we know")
             return PipelineResult(running, signal, verdict, None, Decision(False, (refusal,)), trace_id)
+        if not self._book_proven(signal.symbol):
+            return PipelineResult(running, signal, verdict, None, Decision(False, (unproven(signal.symbol),)), trace_id)
         refusal_or_intent = self._intent(running, signal, exposure, rules, price, trace_id)
         if isinstance(refusal_or_intent, Refusal):
             return PipelineResult(running, signal, verdict, None, Decision(False, (refusal_or_intent,)), trace_id)
@@ -298,3 +306,7 @@ class Pipeline:
     def _reserve(self, intent: OrderIntent) -> None:
         exposure = self.exposure(intent.account_id)
         self._exposures[intent.account_id] = exposure.with_pending(intent.symbol, intent.side, intent.quantity)
+
+
+def unproven(symbol: str) -> Refusal:
+    return Refusal("book", LIVE, "not proven", f"the book of {symbol} is not proven correct now; nothing trades on it")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -17,6 +18,7 @@ from strategies.services import strategy_config_create
 from tests import builders
 from trading.credentials import decrypt
 from trading.models import Account, Order
+from trading.services.accounts import membership_grant
 from trading.services.fills import fill_apply
 from trading.services.orders import order_place
 
@@ -153,3 +155,39 @@ def test_orders_are_cancelled_through_the_service(client: Client, account: Accou
     client.post(reverse("admin:trading_order_changelist"), {"action": "cancel_orders", "_selected_action": [order.pk]})
     order.refresh_from_db()
     assert order.state == "cancelled" and "desk" in order.refusal
+
+
+def test_staff_who_may_only_look_neither_halt_nor_enable_nor_cancel(account: Account) -> None:
+    config, order = strategy(account), Order.objects.get()
+    looker = builders.user("looker", is_staff=True)
+    looker.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client()
+    client.force_login(looker)
+    for page, action, row in (
+        ("trading_account", "halt", account.pk),
+        ("trading_order", "cancel_orders", order.pk),
+        ("strategies_strategyconfig", "enable", config.pk),
+    ):
+        client.post(reverse(f"admin:{page}_changelist"), {"action": action, "_selected_action": [row]})
+    account.refresh_from_db()
+    config.refresh_from_db()
+    assert (account.trading_state, config.enabled, Order.objects.get().state) == ("active", False, "new")
+
+
+def test_another_person_in_a_members_row_takes_the_first_ones_access(client: Client, account: Account) -> None:
+    vera, bob = builders.user("vera"), builders.user("bob")
+    member = membership_grant(account=account, user=vera, role="trader", actor="test")
+    form = {
+        "api_key": "",
+        "api_secret": "",
+        "memberships-TOTAL_FORMS": 1,
+        "memberships-INITIAL_FORMS": 1,
+        "memberships-0-id": member.pk,
+        "memberships-0-account": account.pk,
+        "memberships-0-user": bob.pk,
+        "memberships-0-role": "trader",
+    }
+    answer = client.post(reverse("admin:trading_account_change", args=[account.pk]), form)
+    assert answer.status_code == 302
+    assert [each.user for each in account.memberships.all()] == [bob]
+    assert AuditEvent.objects.filter(action="membership.revoked").exists()

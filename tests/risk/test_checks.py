@@ -82,6 +82,37 @@ def test_orders_that_reduce_pass_every_limit_on_growth() -> None:
     assert "max_order_notional" in refusals({"side": "Sell", "quantity": D("0.6")}, tight, losing)
 
 
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        (Limits(max_order_notional=D(1_000)), "max_order_notional"),
+        (Limits(max_position_notional=D(1_000)), "max_position_notional"),
+    ],
+)
+def test_a_sell_far_below_the_market_is_worth_what_the_market_pays(limits: Limits, limit: str) -> None:
+    assert limit in refusals({"side": "Sell", "quantity": D("0.1"), "price": D("6000.0")}, limits)
+
+
+def test_what_is_held_is_worth_the_market_however_low_an_order_buys() -> None:
+    held = replace(RICH, positions=LONG)
+    change = {"quantity": D("0.1"), "price": D("1000.0")}
+    assert "max_position_notional" in refusals(change, Limits(max_position_notional=D(10_000)), held)
+
+
+@pytest.mark.parametrize(("side", "held"), [("Sell", "Buy"), ("Buy", "Sell")])
+def test_orders_that_reduce_one_by_one_and_turn_the_position_together_are_growth(side: str, held: str) -> None:
+    pending = PendingExposure().plus(side, D("0.4"))
+    positions = {"BTCUSDT": replace(LONG["BTCUSDT"], side=held)}
+    exposure = replace(RICH, positions=positions, pending={"BTCUSDT": pending})
+    off = Limits(trading_enabled=False)
+    assert "trading_enabled" in refusals({"side": side, "quantity": D("0.2")}, off, exposure)
+    assert refusals({"side": side, "quantity": D("0.1")}, off, exposure) == {}
+
+
+def test_a_position_can_be_reduced_before_the_account_is_reconciled() -> None:
+    assert refusals({"side": "Sell", "reduce_only": True}, exposure=Exposure()) == {}
+
+
 def test_all_refusals_are_told_not_only_the_first() -> None:
     found = refusals({"quantity": D("0.0105")}, Limits(trading_enabled=False, max_open_orders=0))
     assert {"trading_enabled", "instrument.quantity", "max_open_orders"} <= set(found)

@@ -34,7 +34,9 @@ from trading.models import Account, Order, ReconciliationRun
 from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy
 from trading.runtime import account_desk
 from trading.runtime.account_desk import AccountDesk
+from trading.runtime.engine import Engine
 from trading.runtime.ownership import AccountLock
+from trading.services.accounts import account_keys_replace
 from trading.services.orders import order_cancel_request, order_place, order_take
 from trading.simulator.keys import DEMO_KEYS
 
@@ -283,3 +285,24 @@ async def test_a_signal_that_waited_too_long_for_the_venue_is_denied_and_told(
     kept = await sync_to_async(SignalRow.objects.get)()
     assert kept.outcome == "denied" and kept.refusals[0]["limit"] == "signal_age"
     assert not await sync_to_async(Order.objects.exists)()
+
+
+async def test_replaced_keys_open_the_desk_anew(
+    account: Account, fresh_simulator: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "SIMULATOR_URL", fresh_simulator.url)
+    engine = Engine("keys")
+    await engine._open_desks()
+    first = engine.desks[account.pk]
+    await engine._open_desks()
+    assert engine.desks[account.pk] is first
+    key = DEMO_KEYS["bob"]
+    await sync_to_async(account_keys_replace)(
+        account=account, api_key=key.api_key, api_secret=key.api_secret, actor="alice"
+    )
+    await engine._open_desks()
+    second = engine.desks[account.pk]
+    assert second is not first
+    await until(lambda: second.state == "trading")
+    await second.stop()
+    await engine._rest.close()

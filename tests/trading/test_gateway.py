@@ -7,6 +7,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,7 +22,8 @@ from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, Position
 from trading.reports import Submission
-from trading.runtime.reconciler import FORGOTTEN_AFTER, reconcile_account
+from trading.runtime.reconciler import FORGOTTEN_AFTER, reconcile_account, reconcile_fills
+from trading.services.fills import fill_apply, order_adopt
 from trading.services.orders import order_place, order_submission_apply, order_take
 from trading.simulator.keys import DEMO_KEYS
 
@@ -37,7 +39,12 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def gateway(venue: ServerProcess) -> BybitGateway:
-    key = DEMO_KEYS["alice"]
+    return gateway_of(venue, "alice")
+
+
+def gateway_of(venue: ServerProcess, user: str) -> BybitGateway:
+    """Users have a rate limit each: tests that send many orders take one of their own."""
+    key = DEMO_KEYS[user]
     return BybitGateway(BybitEndpoints(venue.url, venue.websocket_url), key.api_key, key.api_secret)
 
 
@@ -100,8 +107,9 @@ def test_a_broken_rule_is_a_definite_no(gateway: BybitGateway) -> None:
     ],
 )
 def test_every_kind_of_answer_proves_what_it_proves_and_no_more(
-    venue: ServerProcess, gateway: BybitGateway, fault: dict[str, Any], outcome: Submission
+    venue: ServerProcess, fault: dict[str, Any], outcome: Submission
 ) -> None:
+    gateway = gateway_of(venue, "bob" if fault["kind"] == "garbage" else "desk")
     control(venue, "faults", endpoint="/v5/order/create", **fault)
     assert gateway.submit(request(f"fault-{fault['kind']}-{fault.get('value')}")).outcome is outcome
 
@@ -289,3 +297,30 @@ def test_an_account_that_cannot_be_reconciled_says_so(account: Account) -> None:
     run = reconcile_account(account.pk, nobody, "test")
     account.refresh_from_db()
     assert not run.succeeded and run.error and account.reconciled_at is None
+
+
+def test_fills_of_an_outage_are_booked_although_the_stream_told_later_ones(
+    gateway: BybitGateway, account: Account
+) -> None:
+    reconcile_account(account.pk, gateway, "test")
+    order = sent(account, gateway, "in-the-outage", order_type="Market", price=None, quantity=D("0.003"))
+    later = timezone.now() + timedelta(hours=1)
+    report = builders.fill_report(
+        execution_id="told-later", client_order_id="", venue_order_id="", executed_ms=int(later.timestamp() * 1000)
+    )
+    fill_apply(account_id=account.pk, report=report)
+    reconcile_fills(account.pk, gateway)
+    order.refresh_from_db()
+    assert order.state == OrderState.FILLED
+
+
+def test_executions_before_the_adoption_count_for_the_adopted_order(account: Account) -> None:
+    part = builders.fill_report(quantity=D("0.004"))
+    fill_apply(account_id=account.pk, report=part)
+    order_adopt(account_id=account.pk, report=builders.order_report(filled_quantity=D("0.004")))
+    assert [fill_apply(account_id=account.pk, report=part) for _ in range(2)] == [None, None]
+    order = Order.objects.get()
+    assert (order.state, order.leaves_quantity) == (OrderState.PARTIALLY_FILLED, D("0.006"))
+    fill_apply(account_id=account.pk, report=builders.fill_report(execution_id="rest", quantity=D("0.006")))
+    order.refresh_from_db()
+    assert order.state == OrderState.FILLED and Position.objects.get().quantity == D("0.01")

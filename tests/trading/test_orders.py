@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import IntegrityError
 from django.utils import timezone
 
 from audit.models import AuditEvent
@@ -16,6 +17,7 @@ from tests.builders import fill_report, intent, order_report
 from trading.lifecycle import OrderState
 from trading.models import Account, Fill, Order, OrderTransition, Position
 from trading.reports import Submission, SubmissionResult
+from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply
 from trading.services.orders import (
     ClientOrderIdTaken,
@@ -231,3 +233,19 @@ def test_every_step_is_stored_and_the_trail_verifies(account: Account) -> None:
 def test_funding_is_no_fill(account: Account) -> None:
     assert fill_apply(account_id=account.pk, report=fill_report(execution_type="Funding")) is None
     assert not Fill.objects.exists()
+
+
+def test_an_execution_that_cannot_be_booked_is_not_taken_for_one_that_was(account: Account) -> None:
+    with pytest.raises(IntegrityError):
+        fill_apply(account_id=account.pk, report=fill_report(symbol="NEWUSDT"))
+
+
+def test_an_intent_that_nobody_approved_yet_is_not_at_stake(account: Account) -> None:
+    """Counted against itself it would break limits that it keeps, and hide that it opens a position."""
+    order = place(account)
+    before = account_exposure(account.pk)
+    assert (before.open_orders, before.orders_last_second, dict(before.pending)) == (0, 0, {})
+    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    after = account_exposure(account.pk)
+    assert (after.open_orders, after.orders_last_second) == (1, 1)
+    assert after.pending["BTCUSDT"].buy_quantity == D("0.01")

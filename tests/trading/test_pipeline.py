@@ -17,7 +17,7 @@ from mlops.validation import Verdict
 from risk.exposure import Exposure, PositionExposure
 from risk.limits import Limits
 from strategies.library import STRATEGIES
-from tests.builders import RULES
+from tests.builders import RULES, intent
 from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy, StrategyFault
 
 D = Decimal
@@ -66,16 +66,28 @@ def only(outcomes: list) -> PipelineResult:
 def test_a_signal_becomes_an_approved_market_order_with_its_exits_on_the_grid() -> None:
     result = only(pipeline().on_book(view(0.9)))
     assert result.approved and result.intent is not None
-    intent = result.intent
+    made = result.intent
     # 1 % of 100,000 at leverage 10 is 10,000 USD: 0.166 BTC on the lot grid.
-    assert (intent.side, intent.quantity, intent.order_type) == ("Buy", D("0.166"), "Market")
-    assert intent.take_profit % RULES.tick_size == 0 and intent.stop_loss % RULES.tick_size == 0
-    assert intent.stop_loss < D("60000.1") < intent.take_profit
+    assert (made.side, made.quantity, made.order_type) == ("Buy", D("0.166"), "Market")
+    assert made.take_profit % RULES.tick_size == 0 and made.stop_loss % RULES.tick_size == 0
+    assert made.stop_loss < D("60000.1") < made.take_profit
 
 
 def test_a_book_that_is_not_proven_does_not_trade() -> None:
     for state in ("SYNCING", "STALE", "BROKEN"):
         assert pipeline().on_book(view(0.9, state=state)) == []
+
+
+def test_candles_and_people_do_not_trade_on_an_unproven_book_either() -> None:
+    made = Pipeline(lambda: "trace", book_proven=lambda symbol: False)
+    made.configure(PipelineConfiguration((supertrend(),), {"BTCUSDT": RULES}))
+    made.update_exposure(1, RICH)
+    made.update_reference_price("BTCUSDT", D(60_000))
+    made.warm(swings(0, 40))
+    signals = [outcome for bar in swings(40, 60) for outcome in made.on_candle(bar)]
+    assert signals and all(each.intent is None and each.decision.refusals[0].limit == "book" for each in signals)
+    assert made.check(intent(), Limits()).refusals[0].limit == "book"
+    assert made.check(intent(side="Sell", reduce_only=True), Limits()).approved
 
 
 def test_an_account_that_is_not_reconciled_is_denied() -> None:

@@ -80,6 +80,7 @@ class AccountDesk:
         self.stream_connected = False
         self.committed, self.sent, self.answered = LatencyWindow(), LatencyWindow(), LatencyWindow()
         self._pipeline = pipeline
+        self.keys = stored_keys(account)
         key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
         # pybit's session is not for two threads at once: each thread has one of its own.
         self._gateway = BybitGateway(endpoints, key, secret)
@@ -325,9 +326,12 @@ class AccountDesk:
             self._gateway.set_leverage(symbol, leverage)
             self._leverages[symbol] = leverage
 
-    def _take_and_submit(self, order_id: int, refusals: Sequence[Refusal]) -> None:
+    def _take_and_submit(self, order: Order, refusals: Sequence[Refusal]) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
-        taken = order_take(order_id=order_id, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
+        try:
+            taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
+        finally:
+            self._committed_ids.add(order.client_order_id)
         if taken is not None and taken.state == OrderState.PENDING_SUBMIT:
             self._submit(taken)
 
@@ -398,8 +402,11 @@ class AccountDesk:
                 message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
                 refusals = (Refusal("trading_state", "active", "halted", message),)
             else:
-                refusals = self._pipeline.check(_as_intent(order), limits).refusals
-        await self._on_sender(partial(self._take_and_submit, order.pk, refusals))
+                intent = _as_intent(order)
+                refusals = self._pipeline.check(intent, limits).refusals
+                if not refusals:
+                    self._in_flight[order.client_order_id] = intent
+        await self._on_sender(partial(self._take_and_submit, order, refusals))
 
     # Threads.
 
@@ -429,6 +436,11 @@ class AccountDesk:
         self._background.discard(future)
         if not future.cancelled() and future.exception() is not None:
             log.error("account %s: background work failed", self.account_name, exc_info=future.exception())
+
+
+def stored_keys(account: Account) -> tuple[bytes, bytes]:
+    """The account's keys as they are stored: another encryption is another entry of them."""
+    return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
 
 
 def _with_connection(work: Callable[[], Result]) -> Result:

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from audit.services import heartbeat_record
+from marketdata.engine.sync import BookState
 from marketdata.events import Candle, Trade
 from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
 from marketdata.selectors import as_rules, instruments
@@ -26,7 +27,7 @@ from marketdata.services import LatestFrames, instruments_sync
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault
-from trading.runtime.account_desk import AccountDesk
+from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import load_accounts, load_configuration
 from trading.runtime.market_frames import SymbolMarket, summary
@@ -50,7 +51,7 @@ class Engine:
         self.name = name
         self.environment = ENVIRONMENTS[settings.EXCHANGE]
         self.endpoints = BybitEndpoints.of_environment(self.environment, settings.SIMULATOR_URL)
-        self.pipeline = Pipeline(lambda: secrets.token_hex(16))
+        self.pipeline = Pipeline(lambda: secrets.token_hex(16), self._book_proven)
         self.desks: dict[int, AccountDesk] = {}
         self.plane: MarketPlane | None = None
         self._rest = BybitPublicRest(self.endpoints.rest)
@@ -121,6 +122,10 @@ class Engine:
         if self.pipeline.listens(market.symbol):
             self._act(self.pipeline.on_book(market.book.view()), receive_ns)
 
+    def _book_proven(self, symbol: str) -> bool:
+        market = self.plane.markets.get(symbol) if self.plane is not None else None
+        return market is not None and market.book.state is BookState.LIVE
+
     def _on_trade(self, trade: Trade, receive_ns: int) -> None:
         self._act(self.pipeline.on_trade(trade), receive_ns)
 
@@ -170,6 +175,10 @@ class Engine:
     async def _open_desks(self) -> None:
         accounts = await _database(partial(load_accounts, self.environment))
         for account in accounts:
+            desk = self.desks.get(account.pk)
+            if desk is not None and desk.keys != stored_keys(account):
+                # A desk signs with the keys that it was opened with.
+                await self.desks.pop(account.pk).stop()
             if account.pk not in self.desks:
                 self._open_desk(account)
         for account_id in set(self.desks) - {account.pk for account in accounts}:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from marketdata.selectors import instrument_by_symbol
 from trading.gateways.base import Gateway, GatewayError
 from trading.lifecycle import WORKING, OrderState
-from trading.models import Fill, Order, Position, ReconciliationRun
+from trading.models import Order, Position, ReconciliationRun
 from trading.reconciliation import (
     Difference,
     DifferenceKind,
@@ -65,12 +65,20 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
 
 def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
     """Book the executions that never reached us."""
-    last = Fill.objects.filter(account_id=account_id).order_by("-executed_at").first()
+    # Not since the last fill: one that the stream told after an outage says nothing of those in the outage.
+    runs = ReconciliationRun.objects.filter(account_id=account_id, succeeded=True).order_by("started_at")
     first_order = Order.objects.filter(account_id=account_id).order_by("created_at").first()
-    if last is None and first_order is None:
+    first_run, last_run = runs.first(), runs.last()
+    if first_run is None and first_order is None:
         return []
-    since = last.executed_at if last is not None else first_order.created_at  # type: ignore[union-attr]
-    since = max(since - OVERLAP, timezone.now() - LONGEST_LOOK_BACK)
+    starts = [first_order.created_at - OVERLAP] if first_order is not None else []
+    if first_run is not None and last_run is not None:
+        # What was traded before the first run is in the positions that it took over.
+        begun = first_run.started_at
+        if first_order is not None and first_order.created_at < begun:
+            begun = first_order.created_at - OVERLAP
+        starts = [max(last_run.started_at - OVERLAP, begun)]
+    since = max(starts[0], timezone.now() - LONGEST_LOOK_BACK)
     return _book(account_id, gateway.fills_since(int(since.timestamp() * 1000)))
 
 
@@ -109,6 +117,8 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
         if instrument_by_symbol(report.symbol) is None:
             continue
         order_adopt(account_id=account_id, report=report)
+        if report.filled_quantity:
+            _book(account_id, gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id))
         text = f"{report.side} {report.quantity:f} {report.symbol}"
         found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", text))
     return found

@@ -8,20 +8,21 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from risk.exposure import Exposure, PendingExposure, PositionExposure
-from trading.lifecycle import LIVE
+from trading.lifecycle import WORKING
 from trading.models import Account, Order, Position, Wallet
 
-_LIVE = sorted(str(state) for state in LIVE)
+_WORKING = sorted(str(state) for state in WORKING)
 
 
 def account_exposure(account_id: int) -> Exposure:
     """What the account has at stake, from our own books: open positions, and every order that may still fill,
-    those of unknown fate included."""
+    those of unknown fate included. Intents that nobody approved yet are not at stake: counted here, they would be
+    counted against themselves."""
     account = Account.objects.get(pk=account_id)
     wallet = Wallet.objects.filter(account_id=account_id).first()
     orders = Order.objects.filter(account_id=account_id)
     pending: dict[str, PendingExposure] = {}
-    live = orders.filter(state__in=_LIVE).values_list(
+    live = orders.filter(state__in=_WORKING).values_list(
         "instrument__symbol", "side", "quantity", "filled_quantity", "reduce_only"
     )
     for symbol, side, quantity, filled, reduce_only in live:
@@ -29,7 +30,7 @@ def account_exposure(account_id: int) -> Exposure:
             pending[symbol] = pending.get(symbol, PendingExposure()).plus(side, quantity - filled)
     second_ago = timezone.now() - timedelta(seconds=1)
     counts = orders.aggregate(
-        open=Count("pk", filter=Q(state__in=_LIVE)), recent=Count("pk", filter=Q(created_at__gt=second_ago))
+        open=Count("pk", filter=Q(state__in=_WORKING)), recent=Count("pk", filter=Q(sent_at__gt=second_ago))
     )
     return Exposure(
         known=account.reconciled_at is not None and wallet is not None,

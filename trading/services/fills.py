@@ -50,6 +50,9 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             with transaction.atomic():
                 fill.save(force_insert=True)
         except IntegrityError:
+            if not Fill.objects.filter(account_id=account_id, execution_id=report.execution_id).exists():
+                raise  # not booked before, and not bookable: that must be heard of
+            _attach(order, report.execution_id)
             return None
         position_pnl = _position_fill(fill, order)
         fill.realised_pnl = position_pnl
@@ -76,6 +79,17 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
         )
         bus.account_changed(account_id, "fill", fill.pk)
         return fill
+
+
+def _attach(order: Order | None, execution_id: str) -> None:
+    """An execution that was booked before its order was adopted counts for the order from now on."""
+    if order is None:
+        return
+    fill = Fill.objects.filter(account_id=order.account_id, execution_id=execution_id, order=None).first()
+    if fill is not None:
+        fill.order = order
+        fill.save(update_fields=["order"])
+        _order_fill(order, fill)
 
 
 def _order_of(account_id: int, client_order_id: str, venue_order_id: str) -> Order | None:
