@@ -30,8 +30,10 @@ class Product(ABC):
     DEPTH_SPEEDS: ClassVar[Mapping[str, int]]
     KLINE_MS: ClassVar[int]
     MARK_PRICE_SPEEDS: ClassVar[Mapping[str, int]] = {}
-    HAS_TRADE_STREAM: ClassVar[bool] = False
     MESSAGES_A_SECOND: ClassVar[int]
+    # What the ``trade`` stream has before and behind the maker's side, by product.
+    TRADE_KIND: ClassVar[Mapping[str, Any]] = {}
+    TRADE_END: ClassVar[Mapping[str, Any]] = {}
     # Whether a request's id has to be an unsigned integer, and whether a message that is no JSON ends its connection.
     INTEGER_IDS: ClassVar[bool] = False
     CUTS_INVALID_JSON: ClassVar[bool] = False
@@ -102,8 +104,9 @@ class Product(ABC):
             "p": figures.price(trade.tick),
             "q": figures.quantity(trade.lots),
             "T": trade.time_ms,
+            **self.TRADE_KIND,
             "m": trade.buyer_is_maker,
-            "M": True,
+            **self.TRADE_END,
         }
 
     def mark_price(self, instrument: Instrument, now_ms: int) -> Row:
@@ -139,8 +142,8 @@ class Spot(Product):
     ID_STRIDE = 1
     DEPTH_SPEEDS = {"": 1_000, "@100ms": 100}
     KLINE_MS = 2_000
-    HAS_TRADE_STREAM = True
     MESSAGES_A_SECOND = 5
+    TRADE_END = {"M": True}
     WEIGHT_LIMIT = 6_000
 
     def diff(self, instrument: Instrument, changes: Changes, now_ms: int) -> Row:
@@ -198,6 +201,8 @@ class Futures(Product):
     KLINE_MS = 250
     MARK_PRICE_SPEEDS = {"": 3_000, "@1s": 1_000}
     MESSAGES_A_SECOND = 10
+    # Not documented, but served, and used by clients.
+    TRADE_KIND = {"X": "MARKET"}
     INTEGER_IDS = True
     CUTS_INVALID_JSON = True
     WEIGHT_LIMIT = 2_400

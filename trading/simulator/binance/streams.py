@@ -132,8 +132,7 @@ def catalogue(product: Product) -> dict[str, Factory]:
         factories[f"kline_{interval}"] = partial(Klines, interval)
     for suffix, speed_ms in product.MARK_PRICE_SPEEDS.items():
         factories[f"markPrice{suffix}"] = partial(MarkPrice, speed_ms)
-    if product.HAS_TRADE_STREAM:
-        factories["trade"] = partial(Trades, IMMEDIATE)
+    factories["trade"] = partial(Trades, IMMEDIATE)
     return factories
 
 
