@@ -65,7 +65,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def run(**commands: str) -> subprocess.Popen[str]:
         arguments = [f"{name}={command}" for name, command in commands.items()]
-        command = [sys.executable, "-m", "tests.platform_site.supervised", str(tmp_path), *arguments]
+        # Tests that were started by nohup would hand down that SIGHUP is ignored.
+        terminal = ["env", "--default-signal=HUP"]
+        command = [*terminal, sys.executable, "-m", "tests.platform_site.supervised", str(tmp_path), *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         running.append(process)
         assert process.stdout is not None
