@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 
-from trading.simulator.errors import ApiError
+from trading.simulator.errors import ApiError, too_many_visits
 from trading.simulator.faults.engine import RequestFaults
-from trading.simulator.limits import SECOND_MS, RateLimits
-from trading.simulator.rest_private import Batch, Endpoint
+from trading.simulator.limits import SECOND_MS, Allowance, RateLimits
+from trading.simulator.rest_private import Batch, BatchCommand, Endpoint
 from trading.simulator.venue import Venue, now_ms
 
 log = logging.getLogger(__name__)
@@ -23,12 +24,12 @@ Fields = Mapping[str, Any]
 
 
 class Answer(NamedTuple):
-    """What an endpoint said, before it is written as an envelope. ``limits``: the limit, what remains, its reset."""
+    """What an endpoint said, before it is written as an envelope."""
 
     code: int
     message: str
     result: Any
-    limits: tuple[int, int, int] | None
+    limits: Allowance | None
     time_ms: int
 
     @property
@@ -40,11 +41,10 @@ class Answer(NamedTuple):
     def limit_headers(self) -> dict[str, str]:
         if self.limits is None:
             return {}
-        limit, remaining, reset = self.limits
         return {
-            "X-Bapi-Limit": str(limit),
-            "X-Bapi-Limit-Status": str(max(0, remaining)),
-            "X-Bapi-Limit-Reset-Timestamp": str(reset),
+            "X-Bapi-Limit": str(self.limits.limit),
+            "X-Bapi-Limit-Status": str(self.limits.remaining),
+            "X-Bapi-Limit-Reset-Timestamp": str(self.limits.reset_ms),
         }
 
 
@@ -77,22 +77,25 @@ class Clerk:
         skew_ms: int,
     ) -> Answer:
         """A user's request. ``prove`` gives the user at a time of the venue or raises, ``read`` the fields and why they
-        are refused: a request counts before it is refused."""
+        are refused: a request counts before it is refused, a batch as many times as it has orders."""
         now = now_ms() + skew_ms
         limits = None
         try:
             user = prove(now)
             fields, refusal = read()
-            limits = self._limits.take(user, path, now - skew_ms, category_of(fields))
-            if limits[1] < 0:
-                refusal = ApiError(10006, "Too many visits. Exceeded the API Rate Limit.")
+            weight = endpoint.weight(fields) if isinstance(endpoint, BatchCommand) else 1
+            limits = self._limits.take(user, path, now - skew_ms, category_of(fields), weight)
+            if not limits.admitted:
+                refusal = too_many_visits()
             if refusal is not None:
                 raise refusal
         except ApiError as error:
             return Answer(error.code, error.message, {}, limits, now)
-        return self.done(lambda: endpoint(self._venue, user, fields), limits, now)
+        if isinstance(endpoint, BatchCommand):
+            return self.done(partial(endpoint, self._venue, user, fields, limits.admitted), limits, now)
+        return self.done(partial(endpoint, self._venue, user, fields), limits, now)
 
-    def done(self, work: Callable[[], Any], limits: tuple[int, int, int] | None, now: int) -> Answer:
+    def done(self, work: Callable[[], Any], limits: Allowance | None, now: int) -> Answer:
         """Do it; whatever it changed is written down before this returns and told to the streams after it."""
         code, message, result = 0, "OK", {}
         try:
@@ -141,8 +144,9 @@ class Clerk:
         now = now_ms()
         limits = None
         if user is not None:
-            limit, remaining, reset = self._limits.take(user, path, now)
-            limits = (limit, 0, now + SECOND_MS) if code == 10006 else (limit, remaining, reset)
+            limits = self._limits.take(user, path, now)
+            if code == 10006:
+                limits = limits._replace(remaining=0, reset_ms=now + SECOND_MS)
         return Answer(code, message, {}, limits, now)
 
     def _settle(self) -> None:

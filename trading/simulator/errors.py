@@ -13,3 +13,7 @@ class ApiError(Exception):
 
 def parameter_error(message: str) -> ApiError:
     return ApiError(10001, message)
+
+
+def too_many_visits() -> ApiError:
+    return ApiError(10006, "Too many visits. Exceeded the API Rate Limit.")

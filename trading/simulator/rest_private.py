@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from trading.simulator.accounts import MAKER_FEE, SPOT_FEE, TAKER_FEE, SimulatedAccount
-from trading.simulator.errors import ApiError, parameter_error
+from trading.simulator.errors import ApiError, parameter_error, too_many_visits
 from trading.simulator.orders import SimulatedOrder
 from trading.simulator.rest_market import number
 from trading.simulator.venue import Venue, now_ms
@@ -62,43 +63,52 @@ def cancel_all(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     return {"list": [_ids(order) for order in cancelled], "success": "1"}
 
 
-def create_batch(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _batch(venue, user, fields, create_order)
+@dataclass(frozen=True, slots=True)
+class BatchCommand:
+    """Does ``command`` for several orders in one request, each by itself: those refused do not stop the others."""
+
+    command: Callable[[Venue, str, Fields], dict[str, Any]]
+
+    def weight(self, fields: Fields) -> int:
+        """How often the request counts: once for each order. One that cannot be used counts once."""
+        items = fields.get("request")
+        return len(items) if isinstance(items, list) and 0 < len(items) <= most_orders(fields) else 1
+
+    def __call__(self, venue: Venue, user: str, fields: Fields, admitted: int | None = None) -> Batch:
+        """``admitted``: how many orders the rate limit lets through, None for all; the others fail with 10006.
+
+        Raises:
+            ApiError: 10001 when there is no list of orders, or a too long one.
+        """
+        category = _category(fields)
+        items, most = fields.get("request"), most_orders(fields)
+        if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+            raise parameter_error("params error: request must be a list of orders")
+        if len(items) > most:
+            raise parameter_error(f"The number of orders exceeds the maximum of {most}.")
+        rows, codes = [], []
+        for index, item in enumerate(items):
+            row = {"category": category, "symbol": str(item.get("symbol") or ""), "orderId": ""}
+            row["orderLinkId"] = str(item.get("orderLinkId") or "")
+            if self.command is create_order:
+                row["createAt"] = ""
+            try:
+                if admitted is not None and index >= admitted:
+                    raise too_many_visits()
+                row |= self.command(venue, user, {**item, "category": category})
+            except ApiError as error:
+                codes.append({"code": error.code, "msg": error.message})
+            else:
+                codes.append({"code": 0, "msg": "OK"})
+                if self.command is create_order:
+                    row["createAt"] = str(now_ms())
+            rows.append(row)
+        return Batch(rows, codes)
 
 
-def amend_batch(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _batch(venue, user, fields, amend_order)
-
-
-def cancel_batch(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _batch(venue, user, fields, cancel_order)
-
-
-def _batch(venue: Venue, user: str, fields: Fields, work: Callable[[Venue, str, Fields], dict[str, Any]]) -> Batch:
-    """Each item by itself: those that are refused do not stop the others."""
-    category = _category(fields)
-    items = fields.get("request")
-    most = BATCH_SPOT if category == "spot" else BATCH_LINEAR
-    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        raise parameter_error("params error: request must be a list of orders")
-    if len(items) > most:
-        raise parameter_error(f"The number of orders exceeds the maximum of {most}.")
-    rows, codes = [], []
-    for item in items:
-        row = {"category": category, "symbol": str(item.get("symbol") or ""), "orderId": ""}
-        row["orderLinkId"] = str(item.get("orderLinkId") or "")
-        if work is create_order:
-            row["createAt"] = ""
-        try:
-            row |= work(venue, user, {**item, "category": category})
-        except ApiError as error:
-            codes.append({"code": error.code, "msg": error.message})
-        else:
-            codes.append({"code": 0, "msg": "OK"})
-            if work is create_order:
-                row["createAt"] = str(now_ms())
-        rows.append(row)
-    return Batch(rows, codes)
+def most_orders(fields: Fields) -> int:
+    """How many orders one batch may have."""
+    return BATCH_SPOT if fields.get("category") == "spot" else BATCH_LINEAR
 
 
 def realtime(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
@@ -413,9 +423,9 @@ COMMANDS: dict[str, Endpoint] = {
     "/v5/order/amend": amend_order,
     "/v5/order/cancel": cancel_order,
     "/v5/order/cancel-all": cancel_all,
-    "/v5/order/create-batch": create_batch,
-    "/v5/order/amend-batch": amend_batch,
-    "/v5/order/cancel-batch": cancel_batch,
+    "/v5/order/create-batch": BatchCommand(create_order),
+    "/v5/order/amend-batch": BatchCommand(amend_order),
+    "/v5/order/cancel-batch": BatchCommand(cancel_order),
     "/v5/order/disconnected-cancel-all": disconnected_cancel_all,
     "/v5/position/set-leverage": set_leverage,
     "/v5/position/switch-mode": switch_mode,
