@@ -119,9 +119,8 @@ def venue(examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("venue")
     poor = {"user": POOR.user, "api_key": POOR.api_key, "api_secret": POOR.api_secret, "balance": str(POOR.balance)}
     (folder / "keys.json").write_text(json.dumps([poor]))
-    server = processes.start_simulator(
-        folder / "simulator.log", ("--symbols", "3", "--keys", str(folder / "keys.json"))
-    )
+    options = ("--symbols", "3", "--keys", str(folder / "keys.json"), "--history-delay", "0")
+    server = processes.start_simulator(folder / "simulator.log", options)
     yield server
     server.stop()
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
-from trading.simulator.accounts import MAKER_FEE, SPOT_FEE, TAKER_FEE, SimulatedAccount
+from trading.simulator.accounts import MAKER_FEE, SETTLE_COIN, SPOT_FEE, TAKER_FEE, SimulatedAccount
 from trading.simulator.errors import ApiError, parameter_error, too_many_visits
 from trading.simulator.orders import SimulatedOrder
-from trading.simulator.rest_market import number
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.rest_parameters import number, period
+from trading.simulator.signatures import is_number
+from trading.simulator.venue import Venue
 
 Fields = Mapping[str, Any]
 
@@ -19,6 +22,15 @@ DAY_MS = 86_400_000
 HISTORY_WINDOW_MS = 7 * DAY_MS
 BATCH_LINEAR, BATCH_SPOT = 20, 10
 NEVER_FILLED = frozenset({"Cancelled", "Rejected", "Deactivated"})
+EXIT_TYPES = ("TakeProfit", "StopLoss", "TrailingStop", "PartialTakeProfit", "PartialStopLoss")
+# What each ``orderFilter`` shows, by ``stopOrderType``; orders of the last two kinds do not exist here.
+ORDER_FILTERS: dict[str, tuple[str, ...]] = {
+    "Order": ("",),
+    "StopOrder": ("Stop", "tpslOrder", *EXIT_TYPES),
+    "tpslOrder": ("tpslOrder",),
+    "OcoOrder": (),
+    "BidirectionalTpslOrder": (),
+}
 DCP_PRODUCTS = ("SPOT", "DERIVATIVES", "OPTIONS")
 
 
@@ -43,15 +55,15 @@ class Batch(dict[str, Any]):
 
 
 def create_order(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _ids(venue.exchange.create(user, fields, now_ms(), _category(fields)))
+    return _ids(venue.exchange.create(user, fields, venue.clock(), _category(fields)))
 
 
 def amend_order(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _ids(venue.exchange.amend(user, fields, now_ms(), _category(fields)))
+    return _ids(venue.exchange.amend(user, fields, venue.clock(), _category(fields)))
 
 
 def cancel_order(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _ids(venue.exchange.cancel(user, fields, now_ms(), _category(fields)))
+    return _ids(venue.exchange.cancel(user, fields, venue.clock(), _category(fields)))
 
 
 def cancel_all(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
@@ -59,7 +71,7 @@ def cancel_all(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     if category == "linear":
         _require_scope(fields)
     which = str(fields.get("orderFilter") or ("Order" if category == "spot" else ""))
-    cancelled = venue.exchange.cancel_all(user, fields.get("symbol"), now_ms(), category, which)
+    cancelled = venue.exchange.cancel_all(user, fields.get("symbol"), venue.clock(), category, which)
     return {"list": [_ids(order) for order in cancelled], "success": "1"}
 
 
@@ -101,7 +113,7 @@ class BatchCommand:
             else:
                 codes.append({"code": 0, "msg": "OK"})
                 if self.command is create_order:
-                    row["createAt"] = str(now_ms())
+                    row["createAt"] = str(venue.clock())
             rows.append(row)
         return Batch(rows, codes)
 
@@ -122,23 +134,35 @@ def realtime(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     else:
         if category == "linear":
             _require_scope(fields)
-        wants_open = str(fields.get("openOnly", "0")) == "0"
-        orders = account.open_orders(None, category) if wants_open else _recently_closed(venue, account, category)
-    return _page([order.as_row() for order in _of_symbol(orders, fields)], fields, 20, 50)
+        if str(fields.get("openOnly", "0")) == "0":
+            orders = sorted(account.open_orders(None, category), key=lambda order: order.created_ms, reverse=True)
+        else:
+            orders = _recently_closed(venue, account, category)
+    rows = [order.as_row() for order in _of_scope(venue, orders, fields)]
+    return _page(rows, fields, 20, 50, ("orderId", "createdTime"))
 
 
 def order_history(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    """Closed orders: all of the last day, without those that never filled up to a week, only filled ones before."""
+    """Closed orders, some time after they closed: all of the last day, without those that never filled up to a week,
+    only filled ones before."""
     category = _category(fields)
-    account, now = venue.exchange.accounts[user], now_ms()
+    account, now = venue.exchange.accounts[user], venue.clock()
     if fields.get("orderId") or fields.get("orderLinkId"):
         found = venue.exchange.find(user, fields)
         orders = [found] if found is not None and not found.is_open and found.category == category else []
     else:
-        start, end = _window(fields)
+        start, end = _window(fields, now)
         orders = [order for order in _closed(account, category) if start <= order.created_ms <= end]
-    kept = [order for order in orders if _is_remembered(order, now)]
-    return _page([{**order.as_row(), **_ONLY_IN_HISTORY} for order in _of_symbol(kept, fields)], fields, 20, 50)
+    status = fields.get("orderStatus")
+    kept = [
+        order
+        for order in orders
+        if order.updated_ms <= now - venue.history_delay_ms
+        and _is_remembered(order, now)
+        and status in (None, "", order.status)
+    ]
+    rows = [{**order.as_row(), **_ONLY_IN_HISTORY} for order in _of_scope(venue, kept, fields)]
+    return _page(rows, fields, 20, 50, ("orderId", "createdTime"))
 
 
 def _is_remembered(order: SimulatedOrder, now: int) -> bool:
@@ -155,13 +179,16 @@ def executions(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
         name = "orderId" if fields.get("orderId") else "orderLinkId"
         chosen = [row for row in rows if row[name] == fields[name]]
     else:
-        start, end = _window(fields)
-        chosen = [row for row in rows if start <= int(row["execTime"]) <= end]
-        if fields.get("symbol"):
-            chosen = [row for row in chosen if row["symbol"] == fields["symbol"]]
-        if fields.get("execType"):
-            chosen = [row for row in chosen if row["execType"] == fields["execType"]]
-    return _page(chosen, fields, 50, 100)
+        start, end = _window(fields, venue.clock())
+        wanted = _symbols(venue, category, fields)
+        chosen = [
+            row
+            for row in rows
+            if start <= int(row["execTime"]) <= end
+            and (wanted is None or row["symbol"] in wanted)
+            and fields.get("execType") in (None, "", row["execType"])
+        ]
+    return _page(chosen, fields, 50, 100, ("execId", "execTime"))
 
 
 def disconnected_cancel_all(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
@@ -186,18 +213,20 @@ def positions(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
         chosen = [position for position in account.positions.values() if position.quantity]
     else:
         raise parameter_error("params error: symbol or settleCoin is required")
-    return _page([position.as_row(account.cushion(position)) for position in chosen], fields, 20, 200)
+    return _page(
+        [position.as_row(account.cushion(position)) for position in chosen], fields, 20, 200, ("symbol", "positionIdx")
+    )
 
 
 def closed_pnl(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     _linear(fields)
-    start, end = _window(fields)
+    start, end = _window(fields, venue.clock())
     rows = [
         row
         for row in reversed(venue.exchange.accounts[user].closed_pnl.values())
         if start <= int(row["updatedTime"]) <= end and fields.get("symbol") in (None, "", row["symbol"])
     ]
-    return _page(rows, fields, 50, 100)
+    return _page(rows, fields, 50, 100, ("orderId", "updatedTime"))
 
 
 def set_leverage(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
@@ -226,7 +255,7 @@ def switch_mode(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 
 def trading_stop(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     _linear(fields)
-    venue.exchange.set_trading_stop(user, fields, now_ms())
+    venue.exchange.set_trading_stop(user, fields, venue.clock())
     return {}
 
 
@@ -247,7 +276,7 @@ def transaction_log(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     """The newest day without a start; at most a week at once."""
     if fields.get("accountType") not in (None, "UNIFIED"):
         raise parameter_error("accountType only support UNIFIED.")
-    start, end = _window(fields, default_ms=DAY_MS)
+    start, end = _window(fields, venue.clock(), DAY_MS)
     rows = [
         row
         for row in reversed(venue.exchange.accounts[user].transactions)
@@ -256,7 +285,7 @@ def transaction_log(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
         and fields.get("currency") in (None, "", row["currency"])
         and fields.get("type") in (None, "", row["type"])
     ]
-    page = _page(rows, fields, 20, 50)
+    page = _page(rows, fields, 20, 50, ("id", "transactionTime"))
     return {"list": page["list"], "nextPageCursor": page["nextPageCursor"]}
 
 
@@ -365,42 +394,78 @@ def _closed(account: SimulatedAccount, category: str) -> list[SimulatedOrder]:
 
 
 def _recently_closed(venue: Venue, account: SimulatedAccount, category: str) -> list[SimulatedOrder]:
-    """The newest that ended since the service started."""
-    return [order for order in _closed(account, category) if order.updated_ms > venue.restarted_ms][:RECENT_CLOSED]
+    """The newest that ended since the service started: what was before is in the history only."""
+    ended = [
+        order
+        for order in _closed(account, category)
+        if order.updated_ms > venue.restarted_ms and order.updated_ms >= venue.started_ms
+    ]
+    return heapq.nlargest(RECENT_CLOSED, ended, key=lambda order: order.updated_ms)
 
 
-def _of_symbol(orders: Sequence[SimulatedOrder], fields: Fields) -> list[SimulatedOrder]:
-    return [order for order in orders if not fields.get("symbol") or order.symbol == fields["symbol"]]
+def _of_scope(venue: Venue, orders: Sequence[SimulatedOrder], fields: Fields) -> list[SimulatedOrder]:
+    """Those that ``symbol``, else ``baseCoin``, and ``settleCoin`` and ``orderFilter`` ask for."""
+    wanted = _symbols(venue, str(fields.get("category")), fields)
+    which = fields.get("orderFilter")
+    if which not in (None, "", *ORDER_FILTERS):
+        raise parameter_error("params error: orderFilter invalid")
+    kinds = ORDER_FILTERS.get(str(which))
+    return [
+        order
+        for order in orders
+        if (wanted is None or order.symbol in wanted) and (kinds is None or order.stop_order_type in kinds)
+    ]
 
 
-def _window(fields: Fields, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, int]:
+def _symbols(venue: Venue, category: str, fields: Fields) -> set[str] | None:
+    """The symbols that a question is about; None for all."""
+    if fields.get("symbol"):
+        return {str(fields["symbol"])}
+    base, settle = fields.get("baseCoin"), fields.get("settleCoin")
+    if not base and not settle:
+        return None
+    markets = venue.exchange.markets if category == "linear" else venue.exchange.spot
+    return {
+        symbol
+        for symbol, market in markets.items()
+        if base in (None, "", market.rules.base_coin) and settle in (None, "", SETTLE_COIN)
+    }
+
+
+def _window(fields: Fields, now: int, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, int]:
     """``startTime`` to ``endTime``: at most 7 days, the newest ``default_ms`` without either."""
-    texts = {name: str(fields[name]) for name in ("startTime", "endTime") if fields.get(name)}
-    for name, text in texts.items():
-        if not text.isdigit():
-            raise parameter_error(f"params error: {name} invalid")
-    start, end = (int(texts[name]) if name in texts else None for name in ("startTime", "endTime"))
+    start, end = period(fields)
     if start is None:
-        end = end if end is not None else now_ms() + 1_000
+        end = end if end is not None else now + 1_000
         start = end - default_ms
     elif end is None:
         end = start + HISTORY_WINDOW_MS
-    if start > end:
-        raise parameter_error("params error: startTime is after endTime")
     if end - start > HISTORY_WINDOW_MS:
         raise parameter_error("The time range between startTime and endTime cannot exceed 7 days.")
     return start, end
 
 
-def _page(rows: list[dict[str, Any]], fields: Fields, default: int, largest: int) -> dict[str, Any]:
+def _page(
+    rows: list[dict[str, Any]], fields: Fields, default: int, largest: int, names: tuple[str, str]
+) -> dict[str, Any]:
+    """One page of rows, newest first, and the cursor of the next. ``names`` are the fields with a row's id and its
+    time: a cursor tells both of the last row, so that what came or went meanwhile moves no page."""
     limit = number(fields, "limit", default, largest)
-    cursor = str(fields.get("cursor") or "0")
-    if not cursor.isdigit():
-        raise parameter_error("params error: cursor invalid")
-    start = int(cursor)
-    following = str(start + limit) if start + limit < len(rows) else ""
+    identity, time = names
+    first = 0
+    cursor = unquote(unquote(str(fields.get("cursor") or "")))
+    if cursor:
+        last_id, _, last_time = cursor.rpartition(":")
+        if not is_number(last_time):
+            raise parameter_error("params error: cursor invalid")
+        places = (index for index, row in enumerate(rows) if (row[identity], str(row[time])) == (last_id, last_time))
+        older = (index - 1 for index, row in enumerate(rows) if int(row[time]) < int(last_time))
+        first = next(places, next(older, len(rows) - 1)) + 1
+    page = rows[first : first + limit]
+    more = first + limit < len(rows)
+    following = quote(f"{page[-1][identity]}:{page[-1][time]}", safe="") if more else ""
     category = str(fields.get("category") or "linear")
-    return {"category": category, "list": rows[start : start + limit], "nextPageCursor": following}
+    return {"category": category, "list": page, "nextPageCursor": following}
 
 
 Endpoint = Callable[[Venue, str, Fields], dict[str, Any]]
