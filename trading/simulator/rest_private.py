@@ -127,7 +127,8 @@ def realtime(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     """Open orders; by id or with ``openOnly=1`` also the newest 500 that closed since the service started."""
     category = _category(fields)
     account = venue.exchange.accounts[user]
-    if fields.get("orderId") or fields.get("orderLinkId"):
+    if _names_order(fields):
+        # Before the id nothing else that was asked for counts.
         found = venue.exchange.find(user, fields)
         is_told = found is not None and (found.is_open or found in _recently_closed(venue, account, category))
         orders = [found] if found is not None and is_told and found.category == category else []
@@ -138,8 +139,8 @@ def realtime(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
             orders = sorted(account.open_orders(None, category), key=lambda order: order.created_ms, reverse=True)
         else:
             orders = _recently_closed(venue, account, category)
-    rows = [order.as_row() for order in _of_scope(venue, orders, fields)]
-    return _page(rows, fields, 20, 50, ("orderId", "createdTime"))
+        orders = _of_scope(venue, orders, fields)
+    return _page([order.as_row() for order in orders], fields, 20, 50, ("orderId", "createdTime"))
 
 
 def order_history(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
@@ -147,21 +148,18 @@ def order_history(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     only filled ones before."""
     category = _category(fields)
     account, now = venue.exchange.accounts[user], venue.clock()
-    if fields.get("orderId") or fields.get("orderLinkId"):
+    if _names_order(fields):
         found = venue.exchange.find(user, fields)
         orders = [found] if found is not None and not found.is_open and found.category == category else []
     else:
         start, end = _window(fields, now)
-        orders = [order for order in _closed(account, category) if start <= order.created_ms <= end]
-    status = fields.get("orderStatus")
-    kept = [
-        order
-        for order in orders
-        if order.updated_ms <= now - venue.history_delay_ms
-        and _is_remembered(order, now)
-        and status in (None, "", order.status)
-    ]
-    rows = [{**order.as_row(), **_ONLY_IN_HISTORY} for order in _of_scope(venue, kept, fields)]
+        orders = [
+            order
+            for order in _of_scope(venue, _closed(account, category), fields)
+            if start <= order.created_ms <= end and fields.get("orderStatus") in (None, "", order.status)
+        ]
+    arrived = [order for order in orders if order.updated_ms <= now - venue.history_delay_ms]
+    rows = [{**order.as_row(), **_ONLY_IN_HISTORY} for order in arrived if _is_remembered(order, now)]
     return _page(rows, fields, 20, 50, ("orderId", "createdTime"))
 
 
@@ -175,7 +173,7 @@ def _is_remembered(order: SimulatedOrder, now: int) -> bool:
 def executions(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     category = _category(fields)
     rows = [row for row in reversed(venue.exchange.accounts[user].executions) if row["category"] == category]
-    if fields.get("orderId") or fields.get("orderLinkId"):
+    if _names_order(fields):
         name = "orderId" if fields.get("orderId") else "orderLinkId"
         chosen = [row for row in rows if row[name] == fields[name]]
     else:
@@ -381,6 +379,10 @@ def _category(fields: Fields) -> str:
 def _linear(fields: Fields) -> None:
     if fields.get("category") != "linear":
         raise parameter_error("params error: category invalid; expected linear")
+
+
+def _names_order(fields: Fields) -> bool:
+    return bool(fields.get("orderId") or fields.get("orderLinkId"))
 
 
 def _require_scope(fields: Fields) -> None:
