@@ -31,11 +31,12 @@ class Answer(NamedTuple):
     result: Any
     limits: Allowance | None
     time_ms: int
+    refusal_details: dict[str, Any] | None = None
 
     @property
     def details(self) -> dict[str, Any]:
-        """``retExtInfo``: what became of each item of a batch."""
-        return {"list": self.result.codes} if isinstance(self.result, Batch) else {}
+        """``retExtInfo``: what became of each item of a batch, or more about a refusal."""
+        return {"list": self.result.codes} if isinstance(self.result, Batch) else self.refusal_details or {}
 
     @property
     def limit_headers(self) -> dict[str, str]:
@@ -97,11 +98,11 @@ class Clerk:
 
     def done(self, work: Callable[[], Any], limits: Allowance | None, now: int) -> Answer:
         """Do it; whatever it changed is written down before this returns and told to the streams after it."""
-        code, message, result = 0, "OK", {}
+        code, message, result, details = 0, "OK", {}, None
         try:
             result = work()
         except ApiError as error:
-            code, message = error.code, error.message
+            code, message, details = error.code, error.message, error.details
         except Exception:
             # One request that nobody thought of must not look like a broken network.
             log.exception("a request failed")
@@ -112,7 +113,7 @@ class Clerk:
         if (exchange.outbox or exchange.trades) and not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._settle)
-        return Answer(code, message, result, limits, now)
+        return Answer(code, message, result, limits, now, details)
 
     def faults(self, path: str, user: str | None) -> RequestFaults | None:
         """What goes wrong with a request, None for nothing. ``user`` is who it claims to be, None for a public one."""

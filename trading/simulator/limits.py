@@ -25,6 +25,7 @@ LIMITS: dict[str, int | dict[str, int]] = {
     "/v5/account/fee-rate": 5,
     "/v5/account/query-dcp-info": 5,
     "/v5/account/smp-group": 5,
+    "/v5/account/set-margin-mode": 5,
     "/v5/account/transaction-log": 25,
 }
 IP_REQUESTS, IP_WINDOW_MS = 600, 5_000

@@ -229,13 +229,19 @@ def closes(order: SimulatedOrder) -> bool:
     return (order.position_index, order.side) in ((HEDGE_BUY, "Sell"), (HEDGE_SELL, "Buy"))
 
 
-def opening_cost(account: SimulatedAccount, order: SimulatedOrder, price: Decimal) -> Decimal:
-    """Initial margin and fee of what the order adds to a position."""
+def opening_value(account: SimulatedAccount, order: SimulatedOrder, price: Decimal) -> Decimal:
+    """What the order adds to a position, at a price."""
     position: SimulatedPosition = account.position(order.symbol, order.position_index)
     opening = order.quantity - order.filled
     if order.position_index == ONE_WAY and position.quantity and position.side != order.side:
         opening = max(ZERO, opening - position.quantity)
-    return opening * price * (1 / position.leverage + TAKER_FEE)
+    return opening * price
+
+
+def opening_cost(account: SimulatedAccount, order: SimulatedOrder, price: Decimal) -> Decimal:
+    """Initial margin and fee of what the order adds to a position."""
+    leverage = account.position(order.symbol, order.position_index).leverage
+    return opening_value(account, order, price) * (1 / leverage + TAKER_FEE)
 
 
 def check_spot(account: SimulatedAccount, market: Market, order: SimulatedOrder) -> None:

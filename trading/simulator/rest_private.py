@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from trading.simulator.accounts import MAKER_FEE, SETTLE_COIN, SPOT_FEE, TAKER_FEE, SimulatedAccount
 from trading.simulator.errors import ApiError, parameter_error, too_many_visits
 from trading.simulator.orders import SimulatedOrder
+from trading.simulator.rest_estimates import pre_check, spot_borrow_check
 from trading.simulator.rest_parameters import number, period
 from trading.simulator.signatures import is_number
 from trading.simulator.venue import Venue
@@ -316,6 +317,21 @@ def query_dcp_info(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     return {"dcpInfos": [{"product": name, "dcpStatus": "ON", "timeWindow": seconds} for name in products]}
 
 
+def set_margin_mode(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
+    """Every account has the cross margin mode that it had from the start."""
+    mode = fields.get("setMarginMode")
+    if mode not in ("ISOLATED_MARGIN", "REGULAR_MARGIN", "PORTFOLIO_MARGIN"):
+        raise parameter_error("params error: setMarginMode invalid")
+    if mode != "REGULAR_MARGIN":
+        raise ApiError(3400045, "Set margin mode failed")
+    return {"reasons": []}
+
+
+def smp_group(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
+    """0: in no group, so only a user's own orders are kept from each other."""
+    return {"smpGroup": 0}
+
+
 def query_api(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     return {
         "id": user,
@@ -475,6 +491,7 @@ Endpoint = Callable[[Venue, str, Fields], dict[str, Any]]
 QUERIES: dict[str, Endpoint] = {
     "/v5/order/realtime": realtime,
     "/v5/order/history": order_history,
+    "/v5/order/spot-borrow-check": spot_borrow_check,
     "/v5/execution/list": executions,
     "/v5/position/list": positions,
     "/v5/position/closed-pnl": closed_pnl,
@@ -483,6 +500,7 @@ QUERIES: dict[str, Endpoint] = {
     "/v5/account/fee-rate": fee_rate,
     "/v5/account/info": account_info,
     "/v5/account/query-dcp-info": query_dcp_info,
+    "/v5/account/smp-group": smp_group,
     "/v5/user/query-api": query_api,
 }
 COMMANDS: dict[str, Endpoint] = {
@@ -493,8 +511,10 @@ COMMANDS: dict[str, Endpoint] = {
     "/v5/order/create-batch": BatchCommand(create_order),
     "/v5/order/amend-batch": BatchCommand(amend_order),
     "/v5/order/cancel-batch": BatchCommand(cancel_order),
+    "/v5/order/pre-check": pre_check,
     "/v5/order/disconnected-cancel-all": disconnected_cancel_all,
     "/v5/position/set-leverage": set_leverage,
     "/v5/position/switch-mode": switch_mode,
     "/v5/position/trading-stop": trading_stop,
+    "/v5/account/set-margin-mode": set_margin_mode,
 }
