@@ -237,3 +237,17 @@ async def test_orders_are_chosen_by_what_they_are(client: Client, venue: Venue, 
     assert [row["orderId"] for row in await listed(client, EXECUTIONS, baseCoin="BTC")] == []
     answer = await client.get(REALTIME, **LINEAR, orderFilter="Sideways")
     assert answer["retCode"] == 10001
+
+
+@pytest.mark.parametrize(("category", "code"), [("linear", 110020), ("spot", 170810)])
+async def test_five_hundred_orders_of_a_symbol_are_open_at_most(
+    client: Client, venue: Venue, category: str, code: int
+) -> None:
+    order = {**LIMIT, "category": category}
+    for _ in range(500):
+        last = place(venue, order)
+    assert (await client.post("/v5/order/create", **order))["retCode"] == code
+    other = {**order, "symbol": "ETHUSDT", "price": "3300", "qty": "0.01"}
+    assert (await client.post("/v5/order/create", **other))["retCode"] == 0
+    cancel(venue, last, category)
+    assert (await client.post("/v5/order/create", **order))["retCode"] == 0
