@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import websocket
 
 from tests import processes
 from tests.processes import ServerProcess
+from trading import simulator
 
 SYMBOL = "BTCUSDT"
 LINEAR = {"category": "linear", "symbol": SYMBOL}
@@ -287,3 +289,24 @@ def test_what_no_endpoint_takes_is_answered_by_status(
     venue: ServerProcess, method: str, path: str, body: str | None, status: int
 ) -> None:
     assert requests.request(method, f"{venue.url}{path}", data=body, timeout=5).status_code == status
+
+
+# Codes that another test of this folder provokes, for what they need: a websocket, a second clock, 500 orders.
+ELSEWHERE = {
+    10403: "test_an_address_makes_so_many_trade_requests_a_second",
+    10404: "test_a_refusal_has_the_code_of_the_exchange",
+    20001: "test_authentication_by_key_signature_and_once",
+    20003: "test_a_session_that_asks_too_often_is_told_so_and_goes_on",
+    20006: "test_a_request_id_is_used_once_on_a_connection",
+    110020: "test_five_hundred_orders_of_a_symbol_are_open_at_most",
+}
+
+
+def test_every_code_that_the_simulator_gives_is_provoked_by_a_test() -> None:
+    sources = [path.read_text() for path in Path(simulator.__file__).parent.glob("*.py")]
+    given = {int(code) for text in sources for code in re.findall(r"(?:ApiError|_say)\([^\"]*?(-?\d{5,7})", text)}
+    given |= {int(code) for text in sources for code in re.findall(r"\b(17\d{4}|110\d{3}|200\d\d)\b", text)}
+    assert len(given) > 35
+    assert given - {code for code, _ in REFUSALS} <= ELSEWHERE.keys()
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert all(f"def {name}(" in tests for name in ELSEWHERE.values())
