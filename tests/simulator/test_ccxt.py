@@ -27,7 +27,9 @@ SECONDS = 10.0
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     from tests import processes  # noqa: PLC0415 - the module's function is named like the fixture of conftest
 
-    server = processes.start_simulator(tmp_path_factory.mktemp("venue") / "simulator.log", ("--symbols", "3"))
+    # What closed is looked for in the history at once.
+    options = ("--symbols", "3", "--history-delay", "0")
+    server = processes.start_simulator(tmp_path_factory.mktemp("venue") / "simulator.log", options)
     yield server
     server.stop()
 

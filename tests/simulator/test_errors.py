@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 import requests
+import websocket
 
 from tests import processes
 from tests.processes import ServerProcess
+from trading import simulator
 
 SYMBOL = "BTCUSDT"
 LINEAR = {"category": "linear", "symbol": SYMBOL}
@@ -57,7 +60,7 @@ class Client:
         }
 
 
-USERS = [f"user{number}" for number in range(60)]
+USERS = [f"user{number}" for number in range(80)]
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +131,10 @@ def closed_order(client: Client) -> dict[str, Any]:
 
 def eleventh_conditional(client: Client) -> dict[str, Any]:
     price = f"{last_price(client) * 1.2:.1f}"
-    order = {**MARKET, "symbol": SYMBOL, "triggerPrice": price, "triggerDirection": 1}
-    batch = {"category": "linear", "request": [order] * 11}
-    codes = client.post("/v5/order/create-batch", batch)["retExtInfo"]["list"]
-    assert [row["code"] for row in codes[:10]] == [0] * 10
-    return {"retCode": codes[10]["code"], "retMsg": codes[10]["msg"]}
+    order = {**MARKET, "triggerPrice": price, "triggerDirection": 1}
+    batch = client.post("/v5/order/create-batch", {"category": "linear", "request": [order] * 10})
+    assert [row["code"] for row in batch["retExtInfo"]["list"]] == [0] * 10
+    return client.create(order)
 
 
 def trigger_below(client: Client) -> dict[str, Any]:
@@ -151,6 +153,34 @@ def same_leverage(client: Client) -> dict[str, Any]:
     fields = {**LINEAR, "buyLeverage": "7", "sellLeverage": "7"}
     assert client.post("/v5/position/set-leverage", fields)["retCode"] == 0
     return client.post("/v5/position/set-leverage", fields)
+
+
+def leverage_beyond_the_wallet(client: Client) -> dict[str, Any]:
+    assert client.create(MARKET, qty="1")["retCode"] == 0
+    return client.post("/v5/position/set-leverage", {**LINEAR, "buyLeverage": "1", "sellLeverage": "1"})
+
+
+def spot_conditional_beyond_thirty(client: Client) -> dict[str, Any]:
+    order = {**SPOT, "triggerPrice": "40000"}
+    codes = []
+    for _ in range(2):
+        batch = client.post("/v5/order/create-batch", {"category": "spot", "request": [order] * 10})
+        codes += [row["code"] for row in batch["retExtInfo"]["list"]]
+    codes += [client.create(order)["retCode"] for _ in range(10)]
+    assert codes == [0] * 30
+    return client.create(order)
+
+
+def late_authentication(client: Client) -> dict[str, Any]:
+    expired = time.time_ns() // 1_000_000 - 1
+    signature = hmac.new(f"{client.user}-secret".encode(), f"GET/realtime{expired}".encode(), hashlib.sha256)
+    socket = websocket.create_connection(f"{client.url.replace('http', 'ws')}/v5/trade", timeout=5)
+    try:
+        arguments = [f"{client.user}-key", expired, signature.hexdigest()]
+        socket.send(json.dumps({"op": "auth", "args": arguments}))
+        return json.loads(socket.recv())
+    finally:
+        socket.close()
 
 
 def same_mode(client: Client) -> dict[str, Any]:
@@ -192,6 +222,10 @@ REFUSALS: list[tuple[int, Callable[[Client], dict[str, Any]]]] = [
     (10003, unknown_key),
     (10004, wrong_secret),
     (10006, too_fast),
+    (10017, lambda client: client.get("/v5/order/teleport")),
+    (10017, lambda client: client.post("/v5/market", {})),
+    (-1, late_authentication),
+    (3400045, lambda client: client.post("/v5/account/set-margin-mode", {"setMarginMode": "ISOLATED_MARGIN"})),
     (34040, same_exits),
     (110001, lambda client: client.post("/v5/order/cancel", {**LINEAR, "orderId": "none"})),
     (110001, lambda client: client.post("/v5/order/amend", {**LINEAR, "orderId": "none", "qty": "1"})),
@@ -206,6 +240,7 @@ REFUSALS: list[tuple[int, Callable[[Client], dict[str, Any]]]] = [
     (110025, same_mode),
     (110028, mode_with_orders),
     (110043, same_leverage),
+    (110044, leverage_beyond_the_wallet),
     (110072, repeated_id),
     (110092, trigger_below),
     (110093, trigger_above),
@@ -213,14 +248,24 @@ REFUSALS: list[tuple[int, Callable[[Client], dict[str, Any]]]] = [
     (170121, lambda client: client.create(SPOT, symbol="NOPEUSDT")),
     (170124, lambda client: client.create(SPOT, qty="100000000")),
     (170131, lambda client: client.create(SPOT, qty="10")),
-    (170131, lambda client: client.create(SPOT, side="Sell", price="60000")),
-    (170132, lambda client: client.create(SPOT, price="many")),
+    (170115, lambda client: client.create(SPOT, timeInForce="Sometimes")),
+    (170116, lambda client: client.create(SPOT, orderType="Guess")),
+    (170117, lambda client: client.create(SPOT, side="Hold")),
+    (170130, lambda client: client.create(SPOT, price="many")),
+    (170130, lambda client: client.create(SPOT, qty="many")),
+    (170131, lambda client: client.create(SPOT, side="Sell", price="70000")),
+    (170132, lambda client: client.create(SPOT, price="9" * 13)),
+    (170133, lambda client: client.create(SPOT, price="0")),
     (170134, lambda client: client.create(SPOT, price="50000.05")),
     (170136, lambda client: client.create(SPOT, qty="0")),
     (170137, lambda client: client.create(SPOT, qty="0.00010001")),
     (170140, lambda client: client.create(SPOT, qty="0.0001", price="100")),
     (170141, repeated_spot_id),
+    (170193, lambda client: client.create(SPOT, price="90000")),
+    (170194, lambda client: client.create(SPOT, side="Sell", price="50000")),
     (170213, lambda client: client.post("/v5/order/cancel", {**SPOT, "orderId": "none"})),
+    (170213, lambda client: client.post("/v5/order/amend", {**SPOT, "orderId": "none", "qty": "1"})),
+    (170810, spot_conditional_beyond_thirty),
 ]  # fmt: skip
 
 
@@ -231,3 +276,37 @@ def test_a_refusal_comes_with_bybits_code_and_a_reason(
     answer = provoke(client)
     assert answer["retCode"] == code, answer
     assert answer["retMsg"]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), [
+    ("GET", "/v5/order/teleport", None, 404),
+    ("GET", "/v5/order/create", None, 400),
+    ("POST", "/v5/order/realtime", "{}", 400),
+    ("DELETE", "/v5/order/create", None, 400),
+    ("GET", "/v5/market/time", "{}", 403),
+])  # fmt: skip
+def test_what_no_endpoint_takes_is_answered_by_status(
+    venue: ServerProcess, method: str, path: str, body: str | None, status: int
+) -> None:
+    assert requests.request(method, f"{venue.url}{path}", data=body, timeout=5).status_code == status
+
+
+# Codes that another test of this folder provokes, for what they need: a websocket, a second clock, 500 orders.
+ELSEWHERE = {
+    10403: "test_an_address_makes_so_many_trade_requests_a_second",
+    10404: "test_a_refusal_has_the_code_of_the_exchange",
+    20001: "test_authentication_by_key_signature_and_once",
+    20003: "test_a_session_that_asks_too_often_is_told_so_and_goes_on",
+    20006: "test_a_request_id_is_used_once_on_a_connection",
+    110020: "test_five_hundred_orders_of_a_symbol_are_open_at_most",
+}
+
+
+def test_every_code_that_the_simulator_gives_is_provoked_by_a_test() -> None:
+    sources = [path.read_text() for path in Path(simulator.__file__).parent.glob("*.py")]
+    given = {int(code) for text in sources for code in re.findall(r"(?:ApiError|_say)\([^\"]*?(-?\d{5,7})", text)}
+    given |= {int(code) for text in sources for code in re.findall(r"\b(17\d{4}|110\d{3}|200\d\d)\b", text)}
+    assert len(given) > 35
+    assert given - {code for code, _ in REFUSALS} <= ELSEWHERE.keys()
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert all(f"def {name}(" in tests for name in ELSEWHERE.values())

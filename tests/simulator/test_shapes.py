@@ -53,6 +53,8 @@ QUERIES: dict[str, dict[str, Any]] = {
     "/v5/account/wallet-balance": {"accountType": "UNIFIED"},
     "/v5/account/info": {},
     "/v5/account/query-dcp-info": {},
+    "/v5/account/smp-group": {},
+    "/v5/order/spot-borrow-check": {"category": "spot", "symbol": SYMBOL, "side": "Buy"},
     "/v5/account/transaction-log": {"accountType": "UNIFIED"},
     "/v5/user/query-api": {},
 }
@@ -104,7 +106,10 @@ EXTRA: dict[str, dict[str, str]] = {
 }
 
 # Lists that have nothing in them here, and why.
-EMPTY = {"execution": {"data[].extraFees": "no country taxes the simulator's trades"}}
+EMPTY = {
+    "execution": {"data[].extraFees": "no country taxes the simulator's trades"},
+    "/v5/account/set-margin-mode": {"reasons": "the example is a refusal"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +124,8 @@ def venue(examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("venue")
     poor = {"user": POOR.user, "api_key": POOR.api_key, "api_secret": POOR.api_secret, "balance": str(POOR.balance)}
     (folder / "keys.json").write_text(json.dumps([poor]))
-    server = processes.start_simulator(
-        folder / "simulator.log", ("--symbols", "3", "--keys", str(folder / "keys.json"))
-    )
+    options = ("--symbols", "3", "--keys", str(folder / "keys.json"), "--history-delay", "0")
+    server = processes.start_simulator(folder / "simulator.log", options)
     yield server
     server.stop()
 
@@ -254,6 +258,8 @@ def trade(driver: Driver) -> None:
     driver.order("order.create-batch", {"category": "linear", "request": again})
     driver.send("/v5/order/disconnected-cancel-all", timeWindow=40)
     driver.send("/v5/position/switch-mode", symbol="BTCUSDT", mode=3)
+    driver.send("/v5/order/pre-check", **limit)
+    driver.send("/v5/account/set-margin-mode", setMarginMode="REGULAR_MARGIN")
 
 
 @pytest.fixture(scope="module")

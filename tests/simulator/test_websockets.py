@@ -25,11 +25,11 @@ from aiohttp.test_utils import TestServer
 
 from tests import processes
 from tests.processes import ServerProcess
-from trading.simulator import websockets
+from trading.simulator import websocket_trade, websockets
 from trading.simulator.candles import MINUTE_MS, OPEN
 from trading.simulator.clerk import Clerk
 from trading.simulator.keys import ApiKey
-from trading.simulator.limits import AddressLimits
+from trading.simulator.limits import AddressLimits, TradeLimits
 from trading.simulator.markets import Liquidation, market_of
 from trading.simulator.private_topics import gathered
 from trading.simulator.rest import RestApi
@@ -195,11 +195,13 @@ def exchange(server: ServerProcess, session: aiohttp.ClientSession) -> Exchange:
 
 
 @asynccontextmanager
-async def served(venue: Venue, addresses: AddressLimits | None = None) -> AsyncIterator[str]:
+async def served(
+    venue: Venue, addresses: AddressLimits | None = None, trade: TradeLimits | None = None
+) -> AsyncIterator[str]:
     """A venue of this process over real sockets; its clock stands until the test moves it."""
     application, authority, clerk = web.Application(), Authority(KEYS), Clerk(venue)
     RestApi(venue, authority, clerk, addresses).register(application)
-    Websockets(venue, authority, clerk, addresses).register(application)
+    Websockets(venue, authority, clerk, addresses, trade).register(application)
     server = TestServer(application)
     await server.start_server()
     try:
@@ -901,10 +903,9 @@ async def test_a_silent_connection_is_cut_and_one_that_pings_is_not(
 
 
 async def test_an_address_has_a_limited_number_of_public_connections(
-    venue: Venue, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    venue: Venue, session: aiohttp.ClientSession
 ) -> None:
-    monkeypatch.setattr("trading.simulator.limits.IP_STREAMS", 2)
-    async with served(venue, AddressLimits()) as url:
+    async with served(venue, AddressLimits(streams=2)) as url:
         exchange = Exchange(session, url, next(unused))
         opened = [await exchange.open("/v5/public/linear") for _ in range(2)]
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
@@ -914,3 +915,119 @@ async def test_an_address_has_a_limited_number_of_public_connections(
         await opened[0].socket.close()
         opened.append(await exchange.open("/v5/public/linear"))
         assert [each.socket.closed for each in opened] == [True, False, False, False, False]
+
+
+async def test_connections_of_every_path_count_together(venue: Venue, session: aiohttp.ClientSession) -> None:
+    async with served(venue, AddressLimits(connections=3)) as url:
+        exchange = Exchange(session, url, next(unused))
+        for path in ("/v5/public/linear", "/v5/private", "/v5/trade"):
+            await (await exchange.open(path)).socket.close()
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await exchange.open("/v5/public/spot")
+        assert refused.value.status == 403
+
+
+async def test_an_address_makes_so_many_trade_requests_a_second(venue: Venue, session: aiohttp.ClientSession) -> None:
+    async with served(venue, AddressLimits(trade_requests=20)) as url:
+        exchange = Exchange(session, url, next(unused))
+        sockets = [await exchange.trade() for _ in range(2)]
+        for number in range(20):
+            await sockets[number % 2].send(op="ping", reqId=str(number))
+        codes = [(await sockets[number % 2].next())["retCode"] for number in range(20)]
+        assert sorted(codes) == [0] * 18 + [10403] * 2
+
+
+async def test_a_session_that_asks_too_often_is_told_so_and_goes_on(
+    venue: Venue, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns() // 1_000_000
+    async with served(venue, trade=TradeLimits(requests=3)) as url:
+        exchange = Exchange(session, url, next(unused))
+        monkeypatch.setattr(websocket_trade, "now_ms", lambda: now)
+        busy, other = await exchange.trade(), await exchange.trade()
+        answers = [await busy.ask("order.create", order(), header=stamped(), reqId=str(n)) for n in range(3)]
+        assert [answer["retCode"] for answer in answers] == [0, 0, 20003]
+        assert answers[2]["reqId"] == "2"
+        assert (await other.ask("order.create", order(), header=stamped()))["retCode"] == 0
+        now += 1_000
+        again = await busy.ask("order.create", order(), header=stamped(), reqId="2")
+        assert (again["retCode"], len(venue.exchange.accounts[exchange.key.user].working)) == (0, 4)
+
+
+async def test_a_user_has_a_limited_number_of_trade_sessions(venue: Venue, session: aiohttp.ClientSession) -> None:
+    async with served(venue, trade=TradeLimits(sessions=2)) as url:
+        first, second = Exchange(session, url, next(unused)), Exchange(session, url, next(unused))
+        opened = [await first.trade() for _ in range(2)]
+        third = await first.open("/v5/trade")
+        refused = await third.ask("auth", *auth(first.key))
+        assert (refused["retCode"], refused["retMsg"]) == (10003, "Too many sessions under the same UID")
+        await second.trade()
+        await opened[0].socket.close()
+        assert (await third.ask("auth", *auth(first.key)))["retCode"] == 0
+
+
+# Batches.
+
+
+def orders(count: int, **changes: Any) -> list[Row]:
+    return [order(**changes, orderLinkId=f"batch-{number}") for number in range(count)]
+
+
+async def test_of_a_batch_beyond_the_limit_the_first_orders_are_placed(exchange: Exchange) -> None:
+    assert (await exchange.post("/v5/order/create", **order()))["headers"]["X-Bapi-Limit-Status"] == "9"
+    first = await exchange.post("/v5/order/create-batch", category="linear", request=orders(7))
+    assert (first["headers"]["X-Bapi-Limit"], first["headers"]["X-Bapi-Limit-Status"]) == ("10", "3")
+    items = [order(orderLinkId=f"more-{number}") for number in range(5)]
+    second = await exchange.post("/v5/order/create-batch", category="linear", request=items)
+    assert second["retCode"] == 0 and second["headers"]["X-Bapi-Limit-Status"] == "0"
+    assert int(second["headers"]["X-Bapi-Limit-Reset-Timestamp"]) > second["time"]
+    assert [row["code"] for row in second["retExtInfo"]["list"]] == [0, 0, 0, 10006, 10006]
+    assert [row["orderLinkId"] for row in second["result"]["list"]] == [item["orderLinkId"] for item in items]
+    assert [bool(row["orderId"]) for row in second["result"]["list"]] == [True, True, True, False, False]
+    assert [bool(row["createAt"]) for row in second["result"]["list"]] == [True, True, True, False, False]
+    third = await exchange.post("/v5/order/create-batch", category="linear", request=items[3:])
+    assert (third["retCode"], third["retExtInfo"]) == (10006, {})
+    assert len(await exchange.statuses(symbol=SYMBOL)) == 11
+    # The single endpoint was not charged for any of that.
+    assert (await exchange.post("/v5/order/create", **order()))["headers"]["X-Bapi-Limit-Status"] == "8"
+
+
+async def test_a_batch_by_websocket_counts_with_those_of_rest(exchange: Exchange) -> None:
+    socket = await exchange.trade()
+    await exchange.post("/v5/order/create-batch", category="linear", request=orders(8))
+    batch = {"category": "linear", "request": [order(orderLinkId=f"more-{number}") for number in range(4)]}
+    answer = await socket.ask("order.create-batch", batch, header=stamped())
+    assert [row["code"] for row in answer["retExtInfo"]["list"]] == [0, 0, 10006, 10006]
+    assert answer["header"]["X-Bapi-Limit-Status"] == "0"
+    assert (await socket.ask("order.create", order(), header=stamped()))["header"]["X-Bapi-Limit-Status"] == "9"
+    assert (await socket.ask("order.create-batch", batch, header=stamped()))["retCode"] == 10006
+    assert len(await exchange.statuses(symbol=SYMBOL)) == 11
+
+
+@pytest.mark.parametrize("name", ["amend", "cancel"])
+async def test_amends_and_cancels_in_a_batch_fail_beyond_the_limit_one_by_one(exchange: Exchange, name: str) -> None:
+    names = [{"symbol": SYMBOL, "orderLinkId": f"none-{number}", "qty": "1"} for number in range(12)]
+    answer = await exchange.post(f"/v5/order/{name}-batch", category="linear", request=names)
+    assert [row["code"] for row in answer["retExtInfo"]["list"]] == [110001] * 10 + [10006] * 2
+    alone = await exchange.post(f"/v5/order/{name}", category="linear", **names[0])
+    assert alone["headers"]["X-Bapi-Limit-Status"] == "9"
+
+
+async def test_a_spot_batch_has_twice_the_limit_of_a_linear_one(standing: Exchange, spot: Venue) -> None:
+    for left in (10, 0):
+        items = orders(10, category="spot", qty="0.01")
+        answer = await standing.post("/v5/order/create-batch", category="spot", request=items)
+        limits = [answer["headers"][name] for name in ("X-Bapi-Limit", "X-Bapi-Limit-Status")]
+        assert (answer["retCode"], limits) == (0, ["20", str(left)])
+    linear = await standing.post("/v5/order/create-batch", category="linear", request=orders(1))
+    assert linear["headers"]["X-Bapi-Limit-Status"] == "9"
+
+
+@pytest.mark.parametrize(("category", "count"), [("linear", 21), ("spot", 11)])
+async def test_a_batch_that_is_too_long_counts_once_and_does_nothing(
+    exchange: Exchange, category: str, count: int
+) -> None:
+    answer = await exchange.post("/v5/order/create-batch", category=category, request=orders(count))
+    left = {"linear": "9", "spot": "19"}[category]
+    assert (answer["retCode"], answer["headers"]["X-Bapi-Limit-Status"]) == (10001, left)
+    assert await exchange.statuses(symbol=SYMBOL) == []

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 
-from trading.simulator.errors import ApiError
+from trading.simulator.errors import ApiError, too_many_visits
 from trading.simulator.faults.engine import RequestFaults
-from trading.simulator.limits import SECOND_MS, RateLimits
-from trading.simulator.rest_private import Batch, Endpoint
+from trading.simulator.limits import SECOND_MS, Allowance, RateLimits
+from trading.simulator.rest_private import Batch, BatchCommand, Endpoint
 from trading.simulator.venue import Venue, now_ms
 
 log = logging.getLogger(__name__)
@@ -23,28 +24,28 @@ Fields = Mapping[str, Any]
 
 
 class Answer(NamedTuple):
-    """What an endpoint said, before it is written as an envelope. ``limits``: the limit, what remains, its reset."""
+    """What an endpoint said, before it is written as an envelope."""
 
     code: int
     message: str
     result: Any
-    limits: tuple[int, int, int] | None
+    limits: Allowance | None
     time_ms: int
+    refusal_details: dict[str, Any] | None = None
 
     @property
     def details(self) -> dict[str, Any]:
-        """``retExtInfo``: what became of each item of a batch."""
-        return {"list": self.result.codes} if isinstance(self.result, Batch) else {}
+        """``retExtInfo``: what became of each item of a batch, or more about a refusal."""
+        return {"list": self.result.codes} if isinstance(self.result, Batch) else self.refusal_details or {}
 
     @property
     def limit_headers(self) -> dict[str, str]:
         if self.limits is None:
             return {}
-        limit, remaining, reset = self.limits
         return {
-            "X-Bapi-Limit": str(limit),
-            "X-Bapi-Limit-Status": str(max(0, remaining)),
-            "X-Bapi-Limit-Reset-Timestamp": str(reset),
+            "X-Bapi-Limit": str(self.limits.limit),
+            "X-Bapi-Limit-Status": str(self.limits.remaining),
+            "X-Bapi-Limit-Reset-Timestamp": str(self.limits.reset_ms),
         }
 
 
@@ -77,28 +78,31 @@ class Clerk:
         skew_ms: int,
     ) -> Answer:
         """A user's request. ``prove`` gives the user at a time of the venue or raises, ``read`` the fields and why they
-        are refused: a request counts before it is refused."""
+        are refused: a request counts before it is refused, a batch as many times as it has orders."""
         now = now_ms() + skew_ms
         limits = None
         try:
             user = prove(now)
             fields, refusal = read()
-            limits = self._limits.take(user, path, now - skew_ms, category_of(fields))
-            if limits[1] < 0:
-                refusal = ApiError(10006, "Too many visits. Exceeded the API Rate Limit.")
+            weight = endpoint.weight(fields) if isinstance(endpoint, BatchCommand) else 1
+            limits = self._limits.take(user, path, now - skew_ms, category_of(fields), weight)
+            if not limits.admitted:
+                refusal = too_many_visits()
             if refusal is not None:
                 raise refusal
         except ApiError as error:
             return Answer(error.code, error.message, {}, limits, now)
-        return self.done(lambda: endpoint(self._venue, user, fields), limits, now)
+        if isinstance(endpoint, BatchCommand):
+            return self.done(partial(endpoint, self._venue, user, fields, limits.admitted), limits, now)
+        return self.done(partial(endpoint, self._venue, user, fields), limits, now)
 
-    def done(self, work: Callable[[], Any], limits: tuple[int, int, int] | None, now: int) -> Answer:
+    def done(self, work: Callable[[], Any], limits: Allowance | None, now: int) -> Answer:
         """Do it; whatever it changed is written down before this returns and told to the streams after it."""
-        code, message, result = 0, "OK", {}
+        code, message, result, details = 0, "OK", {}, None
         try:
             result = work()
         except ApiError as error:
-            code, message = error.code, error.message
+            code, message, details = error.code, error.message, error.details
         except Exception:
             # One request that nobody thought of must not look like a broken network.
             log.exception("a request failed")
@@ -109,7 +113,7 @@ class Clerk:
         if (exchange.outbox or exchange.trades) and not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._settle)
-        return Answer(code, message, result, limits, now)
+        return Answer(code, message, result, limits, now, details)
 
     def faults(self, path: str, user: str | None) -> RequestFaults | None:
         """What goes wrong with a request, None for nothing. ``user`` is who it claims to be, None for a public one."""
@@ -141,8 +145,9 @@ class Clerk:
         now = now_ms()
         limits = None
         if user is not None:
-            limit, remaining, reset = self._limits.take(user, path, now)
-            limits = (limit, 0, now + SECOND_MS) if code == 10006 else (limit, remaining, reset)
+            limits = self._limits.take(user, path, now)
+            if code == 10006:
+                limits = limits._replace(remaining=0, reset_ms=now + SECOND_MS)
         return Answer(code, message, {}, limits, now)
 
     def _settle(self) -> None:

@@ -20,6 +20,9 @@ TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "PostOnly")
 PRICES = ("LastPrice", "MarkPrice", "IndexPrice")
 SELF_MATCH = ("None", "CancelMaker", "CancelTaker", "CancelBoth")
 RISING, FALLING = 1, 2
+# What spot refuses a field with; and one that is no number.
+SPOT_CODES = {"timeInForce": 170115, "orderType": 170116, "side": 170117}
+SPOT_INVALID = 170130
 MOST_DIGITS = 18
 
 
@@ -41,6 +44,7 @@ def order_of(
         check_linear(account, market, order)
     else:
         check_cap(account, order)
+        _check_spot_price_band(market, order)
         check_spot(account, market, order)
     return order
 
@@ -48,9 +52,12 @@ def order_of(
 def _plain_order(
     account: SimulatedAccount, market: Market, request: Mapping[str, Any], now_ms: int, order_id: str
 ) -> SimulatedOrder:
-    side = one_of(request, "side", ("Buy", "Sell"))
-    order_type = one_of(request, "orderType", ("Market", "Limit"))
-    time_in_force = "IOC" if order_type == "Market" else one_of(request, "timeInForce", TIMES_IN_FORCE, "GTC")
+    codes = SPOT_CODES if market.category == "spot" else {}
+    side = one_of(request, "side", ("Buy", "Sell"), codes=codes)
+    order_type = one_of(request, "orderType", ("Market", "Limit"), codes=codes)
+    time_in_force = "IOC"
+    if order_type == "Limit":
+        time_in_force = one_of(request, "timeInForce", TIMES_IN_FORCE, "GTC", codes)
     link_id = _link_id(account, market, request)
     price = price_of(market, "price", request.get("price")) if order_type == "Limit" else ZERO
     reduce_only, close = flag(request, "reduceOnly"), flag(request, "closeOnTrigger")
@@ -58,7 +65,7 @@ def _plain_order(
     if market.category == "spot":
         unit = one_of(request, "marketUnit", ("baseCoin", "quoteCoin"), "quoteCoin" if side == "Buy" else "baseCoin")
         if order_type == "Market" and unit == "quoteCoin":
-            budget = number("qty", request.get("qty"), 170136)
+            budget = number("qty", request.get("qty"), SPOT_INVALID)
     if budget:
         quantity = ZERO
     elif market.category == "linear" and reduce_only and close and str(request.get("qty")) == "0":
@@ -205,6 +212,16 @@ def _check_price_band(market: Market, order: SimulatedOrder) -> None:
         raise ApiError(110003, "Order price exceeds the allowable range.")
 
 
+def _check_spot_price_band(market: Market, order: SimulatedOrder) -> None:
+    if not order.price or not market.last_price or order.status == "Untriggered":
+        return
+    highest, lowest = market.price_limits()
+    if order.side == "Buy" and order.price > Decimal(highest):
+        raise ApiError(170193, f"Buy order price cannot be higher than {highest}USDT.")
+    if order.side == "Sell" and order.price < Decimal(lowest):
+        raise ApiError(170194, f"Sell order price cannot be lower than {lowest}USDT.")
+
+
 def check_linear(account: SimulatedAccount, market: Market, order: SimulatedOrder) -> None:
     """What a derivatives order needs of its account when it goes to work: a position to reduce, or margin."""
     if order.reduce_only or closes(order):
@@ -229,13 +246,19 @@ def closes(order: SimulatedOrder) -> bool:
     return (order.position_index, order.side) in ((HEDGE_BUY, "Sell"), (HEDGE_SELL, "Buy"))
 
 
-def opening_cost(account: SimulatedAccount, order: SimulatedOrder, price: Decimal) -> Decimal:
-    """Initial margin and fee of what the order adds to a position."""
+def opening_value(account: SimulatedAccount, order: SimulatedOrder, price: Decimal) -> Decimal:
+    """What the order adds to a position, at a price."""
     position: SimulatedPosition = account.position(order.symbol, order.position_index)
     opening = order.quantity - order.filled
     if order.position_index == ONE_WAY and position.quantity and position.side != order.side:
         opening = max(ZERO, opening - position.quantity)
-    return opening * price * (1 / position.leverage + TAKER_FEE)
+    return opening * price
+
+
+def opening_cost(account: SimulatedAccount, order: SimulatedOrder, price: Decimal) -> Decimal:
+    """Initial margin and fee of what the order adds to a position."""
+    leverage = account.position(order.symbol, order.position_index).leverage
+    return opening_value(account, order, price) * (1 / leverage + TAKER_FEE)
 
 
 def check_spot(account: SimulatedAccount, market: Market, order: SimulatedOrder) -> None:
@@ -261,7 +284,7 @@ def reference_price(market: Market, order: SimulatedOrder) -> Decimal:
 
 def quantity_of(market: Market, text: object, order_type: str) -> Decimal:
     spot, rules = market.category == "spot", market.rules
-    quantity = number("qty", text, 170136 if spot else 10001)
+    quantity = number("qty", text, SPOT_INVALID if spot else 10001)
     if quantity % rules.lot_size:
         if spot:
             raise ApiError(170137, "Order quantity has too many decimals.")
@@ -280,7 +303,7 @@ def quantity_of(market: Market, text: object, order_type: str) -> Decimal:
 
 def price_of(market: Market, name: str, text: object) -> Decimal:
     spot = market.category == "spot"
-    price = number(name, text, 170132 if spot else 10001)
+    price = number(name, text, SPOT_INVALID if spot else 10001)
     try:
         market.grids.prices.units(f"{price:f}")
     except GridError:
@@ -288,7 +311,10 @@ def price_of(market: Market, name: str, text: object) -> Decimal:
             raise ApiError(170134, "Order price has too many decimals.") from None
         raise ApiError(10001, f"Price invalid: {text}; tick size {market.rules.tick_size:f}") from None
     if price == 0 or not market.rules.min_price <= price <= market.rules.max_price:
-        raise ApiError(170132 if spot else 110003, "Order price exceeds the allowable range.")
+        if spot:
+            upper = price > market.rules.max_price
+            raise ApiError(170132 if upper else 170133, f"Order price exceeded {'upper' if upper else 'lower'} limit.")
+        raise ApiError(110003, "Order price exceeds the allowable range.")
     return price
 
 
@@ -309,12 +335,19 @@ def number(name: str, text: object, code: int = 10001) -> Decimal:
     return value
 
 
-def one_of(request: Mapping[str, Any], name: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+def one_of(
+    request: Mapping[str, Any],
+    name: str,
+    allowed: tuple[str, ...],
+    default: str | None = None,
+    codes: Mapping[str, int] | None = None,
+) -> str:
+    """``codes``: what a field is refused with by its name, where that is not 10001."""
     value = request.get(name)
     if value in (None, "") and default is not None:
         return default
     if value not in allowed:
-        raise parameter_error(f"params error: {name} invalid")
+        raise ApiError((codes or {}).get(name, 10001), f"params error: {name} invalid")
     return str(value)
 
 

@@ -41,6 +41,18 @@ class RestApi:
             application.router.add_get(path, self._signed(path, query))
         for path, command in rest_private.COMMANDS.items():
             application.router.add_post(path, self._signed(path, command))
+        # Behind everything else below /v5, the websockets too: more of a path fits before less of it does.
+        application.router.add_route("*", "/v5/{rest:.*}", self._astray)
+
+    async def _astray(self, request: web.Request) -> web.StreamResponse:
+        """An unknown path, or a known one by another method."""
+        if self._addresses is not None and not self._addresses.admits_request(request.remote, now_ms()):
+            return bare_status(403)
+        if request.path in ENDPOINTS:
+            return bare_status(400)
+        found = envelope(10017, "Route not found", {})
+        found.set_status(404)
+        return found
 
     def _public(self, path: str, answer: Callable[[Venue, Mapping[str, str]], Any]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -77,6 +89,8 @@ class RestApi:
     async def _answered(self, request: web.Request, path: str, user: str | None, work: Work) -> web.StreamResponse:
         if self._addresses is not None and not self._addresses.admits_request(request.remote, now_ms()):
             return bare_status(403)
+        if request.method == "GET" and request.body_exists:
+            return bare_status(403)  # Bybit's front does not let a GET with a body through, an empty object neither
         faults = self._clerk.faults(path, user)
         if faults is None:
             return response(work(0))

@@ -16,6 +16,7 @@ from trading.simulator.rest_parameters import Query, any_market, number, period,
 from trading.simulator.topics import address
 from trading.simulator.venue import Venue, now_ms
 
+FULL_BOOK_LEVELS = 10_000
 STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
 # Fields of a ticker that only futures with a delivery or contracts before their listing fill.
 UNUSED_TICKER_FIELDS = {
@@ -57,24 +58,12 @@ def instruments_info(venue: Venue, query: Query) -> dict[str, Any]:
 
 def orderbook(venue: Venue, query: Query) -> dict[str, Any]:
     market = any_market(venue, query)
-    limit = number(query, "limit", 1 if market.category == "spot" else 25, 1_000)
-    prices, quantities = market.grids.prices, market.grids.quantities
+    return _book(venue, market, number(query, "limit", 1 if market.category == "spot" else 25, 1_000))
 
-    def rows(levels: dict[int, int]) -> list[list[str]]:
-        return [[prices.text(tick), quantities.text(lots)] for tick, lots in levels.items()]
 
-    now = now_ms()
-    stream = _caught_up(venue, market, now)
-    update_id = stream.update_id if stream is not None else 0
-    return {
-        "s": market.symbol,
-        "b": rows(market.book.bids.top(limit)),
-        "a": rows(market.book.asks.top(limit)),
-        "ts": now,
-        "u": update_id,
-        "seq": market.sequence + update_id,
-        "cts": now,
-    }
+def full_orderbook(venue: Venue, query: Query) -> dict[str, Any]:
+    """Everything that rests, at most 10,000 levels a side."""
+    return _book(venue, any_market(venue, query), FULL_BOOK_LEVELS)
 
 
 def recent_trades(venue: Venue, query: Query) -> dict[str, Any]:
@@ -104,6 +93,26 @@ def tickers(venue: Venue, query: Query) -> dict[str, Any]:
         markets = [venue.exchange.market(query["symbol"])]
     now = now_ms()
     return {"category": "linear", "list": [_ticker(venue, market, now) for market in markets]}
+
+
+def _book(venue: Venue, market: Market, most: int) -> dict[str, Any]:
+    prices, quantities = market.grids.prices, market.grids.quantities
+
+    def rows(levels: dict[int, int]) -> list[list[str]]:
+        return [[prices.text(tick), quantities.text(lots)] for tick, lots in levels.items()]
+
+    now = now_ms()
+    stream = _caught_up(venue, market, now)
+    update_id = stream.update_id if stream is not None else 0
+    return {
+        "s": market.symbol,
+        "b": rows(market.book.bids.top(most)),
+        "a": rows(market.book.asks.top(most)),
+        "ts": now,
+        "u": update_id,
+        "seq": market.sequence + update_id,
+        "cts": now,
+    }
 
 
 def _filtered(rows: list[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
@@ -175,6 +184,7 @@ ENDPOINTS: dict[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/time": server_time,
     "/v5/market/instruments-info": instruments_info,
     "/v5/market/orderbook": orderbook,
+    "/v5/market/full_orderbook": full_orderbook,
     "/v5/market/recent-trade": recent_trades,
     "/v5/market/kline": kline,
     "/v5/market/mark-price-kline": price_kline,

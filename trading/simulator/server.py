@@ -23,7 +23,7 @@ from trading.simulator.keys import DEMO_KEYS, read_keys
 from trading.simulator.limits import AddressLimits
 from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
 from trading.simulator.signatures import Authority
-from trading.simulator.venue import Venue
+from trading.simulator.venue import HISTORY_DELAY_MS, Venue
 from trading.simulator.websockets import Websockets
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class SimulatorOptions:
     faults: Path | None = None
     fault_seed: int | None = None  # None: the seed of the market
     ip_limit: bool = False
+    history_delay: int = HISTORY_DELAY_MS  # ms
 
 
 def build(options: SimulatorOptions) -> web.Application:
@@ -61,6 +62,7 @@ def build(options: SimulatorOptions) -> web.Application:
         recording=options.market,
         state=options.state,
         fault_seed=options.fault_seed,
+        history_delay_ms=options.history_delay,
     )
     authority, clerk = Authority(keys), Clerk(venue)
     application = web.Application(client_max_size=MAX_BODY)

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.02
 STEPS_A_TICK = 5  # the slower topics are pushed every 100 ms
 KLINE_MS = 1_000
+HISTORY_DELAY_MS = 1_000
 # The first contracts have a spot market beside them, with so much less in its book.
 MOST_SPOT = 10
 SPOT_SHARE = 0.4
@@ -82,11 +83,14 @@ class Venue:
         state: Path | None = None,
         fault_seed: int | None = None,
         clock: Callable[[], int] | None = None,
+        history_delay_ms: int = HISTORY_DELAY_MS,
     ) -> None:
         self.clock = clock or now_ms
         self.seed, self.started_ms = seed, self.clock()
         # When the exchange last forgot its recently closed orders, as it does when Bybit's service restarts; 0: never.
         self.restarted_ms = 0
+        # The order history follows what happened after this time.
+        self.history_delay_ms = history_delay_ms
         self.faults = Faults(seed if fault_seed is None else fault_seed)
         self.hub = Hub(self.faults, self.restart_book)
         self.journal = Journal(state)

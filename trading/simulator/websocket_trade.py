@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ import orjson
 from trading.simulator.clerk import Answer, Clerk, Work
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.faults.engine import RequestFaults
+from trading.simulator.limits import TradeLimits
 from trading.simulator.rest_private import COMMANDS
 from trading.simulator.signatures import Authority, check_window
 from trading.simulator.venue import Venue, now_ms
@@ -32,9 +33,18 @@ class TradeSession(Session):
 
     channel = "trade"
 
-    def __init__(self, venue: Venue, authority: Authority, clerk: Clerk) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        authority: Authority,
+        clerk: Clerk,
+        limits: TradeLimits,
+        address_admits: Callable[[int], bool] | None = None,
+    ) -> None:
+        """``address_admits`` says whether the address may make one more request now (ms), None: no limit."""
         super().__init__(venue)
-        self._authority, self._clerk = authority, clerk
+        self._authority, self._clerk, self._limits = authority, clerk, limits
+        self._address_admits, self._rate = address_admits, limits.of_session()
         # In the order of their arrival, so that the oldest can be forgotten.
         self._request_ids: dict[str, None] = {}
         self._arrived: deque[tuple[str | None, str, str, dict[str, Any]]] = deque()
@@ -46,6 +56,8 @@ class TradeSession(Session):
             self.malformed("op and reqId must be texts")
         elif len(request_id) > LONGEST_REQUEST_ID:
             self.malformed(f"reqId has {len(request_id)} characters; at most {LONGEST_REQUEST_ID} are allowed")
+        elif (refusal := self._too_often()) is not None:
+            self._say(operation, request_id, refusal.code, refusal.message)
         elif operation == "ping":
             self._say("pong", request_id, 0, "OK", {"data": [str(now_ms())]})
         elif operation == "auth":
@@ -54,6 +66,12 @@ class TradeSession(Session):
             # The queue keeps the order of arrival, which timers do not promise.
             self._arrived.append((self.client.user, operation, request_id, request))
             asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._take_next)
+
+    def _too_often(self) -> ApiError | None:
+        now = now_ms()
+        if self._address_admits is not None and not self._address_admits(now):
+            return ApiError(10403, "exceeded the IP rate limit of trade requests")
+        return None if self._rate.admits(now) else ApiError(20003, "Too frequent requests under the same session")
 
     def _take_next(self) -> None:
         user, operation, request_id, request = self._arrived.popleft()
@@ -71,6 +89,8 @@ class TradeSession(Session):
     def ended(self) -> None:
         for task in self._spoilt:
             task.cancel()
+        if self.client.user is not None:
+            self._limits.ends_session(self.client.user)
 
     def _authenticate(self, request_id: str, arguments: object) -> None:
         code, message = 0, "OK"
@@ -79,9 +99,10 @@ class TradeSession(Session):
         else:
             now = now_ms() + self.venue.faults.skew_ms()
             try:
-                self.client.user = self._authority.user_of_websocket(
-                    arguments if isinstance(arguments, list) else [], now
-                )
+                user = self._authority.user_of_websocket(arguments if isinstance(arguments, list) else [], now)
+                if not self._limits.begins_session(user):
+                    raise ApiError(10003, "Too many sessions under the same UID")
+                self.client.user = user
             except ApiError as error:
                 code, message = error.code, error.message
         self._say("auth", request_id, code, message)

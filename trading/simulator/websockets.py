@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from functools import partial
 
 from aiohttp import WSMsgType, web
 
@@ -12,7 +13,7 @@ from trading.simulator.clerk import Clerk
 from trading.simulator.dead_man import DeadManSwitch
 from trading.simulator.faults.answers import bare_status
 from trading.simulator.hub import Client
-from trading.simulator.limits import AddressLimits
+from trading.simulator.limits import AddressLimits, TradeLimits
 from trading.simulator.signatures import Authority
 from trading.simulator.venue import Venue, now_ms
 from trading.simulator.websocket_private import PrivateSession
@@ -29,12 +30,18 @@ _ACTIVE_TIME = re.compile(r"([0-9]{1,3})([sm])")
 
 
 class Websockets:
-    """``addresses`` counts connections by address where that is asked for."""
+    """``addresses`` counts connections by address where that is asked for, ``trade`` those that trade by user."""
 
     def __init__(
-        self, venue: Venue, authority: Authority, clerk: Clerk, addresses: AddressLimits | None = None
+        self,
+        venue: Venue,
+        authority: Authority,
+        clerk: Clerk,
+        addresses: AddressLimits | None = None,
+        trade: TradeLimits | None = None,
     ) -> None:
         self._venue, self._authority, self._clerk, self._addresses = venue, authority, clerk, addresses
+        self._trade_limits = trade or TradeLimits()
         self._switch = DeadManSwitch(venue)
 
     def register(self, application: web.Application) -> None:
@@ -61,12 +68,14 @@ class Websockets:
         return await self._serve(request, session, active_seconds(request.query.get("max_active_time", "")))
 
     async def _trade(self, request: web.Request) -> web.StreamResponse:
-        session = TradeSession(self._venue, self._authority, self._clerk)
+        addresses, remote = self._addresses, request.remote
+        admits = partial(addresses.admits_trade_request, remote) if addresses is not None else None
+        session = TradeSession(self._venue, self._authority, self._clerk, self._trade_limits, admits)
         return await self._serve(request, session, active_seconds(request.query.get("max_active_time", "")))
 
     async def _serve(self, request: web.Request, session: Session, seconds: float) -> web.StreamResponse:
         addresses, hub = self._addresses, self._venue.hub
-        if addresses is not None and not addresses.admits_connection(request.remote, request.path, now_ms()):
+        if addresses is not None and not addresses.admits_connection(request.remote, now_ms()):
             return bare_status(403)
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, autoping=True)
         await socket.prepare(request)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from argparse import ArgumentTypeError
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +16,9 @@ from trading.simulator.faults.errors import FaultError
 from trading.simulator.journal import JournalError
 from trading.simulator.keys import KeysError
 from trading.simulator.server import SimulatorOptions, serve
+from trading.simulator.venue import HISTORY_DELAY_MS
+
+DAY_MS = 86_400_000
 
 
 class Command(BaseCommand):
@@ -32,6 +36,12 @@ class Command(BaseCommand):
         parser.add_argument("--state", type=Path, help="file that keeps wallets and orders across restarts")
         parser.add_argument("--faults", type=Path, help="JSON list of fault rules: what goes wrong, where and when")
         parser.add_argument("--fault-seed", type=int, help="the same seed makes the same faults (default: --seed)")
+        parser.add_argument(
+            "--history-delay",
+            type=milliseconds,
+            default=HISTORY_DELAY_MS,
+            help="after how many ms a closed order is in the order history (default: 1000)",
+        )
         parser.add_argument("--ip-limit", action="store_true", help="limit requests and connections of an address")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -41,6 +51,12 @@ class Command(BaseCommand):
                 runner.run(until_signal(chosen))
         except (FaultError, JournalError, KeysError, RecordingError, OSError) as error:
             raise CommandError(str(error)) from None
+
+
+def milliseconds(text: str) -> int:
+    if not text.isdecimal() or int(text) > DAY_MS:
+        raise ArgumentTypeError(f"{text!r} is no number of ms between 0 and {DAY_MS}")
+    return int(text)
 
 
 async def until_signal(options: SimulatorOptions) -> None:
