@@ -185,7 +185,8 @@ async def test_klines_are_the_same_from_a_start_as_from_the_end(
 async def test_klines_of_every_interval_are_those_of_the_other_exchange(
     simulator: ServerProcess, http: aiohttp.ClientSession
 ) -> None:
-    for interval, name in (("1m", "1"), ("5m", "5"), ("1h", "60"), ("6h", "360"), ("1d", "D")):
+    names = {"1m": "1", "5m": "5", "1h": "60", "6h": "360", "12h": "720", "1d": "D", "1w": "W", "1M": "M"}
+    for interval, name in names.items():
         query = {"symbol": "BTCUSDT", "interval": name, "limit": "20", "category": "linear"}
         async with http.get(f"{simulator.url}/v5/market/kline", params=query) as response:
             theirs = list(reversed((await response.json())["result"]["list"]))
@@ -196,6 +197,17 @@ async def test_klines_of_every_interval_are_those_of_the_other_exchange(
         for row in compared:
             assert closed[int(row[0])][1:6] == row[1:6]
             assert Decimal(closed[int(row[0])][7]) == Decimal(row[6])
+
+
+async def test_a_bar_of_three_days_is_made_of_three_days(simulator: ServerProcess, http: aiohttp.ClientSession) -> None:
+    days = await rest(http, simulator, "spot", "klines", symbol="BTCUSDT", interval="1d", limit=1000)
+    bars = await rest(http, simulator, "spot", "klines", symbol="BTCUSDT", interval="3d", limit=1000)
+    assert all(bar[6] == bar[0] + 3 * 86_400_000 - 1 and bar[0] % (3 * 86_400_000) == 0 for bar in bars)
+    assert len(days) == 1_000 and len(bars) > 700
+    for bar in bars[-300:-1]:
+        parts = [day for day in days if bar[0] <= day[0] < bar[6]]
+        assert len(parts) == 3 and sum(Decimal(day[5]) for day in parts) == Decimal(bar[5])
+        assert (parts[0][1], parts[2][4], max(Decimal(day[2]) for day in parts)) == (bar[1], bar[4], Decimal(bar[2]))
 
 
 async def test_payloads_have_the_fields_and_types_of_each_product(

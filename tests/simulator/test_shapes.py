@@ -24,7 +24,7 @@ import websocket
 from tests.processes import ServerProcess
 from tests.simulator.shapes import Difference, Example, compare, official_examples
 from trading.simulator import rest_market, rest_private
-from trading.simulator.candles import INTERVAL_MINUTES
+from trading.simulator.candles import INTERVALS
 from trading.simulator.keys import DEMO_KEYS, ApiKey
 from trading.simulator.private_topics import PRIVATE_TOPICS
 from trading.simulator.publisher import DEPTHS
@@ -47,6 +47,7 @@ QUERIES: dict[str, dict[str, Any]] = {
     "/v5/market/kline": {**LINEAR, "interval": "60", "limit": 3},
     "/v5/market/mark-price-kline": {**LINEAR, "interval": "60", "limit": 3},
     "/v5/market/index-price-kline": {**LINEAR, "interval": "60", "limit": 3},
+    "/v5/market/premium-index-price-kline": {**LINEAR, "interval": "60", "limit": 3},
     "/v5/market/open-interest": {**LINEAR, "intervalTime": "1h"},
     "/v5/market/account-ratio": {**LINEAR, "period": "1h"},
     "/v5/market/insurance": {"coin": "USDT"},
@@ -59,7 +60,7 @@ QUERIES: dict[str, dict[str, Any]] = {
 
 PUBLIC_TOPICS = (
     *(f"orderbook.{depth}.{SYMBOL}" for depth in DEPTHS),
-    *(f"kline.{interval}.{SYMBOL}" for interval in INTERVAL_MINUTES),
+    *(f"kline.{interval}.{SYMBOL}" for interval in INTERVALS),
     f"publicTrade.{SYMBOL}",
     f"tickers.{SYMBOL}",
     f"allLiquidation.{SYMBOL}",

@@ -26,8 +26,8 @@ from aiohttp.test_utils import TestServer
 from tests import processes
 from tests.processes import ServerProcess
 from trading.simulator import websockets
-from trading.simulator.candles import MINUTE_MS, OPEN
 from trading.simulator.clerk import Clerk
+from trading.simulator.intervals import MINUTE_MS, OPEN
 from trading.simulator.keys import ApiKey
 from trading.simulator.limits import AddressLimits
 from trading.simulator.markets import Liquidation, market_of

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from marketdata.engine.grid import Grid
 from trading.simulator import book_kernels as kernels
 from trading.simulator.book import Side
-from trading.simulator.candles import MINUTE_MS, OPEN, CandleSeries
+from trading.simulator.candles import CandleSeries
 from trading.simulator.funding import funding_interval_ms, next_funding_ms
+from trading.simulator.intervals import MINUTE_MS, OPEN
 from trading.simulator.markets import Liquidation, Market, PublicTrade
 
 # Every how many steps of the venue's clock, of 20 ms, a book of so many levels is told.

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from trading.simulator import rest_statistics
-from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS
+from trading.simulator.candles import INTERVALS
 from trading.simulator.errors import parameter_error
 from trading.simulator.funding import funding_interval_ms
 from trading.simulator.markets import Market
+from trading.simulator.premium import PremiumIndex
 from trading.simulator.publisher import BookStream
-from trading.simulator.rest_parameters import Query, any_market, number, period, require_linear
+from trading.simulator.rest_parameters import Query, any_market, linear_market, number, period, require_linear
 from trading.simulator.topics import address
 from trading.simulator.venue import Venue, now_ms
 
@@ -94,6 +95,14 @@ def price_kline(venue: Venue, query: Query) -> dict[str, Any]:
     return {**answer, "list": [row[:5] for row in answer["list"]]}
 
 
+def premium_index_kline(venue: Venue, query: Query) -> dict[str, Any]:
+    """Fractions of the index price with six decimals, without volumes."""
+    market = linear_market(venue, query, "linear")
+    interval, limit, start, end = _chart(query)
+    rows = PremiumIndex(market, venue.seed).rows(interval, limit, start, end, venue.clock())
+    return {"symbol": market.symbol, "category": "linear", "list": rows}
+
+
 def tickers(venue: Venue, query: Query) -> dict[str, Any]:
     if query.get("category") == "spot":
         chosen = [any_market(venue, query)] if query.get("symbol") else list(venue.exchange.spot.values())
@@ -141,16 +150,16 @@ def _caught_up(venue: Venue, market: Market, now: int) -> BookStream | None:
 def _candles(venue: Venue, query: Query) -> dict[str, Any]:
     """Newest first. From a start without an end it is the oldest ones that are told, else the newest."""
     market = any_market(venue, query, "linear")
-    interval = query.get("interval") or ""
-    if interval not in INTERVAL_MINUTES:
-        raise parameter_error("Invalid period!")
-    limit = number(query, "limit", 200, 1_000)
-    start, end = period(query, "start", "end")
-    if start is not None and end is None:
-        length = INTERVAL_MINUTES[interval] * MINUTE_MS
-        end = -(-start // length) * length + (limit - 1) * length
-    rows = venue.candles[address(market.category, market.symbol)].rows(interval, limit, start, end)
+    rows = venue.candles[address(market.category, market.symbol)].rows(*_chart(query))
     return {"symbol": market.symbol, "category": market.category, "list": rows}
+
+
+def _chart(query: Query) -> tuple[str, int, int | None, int | None]:
+    """Interval, limit, from and to."""
+    interval = query.get("interval") or ""
+    if interval not in INTERVALS:
+        raise parameter_error("Invalid period!")
+    return interval, number(query, "limit", 200, 1_000), *period(query, "start", "end")
 
 
 def _ticker(venue: Venue, market: Market, now: int) -> dict[str, str]:
@@ -179,6 +188,7 @@ ENDPOINTS: dict[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/kline": kline,
     "/v5/market/mark-price-kline": price_kline,
     "/v5/market/index-price-kline": price_kline,
+    "/v5/market/premium-index-price-kline": premium_index_kline,
     "/v5/market/tickers": tickers,
     **rest_statistics.ENDPOINTS,
 }

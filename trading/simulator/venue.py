@@ -13,7 +13,7 @@ import numpy as np
 
 from trading.simulator import private_topics
 from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
-from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
+from trading.simulator.candles import FIRST_LISTING_MS, INTERVALS, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
 from trading.simulator.funding import FundingSchedule
@@ -326,7 +326,7 @@ class Venue:
         self._next_klines = now + KLINE_MS
         for name, series in self.candles.items():
             category, _, symbol = name.rpartition(":")
-            for interval in INTERVAL_MINUTES:
+            for interval in INTERVALS:
                 topic = f"kline.{interval}.{symbol}"
                 named = address(category or "linear", topic)
                 if self.hub.wanted(named):
@@ -359,6 +359,7 @@ class Venue:
             volatility=each.volatility if each is not None else 0.0005,
             lots_a_minute=value * levels_traded_a_minute(market, price) / float(price) / float(market.rules.lot_size),
             rng=np.random.default_rng([self.seed, index]),
+            listed_ms=int(market.listing.get("launchTime") or FIRST_LISTING_MS),
         )
         name = address(market.category, market.symbol)
         series.restore(self.journal.history(name))

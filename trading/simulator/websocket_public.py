@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from trading.simulator.candles import INTERVAL_MINUTES
+from trading.simulator.candles import INTERVALS
 from trading.simulator.publisher import DEPTHS
 from trading.simulator.topics import address
 from trading.simulator.venue import Venue
@@ -86,5 +86,5 @@ class PublicSession(StreamSession):
         if kind == "orderbook":
             return detail in BOOK_DEPTHS
         if kind == "kline":
-            return detail in INTERVAL_MINUTES
+            return detail in INTERVALS
         return kind in PLAIN_TOPICS[self._category] and not detail

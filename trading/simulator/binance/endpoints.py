@@ -79,7 +79,7 @@ def candles(call: Call) -> list[list[Any]]:
     interval = call.query.get("interval", "")
     if not interval:
         raise missing("interval")
-    if interval not in klines.INTERVAL_MINUTES:
+    if interval not in klines.INTERVALS:
         raise BinanceError(-1120, "Invalid interval.")
     limit = parameters.limit(call.query, 500, MOST_KLINES[call.product.NAME], strict=call.strict)
     start, end = parameters.number(call.query, "startTime"), parameters.number(call.query, "endTime")

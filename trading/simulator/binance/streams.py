@@ -128,7 +128,7 @@ def catalogue(product: Product) -> dict[str, Factory]:
         factories[f"depth{suffix}"] = partial(DiffDepth, speed_ms)
         for levels in PARTIAL_LEVELS:
             factories[f"depth{levels}{suffix}"] = partial(PartialDepth, levels, speed_ms)
-    for interval in klines.INTERVAL_MINUTES:
+    for interval in klines.INTERVALS:
         factories[f"kline_{interval}"] = partial(Klines, interval)
     for suffix, speed_ms in product.MARK_PRICE_SPEEDS.items():
         factories[f"markPrice{suffix}"] = partial(MarkPrice, speed_ms)

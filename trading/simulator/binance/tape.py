@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from trading.simulator.candles import MINUTE_MS
 from trading.simulator.instruments import Grids
+from trading.simulator.intervals import MINUTE_MS
 from trading.simulator.markets import PublicTrade
 
 KEPT_TRADES = 1_000
@@ -84,7 +84,8 @@ class Tape:
         """The sums from ``start_ms`` to before ``end_ms``, both on whole minutes."""
         first = start_ms // MINUTE_MS
         total = Tally(complete=first >= self._first_minute)
-        for minute in range(max(first, self._first_minute), end_ms // MINUTE_MS):
+        newest = next(reversed(self._minutes), 0)
+        for minute in range(max(first, self._first_minute), min(end_ms // MINUTE_MS, newest + 1)):
             part = self._minutes.get(minute)
             if part is not None:
                 total.first_id = part.first_id if total.first_id < 0 else total.first_id
