@@ -73,9 +73,19 @@ def orderbook(venue: Venue, query: Query) -> dict[str, Any]:
         "a": rows(market.book.asks.top(limit)),
         "ts": now,
         "u": update_id,
-        "seq": market.sequence + update_id,
+        "seq": stream.sequence if stream is not None else market.sequence,
         "cts": now,
     }
+
+
+def full_orderbook(venue: Venue, query: Query) -> dict[str, Any]:
+    """Up to 10,000 levels a side, as ``orderbook.full`` told them last."""
+    market, now = any_market(venue, query), venue.clock()
+    topic = address(market.category, f"orderbook.full.{market.symbol}")
+    stream = venue.full_book(topic)
+    if not venue.hub.wanted(topic):
+        stream.delta(now)  # nobody heard what happened meanwhile
+    return stream.book(now)
 
 
 def recent_trades(venue: Venue, query: Query) -> dict[str, Any]:
@@ -113,6 +123,11 @@ def tickers(venue: Venue, query: Query) -> dict[str, Any]:
         markets = [venue.exchange.market(query["symbol"])]
     now = now_ms()
     return {"category": "linear", "list": [_ticker(venue, market, now) for market in markets]}
+
+
+def system_state(venue: Venue, query: Query) -> dict[str, Any]:
+    """Announced maintenance, newest first."""
+    return {"list": venue.system.rows(query.get("id") or "", query.get("state") or "")}
 
 
 def _filtered(rows: list[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
@@ -182,8 +197,10 @@ def _spot_ticker(venue: Venue, market: Market) -> dict[str, str]:
 
 ENDPOINTS: dict[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/time": server_time,
+    "/v5/system/status": system_state,
     "/v5/market/instruments-info": instruments_info,
     "/v5/market/orderbook": orderbook,
+    "/v5/market/full_orderbook": full_orderbook,
     "/v5/market/recent-trade": recent_trades,
     "/v5/market/kline": kline,
     "/v5/market/mark-price-kline": price_kline,

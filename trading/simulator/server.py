@@ -112,6 +112,7 @@ class Control:
         router.add_post(f"{control}/disconnect", self._controlled(self._disconnect))
         router.add_post(f"{control}/skip_update", self._controlled(self._skip_update))
         router.add_post(f"{control}/move", self._controlled(self._move))
+        router.add_post(f"{control}/announce", self._controlled(self._announce))
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self._venue.status())
@@ -130,6 +131,11 @@ class Control:
     def _move(self, body: Any) -> dict[str, Any]:
         self._venue.move(str(body["symbol"]), float(body["percent"]))
         return {}
+
+    def _announce(self, body: Any) -> dict[str, Any]:
+        begin_ms, end_ms = int(body["begin"]), int(body["end"])
+        title, state, now_ms = str(body["title"]), str(body["state"]), self._venue.clock()
+        return self._venue.system.announce(title, state, begin_ms, end_ms, now_ms, body.get("id"))
 
     def _controlled(self, work: Callable[[Any], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
