@@ -137,7 +137,7 @@ class CandleSeries:
 
     def pushes(self, interval: str, now_ms: int) -> list[dict[str, Any]]:
         """What the ``kline`` topic has to say: the end of the bar before, once, and the current bar."""
-        current = INTERVALS[interval].number(self._last_minute)
+        current = INTERVALS[interval].number(self.newest_minute)
         told = self._told.get(interval, current)
         self._told[interval] = current
         bars = self._chosen(interval, range(max(told, current - 1), current)) if told < current else []
@@ -152,12 +152,12 @@ class CandleSeries:
     ) -> range:
         """The numbers of at most so many bars that begin from ``start_ms`` to ``end_ms``: the last of them, or with
         ``oldest`` and a start the first."""
-        return numbers(interval, self._oldest_minute, self._last_minute, limit, start_ms, end_ms, first=oldest)
+        return numbers(interval, self._oldest_minute, self.newest_minute, limit, start_ms, end_ms, first=oldest)
 
     def between(self, first: int, end: int, *, hourly: bool) -> tuple[Minutes, Bars]:
         """Bars from a minute to before another, as far as there are any, and when they begin; ``hourly`` lets those of
         the past be hours."""
-        begin, end = max(first, self._oldest_minute), min(end, self._last_minute + 1)
+        begin, end = max(first, self._oldest_minute), min(end, self.newest_minute + 1)
         present, behind = max(begin, self._first_minute), min(end, self._first_minute)
         times, rows = [], []
         if begin < behind:
@@ -197,7 +197,7 @@ class CandleSeries:
         self._count += 1
 
     @property
-    def _last_minute(self) -> int:
+    def newest_minute(self) -> int:
         """The open one."""
         return self._first_minute + self._count - 1
 
@@ -213,7 +213,7 @@ class CandleSeries:
 
     def _begin_at(self, minute: int) -> None:
         """Make room for what earlier runs kept."""
-        oldest = max(minute, self._last_minute - MOST_KEPT_MINUTES) // DAY_MINUTES * DAY_MINUTES
+        oldest = max(minute, self.newest_minute - MOST_KEPT_MINUTES) // DAY_MINUTES * DAY_MINUTES
         missing = self._first_minute - oldest
         if missing > 0:
             before = self._made_up(int(self._bars[0, OPEN]), missing)
@@ -226,7 +226,7 @@ class CandleSeries:
     def _chosen(self, interval: str, wanted: range) -> list[Bar]:
         if not wanted:
             return []
-        kind, current = INTERVALS[interval], INTERVALS[interval].number(self._last_minute)
+        kind, current = INTERVALS[interval], INTERVALS[interval].number(self.newest_minute)
         begins = [kind.start(number) for number in range(wanted.start, wanted.stop + 1)]
         times, rows = self.between(begins[0], begins[-1], hourly=kind.is_hourly)
         values = added(times, rows, np.array(begins[:-1]))
@@ -239,7 +239,7 @@ class CandleSeries:
         count, closed = self._closed.get(interval, (0, np.empty((0, 6))))
         begin = INTERVALS[interval].start(number)
         if count != self._count:
-            times, rows = self.between(begin, self._last_minute, hourly=INTERVALS[interval].is_hourly)
+            times, rows = self.between(begin, self.newest_minute, hourly=INTERVALS[interval].is_hourly)
             closed = added(times, rows, times[:1]) if len(rows) else rows
             self._closed[interval] = self._count, closed
         rows = np.vstack((closed, self._bars[self._count - 1]))

@@ -68,8 +68,9 @@ def build(options: SimulatorOptions) -> web.Application:
     RestApi(venue, authority, clerk, addresses).register(application)
     known = Known(ENDPOINTS | BINANCE_ENDPOINTS, frozenset(keys))
     Websockets(venue, authority, clerk, addresses).register(application)
-    BinanceSide(venue).register(application)
-    Control(venue, known).register(application)
+    binance = BinanceSide(venue)
+    binance.register(application)
+    Control(venue, binance, known).register(application)
     if options.faults is not None:
         venue.faults.add(read_rules(options.faults, known))
 
@@ -83,6 +84,8 @@ def build(options: SimulatorOptions) -> web.Application:
         venue.journal.close()
 
     async def hang_up(_: web.Application) -> None:
+        binance.announce_shutdown()
+        await asyncio.sleep(0)  # what waits is written in the next turn
         venue.hub.disconnect(private=True)
         venue.hub.disconnect(private=False)
 
@@ -99,8 +102,8 @@ def report_end(task: asyncio.Task[None]) -> None:
 class Control:
     """What a test may do to the exchange that no client could; for this machine only."""
 
-    def __init__(self, venue: Venue, known: Known) -> None:
-        self._venue, self._known = venue, known
+    def __init__(self, venue: Venue, binance: BinanceSide, known: Known) -> None:
+        self._venue, self._binance, self._known = venue, binance, known
 
     def register(self, application: web.Application) -> None:
         router, control = application.router, "/simulator/control"
@@ -113,6 +116,7 @@ class Control:
         router.add_post(f"{control}/skip_update", self._controlled(self._skip_update))
         router.add_post(f"{control}/move", self._controlled(self._move))
         router.add_post(f"{control}/announce", self._controlled(self._announce))
+        router.add_post(f"{control}/shutdown_notice", self._controlled(self._shutdown_notice))
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self._venue.status())
@@ -131,6 +135,9 @@ class Control:
     def _move(self, body: Any) -> dict[str, Any]:
         self._venue.move(str(body["symbol"]), float(body["percent"]))
         return {}
+
+    def _shutdown_notice(self, body: Any) -> dict[str, Any]:
+        return {"told": self._binance.announce_shutdown()}
 
     def _announce(self, body: Any) -> dict[str, Any]:
         begin_ms, end_ms = int(body["begin"]), int(body["end"])

@@ -21,7 +21,7 @@ from trading.simulator.hub import Hub
 from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
-from trading.simulator.markets import Market, PublicTrade, market_of
+from trading.simulator.markets import Liquidation, Market, PublicTrade, market_of
 from trading.simulator.notices import Notices
 from trading.simulator.orderflow import OrderFlow, levels_traded_a_minute
 from trading.simulator.publisher import (
@@ -63,6 +63,8 @@ class Follower(Protocol):
     def follow_books(self, now_ms: int, *, step: bool) -> None: ...
 
     def follow_trades(self, trades: Sequence[PublicTrade], now_ms: int) -> None: ...
+
+    def follow_liquidations(self, liquidations: Sequence[Liquidation]) -> None: ...
 
     def skip_update(self, symbol: str) -> int: ...
 
@@ -127,7 +129,7 @@ class Venue:
         self.trades = {symbol: RecentTrades() for symbol in markets}
         self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
         self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
-        self.notices = Notices(self.exchange, self.hub)
+        self.notices = Notices(self.exchange, self.hub, self._follow_liquidations)
         for market in list(self.exchange.spot.values()):
             self.list_spot(market)
         self._books: dict[str, BookStream] = {}
@@ -311,6 +313,10 @@ class Venue:
         message = stream.delta(now)
         if message is not None:
             self.hub.publish(topic, message)
+
+    def _follow_liquidations(self, liquidations: Sequence[Liquidation]) -> None:
+        for follower in self.followers:
+            follower.follow_liquidations(liquidations)
 
     def _push_trades(self) -> None:
         by_topic: dict[str, list[Any]] = {}

@@ -40,6 +40,11 @@ class Figures:
     def quantity(self, lots: int) -> str:
         return self._grids.quantities.text(lots) + self._quantity_padding
 
+    def ticks(self, ticks: Decimal) -> str:
+        """A price between the ticks."""
+        decimals = self._grids.prices.decimals if self._decimals is None else self._decimals
+        return f"{ticks * self._grids.prices.step:.{decimals}f}"
+
     def value(self, units: int) -> str:
         """Of ticks x lots, in quote coin."""
         return self.number(Decimal(units) * self._grids.prices.step * self._grids.quantities.step)

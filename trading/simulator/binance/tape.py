@@ -52,13 +52,13 @@ class Tally:
 
 
 class Tape:
-    """The newest trades, and the minutes since this tape began."""
+    """The newest trades, and the minutes since this tape began; ``last_id`` is that of the newest."""
 
     def __init__(self, grids: Grids, now_ms: int) -> None:
         self._grids = grids
         self._trades: deque[NumberedTrade] = deque(maxlen=KEPT_TRADES)
         # Ids go on rising over restarts: nothing trades a thousand times a second.
-        self._last_id = self._last_aggregate = now_ms
+        self.last_id = self._last_aggregate = now_ms
         self._last_taker: tuple[int, int, str] | None = None
         self._minutes: dict[int, Tally] = {}
         self._first_minute = now_ms // MINUTE_MS + 1
@@ -101,9 +101,9 @@ class Tape:
         if taker != self._last_taker:
             self._last_taker = taker
             self._last_aggregate += 1
-        self._last_id += 1
+        self.last_id += 1
         lots = self._grids.quantities.units(f"{trade.quantity:f}")
-        return NumberedTrade(self._last_id, self._last_aggregate, tick, lots, trade.time_ms, trade.side == "Sell")
+        return NumberedTrade(self.last_id, self._last_aggregate, tick, lots, trade.time_ms, trade.side == "Sell")
 
     def _count(self, trade: NumberedTrade) -> None:
         minute = trade.time_ms // MINUTE_MS
