@@ -37,6 +37,10 @@ class Figures:
     def price(self, tick: int) -> str:
         return self._grids.prices.text(tick) + self._price_padding
 
+    def change(self, ticks: int) -> str:
+        """A difference of prices; a grid writes none below zero."""
+        return f"-{self.price(-ticks)}" if ticks < 0 else self.price(ticks)
+
     def quantity(self, lots: int) -> str:
         return self._grids.quantities.text(lots) + self._quantity_padding
 

@@ -163,7 +163,7 @@ class Product(ABC):
             "e": "24hrTicker",
             "E": now_ms,
             "s": instrument.symbol,
-            "p": figures.price(day.last - day.open),
+            "p": figures.change(day.last - day.open),
             "P": day.percent,
             "w": day.average(figures),
             **self._ticker_before(figures, day),
@@ -187,7 +187,7 @@ class Product(ABC):
         figures, day = self.figures(instrument), DayStatistics.of(instrument, now_ms)
         return {
             "symbol": instrument.symbol,
-            "priceChange": figures.price(day.last - day.open),
+            "priceChange": figures.change(day.last - day.open),
             "priceChangePercent": day.percent,
             "weightedAvgPrice": day.average(figures),
             **self._day_before(figures, day),
