@@ -577,9 +577,8 @@ async def test_an_address_begins_a_limited_number_of_connections(venue: Venue) -
 
 
 @pytest.mark.parametrize(("product", "speed_ms"), [("spot", 1_000), ("futures", 2_000)])
-def test_tickers_of_a_symbol_come_at_their_pace_with_the_figures_of_rest(
-    product: str, speed_ms: int, venue: Venue
-) -> None:
+def test_tickers_of_a_symbol_come_at_their_pace_with_the_figures_of_rest(product: str, speed_ms: int) -> None:
+    venue = Venue({}, symbols=2, clock=lambda: NOW_MS)  # a minute begins: the 24 hours stay the same ones
     side = BinanceSide(venue)
     listener = listening(side, product, "btcusdt@ticker")
     minis = listening(side, product, "btcusdt@miniTicker")
