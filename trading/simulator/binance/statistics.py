@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from trading.simulator.binance.instrument import Figures, Instrument
 from trading.simulator.intervals import DAY_MINUTES, MINUTE_MS, TURNOVER, VOLUME
 
-Row = dict[str, Any]
 DAY_MS = DAY_MINUTES * MINUTE_MS
 AVERAGE_MINUTES = 5
 
@@ -35,8 +33,6 @@ class DayStatistics:
     def of(cls, instrument: Instrument, now_ms: int) -> DayStatistics:
         opened, high, low, volume, value = instrument.candles.day_change()
         tape = instrument.tape
-        tally = tape.tally((now_ms - DAY_MS) // MINUTE_MS * MINUTE_MS, now_ms + MINUTE_MS)
-        count = tally.trades + (0 if tally.complete else DAY_MINUTES)
         newest = tape.newest(1)
         last = newest[0].tick if newest else instrument.market.grids.prices.units(f"{instrument.market.last_price:f}")
         return cls(
@@ -47,7 +43,7 @@ class DayStatistics:
             last_lots=newest[0].lots if newest else 0,
             volume=int(volume),
             value=int(value),
-            first_id=tape.last_id - max(1, count) + 1,
+            first_id=tape.first_id_since(now_ms - DAY_MS),
             last_id=tape.last_id,
             opens_ms=now_ms - DAY_MS,
             closes_ms=now_ms,

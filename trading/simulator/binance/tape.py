@@ -58,7 +58,8 @@ class Tape:
         self._grids = grids
         self._trades: deque[NumberedTrade] = deque(maxlen=KEPT_TRADES)
         # Ids go on rising over restarts: nothing trades a thousand times a second.
-        self.last_id = self._last_aggregate = now_ms
+        self.last_id = self._last_aggregate = self._began_id = now_ms
+        self._began_minute = now_ms // MINUTE_MS
         self._last_taker: tuple[int, int, str] | None = None
         self._minutes: dict[int, Tally] = {}
         self._first_minute = now_ms // MINUTE_MS + 1
@@ -94,6 +95,14 @@ class Tape:
                 total.bought += part.bought
                 total.bought_value += part.bought_value
         return total
+
+    def first_id_since(self, start_ms: int) -> int:
+        """The id of the first trade from a minute on; before this tape began there was one a minute."""
+        minute = start_ms // MINUTE_MS
+        if minute < self._began_minute:
+            return self._began_id - (self._began_minute - minute) + 1
+        first = self.tally(minute * MINUTE_MS, (minute + KEPT_MINUTES) * MINUTE_MS).first_id
+        return first if first >= 0 else self.last_id
 
     def _numbered(self, trade: PublicTrade) -> NumberedTrade:
         tick = self._grids.prices.units(f"{trade.price:f}")
