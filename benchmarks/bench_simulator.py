@@ -45,7 +45,7 @@ from trading.simulator.venue import TICK_SECONDS, Venue  # noqa: E402
 
 LISTENERS = 10
 CONNECTIONS = 8
-TOPICS = ("orderbook.50", "orderbook.200", "publicTrade", "tickers")
+TOPICS = ("orderbook.1", "orderbook.50", "orderbook.200", "publicTrade", "tickers")
 SYMBOLS = [each.symbol for each in INSTRUMENTS]
 KEY = DEMO_KEYS["alice"]
 

@@ -18,11 +18,17 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.processes import ServerProcess
 from tests.simulator.binance_book import Gap, StrictBook, sides, ticker_best
 from trading.simulator.binance.endpoints import FUTURES_ENDPOINTS, SPOT_ENDPOINTS, Call, Endpoint
+from trading.simulator.binance.products import Futures, Pace, Spot
 from trading.simulator.binance.side import BinanceSide
+from trading.simulator.binance.streams import tier
+from trading.simulator.binance.websockets import CONNECTIONS_WINDOW_MS, MOST_CONNECTIONS
 from trading.simulator.binance.weights import RequestWeights
 from trading.simulator.faults.rules import Known, rules_of
 from trading.simulator.hub import Client
-from trading.simulator.venue import Venue
+from trading.simulator.limits import AddressLimit
+from trading.simulator.markets import Liquidation
+from trading.simulator.rest_market import ENDPOINTS as BYBIT_ENDPOINTS
+from trading.simulator.venue import Venue, now_ms
 
 PATHS = {"spot": "/api/v3", "futures": "/fapi/v1"}
 PRODUCTS = ("spot", "futures")
@@ -185,7 +191,8 @@ async def test_klines_are_the_same_from_a_start_as_from_the_end(
 async def test_klines_of_every_interval_are_those_of_the_other_exchange(
     simulator: ServerProcess, http: aiohttp.ClientSession
 ) -> None:
-    for interval, name in (("1m", "1"), ("5m", "5"), ("1h", "60"), ("6h", "360"), ("1d", "D")):
+    names = {"1m": "1", "5m": "5", "1h": "60", "6h": "360", "12h": "720", "1d": "D", "1w": "W", "1M": "M"}
+    for interval, name in names.items():
         query = {"symbol": "BTCUSDT", "interval": name, "limit": "20", "category": "linear"}
         async with http.get(f"{simulator.url}/v5/market/kline", params=query) as response:
             theirs = list(reversed((await response.json())["result"]["list"]))
@@ -196,6 +203,17 @@ async def test_klines_of_every_interval_are_those_of_the_other_exchange(
         for row in compared:
             assert closed[int(row[0])][1:6] == row[1:6]
             assert Decimal(closed[int(row[0])][7]) == Decimal(row[6])
+
+
+async def test_a_bar_of_three_days_is_made_of_three_days(simulator: ServerProcess, http: aiohttp.ClientSession) -> None:
+    days = await rest(http, simulator, "spot", "klines", symbol="BTCUSDT", interval="1d", limit=1000)
+    bars = await rest(http, simulator, "spot", "klines", symbol="BTCUSDT", interval="3d", limit=1000)
+    assert all(bar[6] == bar[0] + 3 * 86_400_000 - 1 and bar[0] % (3 * 86_400_000) == 0 for bar in bars)
+    assert len(days) == 1_000 and len(bars) > 700
+    for bar in bars[-300:-1]:
+        parts = [day for day in days if bar[0] <= day[0] < bar[6]]
+        assert len(parts) == 3 and sum(Decimal(day[5]) for day in parts) == Decimal(bar[5])
+        assert (parts[0][1], parts[2][4], max(Decimal(day[2]) for day in parts)) == (bar[1], bar[4], Decimal(bar[2]))
 
 
 async def test_payloads_have_the_fields_and_types_of_each_product(
@@ -485,7 +503,7 @@ def spoil(venue: Venue, path: str, kind: str, **more: Any) -> None:
 
 
 async def test_pings_carry_a_payload_and_who_does_not_answer_is_cut(venue: Venue) -> None:
-    async with served(BinanceSide(venue, ping_seconds=0.02)) as client:
+    async with served(BinanceSide(venue, pace=Pace(ping=0.02, pong=0.075))) as client:
         socket = await client.ws_connect("/spot/ws", autoping=False)
         pings = [await socket.receive() for _ in range(3)]
         assert all(ping.type is WSMsgType.PING and ping.data.isdigit() for ping in pings)
@@ -512,6 +530,176 @@ def listening(side: BinanceSide, product: str, *names: str, combined: bool = Fal
     for name in names:
         side.feed.listen(client, product, name, combined=combined)
     return listener
+
+
+async def test_a_connection_lives_no_longer_than_it_may(venue: Venue) -> None:
+    async with served(BinanceSide(venue, pace=Pace(ping=60, pong=60, life=0.05))) as client:
+        socket = await client.ws_connect("/spot/ws")
+        assert (await socket.receive()).type is WSMsgType.CLOSED
+    assert (Spot.PACE, Futures.PACE.life) == (Pace(ping=20, pong=60, life=86_400), 86_400)
+
+
+async def test_who_answers_pings_stays(venue: Venue) -> None:
+    async with served(BinanceSide(venue, pace=Pace(ping=0.01, pong=0.2))) as client:
+        socket = await client.ws_connect("/spot/ws", autoping=False)
+        # As often as a client may send at all: five messages a second.
+        for _ in range(3):
+            ping = await socket.receive()
+            await socket.pong(ping.data)
+        await socket.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 1})
+        while (message := await socket.receive()).type is WSMsgType.PING:
+            pass
+        assert json.loads(message.data) == {"result": [], "id": 1}
+
+
+async def test_a_shutdown_is_announced_to_every_spot_connection(venue: Venue) -> None:
+    side = BinanceSide(venue)
+    async with served(side) as client:
+        raw, combined = await client.ws_connect("/spot/ws"), await client.ws_connect("/spot/stream")
+        futures = await client.ws_connect("/futures/ws")
+        assert side.announce_shutdown() == 2
+        event = await raw.receive_json()
+        assert event.keys() == {"e", "E"} and event["e"] == "serverShutdown"
+        wrapped = await combined.receive_json()
+        assert (wrapped["stream"], wrapped["data"]["e"]) == ("!serverShutdown", "serverShutdown")
+        await futures.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 1})
+        assert (await futures.receive_json())["id"] == 1
+
+
+async def test_an_address_begins_a_limited_number_of_connections(venue: Venue) -> None:
+    async with served(BinanceSide(venue, connections=AddressLimit(2, 300_000))) as client:
+        for path in ("/spot/ws", "/futures/stream"):
+            await (await client.ws_connect(path)).close()
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await client.ws_connect("/spot/ws")
+        assert refused.value.status == 429
+    assert (MOST_CONNECTIONS, CONNECTIONS_WINDOW_MS) == (300, 5 * 60_000)
+
+
+@pytest.mark.parametrize(("product", "speed_ms"), [("spot", 1_000), ("futures", 2_000)])
+def test_tickers_of_a_symbol_come_at_their_pace_with_the_figures_of_rest(product: str, speed_ms: int) -> None:
+    venue = Venue({}, symbols=2, clock=lambda: NOW_MS)  # a minute begins: the 24 hours stay the same ones
+    side = BinanceSide(venue)
+    listener = listening(side, product, "btcusdt@ticker")
+    minis = listening(side, product, "btcusdt@miniTicker")
+    run(venue, 1_000)
+    tickers = [json.loads(message) for message in listener.sent]
+    assert paced([ticker["E"] for ticker in tickers], speed_ms)
+    last, mini = tickers[-1], json.loads(minis.sent[-1])
+    row = asked(side, product, "ticker/24hr", now_ms=last["E"], symbol="BTCUSDT")
+    if product == "spot":
+        assert (last["x"], Decimal(last["b"]) < Decimal(last["a"])) == (row["prevClosePrice"], True)
+    assert (last["o"], last["F"], last["P"][-4]) == (row["openPrice"], row["firstId"], ".")
+    assert last["n"] == last["L"] - last["F"] + 1 and last["C"] - last["O"] == 86_400_000
+    assert Decimal(last["c"]) - Decimal(last["o"]) == Decimal(last["p"])
+    assert Decimal(last["l"]) <= Decimal(last["w"]) <= Decimal(last["h"])
+    assert {name: last[name] for name in "sohlvqc"} == {name: mini[name] for name in "sohlvqc"}
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_tickers_of_all_symbols_are_one_message_of_those_that_changed(product: str, venue: Venue) -> None:
+    side = BinanceSide(venue)
+    names = ("!ticker@arr", "!miniTicker@arr")
+    listeners = [listening(side, product, name) for name in names]
+    run(venue, 250)
+    for listener, event in zip(listeners, ("24hrTicker", "24hrMiniTicker"), strict=True):
+        messages = [json.loads(message) for message in listener.sent]
+        assert {row["e"] for message in messages for row in message} == {event}
+        assert [row["s"] for row in messages[0]] == ["BTCUSDT", "ETHUSDT"]
+        assert paced([message[0]["E"] for message in messages], 1_000)
+    venue._source = None  # nobody trades
+    run(venue, 60, first=250)
+    heard = [len(listener.sent) for listener in listeners]
+    run(venue, 100, first=310)
+    assert [len(listener.sent) for listener in listeners] == heard
+
+
+def test_mark_prices_and_best_prices_of_all_contracts(venue: Venue) -> None:
+    side = BinanceSide(venue)
+    marks = listening(side, "futures", "!markPrice@arr@1s")
+    slow = listening(side, "futures", "!markPrice@arr")
+    books = listening(side, "futures", "!bookTicker")
+    nobody = listening(side, "spot", "!bookTicker", "!markPrice@arr", "btcusdt@forceOrder")
+    run(venue, 520)
+    rows = [json.loads(message) for message in marks.sent]
+    assert [row["s"] for row in rows[0]] == ["BTCUSDT", "ETHUSDT"]
+    assert paced([row[0]["E"] for row in rows], 1_000)
+    assert 3 <= len(slow.sent) <= 5
+    best = [json.loads(message) for message in books.sent]
+    assert {row["e"] for row in best} == {"bookTicker"} and {row["s"] for row in best} == {"BTCUSDT", "ETHUSDT"}
+    assert all(Decimal(row["b"]) < Decimal(row["a"]) for row in best)
+    assert nobody.sent == []
+
+
+def test_the_last_liquidation_of_a_second_is_told(venue: Venue) -> None:
+    side = BinanceSide(venue)
+    one, every = listening(side, "futures", "btcusdt@forceOrder"), listening(side, "futures", "!forceOrder@arr")
+    run(venue, 60)
+    for symbol, taker, quantity in (("BTCUSDT", "Buy", "0.5"), ("ETHUSDT", "Sell", "2"), ("BTCUSDT", "Buy", "0.7")):
+        row = Liquidation(symbol, taker, Decimal(quantity), Decimal("1234.5"), NOW_MS)
+        venue.exchange.liquidations.append(row)
+    run(venue, 120, first=60)
+    (event,) = (json.loads(message) for message in one.sent)
+    order = event["o"]
+    assert (order["s"], order["S"], order["q"], order["p"], order["T"]) == (
+        "BTCUSDT",
+        "SELL",
+        "0.700",
+        "1234.5",
+        NOW_MS,
+    )
+    told = {json.loads(message)["o"]["s"]: json.loads(message)["o"]["S"] for message in every.sent}
+    assert told == {"BTCUSDT": "SELL", "ETHUSDT": "BUY"} and len(every.sent) == 2
+
+
+def test_each_stream_of_futures_has_its_address() -> None:
+    market = ("btcusdt@ticker", "!ticker@arr", "!miniTicker@arr", "btcusdt@forceOrder", "!forceOrder@arr")
+    assert {tier(name) for name in (*market, "!markPrice@arr@1s", "btcusdt@kline_1M")} == {"market"}
+    assert {tier(name) for name in ("!bookTicker", "btcusdt@depth20@500ms", "btcusdt@bookTicker")} == {"public"}
+
+
+def test_funding_is_that_of_the_other_exchange(venue: Venue) -> None:
+    side, query = BinanceSide(venue), {"category": "linear", "symbol": "BTCUSDT", "limit": "50"}
+    mine = asked(side, "futures", "fundingRate", now_ms=now_ms(), symbol="BTCUSDT", limit="50")
+    theirs = BYBIT_ENDPOINTS["/v5/market/funding/history"](venue, query)["list"]
+    assert [(row["fundingTime"], Decimal(row["fundingRate"])) for row in reversed(mine)] == [
+        (int(row["fundingRateTimestamp"]), Decimal(row["fundingRate"])) for row in theirs
+    ]
+    start = mine[10]["fundingTime"]
+    first = asked(side, "futures", "fundingRate", now_ms=now_ms(), symbol="BTCUSDT", startTime=str(start), limit="3")
+    assert first == mine[10:13]
+    premium = asked(side, "futures", "premiumIndex", now_ms=now_ms(), symbol="BTCUSDT")
+    assert premium["nextFundingTime"] == mine[-1]["fundingTime"] + 8 * 3_600_000
+    assert Decimal(premium["lastFundingRate"]) == venue.exchange.market("BTCUSDT").funding_rate
+    assert [row["symbol"] for row in asked(side, "futures", "premiumIndex", now_ms=now_ms())] == ["BTCUSDT", "ETHUSDT"]
+    interest = asked(side, "futures", "openInterest", now_ms=now_ms(), symbol="BTCUSDT")["openInterest"]
+    assert interest == venue.tickers["BTCUSDT"].values(now_ms())["openInterest"]
+
+
+def test_prices_of_one_and_of_all(venue: Venue) -> None:
+    side = BinanceSide(venue)
+    run(venue, 500)
+    for product in PRODUCTS:
+        one = asked(side, product, "ticker/price", symbol="BTCUSDT")
+        assert one in asked(side, product, "ticker/price") and ("time" in one) == (product == "futures")
+        assert Decimal(one["price"]) == venue.exchange.market("BTCUSDT").last_price
+        days = asked(side, product, "ticker/24hr")
+        assert [row["symbol"] for row in days] == ["BTCUSDT", "ETHUSDT"]
+    mini = asked(side, "spot", "ticker/24hr", symbols='["ETHUSDT"]', type="MINI")
+    assert "bidPrice" not in mini[0] and "lastPrice" in mini[0]
+    average = asked(side, "spot", "avgPrice", symbol="BTCUSDT")
+    assert average["mins"] == 5 and Decimal(average["price"]) == pytest.approx(
+        Decimal(one["price"]), rel=Decimal("0.02")
+    )
+
+
+def paced(times: list[int], speed_ms: int) -> bool:
+    """Whether these are so far apart, or several times as far where nothing traded; the first one came at once."""
+    return len(times) > 3 and all((after - before) % speed_ms == 0 for before, after in pairwise(times[1:]))
+
+
+def asked(side: BinanceSide, product: str, path: str, *, now_ms: int = NOW_MS, **query: str) -> Any:
+    return ENDPOINTS[f"{PATHS[product]}/{path}"].answer(Call(side.products[product], query, 1, now_ms))
 
 
 def test_a_message_is_made_once_for_all_its_listeners(venue: Venue) -> None:

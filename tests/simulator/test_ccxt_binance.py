@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -55,9 +56,38 @@ def test_the_market_is_told_by_markets_book_ticker_candles_and_trades(product: s
     assert book["bids"][0][0] < book["asks"][0][0] and len(book["bids"]) == 100
     candles = client.fetch_ohlcv(symbol, "1m", limit=10)
     assert len(candles) == 10 and all(low <= close <= high for _, _, high, low, close, _ in candles)
-    trades = client.fetch_trades(symbol, limit=20)
-    assert trades and {trade["symbol"] for trade in trades} == {symbol}
+    deadline = time.monotonic() + SECONDS
+    # A venue that has just begun may not have traded yet.
+    while not (trades := client.fetch_trades(symbol, limit=20)):
+        assert time.monotonic() < deadline
+    assert {trade["symbol"] for trade in trades} == {symbol}
     assert abs(client.fetch_time() - client.milliseconds()) < 5_000
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_the_statistics_of_a_day_and_long_candles(product: str, venue: ServerProcess) -> None:
+    factory, _, symbol = PRODUCTS[product]
+    client = pointed(factory, product, venue)
+    client.load_markets()
+    ticker = client.fetch_ticker(symbol)
+    assert ticker["low"] <= ticker["vwap"] <= ticker["high"] and ticker["baseVolume"] > 0
+    assert ticker["change"] == pytest.approx(ticker["last"] - ticker["open"], abs=0.11)
+    assert len(client.fetch_tickers()) == 3 and client.fetch_bids_asks([symbol])[symbol]["bid"] > 0
+    assert client.fetch_last_prices([symbol])[symbol]["price"] == pytest.approx(ticker["last"], rel=0.01)
+    for interval in ("3d", "1w", "1M"):
+        candles = client.fetch_ohlcv(symbol, interval, limit=60)
+        assert len(candles) == 60 and all(low <= close <= high for _, _, high, low, close, _ in candles)
+
+
+def test_funding_and_open_interest_of_a_contract(venue: ServerProcess) -> None:
+    factory, _, symbol = PRODUCTS["futures"]
+    client = pointed(factory, "futures", venue)
+    client.load_markets()
+    rate = client.fetch_funding_rate(symbol)
+    assert rate["fundingTimestamp"] > client.milliseconds() and rate["markPrice"] > 0
+    history = client.fetch_funding_rate_history(symbol, limit=50)
+    assert len(history) == 50 and history[-1]["timestamp"] + 8 * 3_600_000 == rate["fundingTimestamp"]
+    assert client.fetch_open_interest(symbol)["openInterestAmount"] > 0
 
 
 @pytest.fixture
@@ -78,5 +108,7 @@ async def test_books_and_trades_are_watched(product: str, listener: Any) -> None
     async with asyncio.timeout(SECONDS):
         books = [await listener.watch_order_book(symbol) for _ in range(5)]
         trades = await listener.watch_trades(symbol)
+        ticker = await listener.watch_ticker(symbol)
     assert all(book["bids"][0][0] < book["asks"][0][0] for book in books)
     assert trades and trades[-1]["price"] > 0
+    assert ticker["low"] <= ticker["last"] <= ticker["high"]

@@ -82,6 +82,31 @@ def test_candles_from_a_start_are_the_oldest_ones_and_else_the_newest(venue: Ven
     assert mark == [row[:5] for row in whole[30:41]]
 
 
+def test_the_premium_index_explains_the_funding_rate_and_every_interval_agrees(venue: Venue) -> None:
+    rates = ask(venue, "funding/history", **LINEAR, limit=30)["list"]
+    for row in rates:
+        paid = int(row["fundingRateTimestamp"])
+        period = {"start": paid - 8 * HOUR_MS, "end": paid - HOUR_MS}
+        hours = ask(venue, "premium-index-price-kline", **LINEAR, interval="60", **period)["list"]
+        premium = sum(float(hour[1]) for hour in hours) / len(hours)
+        rate = premium + min(0.0005, max(-0.0005, 0.0001 - premium))
+        assert len(hours) == 8 and rate == pytest.approx(float(row["fundingRate"]), abs=4e-5)
+    days = ask(venue, "premium-index-price-kline", **LINEAR, interval="D", limit=3)["list"]
+    for day in days[1:]:
+        within = {"start": day[0], "end": int(day[0]) + 24 * HOUR_MS - 1}
+        for interval in ("1", "15", "240"):
+            parts = [
+                row
+                for half in (within, {**within, "end": int(day[0]) + 12 * HOUR_MS - 1})
+                for row in ask(venue, "premium-index-price-kline", **LINEAR, interval=interval, limit=1_000, **half)[
+                    "list"
+                ]
+            ]
+            assert max(float(part[2]) for part in parts) == float(day[2])
+            assert min(float(part[3]) for part in parts) == float(day[3])
+            assert parts[0][4] == day[4]
+
+
 def test_the_price_limit_surrounds_the_mark_price_on_the_grid(venue: Venue) -> None:
     market = venue.exchange.market("ETHUSDT")
     limit = ask(venue, "price-limit", symbol="ETHUSDT")

@@ -24,7 +24,7 @@ import websocket
 from tests.processes import ServerProcess
 from tests.simulator.shapes import Difference, Example, compare, official_examples
 from trading.simulator import rest_market, rest_private
-from trading.simulator.candles import INTERVAL_MINUTES
+from trading.simulator.candles import INTERVALS
 from trading.simulator.keys import DEMO_KEYS, ApiKey
 from trading.simulator.private_topics import PRIVATE_TOPICS
 from trading.simulator.publisher import DEPTHS
@@ -40,13 +40,14 @@ SECONDS = 20.0
 
 # Which example is taken where the documentation has several, or none for linear: inverse contracts have the same
 # answers.
-TABS = ("linear", "Node", "None", "json", "inverse", "snapshot")
+TABS = ("linear", "Node", "None", "json", "inverse", "snapshot", "python")
 
 QUERIES: dict[str, dict[str, Any]] = {
     "/v5/market/time": {},
     "/v5/market/kline": {**LINEAR, "interval": "60", "limit": 3},
     "/v5/market/mark-price-kline": {**LINEAR, "interval": "60", "limit": 3},
     "/v5/market/index-price-kline": {**LINEAR, "interval": "60", "limit": 3},
+    "/v5/market/premium-index-price-kline": {**LINEAR, "interval": "60", "limit": 3},
     "/v5/market/open-interest": {**LINEAR, "intervalTime": "1h"},
     "/v5/market/account-ratio": {**LINEAR, "period": "1h"},
     "/v5/market/insurance": {"coin": "USDT"},
@@ -61,7 +62,8 @@ QUERIES: dict[str, dict[str, Any]] = {
 
 PUBLIC_TOPICS = (
     *(f"orderbook.{depth}.{SYMBOL}" for depth in DEPTHS),
-    *(f"kline.{interval}.{SYMBOL}" for interval in INTERVAL_MINUTES),
+    f"orderbook.full.{SYMBOL}",
+    *(f"kline.{interval}.{SYMBOL}" for interval in INTERVALS),
     f"publicTrade.{SYMBOL}",
     f"tickers.{SYMBOL}",
     f"allLiquidation.{SYMBOL}",
@@ -70,7 +72,6 @@ PUBLIC_TOPICS = (
 TRADE_OPERATIONS = ("auth", "pong", "order.create", "order.create-batch")
 # Documented for linear, refused by the simulator.
 NOT_PUBLISHED = (
-    f"orderbook.full.{SYMBOL}",
     f"orderbook.rpi.{SYMBOL}",
     "adlAlert.USDT",
     "insurance.USDT",
@@ -139,11 +140,13 @@ class Driver:
         self.answers: dict[str, Any] = {}
         self.messages: dict[str, list[dict[str, Any]]] = {}
         self.public = websocket.create_connection(f"{venue.websocket_url}/v5/public/linear", timeout=SECONDS)
+        self.status = websocket.create_connection(f"{venue.websocket_url}/v5/public/misc/status", timeout=SECONDS)
         self.private = websocket.create_connection(f"{venue.websocket_url}/v5/private", timeout=SECONDS)
         self.trade = websocket.create_connection(f"{venue.websocket_url}/v5/trade", timeout=SECONDS)
 
     def close(self) -> None:
         self.public.close()
+        self.status.close()
         self.private.close()
         self.trade.close()
 
@@ -161,8 +164,18 @@ class Driver:
         poor.set_leverage(**LINEAR, buyLeverage="100", sellLeverage="100")
         last = float(poor.get_tickers(**LINEAR)["result"]["list"][0]["lastPrice"])
         poor.place_order(**LINEAR, side="Buy", orderType="Market", qty=f"{value / last:.2f}")
-        body = json.dumps({"symbol": SYMBOL, "percent": -5}).encode()
-        with urllib.request.urlopen(f"{self._url}/simulator/control/move", data=body, timeout=SECONDS) as answer:
+        self._control("move", {"symbol": SYMBOL, "percent": -5})
+
+    def announce(self) -> None:
+        """Let somebody hear of a maintenance."""
+        assert self.converse(self.status, "subscribe", "system.status")["success"]
+        now = time.time_ns() // 1_000_000
+        self._control("announce", {"title": "engine", "state": "scheduled", "begin": now, "end": now + 60_000})
+        self.listen(self.status, lambda: bool(self.told("system.status")))
+
+    def _control(self, name: str, fields: Mapping[str, Any]) -> None:
+        body = json.dumps(fields).encode()
+        with urllib.request.urlopen(f"{self._url}/simulator/control/{name}", data=body, timeout=SECONDS) as answer:
             assert json.loads(answer.read())["retCode"] == 0
 
     def _client(self, key: ApiKey) -> unified.HTTP:
@@ -223,10 +236,11 @@ def run(driver: Driver) -> None:
     driver.order("ping")
     trade(driver)
     driver.liquidate()
+    driver.announce()
     for path in (*rest_market.ENDPOINTS, *rest_private.QUERIES):
         driver.ask(path, QUERIES.get(path, LINEAR))
     driver.send("/v5/order/cancel-all")
-    deltas = [f"orderbook.{depth}.{SYMBOL}" for depth in DEPTHS if depth > 1]
+    deltas = [f"orderbook.{depth}.{SYMBOL}" for depth in (*DEPTHS, "full") if depth != 1]
     driver.listen(
         driver.public,
         lambda: all(driver.told(topic) for topic in PUBLIC_TOPICS) and all(driver.told(t, "delta") for t in deltas),
@@ -296,12 +310,15 @@ PAGES = {"execution.fast": "fast-execution"}
 
 
 def of_topic(examples: list[Example], topic: str, kind: str | None) -> Any:
+    if topic.startswith("orderbook.full"):
+        return chosen(examples, "websocket/public/full-ob.mdx", "orderbook.full.{symbol}")
     where, name, tab = {
         "orderbook": ("websocket/public/orderbook.mdx", "orderbook.{depth}.{symbol}", kind or ""),
         "kline": ("websocket/public/kline.mdx", "kline.{interval}.{symbol}", ""),
         "publicTrade": ("websocket/public/trade.mdx", "publicTrade.{symbol}", ""),
         "tickers": ("websocket/public/ticker.mdx", "tickers.{symbol}", "linear"),
         "allLiquidation": ("websocket/public/all-liquidation.mdx", "allLiquidation.{symbol}", ""),
+        "system": ("websocket/system/system-status.mdx", "system.status", "python"),
         "priceLimit": ("websocket/public/order-price-limit.mdx", "priceLimit.{symbol}", "python"),
     }.get(topic.partition(".")[0], (f"websocket/private/{PAGES.get(topic, topic)}.mdx", topic, ""))
     return chosen(examples, where, name, tab=tab)
@@ -323,9 +340,14 @@ CONTROL = {
 }
 
 TOPICS = [
-    *((topic, None if topic.startswith("priceLimit") else "snapshot") for topic in PUBLIC_TOPICS),
-    *((f"orderbook.{depth}.{SYMBOL}", "delta") for depth in DEPTHS if depth > 1),
+    *(
+        (topic, None if topic.startswith("priceLimit") else "snapshot")
+        for topic in PUBLIC_TOPICS
+        if ".full." not in topic
+    ),
+    *((f"orderbook.{depth}.{SYMBOL}", "delta") for depth in (*DEPTHS, "full") if depth != 1),
     *((topic, None) for topic in PRIVATE_TOPICS),
+    ("system.status", None),
 ]
 PATHS = [*rest_market.ENDPOINTS, *rest_private.QUERIES, *rest_private.COMMANDS]
 

@@ -26,12 +26,13 @@ from aiohttp.test_utils import TestServer
 from tests import processes
 from tests.processes import ServerProcess
 from trading.simulator import websocket_trade, websockets
-from trading.simulator.candles import MINUTE_MS, OPEN
 from trading.simulator.clerk import Clerk
+from trading.simulator.intervals import MINUTE_MS, OPEN
 from trading.simulator.keys import ApiKey
 from trading.simulator.limits import AddressLimits, TradeLimits
 from trading.simulator.markets import Liquidation, market_of
 from trading.simulator.private_topics import gathered
+from trading.simulator.publisher import BookStream
 from trading.simulator.rest import RestApi
 from trading.simulator.signatures import Authority
 from trading.simulator.venue import Venue
@@ -501,8 +502,197 @@ async def test_a_best_price_is_told_again_after_three_seconds_with_the_same_id(
     assert {message["type"] for message in told} == {"snapshot"}
     assert [message["data"]["u"] for message in told] == [first["data"]["u"]] * 3
     assert [message["data"]["b"] for message in told] == [first["data"]["b"]] * 3
-    # Unchanged books are looked at every 100 ms.
-    assert all(3_000 <= later["ts"] - earlier["ts"] <= 3_100 for earlier, later in itertools.pairwise(told))
+    assert [later["ts"] - earlier["ts"] for earlier, later in itertools.pairwise(told)] == [3_000] * 2
+
+
+async def test_the_best_price_is_told_after_10_ms_and_deeper_books_are_not(standing: Exchange, venue: Venue) -> None:
+    venue._source = None  # nobody trades
+    depths = (1, 50, 200)
+    sockets = {depth: await standing.public(f"orderbook.{depth}.{SYMBOL}") for depth in depths}
+    firsts = {depth: await socket.next() for depth, socket in sockets.items()}
+    placed = order(price=best_but_one(venue), orderLinkId="ten")
+    assert (await standing.post("/v5/order/create", **placed))["retCode"] == 0
+    venue.half_tick(NOW_MS + 10)
+    venue.half_tick(NOW_MS + 15)  # nothing changed any more
+    venue.tick(NOW_MS + 20)
+    told = await sockets[1].next()
+    assert (told["type"], told["ts"], told["data"]["b"][0][0]) == ("snapshot", NOW_MS + 10, placed["price"])
+    assert told["data"]["u"] == firsts[1]["data"]["u"] + 1
+    delta = await sockets[50].next()
+    assert (delta["type"], delta["ts"], delta["data"]["b"][0][0]) == ("delta", NOW_MS + 20, placed["price"])
+    for socket in sockets.values():
+        await socket.send(op="ping")
+        assert (await socket.next())["op"] == "ping"
+
+
+def best_but_one(venue: Venue) -> str:
+    """A price for a buyer who is the best, with the best seller pushed a little away."""
+    book, grids = venue.exchange.market(SYMBOL).book, venue.exchange.market(SYMBOL).grids
+    assert book.asks.best is not None
+    tick = book.asks.best
+    book.asks.set_background(tick, 0)
+    return grids.prices.text(tick)
+
+
+async def test_a_quiet_market_costs_no_look_at_its_books(
+    standing: Exchange, venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venue._source = None  # nobody trades
+    await standing.public(*(f"orderbook.{depth}.{SYMBOL}" for depth in (1, 50)))
+    venue.tick(NOW_MS)
+    looks: list[int] = []
+    monkeypatch.setattr(BookStream, "delta", lambda stream, now: looks.append(now))
+    for step in range(1, 20):
+        venue.half_tick(NOW_MS + 20 * step - 10)
+        venue.tick(NOW_MS + 20 * step)
+    assert looks == []
+
+
+async def test_sequence_numbers_order_the_books_of_all_depths_and_the_trades(standing: Exchange, venue: Venue) -> None:
+    socket = await standing.public(*(f"orderbook.{depth}.{SYMBOL}" for depth in (1, 50, 200)), f"publicTrade.{SYMBOL}")
+    for step in range(200):
+        venue.tick(NOW_MS + 20 * step)
+    await socket.send(op="ping")
+    seen: dict[str, list[tuple[int, int]]] = {}
+    while "topic" in (message := await socket.next()):
+        if message["ts"] >= NOW_MS:
+            rows = message["data"] if isinstance(message["data"], list) else [message["data"]]
+            seen.setdefault(message["topic"], []).extend((message["ts"], row["seq"]) for row in rows)
+    for topic, rows in seen.items():
+        numbers = [number for _, number in rows]
+        assert numbers == sorted(numbers)
+        assert topic.startswith("publicTrade") or len(set(numbers)) == len(numbers)
+    of_50 = dict(seen[f"orderbook.50.{SYMBOL}"])
+    for topic in (f"orderbook.1.{SYMBOL}", f"orderbook.200.{SYMBOL}"):
+        assert all(of_50[now] == number for now, number in seen[topic] if now in of_50)
+
+
+class FullBook:
+    """A client that keeps the whole book as Bybit's page describes it."""
+
+    def __init__(self) -> None:
+        self.buffer: list[Row] = []
+        self.book: dict[str, dict[str, str]] | None = None
+        self.update_id = 0
+
+    def begin(self, snapshot: Row) -> bool:
+        """Whether the snapshot fits what was buffered."""
+        if not self.buffer or snapshot["seq"] < self.buffer[0]["seq"]:
+            return False
+        rest = [delta for delta in self.buffer if delta["seq"] >= snapshot["seq"]]
+        if not rest or (rest[0]["seq"], rest[0]["u"]) != (snapshot["seq"], snapshot["u"]):
+            return False
+        self.book = {side: {price: size for price, size in snapshot[side]} for side in "ba"}  # noqa: C416
+        self.update_id = snapshot["u"]
+        for delta in rest[1:]:
+            self.apply(delta)
+        return True
+
+    def apply(self, delta: Row) -> None:
+        assert self.book is not None and delta["u"] == self.update_id + 1
+        self.update_id = delta["u"]
+        for side in "ba":
+            for price, size in delta[side]:
+                if size == "0":
+                    del self.book[side][price]
+                else:
+                    self.book[side][price] = size
+
+
+@pytest.mark.parametrize("category", ["linear", "spot"])
+async def test_the_full_book_is_kept_from_deltas_and_its_snapshot(
+    standing: Exchange, venue: Venue, category: str
+) -> None:
+    socket = await standing.open(f"/v5/public/{category}")
+    await socket.subscribe(f"orderbook.full.{SYMBOL}")
+    kept, compared, times = FullBook(), 0, []
+    for step in range(600):
+        venue.tick(NOW_MS + 20 * step)
+        if step % 10 != 9:
+            continue
+        message = await socket.next()
+        assert (message["type"], message["topic"]) == ("delta", f"orderbook.full.{SYMBOL}")
+        times.append(message["ts"])
+        snapshot = await full_orderbook(standing, category)
+        if kept.book is None:
+            kept.buffer.append(message["data"])
+            assert kept.begin(snapshot)
+            continue
+        kept.apply(message["data"])
+        assert (snapshot["u"], snapshot["seq"]) == (message["data"]["u"], message["data"]["seq"])
+        assert kept.book == {side: dict(snapshot[side]) for side in "ba"}
+        compared += 1
+    assert compared == 59 and {later - earlier for earlier, later in itertools.pairwise(times)} == {200}
+    bids, asks = ([Decimal(price) for price, _ in snapshot[side]] for side in "ba")
+    assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and len(bids) > 100
+
+
+async def full_orderbook(exchange: Exchange, category: str) -> Row:
+    query = f"category={category}&symbol={SYMBOL}"
+    async with exchange.session.get(f"{exchange.url}/v5/market/full_orderbook?{query}") as response:
+        return (await response.json())["result"]
+
+
+async def test_the_full_book_has_up_to_ten_thousand_levels_a_side(standing: Exchange, venue: Venue) -> None:
+    venue._source = None  # nobody trades
+    bids = venue.exchange.market(SYMBOL).book.bids
+    assert bids.best is not None
+    for level in range(11_000):
+        bids.set_background(bids.best - level, 5)
+    snapshot = await full_orderbook(standing, "linear")
+    assert len(snapshot["b"]) == 10_000 and {size for _, size in snapshot["b"]} == {"0.005"}
+
+
+async def test_a_restarted_full_book_begins_with_an_empty_message_of_the_id_one(
+    standing: Exchange, venue: Venue
+) -> None:
+    topic = f"orderbook.full.{SYMBOL}"
+    socket = await standing.public(topic)
+    message = venue.restart_book(topic)
+    assert message is not None
+    venue.hub.publish(topic, message)
+    data = (await socket.next())["data"]
+    assert (data["u"], data["b"], data["a"]) == (1, [], [])
+    assert (await full_orderbook(standing, "linear"))["u"] == 1
+
+
+async def test_the_ticker_of_a_contract_is_a_snapshot_then_what_changed_every_100_ms(
+    standing: Exchange, venue: Venue
+) -> None:
+    venue._source = None  # nobody trades
+    market = venue.exchange.market(SYMBOL)
+    socket = await standing.public(f"tickers.{SYMBOL}")
+    assert (await socket.next())["type"] == "snapshot"
+    for step in range(51):
+        market.mark_price = Decimal(50_000) + step
+        venue.tick(NOW_MS + 20 * step)
+    # The first minutes begin meanwhile: they change more than the price.
+    first, *later = [await socket.next() for _ in range(10)][1:]
+    assert {message["type"] for message in (first, *later)} == {"delta"}
+    assert [message["data"] for message in later] == [
+        {"symbol": SYMBOL, "markPrice": str(50_000 + 5 * number - 1)} for number in range(3, 11)
+    ]
+    assert {after["ts"] - before["ts"] for before, after in itertools.pairwise((first, *later))} == {100}
+
+
+async def test_maintenance_is_announced_on_a_channel_of_its_own(exchange: Exchange) -> None:
+    socket = await exchange.open("/v5/public/misc/status")
+    assert not (await socket.ask("subscribe", f"tickers.{SYMBOL}"))["success"]
+    await socket.subscribe("system.status")
+    row = {"title": "engine", "state": "scheduled", "begin": NOW_MS, "end": NOW_MS + 60_000}
+    announced = await control(exchange, "announce", row)
+    message = await socket.told("system.status")
+    assert message["data"] == [announced["result"]] and message.keys() == {"topic", "ts", "data"}
+    over = await control(exchange, "announce", {**row, "id": announced["result"]["id"], "state": "completed"})
+    assert (await socket.told("system.status"))["data"][0]["state"] == "completed"
+    async with exchange.session.get(f"{exchange.url}/v5/system/status?id={over['result']['id']}") as response:
+        assert (await response.json())["result"]["list"] == [over["result"]]
+    assert (await control(exchange, "announce", {**row, "state": "fog"}))["retCode"] == 10001
+
+
+async def control(exchange: Exchange, name: str, body: Row) -> Row:
+    async with exchange.session.post(f"{exchange.url}/simulator/control/{name}", json=body) as response:
+        return await response.json()
 
 
 async def test_books_are_told_at_their_pace(standing: Exchange, venue: Venue) -> None:
@@ -600,33 +790,11 @@ async def test_spot_tickers_are_told_every_50_ms_when_they_changed(standing: Exc
     market = spot.exchange.spot[SYMBOL]
     socket = await standing.public(f"tickers.{SYMBOL}", category="spot")
     await socket.next()
-    for step in range(51):
+    for step in range(101):
         market.last_price = Decimal(60_000) + step
-        spot.notices.tick(NOW_MS + 20 * step)
+        (spot.half_tick if step % 2 else spot.tick)(NOW_MS + 10 * step)
     times = [(await socket.next())["ts"] - NOW_MS for _ in range(21)]
-    assert times == [
-        0,
-        60,
-        100,
-        160,
-        200,
-        260,
-        300,
-        360,
-        400,
-        460,
-        500,
-        560,
-        600,
-        660,
-        700,
-        760,
-        800,
-        860,
-        900,
-        960,
-        1000,
-    ]
+    assert times == list(range(0, 1_001, 50))
 
 
 async def test_what_spot_does_not_have_is_refused(standing: Exchange, spot: Venue) -> None:

@@ -1,5 +1,5 @@
-"""Candles of one instrument: a seeded past of one-minute bars that joins the live present; longer bars are sums of
-these, so every interval agrees with every other."""
+"""Candles of one instrument: one-minute bars that end in the live present, and a past behind them; longer bars are sums
+of these, so every interval agrees with every other."""
 
 from __future__ import annotations
 
@@ -12,12 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading.simulator.instruments import Grids
+from trading.simulator.intervals import (
+    CLOSE,
+    DAY_MINUTES,
+    HIGH,
+    HOUR_MINUTES,
+    LOW,
+    MINUTE_MS,
+    MONTH,
+    OPEN,
+    TURNOVER,
+    VOLUME,
+    WEEK,
+    Bars,
+    Interval,
+    Minutes,
+    added,
+    numbers,
+)
+from trading.simulator.past import Past
 
-MINUTE_MS = 60_000
-HISTORY_MINUTES = 40 * 24 * 60
-INTERVAL_MINUTES = {"1": 1, "3": 3, "5": 5, "15": 15, "30": 30, "60": 60, "120": 120, "240": 240, "360": 360, "D": 1440}
-# Columns of a bar: prices in ticks, volume in lots, turnover in ticks x lots.
-OPEN, HIGH, LOW, CLOSE, VOLUME, TURNOVER = range(6)
+HISTORY_MINUTES = 40 * DAY_MINUTES
+# How much of what earlier runs kept is taken up again: the memory for a year of minutes is 25 MB an instrument.
+MOST_KEPT_MINUTES = 400 * DAY_MINUTES
+# When the oldest contracts were listed; what has no date of its own is as old.
+FIRST_LISTING_MS = 1_585_526_400_000
+INTERVALS = {
+    **{f"{minutes}": Interval(minutes) for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)},
+    "D": Interval(DAY_MINUTES),
+    "W": WEEK,
+    "M": MONTH,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +57,8 @@ class Bar:
 
 
 class CandleSeries:
-    """All bars of one instrument, one row a minute, the last one still open."""
+    """All bars of one instrument since its listing: one row a minute, the last one still open, and a past before the
+    first of them."""
 
     def __init__(
         self,
@@ -43,22 +69,31 @@ class CandleSeries:
         volatility: float,
         lots_a_minute: float,
         rng: np.random.Generator,
+        listed_ms: int = FIRST_LISTING_MS,
     ) -> None:
-        self._grids = grids
-        self._first_minute = now_ms // MINUTE_MS - HISTORY_MINUTES
+        self._grids, self._listed_minute = grids, listed_ms // MINUTE_MS
+        self._volatility, self._lots_a_minute, self._rng = volatility, lots_a_minute, rng
+        # On a day's first minute: what is before it is made of whole hours.
+        self._first_minute = (now_ms // MINUTE_MS - HISTORY_MINUTES) // DAY_MINUTES * DAY_MINUTES
+        self._count = now_ms // MINUTE_MS - self._first_minute
         last_tick = grids.prices.units(f"{price:f}")
-        self._bars = np.zeros((2 * HISTORY_MINUTES, 6))
-        self._bars[:HISTORY_MINUTES] = _past(last_tick, HISTORY_MINUTES, volatility, lots_a_minute, rng)
-        self._count = HISTORY_MINUTES
+        self._bars = np.zeros((2 * self._count, 6))
+        self._bars[: self._count] = self._made_up(last_tick, self._count)
         self._open_bar(last_tick)
+        self._past: Past | None = None
         # Of the closed bars of the last day, for so many bars: see day_change.
         self._day: tuple[int, float, float, float, float, float] | None = None
-        # Interval to the start of its newest bar that was told, so that each end is told once.
+        # Interval to the number of its newest bar that was told, so that each end is told once.
         self._told: dict[str, int] = {}
+        # Interval to the closed minutes of its open bar, added up: for so many minutes, one row or none.
+        self._closed: dict[str, tuple[int, Bars]] = {}
 
     def restore(self, history: Iterable[tuple[int, NDArray[np.float64]]]) -> None:
         """Put bars of an earlier run in their places; minutes in which nobody ran lead from one run to the next."""
-        self._day = None
+        self._day = self._past = None
+        self._closed.clear()
+        history = list(history)
+        self._begin_at(min((first for first, _ in history), default=self._first_minute))
         kept = np.zeros(self._count, dtype=np.bool_)
         for first_minute, bars in history:
             first = first_minute - self._first_minute
@@ -95,23 +130,47 @@ class CandleSeries:
         return closed
 
     def rows(self, interval: str, limit: int, start_ms: int | None, end_ms: int | None) -> list[list[str]]:
-        """``[start, open, high, low, close, volume, turnover]`` as text, newest first, as REST has them."""
-        bars = self._grouped(interval, limit if start_ms is None and end_ms is None else None)
-        chosen = [
-            bar
-            for bar in bars
-            if (start_ms is None or bar.start_ms >= start_ms) and (end_ms is None or bar.start_ms <= end_ms)
-        ]
-        return [[str(bar.start_ms), *self._texts(bar.values)] for bar in reversed(chosen[-limit:])]
+        """``[start, open, high, low, close, volume, turnover]`` as text, newest first, as REST has them: of the bars
+        that begin from ``start_ms`` to ``end_ms`` the newest, from a start without an end the oldest."""
+        bars = self._chosen(interval, self.numbers(INTERVALS[interval], limit, start_ms, end_ms, oldest=end_ms is None))
+        return [[str(bar.start_ms), *self._texts(bar.values)] for bar in reversed(bars)]
 
     def pushes(self, interval: str, now_ms: int) -> list[dict[str, Any]]:
         """What the ``kline`` topic has to say: the end of the bar before, once, and the current bar."""
-        bars = self._grouped(interval, 2)
-        current = bars[-1]
-        told = self._told.get(interval)
-        self._told[interval] = current.start_ms
-        ended = [bar for bar in bars[:-1] if told is not None and bar.start_ms >= told]
-        return [self._push(bar, now_ms) for bar in [*ended, current]]
+        current = INTERVALS[interval].number(self.newest_minute)
+        told = self._told.get(interval, current)
+        self._told[interval] = current
+        bars = self._chosen(interval, range(max(told, current - 1), current)) if told < current else []
+        return [self._push(bar, now_ms) for bar in [*bars, self._current(interval, current)]]
+
+    def newest(self, interval: Interval, count: int) -> range:
+        """The numbers of so many bars, the last one still open."""
+        return self.numbers(interval, count, None, None, oldest=False)
+
+    def numbers(
+        self, interval: Interval, limit: int, start_ms: int | None, end_ms: int | None, *, oldest: bool
+    ) -> range:
+        """The numbers of at most so many bars that begin from ``start_ms`` to ``end_ms``: the last of them, or with
+        ``oldest`` and a start the first."""
+        return numbers(interval, self._oldest_minute, self.newest_minute, limit, start_ms, end_ms, first=oldest)
+
+    def between(self, first: int, end: int, *, hourly: bool) -> tuple[Minutes, Bars]:
+        """Bars from a minute to before another, as far as there are any, and when they begin; ``hourly`` lets those of
+        the past be hours."""
+        begin, end = max(first, self._oldest_minute), min(end, self.newest_minute + 1)
+        present, behind = max(begin, self._first_minute), min(end, self._first_minute)
+        times, rows = [], []
+        if begin < behind:
+            length = HOUR_MINUTES if hourly else 1
+            times.append(np.arange(begin, behind, length))
+            past = self._behind()
+            rows.append(past.hours(begin // length, behind // length) if hourly else past.minutes(begin, behind))
+        if present < end:
+            times.append(np.arange(present, end))
+            rows.append(self._bars[present - self._first_minute : end - self._first_minute])
+        if not rows:
+            return np.empty(0, dtype=np.int64), np.empty((0, 6))
+        return np.concatenate(times), np.concatenate(rows)
 
     def day_change(self) -> tuple[float, float, float, float, float]:
         """Of the last 24 hours: first open, high, low (ticks), volume (lots), turnover (ticks x lots)."""
@@ -137,38 +196,59 @@ class CandleSeries:
         self._bars[self._count] = (tick, tick, tick, tick, 0, 0)
         self._count += 1
 
-    def _grouped(self, interval: str, newest: int | None) -> list[Bar]:
-        minutes = INTERVAL_MINUTES[interval]
-        last_minute = self._first_minute + self._count - 1
-        last_group = last_minute // minutes
-        first_group = -(-self._first_minute // minutes)
-        if newest is not None:
-            first_group = max(first_group, last_group - newest + 1)
-        offset = first_group * minutes - self._first_minute
-        rows = self._bars[offset : self._count]
-        starts = np.arange(0, len(rows), minutes)
-        ends = np.append(starts[1:], len(rows)) - 1
-        values = np.column_stack(
-            (
-                rows[starts, OPEN],
-                np.maximum.reduceat(rows[:, HIGH], starts),
-                np.minimum.reduceat(rows[:, LOW], starts),
-                rows[ends, CLOSE],
-                np.add.reduceat(rows[:, VOLUME], starts),
-                np.add.reduceat(rows[:, TURNOVER], starts),
-            )
-        )
-        length_ms = minutes * MINUTE_MS
+    @property
+    def newest_minute(self) -> int:
+        """The open one."""
+        return self._first_minute + self._count - 1
+
+    @property
+    def _oldest_minute(self) -> int:
+        return min(self._first_minute, -(-self._listed_minute // HOUR_MINUTES) * HOUR_MINUTES)
+
+    def _behind(self) -> Past:
+        if self._past is None:
+            first, end = self._oldest_minute // HOUR_MINUTES, self._first_minute // HOUR_MINUTES
+            self._past = Past(first, end, self._bars[: min(self._count - 1, DAY_MINUTES)])
+        return self._past
+
+    def _begin_at(self, minute: int) -> None:
+        """Make room for what earlier runs kept."""
+        oldest = max(minute, self.newest_minute - MOST_KEPT_MINUTES) // DAY_MINUTES * DAY_MINUTES
+        missing = self._first_minute - oldest
+        if missing > 0:
+            before = self._made_up(int(self._bars[0, OPEN]), missing)
+            self._bars = np.concatenate((before, self._bars))
+            self._first_minute, self._count = oldest, self._count + missing
+
+    def _made_up(self, last_tick: int, minutes: int) -> Bars:
+        return _past(last_tick, minutes, self._volatility, self._lots_a_minute, self._rng)
+
+    def _chosen(self, interval: str, wanted: range) -> list[Bar]:
+        if not wanted:
+            return []
+        kind, current = INTERVALS[interval], INTERVALS[interval].number(self.newest_minute)
+        begins = [kind.start(number) for number in range(wanted.start, wanted.stop + 1)]
+        times, rows = self.between(begins[0], begins[-1], hourly=kind.is_hourly)
+        values = added(times, rows, np.array(begins[:-1]))
         return [
-            Bar(
-                start_ms=(first_group + index) * length_ms,
-                end_ms=(first_group + index + 1) * length_ms - 1,
-                interval=interval,
-                values=values[index],
-                confirm=first_group + index < last_group,
-            )
-            for index in range(len(values))
+            self._bar(interval, number, values[number - wanted.start], confirm=number < current) for number in wanted
         ]
+
+    def _current(self, interval: str, number: int) -> Bar:
+        """The open bar. Its closed minutes are the same for a minute, and its topic asks every second."""
+        count, closed = self._closed.get(interval, (0, np.empty((0, 6))))
+        begin = INTERVALS[interval].start(number)
+        if count != self._count:
+            times, rows = self.between(begin, self.newest_minute, hourly=INTERVALS[interval].is_hourly)
+            closed = added(times, rows, times[:1]) if len(rows) else rows
+            self._closed[interval] = self._count, closed
+        rows = np.vstack((closed, self._bars[self._count - 1]))
+        times = np.arange(len(rows))
+        return self._bar(interval, number, added(times, rows, times[:1])[0], confirm=False)
+
+    def _bar(self, interval: str, number: int, values: Bars, *, confirm: bool) -> Bar:
+        begin, end = INTERVALS[interval].start(number), INTERVALS[interval].start(number + 1)
+        return Bar(begin * MINUTE_MS, end * MINUTE_MS - 1, interval, values, confirm)
 
     def _texts(self, values: NDArray[np.float64]) -> list[str]:
         price, quantity = self._grids.prices.text, self._grids.quantities

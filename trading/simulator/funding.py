@@ -7,7 +7,7 @@ import random
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from trading.simulator.candles import MINUTE_MS
+from trading.simulator.intervals import MINUTE_MS
 from trading.simulator.markets import Market
 
 if TYPE_CHECKING:

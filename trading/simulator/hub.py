@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 5_000
 MOST_WAITING_BYTES = 32 * 2**20
 DRAIN_SECONDS = 1.0
-_FINAL_TEXT = 0x81
+_FINAL_TEXT, _PING = 0x81, 0x89
 _SHORT, _LONG = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 
 
@@ -29,6 +29,11 @@ def frame_of(message: bytes) -> bytes:
     if length < 126:
         return bytes((_FINAL_TEXT, length)) + message
     return (_SHORT(_FINAL_TEXT, 126, length) if length < 65_536 else _LONG(_FINAL_TEXT, 127, length)) + message
+
+
+def ping_frame(payload: bytes) -> bytes:
+    """A ping with at most 125 bytes, which its receiver sends back."""
+    return bytes((_PING, len(payload))) + payload
 
 
 class Client:
@@ -105,7 +110,9 @@ class Client:
         if self.is_cut:
             return
         if len(self._queue) >= self._most_waiting:
-            log.warning("a client fell %d messages behind and is dropped", self._most_waiting)
+            log.warning(
+                "a client of %d topics fell %d messages behind and is dropped", len(self.topics), len(self._queue)
+            )
             self.drop()
             return
         self._queue.append(item)
@@ -130,8 +137,9 @@ class Client:
             frames.append(item)
         if frames:
             transport.write(b"".join(frames))
-        if transport.get_write_buffer_size() > MOST_WAITING_BYTES:
-            log.warning("a client fell %d bytes behind and is dropped", MOST_WAITING_BYTES)
+        behind = transport.get_write_buffer_size()
+        if behind > MOST_WAITING_BYTES:
+            log.warning("a client of %d topics fell %d bytes behind and is dropped", len(self.topics), behind)
             self.drop()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from trading.simulator.exchange import Exchange
 from trading.simulator.hub import Hub
 from trading.simulator.markets import Liquidation, Market
@@ -12,10 +14,11 @@ LIQUIDATIONS_MS, PRICE_LIMITS_MS, SPOT_TICKERS_MS = 500, 300, 50
 
 
 class Notices:
-    """``spot_tickers`` by symbol, filled by whoever lists a spot market."""
+    """``spot_tickers`` by symbol, filled by whoever lists a spot market; ``on_liquidations`` hears of those that are
+    told."""
 
-    def __init__(self, exchange: Exchange, hub: Hub) -> None:
-        self._exchange, self._hub = exchange, hub
+    def __init__(self, exchange: Exchange, hub: Hub, on_liquidations: Callable[[Sequence[Liquidation]], None]) -> None:
+        self._exchange, self._hub, self._on_liquidations = exchange, hub, on_liquidations
         self.spot_tickers: dict[str, SpotTicker] = {}
         self._price_limits: dict[str, tuple[str, str]] = {}
         self._periods: dict[int, int] = {}
@@ -47,6 +50,9 @@ class Notices:
 
     def _tell_liquidations(self, now_ms: int) -> None:
         liquidations, self._exchange.liquidations = self._exchange.liquidations, []
+        if not liquidations:
+            return
+        self._on_liquidations(liquidations)
         by_symbol: dict[str, list[Liquidation]] = {}
         for each in liquidations:
             by_symbol.setdefault(each.symbol, []).append(each)

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from marketdata.engine.grid import Grid
 from trading.simulator import book_kernels as kernels
 from trading.simulator.book import Side
-from trading.simulator.candles import MINUTE_MS, OPEN, CandleSeries
+from trading.simulator.candles import CandleSeries
 from trading.simulator.funding import funding_interval_ms, next_funding_ms
+from trading.simulator.intervals import MINUTE_MS, OPEN
 from trading.simulator.markets import Liquidation, Market, PublicTrade
 
-# Every how many steps of the venue's clock, of 20 ms, a book of so many levels is told.
+# Every how many steps of the venue's clock, of 20 ms, a book of so many levels is told; the best at half steps, too.
 BOOK_STEPS = {1: 1, 50: 1, 200: 5, 1000: 10}
+FULL_LEVELS, FULL_STEPS = 10_000, 10
 DEPTHS = tuple(BOOK_STEPS)
 REPEAT_MS = 3_000
 RECENT_TRADES = 1_000
@@ -31,7 +33,7 @@ class BookStream:
 
     def __init__(self, market: Market, depth: int, first_update_id: int) -> None:
         self.market, self.depth = market, depth
-        self.update_id = first_update_id
+        self.update_id, self.sequence = first_update_id, market.sequence
         self._told_ms = 0
         self._sides = (ToldSide(market.book.bids, depth), ToldSide(market.book.asks, depth))
         self._grids = (*_steps_of(market.grids.prices), *_steps_of(market.grids.quantities))
@@ -55,7 +57,7 @@ class BookStream:
         """What changed since the last message, or None. Level 1 is always a snapshot, and told again after 3 s."""
         bids, asks = self._catch_up()
         if not bids and not asks:
-            if self.depth != 1 or now_ms - self._told_ms < REPEAT_MS:
+            if not self.repeats(now_ms):
                 return None
             self._told_ms = now_ms
             return self.snapshot(now_ms)
@@ -67,6 +69,10 @@ class BookStream:
         bid_rows = self._levels(bid_side.sign, bid_side.changed, bids)
         ask_rows = self._levels(ask_side.sign, ask_side.changed, asks)
         return self._message(b"delta", bid_rows, ask_rows, now_ms)
+
+    def repeats(self, now_ms: int) -> bool:
+        """Whether the book is due again although it did not change."""
+        return self.depth == 1 and now_ms - self._told_ms >= REPEAT_MS
 
     def skip(self) -> None:
         """Lose one message on purpose: a strict client must notice."""
@@ -80,16 +86,50 @@ class BookStream:
         return self.snapshot(now_ms)
 
     def _catch_up(self) -> tuple[int, int]:
-        """How many levels of the bids and of the asks changed."""
-        bids, asks = self._sides
-        return bids.follow(), asks.follow()
+        """How many levels of the bids and of the asks changed. The sequence number of a change is above those of the
+        changes before it, in the streams of every depth."""
+        bid_side, ask_side = self._sides
+        bids, asks = bid_side.follow(), ask_side.follow()
+        if bids or asks:
+            self.sequence = self.market.sequence = max(self.market.sequence, self.sequence + 1)
+        return bids, asks
 
     def _levels(self, sign: int, rows: Table, count: int) -> bytes:
         return self._text[: kernels.write_levels(rows, count, sign, *self._grids, self._text)].tobytes()
 
     def _message(self, kind: bytes, bids: bytes, asks: bytes, now_ms: int) -> bytes:
-        sequence = self.market.sequence + self.update_id
-        return self._head % (kind, now_ms, bids, asks, self.update_id, sequence, now_ms)
+        return self._head % (kind, now_ms, bids, asks, self.update_id, self.sequence, now_ms)
+
+
+class FullBookStream(BookStream):
+    """``orderbook.full``: deltas only; its snapshot is REST's, with the ids of the last delta that was told."""
+
+    def __init__(self, market: Market, first_update_id: int) -> None:
+        self._changed_ms = 0
+        super().__init__(market, FULL_LEVELS, first_update_id)
+
+    @property
+    def topic(self) -> str:
+        return f"orderbook.full.{self.market.symbol}"
+
+    def delta(self, now_ms: int) -> bytes | None:
+        message = super().delta(now_ms)
+        if message is not None:
+            self._changed_ms = now_ms
+        return message
+
+    def restart(self, now_ms: int) -> bytes:
+        """The update id 1 with nothing in it: whoever listens asks REST for the book again."""
+        self._catch_up()
+        self.update_id, self._changed_ms = 1, now_ms
+        return self._message(b"delta", b"", b"", now_ms)
+
+    def book(self, now_ms: int) -> dict[str, Any]:
+        """The answer of ``/v5/market/full_orderbook``."""
+        bids, asks = (orjson.loads(b"[%b]" % self._levels(side.sign, side.told, side.count)) for side in self._sides)
+        changed_ms = self._changed_ms or now_ms
+        head = {"s": self.market.symbol, "b": bids, "a": asks, "ts": now_ms}
+        return {**head, "u": self.update_id, "seq": self.sequence, "cts": changed_ms}
 
 
 class ToldSide:

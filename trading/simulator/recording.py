@@ -197,6 +197,7 @@ class RecordingPlayer:
             else:
                 for tick, lots in levels.items():
                     side.set_background(tick, lots)
+        book.changed = True
         self._exchange.cross_resting(market, int(message["ts"]))
 
     def _market_frame(self, topic: str, data: bytes, now_ms: int) -> None:

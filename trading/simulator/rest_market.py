@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from trading.simulator import rest_statistics
-from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS
+from trading.simulator.candles import INTERVALS
 from trading.simulator.errors import parameter_error
 from trading.simulator.funding import funding_interval_ms
 from trading.simulator.markets import Market
+from trading.simulator.premium import PremiumIndex
 from trading.simulator.publisher import BookStream
-from trading.simulator.rest_parameters import Query, any_market, number, period, require_linear
+from trading.simulator.rest_parameters import Query, any_market, linear_market, number, period, require_linear
 from trading.simulator.topics import address
 from trading.simulator.venue import Venue, now_ms
 
-FULL_BOOK_LEVELS = 10_000
 STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
 # Fields of a ticker that only futures with a delivery or contracts before their listing fill.
 UNUSED_TICKER_FIELDS = {
@@ -58,12 +58,34 @@ def instruments_info(venue: Venue, query: Query) -> dict[str, Any]:
 
 def orderbook(venue: Venue, query: Query) -> dict[str, Any]:
     market = any_market(venue, query)
-    return _book(venue, market, number(query, "limit", 1 if market.category == "spot" else 25, 1_000))
+    limit = number(query, "limit", 1 if market.category == "spot" else 25, 1_000)
+    prices, quantities = market.grids.prices, market.grids.quantities
+
+    def rows(levels: dict[int, int]) -> list[list[str]]:
+        return [[prices.text(tick), quantities.text(lots)] for tick, lots in levels.items()]
+
+    now = now_ms()
+    stream = _caught_up(venue, market, now)
+    update_id = stream.update_id if stream is not None else 0
+    return {
+        "s": market.symbol,
+        "b": rows(market.book.bids.top(limit)),
+        "a": rows(market.book.asks.top(limit)),
+        "ts": now,
+        "u": update_id,
+        "seq": stream.sequence if stream is not None else market.sequence,
+        "cts": now,
+    }
 
 
 def full_orderbook(venue: Venue, query: Query) -> dict[str, Any]:
-    """Everything that rests, at most 10,000 levels a side."""
-    return _book(venue, any_market(venue, query), FULL_BOOK_LEVELS)
+    """Up to 10,000 levels a side, as ``orderbook.full`` told them last."""
+    market, now = any_market(venue, query), venue.clock()
+    topic = address(market.category, f"orderbook.full.{market.symbol}")
+    stream = venue.full_book(topic)
+    if not venue.hub.wanted(topic):
+        stream.delta(now)  # nobody heard what happened meanwhile
+    return stream.book(now)
 
 
 def recent_trades(venue: Venue, query: Query) -> dict[str, Any]:
@@ -83,6 +105,14 @@ def price_kline(venue: Venue, query: Query) -> dict[str, Any]:
     return {**answer, "list": [row[:5] for row in answer["list"]]}
 
 
+def premium_index_kline(venue: Venue, query: Query) -> dict[str, Any]:
+    """Fractions of the index price with six decimals, without volumes."""
+    market = linear_market(venue, query, "linear")
+    interval, limit, start, end = _chart(query)
+    rows = PremiumIndex(market, venue.seed).rows(interval, limit, start, end, venue.clock())
+    return {"symbol": market.symbol, "category": "linear", "list": rows}
+
+
 def tickers(venue: Venue, query: Query) -> dict[str, Any]:
     if query.get("category") == "spot":
         chosen = [any_market(venue, query)] if query.get("symbol") else list(venue.exchange.spot.values())
@@ -95,24 +125,9 @@ def tickers(venue: Venue, query: Query) -> dict[str, Any]:
     return {"category": "linear", "list": [_ticker(venue, market, now) for market in markets]}
 
 
-def _book(venue: Venue, market: Market, most: int) -> dict[str, Any]:
-    prices, quantities = market.grids.prices, market.grids.quantities
-
-    def rows(levels: dict[int, int]) -> list[list[str]]:
-        return [[prices.text(tick), quantities.text(lots)] for tick, lots in levels.items()]
-
-    now = now_ms()
-    stream = _caught_up(venue, market, now)
-    update_id = stream.update_id if stream is not None else 0
-    return {
-        "s": market.symbol,
-        "b": rows(market.book.bids.top(most)),
-        "a": rows(market.book.asks.top(most)),
-        "ts": now,
-        "u": update_id,
-        "seq": market.sequence + update_id,
-        "cts": now,
-    }
+def system_state(venue: Venue, query: Query) -> dict[str, Any]:
+    """Announced maintenance, newest first."""
+    return {"list": venue.system.rows(query.get("id") or "", query.get("state") or "")}
 
 
 def _filtered(rows: list[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
@@ -150,16 +165,16 @@ def _caught_up(venue: Venue, market: Market, now: int) -> BookStream | None:
 def _candles(venue: Venue, query: Query) -> dict[str, Any]:
     """Newest first. From a start without an end it is the oldest ones that are told, else the newest."""
     market = any_market(venue, query, "linear")
-    interval = query.get("interval") or ""
-    if interval not in INTERVAL_MINUTES:
-        raise parameter_error("Invalid period!")
-    limit = number(query, "limit", 200, 1_000)
-    start, end = period(query, "start", "end")
-    if start is not None and end is None:
-        length = INTERVAL_MINUTES[interval] * MINUTE_MS
-        end = -(-start // length) * length + (limit - 1) * length
-    rows = venue.candles[address(market.category, market.symbol)].rows(interval, limit, start, end)
+    rows = venue.candles[address(market.category, market.symbol)].rows(*_chart(query))
     return {"symbol": market.symbol, "category": market.category, "list": rows}
+
+
+def _chart(query: Query) -> tuple[str, int, int | None, int | None]:
+    """Interval, limit, from and to."""
+    interval = query.get("interval") or ""
+    if interval not in INTERVALS:
+        raise parameter_error("Invalid period!")
+    return interval, number(query, "limit", 200, 1_000), *period(query, "start", "end")
 
 
 def _ticker(venue: Venue, market: Market, now: int) -> dict[str, str]:
@@ -182,6 +197,7 @@ def _spot_ticker(venue: Venue, market: Market) -> dict[str, str]:
 
 ENDPOINTS: dict[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/time": server_time,
+    "/v5/system/status": system_state,
     "/v5/market/instruments-info": instruments_info,
     "/v5/market/orderbook": orderbook,
     "/v5/market/full_orderbook": full_orderbook,
@@ -189,6 +205,7 @@ ENDPOINTS: dict[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/kline": kline,
     "/v5/market/mark-price-kline": price_kline,
     "/v5/market/index-price-kline": price_kline,
+    "/v5/market/premium-index-price-kline": premium_index_kline,
     "/v5/market/tickers": tickers,
     **rest_statistics.ENDPOINTS,
 }

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from trading.simulator.candles import MINUTE_MS, VOLUME
 from trading.simulator.errors import parameter_error
 from trading.simulator.funding import funding_interval_ms, funding_rate, seeded
+from trading.simulator.intervals import MINUTE_MS, VOLUME
 from trading.simulator.positions import MAINTENANCE_RATE
 from trading.simulator.rest_parameters import (
     Query,

@@ -70,8 +70,9 @@ def build(options: SimulatorOptions) -> web.Application:
     RestApi(venue, authority, clerk, addresses).register(application)
     known = Known(ENDPOINTS | BINANCE_ENDPOINTS, frozenset(keys))
     Websockets(venue, authority, clerk, addresses).register(application)
-    BinanceSide(venue).register(application)
-    Control(venue, known).register(application)
+    binance = BinanceSide(venue)
+    binance.register(application)
+    Control(venue, binance, known).register(application)
     if options.faults is not None:
         venue.faults.add(read_rules(options.faults, known))
 
@@ -85,6 +86,8 @@ def build(options: SimulatorOptions) -> web.Application:
         venue.journal.close()
 
     async def hang_up(_: web.Application) -> None:
+        binance.announce_shutdown()
+        await asyncio.sleep(0)  # what waits is written in the next turn
         venue.hub.disconnect(private=True)
         venue.hub.disconnect(private=False)
 
@@ -101,8 +104,8 @@ def report_end(task: asyncio.Task[None]) -> None:
 class Control:
     """What a test may do to the exchange that no client could; for this machine only."""
 
-    def __init__(self, venue: Venue, known: Known) -> None:
-        self._venue, self._known = venue, known
+    def __init__(self, venue: Venue, binance: BinanceSide, known: Known) -> None:
+        self._venue, self._binance, self._known = venue, binance, known
 
     def register(self, application: web.Application) -> None:
         router, control = application.router, "/simulator/control"
@@ -114,6 +117,8 @@ class Control:
         router.add_post(f"{control}/disconnect", self._controlled(self._disconnect))
         router.add_post(f"{control}/skip_update", self._controlled(self._skip_update))
         router.add_post(f"{control}/move", self._controlled(self._move))
+        router.add_post(f"{control}/announce", self._controlled(self._announce))
+        router.add_post(f"{control}/shutdown_notice", self._controlled(self._shutdown_notice))
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self._venue.status())
@@ -132,6 +137,14 @@ class Control:
     def _move(self, body: Any) -> dict[str, Any]:
         self._venue.move(str(body["symbol"]), float(body["percent"]))
         return {}
+
+    def _shutdown_notice(self, body: Any) -> dict[str, Any]:
+        return {"told": self._binance.announce_shutdown()}
+
+    def _announce(self, body: Any) -> dict[str, Any]:
+        begin_ms, end_ms = int(body["begin"]), int(body["end"])
+        title, state, now_ms = str(body["title"]), str(body["state"]), self._venue.clock()
+        return self._venue.system.announce(title, state, begin_ms, end_ms, now_ms, body.get("id"))
 
     def _controlled(self, work: Callable[[Any], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:

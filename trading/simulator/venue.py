@@ -13,7 +13,7 @@ import numpy as np
 
 from trading.simulator import private_topics
 from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
-from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
+from trading.simulator.candles import FIRST_LISTING_MS, INTERVALS, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
 from trading.simulator.funding import FundingSchedule
@@ -21,12 +21,14 @@ from trading.simulator.hub import Hub
 from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
-from trading.simulator.markets import Market, PublicTrade, market_of
+from trading.simulator.markets import Liquidation, Market, PublicTrade, market_of
 from trading.simulator.notices import Notices
 from trading.simulator.orderflow import OrderFlow, levels_traded_a_minute
 from trading.simulator.publisher import (
     BOOK_STEPS,
+    FULL_STEPS,
     BookStream,
+    FullBookStream,
     RecentTrades,
     SpotTicker,
     TickerStream,
@@ -34,6 +36,7 @@ from trading.simulator.publisher import (
     trades_message,
 )
 from trading.simulator.recording import Recording, RecordingPlayer
+from trading.simulator.system_status import SystemStatus
 from trading.simulator.topics import address
 
 log = logging.getLogger(__name__)
@@ -61,6 +64,8 @@ class Follower(Protocol):
     def follow_books(self, now_ms: int, *, step: bool) -> None: ...
 
     def follow_trades(self, trades: Sequence[PublicTrade], now_ms: int) -> None: ...
+
+    def follow_liquidations(self, liquidations: Sequence[Liquidation]) -> None: ...
 
     def skip_update(self, symbol: str) -> int: ...
 
@@ -93,6 +98,7 @@ class Venue:
         self.history_delay_ms = history_delay_ms
         self.faults = Faults(seed if fault_seed is None else fault_seed)
         self.hub = Hub(self.faults, self.restart_book)
+        self.system = SystemStatus(self.hub)
         self.journal = Journal(state)
         self.player: RecordingPlayer | None = None
         # What moves the books at each step; a Bybit recording plays by itself.
@@ -108,6 +114,9 @@ class Venue:
             session = Recording.read(recording)
             listings = session.listings("linear")
         markets = {symbol: market_of(listing) for symbol, listing in listings.items()}
+        for market in markets.values():
+            # Rises over restarts: nothing changes a book a thousand times a second.
+            market.sequence = self.started_ms
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
         self.exchange = Exchange(markets, keys, seed=seed)
         self._restore_accounts()
@@ -124,10 +133,11 @@ class Venue:
         self.trades = {symbol: RecentTrades() for symbol in markets}
         self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
         self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
-        self.notices = Notices(self.exchange, self.hub)
+        self.notices = Notices(self.exchange, self.hub, self._follow_liquidations)
         for market in list(self.exchange.spot.values()):
             self.list_spot(market)
         self._books: dict[str, BookStream] = {}
+        self._best: dict[str, BookStream] = {}  # those of one level
         self.followers: list[Follower] = []
         self._rest_orders()
         self._funding = FundingSchedule(self.exchange, seed, self.started_ms)
@@ -138,6 +148,7 @@ class Venue:
         """Trade and tell a spot market; its candles and trades are those of "spot:SYMBOL"."""
         name = address("spot", market.symbol)
         self.exchange.spot[market.symbol] = market
+        market.sequence = self.started_ms
         self.trades[name] = RecentTrades()
         self.candles[name] = self._candles(market, len(self.candles))
         self.notices.spot_tickers[market.symbol] = SpotTicker(market, self.candles[name])
@@ -153,9 +164,10 @@ class Venue:
     async def _clock(self) -> None:
         next_tick = time.monotonic()
         while True:
-            next_tick = max(next_tick + TICK_SECONDS, time.monotonic() - 1.0)
-            await asyncio.sleep(max(0.0, next_tick - time.monotonic()))
-            self.tick(self.clock())
+            for step in (self.half_tick, self.tick):
+                next_tick = max(next_tick + TICK_SECONDS / 2, time.monotonic() - 1.0)
+                await asyncio.sleep(max(0.0, next_tick - time.monotonic()))
+                step(self.clock())
 
     def tick(self, now: int) -> None:
         """One 20 ms step of the market; every fifth is told to the slower topics too."""
@@ -167,12 +179,19 @@ class Venue:
             self._funding.settle(now)
         for follower in self.followers:
             follower.follow_books(now, step=slow)
-        self._push_books(now, slow=slow)
+        self._push_books(now)
         self.settle()
         self.notices.tick(now)
         if slow:
             self._push_tickers(now)
             self._advance_candles(now)
+
+    def half_tick(self, now: int) -> None:
+        """Between two steps: what has a pace of less than 20 ms. Only users' orders changed a book meanwhile."""
+        for topic, stream in self._best.items():
+            if stream.market.book.changed and self.hub.wanted(topic):
+                self._tell(topic, stream, now)
+        self.notices.tick(now)
 
     def settle(self) -> None:
         """Tell the outside what happened: trades to everyone, orders and fills to their owners, all to the journal."""
@@ -200,10 +219,20 @@ class Venue:
         if stream is None:
             _, depth, symbol = topic.split(".")
             market = (self.exchange.spot if topic.startswith("spot:") else self.exchange.markets).get(symbol)
-            if market is None or not depth.isdigit():
+            if market is None or not (depth.isdigit() or depth == "full"):
                 return None
             first_id = 1 if self.restarted_ms else self.clock() // 10
-            stream = self._books[topic] = BookStream(market, int(depth), first_update_id=first_id)
+            stream = FullBookStream(market, first_id) if depth == "full" else BookStream(market, int(depth), first_id)
+            self._books[topic] = stream
+            if stream.depth == 1:
+                self._best[topic] = stream
+        return stream
+
+    def full_book(self, topic: str) -> FullBookStream:
+        """The stream of an ``orderbook.full`` topic whose market there is."""
+        stream = self.book_stream(topic)
+        if not isinstance(stream, FullBookStream):
+            raise KeyError(topic)
         return stream
 
     def first_message(self, topic: str) -> bytes | None:
@@ -218,7 +247,7 @@ class Venue:
                 return recorded
             if not self.hub.wanted(topic):
                 stream.delta(now)  # nobody heard what happened meanwhile
-            return stream.snapshot(now)
+            return None if isinstance(stream, FullBookStream) else stream.snapshot(now)
         markets = self.exchange.spot if category else self.exchange.markets
         if rest not in markets:
             return None
@@ -241,6 +270,7 @@ class Venue:
         streams start at u=1, and recently closed orders are no longer told by ``/v5/order/realtime``."""
         self.restarted_ms = self.clock()
         self._books.clear()
+        self._best.clear()
         if self.player is not None:
             self.player.restart_books()
         return self.hub.disconnect_all()
@@ -271,16 +301,26 @@ class Venue:
             "restarted_ms": self.restarted_ms,
         }
 
-    def _push_books(self, now: int, *, slow: bool) -> None:
+    def _push_books(self, now: int) -> None:
+        markets = (*self.exchange.markets.values(), *self.exchange.spot.values())
+        for market in markets:
+            market.sequence += market.book.changed
         for topic, stream in self._books.items():
-            steps = BOOK_STEPS[stream.depth]
-            due = slow or stream.market.book.changed if steps == 1 else self._ticks % steps == 0
-            if due and self.hub.wanted(topic):
-                message = stream.delta(now)
-                if message is not None:
-                    self.hub.publish(topic, message)
-        for market in (*self.exchange.markets.values(), *self.exchange.spot.values()):
+            steps = BOOK_STEPS.get(stream.depth, FULL_STEPS)
+            may_differ = steps > 1 or stream.market.book.changed or stream.repeats(now)
+            if may_differ and self._ticks % steps == 0 and self.hub.wanted(topic):
+                self._tell(topic, stream, now)
+        for market in markets:
             market.book.changed = False
+
+    def _tell(self, topic: str, stream: BookStream, now: int) -> None:
+        message = stream.delta(now)
+        if message is not None:
+            self.hub.publish(topic, message)
+
+    def _follow_liquidations(self, liquidations: Sequence[Liquidation]) -> None:
+        for follower in self.followers:
+            follower.follow_liquidations(liquidations)
 
     def _push_trades(self) -> None:
         by_topic: dict[str, list[Any]] = {}
@@ -330,7 +370,7 @@ class Venue:
         self._next_klines = now + KLINE_MS
         for name, series in self.candles.items():
             category, _, symbol = name.rpartition(":")
-            for interval in INTERVAL_MINUTES:
+            for interval in INTERVALS:
                 topic = f"kline.{interval}.{symbol}"
                 named = address(category or "linear", topic)
                 if self.hub.wanted(named):
@@ -363,6 +403,7 @@ class Venue:
             volatility=each.volatility if each is not None else 0.0005,
             lots_a_minute=value * levels_traded_a_minute(market, price) / float(price) / float(market.rules.lot_size),
             rng=np.random.default_rng([self.seed, index]),
+            listed_ms=int(market.listing.get("launchTime") or FIRST_LISTING_MS),
         )
         name = address(market.category, market.symbol)
         series.restore(self.journal.history(name))

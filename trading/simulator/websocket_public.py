@@ -7,14 +7,15 @@ from typing import Any
 
 import orjson
 
-from trading.simulator.candles import INTERVAL_MINUTES
+from trading.simulator import system_status
+from trading.simulator.candles import INTERVALS
 from trading.simulator.publisher import DEPTHS
 from trading.simulator.topics import address
 from trading.simulator.venue import Venue
 from trading.simulator.websocket_session import ANSWER_SECONDS, StreamSession, texts
 
 CATEGORIES = ("linear", "spot")
-BOOK_DEPTHS = frozenset(map(str, DEPTHS))
+BOOK_DEPTHS = frozenset((*map(str, DEPTHS), "full"))
 # Topics with nothing but a symbol behind their name.
 PLAIN_TOPICS = {
     "linear": ("publicTrade", "tickers", "allLiquidation", "priceLimit"),
@@ -86,5 +87,15 @@ class PublicSession(StreamSession):
         if kind == "orderbook":
             return detail in BOOK_DEPTHS
         if kind == "kline":
-            return detail in INTERVAL_MINUTES
+            return detail in INTERVALS
         return kind in PLAIN_TOPICS[self._category] and not detail
+
+
+class StatusSession(PublicSession):
+    """The channel of announced maintenance, with its one topic."""
+
+    def __init__(self, venue: Venue) -> None:
+        super().__init__(venue, system_status.CATEGORY)
+
+    def _exists(self, topic: str) -> bool:
+        return topic == system_status.TOPIC

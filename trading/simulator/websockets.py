@@ -9,6 +9,7 @@ from functools import partial
 
 from aiohttp import WSMsgType, web
 
+from trading.simulator import system_status
 from trading.simulator.clerk import Clerk
 from trading.simulator.dead_man import DeadManSwitch
 from trading.simulator.faults.answers import bare_status
@@ -17,7 +18,7 @@ from trading.simulator.limits import AddressLimits, TradeLimits
 from trading.simulator.signatures import Authority
 from trading.simulator.venue import Venue, now_ms
 from trading.simulator.websocket_private import PrivateSession
-from trading.simulator.websocket_public import CATEGORIES, PublicSession
+from trading.simulator.websocket_public import CATEGORIES, PublicSession, StatusSession
 from trading.simulator.websocket_session import Session
 from trading.simulator.websocket_trade import TradeSession
 
@@ -45,15 +46,16 @@ class Websockets:
         self._switch = DeadManSwitch(venue)
 
     def register(self, application: web.Application) -> None:
-        application.router.add_get("/v5/public/{category}", self._public)
+        application.router.add_get("/v5/public/{category:misc/status|[^/]+}", self._public)
         application.router.add_get("/v5/private", self._private)
         application.router.add_get("/v5/trade", self._trade)
 
     async def _public(self, request: web.Request) -> web.StreamResponse:
         category, addresses = request.match_info["category"], self._addresses
-        if category not in CATEGORIES:
+        if category not in (*CATEGORIES, system_status.CATEGORY):
             return web.Response(status=404, text=f"no public channel {category}")
-        session = PublicSession(self._venue, category)
+        is_status = category == system_status.CATEGORY
+        session = StatusSession(self._venue) if is_status else PublicSession(self._venue, category)
         if addresses is None:
             return await self._serve(request, session, ACTIVE_SECONDS)
         if not addresses.begins_stream(request.remote, request.path):

@@ -9,10 +9,20 @@ from dataclasses import dataclass
 import orjson
 
 from trading.simulator.binance.instrument import Instrument
-from trading.simulator.binance.products import Product, Row
-from trading.simulator.binance.streams import IMMEDIATE, DiffDepth, Stream, TimedStream, TradeStream, catalogue
+from trading.simulator.binance.products import Product
+from trading.simulator.binance.streams import (
+    IMMEDIATE,
+    DiffDepth,
+    ForceOrders,
+    Message,
+    Stream,
+    TimedStream,
+    TradeStream,
+    catalogue,
+    market_catalogue,
+)
 from trading.simulator.hub import Client, Hub
-from trading.simulator.markets import PublicTrade
+from trading.simulator.markets import Liquidation, PublicTrade
 
 STEP_MS = 100  # how often the slower streams are looked at
 # After which of the 20 ms ticks since a step a change passes that nobody sees: at random, or a client that fetches its
@@ -36,6 +46,7 @@ class Feed:
     def __init__(self, products: Mapping[str, Product], instruments: Mapping[str, Instrument], hub: Hub) -> None:
         self._products = products
         self._catalogues = {name: catalogue(product) for name, product in products.items()}
+        self._markets = {name: market_catalogue(product) for name, product in products.items()}
         self._instruments, self._hub = instruments, hub
         self._channels: dict[str, Channel] = {}
         self._watched: list[Instrument] = []
@@ -86,6 +97,13 @@ class Feed:
                 for message in channel.stream.messages(numbered.get(channel.stream.instrument.symbol, ()), now_ms):
                     self._publish(channel, message)
 
+    def follow_liquidations(self, liquidations: Sequence[Liquidation]) -> None:
+        """New liquidations of any symbol, oldest first."""
+        for channel in self._channels.values():
+            if isinstance(channel.stream, ForceOrders):
+                for liquidation in liquidations:
+                    channel.stream.take(liquidation)
+
     def skip_update(self, symbol: str) -> int:
         """Lose an update of every depth stream of a symbol; returns how many speeds that hits."""
         instrument = self._instruments.get(symbol)
@@ -93,8 +111,12 @@ class Feed:
 
     def _open(self, product_name: str, name: str) -> Channel | None:
         product, (symbol, _, kind) = self._products[product_name], name.partition("@")
-        instrument = self._instruments.get(symbol.upper()) if symbol == symbol.lower() else None
-        factory = self._catalogues[product_name].get(kind)
+        factory = self._markets[product_name].get(name)
+        if factory is not None:
+            instrument = next(iter(self._instruments.values()), None)
+        else:
+            instrument = self._instruments.get(symbol.upper()) if symbol == symbol.lower() else None
+            factory = self._catalogues[product_name].get(kind)
         if instrument is None or factory is None:
             return None
         instrument.ledger.refresh()
@@ -140,7 +162,7 @@ class Feed:
         slow = {speed for speed in speeds if speed > STEP_MS and now_ms // speed != before // speed}
         return {IMMEDIATE, STEP_MS} | slow
 
-    def _publish(self, channel: Channel, message: Row) -> None:
+    def _publish(self, channel: Channel, message: Message) -> None:
         data = orjson.dumps(message)
         self._hub.publish(channel.raw, data)
         if self._hub.wanted(channel.combined):

@@ -37,8 +37,17 @@ class Figures:
     def price(self, tick: int) -> str:
         return self._grids.prices.text(tick) + self._price_padding
 
+    def change(self, ticks: int) -> str:
+        """A difference of prices; a grid writes none below zero."""
+        return f"-{self.price(-ticks)}" if ticks < 0 else self.price(ticks)
+
     def quantity(self, lots: int) -> str:
         return self._grids.quantities.text(lots) + self._quantity_padding
+
+    def ticks(self, ticks: Decimal) -> str:
+        """A price between the ticks."""
+        decimals = self._grids.prices.decimals if self._decimals is None else self._decimals
+        return f"{ticks * self._grids.prices.step:.{decimals}f}"
 
     def value(self, units: int) -> str:
         """Of ticks x lots, in quote coin."""

@@ -6,24 +6,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trading.simulator.binance.instrument import Figures, Instrument
-from trading.simulator.candles import CLOSE, HIGH, LOW, MINUTE_MS, OPEN, TURNOVER, VOLUME, CandleSeries
+from trading.simulator.intervals import (
+    CLOSE,
+    DAY_MINUTES,
+    HIGH,
+    HOUR_MINUTES,
+    LOW,
+    MINUTE_MS,
+    MONTH,
+    OPEN,
+    TURNOVER,
+    VOLUME,
+    WEEK,
+    Bars,
+    Interval,
+    added,
+)
 
-INTERVAL_MINUTES = {
-    "1m": 1,
-    "3m": 3,
-    "5m": 5,
-    "15m": 15,
-    "30m": 30,
-    "1h": 60,
-    "2h": 120,
-    "4h": 240,
-    "6h": 360,
-    "8h": 480,
-    "12h": 720,
-    "1d": 1_440,
+INTERVALS = {
+    **{f"{minutes}m": Interval(minutes) for minutes in (1, 3, 5, 15, 30)},
+    **{f"{hours}h": Interval(hours * HOUR_MINUTES) for hours in (1, 2, 4, 6, 8, 12)},
+    "1d": Interval(DAY_MINUTES),
+    "3d": Interval(3 * DAY_MINUTES),
+    "1w": WEEK,
+    "1M": MONTH,
 }
 
 
@@ -93,9 +101,8 @@ class Kline:
 
 def newest(instrument: Instrument, figures: Figures, interval: str, count: int) -> list[Kline]:
     """Oldest first; the last one is still open."""
-    length = INTERVAL_MINUTES[interval]
-    last = _open_minute(instrument.candles) // length
-    return _klines(instrument, figures, length, last - count + 1, last)
+    kind = INTERVALS[interval]
+    return _klines(instrument, figures, kind, instrument.candles.newest(kind, count))
 
 
 def between(
@@ -103,44 +110,26 @@ def between(
 ) -> list[Kline]:
     """At most ``limit`` bars that begin from ``start_ms`` to ``end_ms``, oldest first: the first of them where a start
     is given, else the last."""
-    length = INTERVAL_MINUTES[interval]
-    last = _open_minute(instrument.candles) // length
-    if end_ms is not None:
-        last = min(last, end_ms // (length * MINUTE_MS))
-    if start_ms is None:
-        first = last - limit + 1
-    else:
-        oldest = -(-instrument.candles.history()[0] // length)
-        first = max(oldest, -(-start_ms // (length * MINUTE_MS)))
-        last = min(last, first + limit - 1)
-    return _klines(instrument, figures, length, first, last)
+    kind = INTERVALS[interval]
+    numbers = instrument.candles.numbers(kind, limit, start_ms, end_ms, oldest=True)
+    return _klines(instrument, figures, kind, numbers)
 
 
-def _open_minute(candles: CandleSeries) -> int:
-    first_minute, closed = candles.history()
-    return first_minute + len(closed)
-
-
-def _klines(instrument: Instrument, figures: Figures, length: int, first: int, last: int) -> list[Kline]:
-    """The bars numbered ``first`` to ``last`` in their own length since 1970, as far as they are kept whole."""
-    first_minute, closed = instrument.candles.history()
-    first = max(first, -(-first_minute // length))
-    if last < first:
+def _klines(instrument: Instrument, figures: Figures, kind: Interval, numbers: range) -> list[Kline]:
+    if not numbers:
         return []
-    begin, end = first * length - first_minute, (last + 1) * length - first_minute
-    rows = closed[begin:end]
-    if end > len(closed):
-        rows = np.vstack((rows, [instrument.candles.minute(first_minute + len(closed))]))
-    bars = (rows[offset : offset + length] for offset in range(0, len(rows), length))
-    return [_kline(instrument, figures, (first + number) * length, length, bar) for number, bar in enumerate(bars)]
+    begins = [kind.start(number) for number in range(numbers.start, numbers.stop + 1)]
+    times, rows = instrument.candles.between(begins[0], begins[-1], hourly=kind.is_hourly)
+    bars = added(times, rows, np.array(begins[:-1]))
+    return [
+        _kline(instrument, figures, begin, end, bar) for begin, end, bar in zip(begins, begins[1:], bars, strict=False)
+    ]
 
 
-def _kline(
-    instrument: Instrument, figures: Figures, start_minute: int, length: int, bars: NDArray[np.float64]
-) -> Kline:
-    """One bar out of the minutes of it that there are."""
-    start, end = start_minute * MINUTE_MS, (start_minute + length) * MINUTE_MS
-    lots, value = int(bars[:, VOLUME].sum()), int(bars[:, TURNOVER].sum())
+def _kline(instrument: Instrument, figures: Figures, begin: int, end_minute: int, bar: Bars) -> Kline:
+    """One bar, from a minute to before another."""
+    start, end = begin * MINUTE_MS, end_minute * MINUTE_MS
+    lots, value = int(bar[VOLUME]), int(bar[TURNOVER])
     tally = instrument.tape.tally(start, end)
     if tally.complete:
         # The candle of a minute ends some milliseconds after the clock's: its first trades may be the bar's before.
@@ -150,15 +139,15 @@ def _kline(
     return Kline(
         start_ms=start,
         end_ms=end - 1,
-        open=figures.price(int(bars[0, OPEN])),
-        high=figures.price(int(bars[:, HIGH].max())),
-        low=figures.price(int(bars[:, LOW].min())),
-        close=figures.price(int(bars[-1, CLOSE])),
+        open=figures.price(int(bar[OPEN])),
+        high=figures.price(int(bar[HIGH])),
+        low=figures.price(int(bar[LOW])),
+        close=figures.price(int(bar[CLOSE])),
         volume=figures.quantity(lots),
         value=figures.value(value),
         first_id=tally.first_id if tally.complete else -1,
         last_id=tally.last_id if tally.complete else -1,
-        trades=tally.trades if tally.complete else length,
+        trades=tally.trades if tally.complete else end_minute - begin,
         bought=figures.quantity(bought),
         bought_value=figures.value(bought_value),
     )

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
 
 from trading.simulator.binance.instrument import Figures, Instrument
 from trading.simulator.binance.ledger import Changes, Levels
+from trading.simulator.binance.statistics import DayStatistics, average_price
 from trading.simulator.binance.tape import AggregateTrade, NumberedTrade
+from trading.simulator.funding import funding_rate, next_funding_ms
+from trading.simulator.markets import Liquidation
 
 Row = dict[str, Any]
-FUNDING_MS = 8 * 3_600_000
-FUNDING_RATE = "0.00010000"
+INTEREST_RATE = "0.00010000"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of a connection, in seconds: how often it is pinged, how long it lives without a pong, and how long at most."""
+
+    ping: float
+    pong: float
+    life: float = 24 * 3_600.0
 
 
 class Product(ABC):
@@ -29,8 +41,10 @@ class Product(ABC):
     # Stream name suffix to milliseconds between two messages.
     DEPTH_SPEEDS: ClassVar[Mapping[str, int]]
     KLINE_MS: ClassVar[int]
+    TICKER_MS: ClassVar[int]
     MARK_PRICE_SPEEDS: ClassVar[Mapping[str, int]] = {}
     MESSAGES_A_SECOND: ClassVar[int]
+    PACE: ClassVar[Pace]
     # What the ``trade`` stream has before and behind the maker's side, by product.
     TRADE_KIND: ClassVar[Mapping[str, Any]] = {}
     TRADE_END: ClassVar[Mapping[str, Any]] = {}
@@ -39,8 +53,8 @@ class Product(ABC):
     CUTS_INVALID_JSON: ClassVar[bool] = False
     WEIGHT_LIMIT: ClassVar[int]
 
-    def __init__(self, instruments: Mapping[str, Instrument], first_update_id: int) -> None:
-        self.instruments = instruments
+    def __init__(self, instruments: Mapping[str, Instrument], first_update_id: int, seed: int) -> None:
+        self.instruments, self._seed = instruments, seed
         self._first_update_id = first_update_id
         self._figures = {
             symbol: Figures(instrument.market.grids, self.DECIMALS) for symbol, instrument in instruments.items()
@@ -119,9 +133,100 @@ class Product(ABC):
             "p": f"{market.mark_price:.8f}",
             "i": f"{market.index_price:.8f}",
             "P": f"{market.index_price:.8f}",
-            "r": FUNDING_RATE,
-            "T": (now_ms // FUNDING_MS + 1) * FUNDING_MS,
+            "r": f"{market.funding_rate:.8f}",
+            "T": next_funding_ms(market, now_ms),
         }
+
+    def funding_rate(self, instrument: Instrument, time_ms: int) -> str:
+        """What was paid at a time."""
+        return f"{funding_rate(self._seed, instrument.market, time_ms):.8f}"
+
+    def mini_ticker(self, instrument: Instrument, now_ms: int) -> Row:
+        """The ``miniTicker`` stream."""
+        figures, day = self.figures(instrument), DayStatistics.of(instrument, now_ms)
+        return {
+            "e": "24hrMiniTicker",
+            "E": now_ms,
+            "s": instrument.symbol,
+            "c": figures.price(day.last),
+            "o": figures.price(day.open),
+            "h": figures.price(day.high),
+            "l": figures.price(day.low),
+            "v": figures.quantity(day.volume),
+            "q": figures.value(day.value),
+        }
+
+    def ticker(self, instrument: Instrument, now_ms: int) -> Row:
+        """The ``ticker`` stream."""
+        figures, day = self.figures(instrument), DayStatistics.of(instrument, now_ms)
+        return {
+            "e": "24hrTicker",
+            "E": now_ms,
+            "s": instrument.symbol,
+            "p": figures.change(day.last - day.open),
+            "P": day.percent,
+            "w": day.average(figures),
+            **self._ticker_before(figures, day),
+            "c": figures.price(day.last),
+            "Q": figures.quantity(day.last_lots),
+            **self._ticker_book(instrument),
+            "o": figures.price(day.open),
+            "h": figures.price(day.high),
+            "l": figures.price(day.low),
+            "v": figures.quantity(day.volume),
+            "q": figures.value(day.value),
+            "O": day.opens_ms,
+            "C": day.closes_ms,
+            "F": day.first_id,
+            "L": day.last_id,
+            "n": day.count,
+        }
+
+    def day_row(self, instrument: Instrument, now_ms: int) -> Row:
+        """REST's ``ticker/24hr``."""
+        figures, day = self.figures(instrument), DayStatistics.of(instrument, now_ms)
+        return {
+            "symbol": instrument.symbol,
+            "priceChange": figures.change(day.last - day.open),
+            "priceChangePercent": day.percent,
+            "weightedAvgPrice": day.average(figures),
+            **self._day_before(figures, day),
+            "lastPrice": figures.price(day.last),
+            "lastQty": figures.quantity(day.last_lots),
+            **self._day_book(instrument),
+            "openPrice": figures.price(day.open),
+            "highPrice": figures.price(day.high),
+            "lowPrice": figures.price(day.low),
+            "volume": figures.quantity(day.volume),
+            "quoteVolume": figures.value(day.value),
+            "openTime": day.opens_ms,
+            "closeTime": day.closes_ms,
+            "firstId": day.first_id,
+            "lastId": day.last_id,
+            "count": day.count,
+        }
+
+    def price_row(self, instrument: Instrument) -> Row:
+        """REST's ``ticker/price``."""
+        day = instrument.tape.newest(1)
+        market, figures = instrument.market, self.figures(instrument)
+        tick = day[0].tick if day else market.grids.prices.units(f"{market.last_price:f}")
+        return {"symbol": instrument.symbol, "price": figures.price(tick)}
+
+    def average_price(self, instrument: Instrument) -> str:
+        return average_price(instrument, self.figures(instrument))
+
+    def _ticker_before(self, figures: Figures, day: DayStatistics) -> Row:
+        return {}
+
+    def _ticker_book(self, instrument: Instrument) -> Row:
+        return {}
+
+    def _day_before(self, figures: Figures, day: DayStatistics) -> Row:
+        return {}
+
+    def _day_book(self, instrument: Instrument) -> Row:
+        return {}
 
     def _levels(self, instrument: Instrument, count: int) -> tuple[list[list[str]], list[list[str]]]:
         figures, ledger = self.figures(instrument), instrument.ledger
@@ -142,7 +247,9 @@ class Spot(Product):
     ID_STRIDE = 1
     DEPTH_SPEEDS = {"": 1_000, "@100ms": 100}
     KLINE_MS = 2_000
+    TICKER_MS = 1_000
     MESSAGES_A_SECOND = 5
+    PACE = Pace(ping=20.0, pong=60.0)
     TRADE_END = {"M": True}
     WEIGHT_LIMIT = 6_000
 
@@ -192,6 +299,24 @@ class Spot(Product):
     def aggregate_row(self, instrument: Instrument, trade: AggregateTrade) -> Row:
         return {**super().aggregate_row(instrument, trade), "M": True}
 
+    def _ticker_before(self, figures: Figures, day: DayStatistics) -> Row:
+        return {"x": figures.price(day.open)}
+
+    def _ticker_book(self, instrument: Instrument) -> Row:
+        row = self._day_book(instrument)
+        return {"b": row["bidPrice"], "B": row["bidQty"], "a": row["askPrice"], "A": row["askQty"]}
+
+    def _day_before(self, figures: Figures, day: DayStatistics) -> Row:
+        return {"prevClosePrice": figures.price(day.open)}
+
+    def _day_book(self, instrument: Instrument) -> Row:
+        book, figures, row = instrument.market.book, self.figures(instrument), {}
+        for name, side in (("bid", book.bids), ("ask", book.asks)):
+            best = side.best
+            row[f"{name}Price"] = figures.price(best or 0)
+            row[f"{name}Qty"] = figures.quantity(0 if best is None else side.lots_at(best))
+        return row
+
 
 class Futures(Product):
     NAME = "futures"
@@ -199,8 +324,10 @@ class Futures(Product):
     ID_STRIDE = 13
     DEPTH_SPEEDS = {"": 250, "@500ms": 500, "@100ms": 100}
     KLINE_MS = 250
+    TICKER_MS = 2_000
     MARK_PRICE_SPEEDS = {"": 3_000, "@1s": 1_000}
     MESSAGES_A_SECOND = 10
+    PACE = Pace(ping=180.0, pong=600.0)
     # Not documented, but served, and used by clients.
     TRADE_KIND = {"X": "MARKET"}
     INTEGER_IDS = True
@@ -255,6 +382,43 @@ class Futures(Product):
 
     def trade_row(self, instrument: Instrument, trade: NumberedTrade) -> Row:
         return _trade_row(self.figures(instrument), trade)
+
+    def premium_row(self, instrument: Instrument, now_ms: int) -> Row:
+        """REST's ``premiumIndex``."""
+        market = instrument.market
+        return {
+            "symbol": instrument.symbol,
+            "markPrice": f"{market.mark_price:.8f}",
+            "indexPrice": f"{market.index_price:.8f}",
+            "estimatedSettlePrice": f"{market.index_price:.8f}",
+            "lastFundingRate": f"{market.funding_rate:.8f}",
+            "interestRate": INTEREST_RATE,
+            "nextFundingTime": next_funding_ms(market, now_ms),
+            "time": now_ms,
+        }
+
+    def force_order(self, instrument: Instrument, liquidation: Liquidation, now_ms: int) -> Row:
+        """The ``forceOrder`` stream: the order that closed a position, so a long one's is a sale."""
+        figures, grids = self.figures(instrument), instrument.market.grids
+        quantity = figures.quantity(grids.quantities.units(f"{liquidation.quantity:f}"))
+        price = f"{liquidation.bankruptcy_price:f}"
+        return {
+            "e": "forceOrder",
+            "E": now_ms,
+            "o": {
+                "s": instrument.symbol,
+                "S": "SELL" if liquidation.side == "Buy" else "BUY",
+                "o": "LIMIT",
+                "f": "IOC",
+                "q": quantity,
+                "p": price,
+                "ap": price,
+                "X": "FILLED",
+                "l": quantity,
+                "z": quantity,
+                "T": liquidation.time_ms,
+            },
+        }
 
     def _update(
         self,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from trading.simulator.candles import MINUTE_MS
 from trading.simulator.instruments import Grids
+from trading.simulator.intervals import MINUTE_MS
 from trading.simulator.markets import PublicTrade
 
 KEPT_TRADES = 1_000
@@ -52,13 +52,14 @@ class Tally:
 
 
 class Tape:
-    """The newest trades, and the minutes since this tape began."""
+    """The newest trades, and the minutes since this tape began; ``last_id`` is that of the newest."""
 
     def __init__(self, grids: Grids, now_ms: int) -> None:
         self._grids = grids
         self._trades: deque[NumberedTrade] = deque(maxlen=KEPT_TRADES)
         # Ids go on rising over restarts: nothing trades a thousand times a second.
-        self._last_id = self._last_aggregate = now_ms
+        self.last_id = self._last_aggregate = self._began_id = now_ms
+        self._began_minute = now_ms // MINUTE_MS
         self._last_taker: tuple[int, int, str] | None = None
         self._minutes: dict[int, Tally] = {}
         self._first_minute = now_ms // MINUTE_MS + 1
@@ -84,7 +85,8 @@ class Tape:
         """The sums from ``start_ms`` to before ``end_ms``, both on whole minutes."""
         first = start_ms // MINUTE_MS
         total = Tally(complete=first >= self._first_minute)
-        for minute in range(max(first, self._first_minute), end_ms // MINUTE_MS):
+        newest = next(reversed(self._minutes), 0)
+        for minute in range(max(first, self._first_minute), min(end_ms // MINUTE_MS, newest + 1)):
             part = self._minutes.get(minute)
             if part is not None:
                 total.first_id = part.first_id if total.first_id < 0 else total.first_id
@@ -94,15 +96,23 @@ class Tape:
                 total.bought_value += part.bought_value
         return total
 
+    def first_id_since(self, start_ms: int) -> int:
+        """The id of the first trade from a minute on; before this tape began there was one a minute."""
+        minute = start_ms // MINUTE_MS
+        if minute < self._began_minute:
+            return self._began_id - (self._began_minute - minute) + 1
+        first = self.tally(minute * MINUTE_MS, (minute + KEPT_MINUTES) * MINUTE_MS).first_id
+        return first if first >= 0 else self.last_id
+
     def _numbered(self, trade: PublicTrade) -> NumberedTrade:
         tick = self._grids.prices.units(f"{trade.price:f}")
         taker = (trade.sequence, tick, trade.side)
         if taker != self._last_taker:
             self._last_taker = taker
             self._last_aggregate += 1
-        self._last_id += 1
+        self.last_id += 1
         lots = self._grids.quantities.units(f"{trade.quantity:f}")
-        return NumberedTrade(self._last_id, self._last_aggregate, tick, lots, trade.time_ms, trade.side == "Sell")
+        return NumberedTrade(self.last_id, self._last_aggregate, tick, lots, trade.time_ms, trade.side == "Sell")
 
     def _count(self, trade: NumberedTrade) -> None:
         minute = trade.time_ms // MINUTE_MS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from trading.simulator.binance.feed import Feed
-from trading.simulator.binance.products import Futures, Product, Spot
+from trading.simulator.binance.products import Futures, Pace, Product, Spot
 from trading.simulator.binance.requests import (
     INVALID_JSON,
     INVALID_REQUEST,
@@ -23,13 +24,15 @@ from trading.simulator.binance.requests import (
     parse,
 )
 from trading.simulator.binance.streams import tier
-from trading.simulator.hub import Client, Hub
+from trading.simulator.hub import Client, Hub, ping_frame
+from trading.simulator.limits import AddressLimit
+
+log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 64 * 1024
 MOST_STREAMS = 1_024
-PING_SECONDS = 20.0
-# A client that has not answered a ping for so many pings is gone.
-PINGS_WITHOUT_PONG = 3
+MOST_CONNECTIONS, CONNECTIONS_WINDOW_MS = 300, 300_000
+SHUTDOWN_STREAM = "!serverShutdown"
 # First part of the address to the streams that are served there; every tier is served at the product's own address.
 BASES: dict[str, tuple[type[Product], tuple[str, ...]]] = {
     "/spot": (Spot, ("public", "market")),
@@ -43,8 +46,19 @@ BASES: dict[str, tuple[type[Product], tuple[str, ...]]] = {
 class Websockets:
     """``BASE/ws``, ``BASE/ws/STREAM[/STREAM...]`` and ``BASE/stream?streams=STREAM[/STREAM...]`` for every base."""
 
-    def __init__(self, feed: Feed, hub: Hub, *, ping_seconds: float = PING_SECONDS) -> None:
-        self._feed, self._hub, self._ping_seconds = feed, hub, ping_seconds
+    def __init__(
+        self, feed: Feed, hub: Hub, *, pace: Pace | None = None, connections: AddressLimit | None = None
+    ) -> None:
+        self._feed, self._hub, self._pace = feed, hub, pace
+        self._connections = connections or AddressLimit(MOST_CONNECTIONS, CONNECTIONS_WINDOW_MS)
+        self._sessions: set[Session] = set()
+
+    def announce_shutdown(self, now_ms: int) -> int:
+        """Tell every spot connection that the server is about to shut down; returns how many there are."""
+        sessions = [session for session in self._sessions if session.product is Spot]
+        for session in sessions:
+            session.announce_shutdown(now_ms)
+        return len(sessions)
 
     def register(self, application: web.Application) -> None:
         for base in BASES:
@@ -60,6 +74,8 @@ class Websockets:
             names = [name for name in path.split("/") if name]
             if len(names) > MOST_STREAMS or not all(is_stream_name(name) for name in names):
                 return web.Response(status=400, text="invalid streams")
+            if not self._connections.admits(request.remote or "", time.time_ns() // 1_000_000):
+                return web.Response(status=429, text="too many connections")
             return await self._serve(request, Session(self._feed, product, tiers, names, combined=combined))
 
         return handle
@@ -71,27 +87,36 @@ class Websockets:
         client = Client(socket)
         self._hub.clients.add(client)
         session.begin(client)
-        pings = asyncio.create_task(self._ping(session))
+        self._sessions.add(session)
+        pace = self._pace or session.product.PACE
+        pings = asyncio.create_task(self._ping(session, pace))
+        end = asyncio.get_running_loop().call_later(pace.life, self._end, session)
         try:
             async for message in socket:
                 if not await session.receive(message):
                     break
         finally:
+            end.cancel()
             pings.cancel()
+            self._sessions.discard(session)
             with suppress(asyncio.CancelledError):
                 await pings
             self._hub.remove(client)
             await client.close()
         return socket
 
-    async def _ping(self, session: Session) -> None:
-        with suppress(ConnectionError, RuntimeError):
-            while True:
-                await asyncio.sleep(self._ping_seconds)
-                if session.unanswered_pings == PINGS_WITHOUT_PONG:
-                    session.client.drop()
-                    return
-                await session.ping()
+    async def _ping(self, session: Session, pace: Pace) -> None:
+        while True:
+            await asyncio.sleep(pace.ping)
+            if time.monotonic() - session.answered >= pace.pong:
+                log.warning("a client has not answered pings for %.0f seconds and is dropped", pace.pong)
+                session.client.drop()
+                return
+            session.client.send_frame(ping_frame(str(time.time_ns() // 1_000_000).encode()))
+
+    def _end(self, session: Session) -> None:
+        log.info("a connection has lived as long as one may and is closed")
+        session.client.drop()
 
 
 class Session:
@@ -102,20 +127,22 @@ class Session:
     def __init__(
         self, feed: Feed, product: type[Product], tiers: tuple[str, ...], streams: list[str], *, combined: bool
     ) -> None:
-        self._feed, self._product, self._tiers, self._combined = feed, product, tiers, combined
+        self.product = product
+        self._feed, self._tiers, self._combined = feed, tiers, combined
         self._first_streams = streams
         # Names in the order of subscription; served or not, they are listed.
         self._streams: dict[str, None] = {}
         self._times: deque[float] = deque(maxlen=product.MESSAGES_A_SECOND)
-        self.unanswered_pings = 0
+        # When it last answered a ping, or began.
+        self.answered = time.monotonic()
 
     def begin(self, client: Client) -> None:
         self.client = client
         self._listen(self._first_streams)
 
-    async def ping(self) -> None:
-        self.unanswered_pings += 1
-        await self.client.socket.ping(str(time.time_ns() // 1_000_000).encode())
+    def announce_shutdown(self, now_ms: int) -> None:
+        event: dict[str, Any] = {"e": "serverShutdown", "E": now_ms}
+        self.client.send(orjson.dumps({"stream": SHUTDOWN_STREAM, "data": event} if self._combined else event))
 
     async def receive(self, message: WSMessage) -> bool:
         """Answer one frame; False closes the connection."""
@@ -125,17 +152,17 @@ class Session:
         if message.type is WSMsgType.PING:
             await self.client.socket.pong(message.data)
         elif message.type is WSMsgType.PONG:
-            self.unanswered_pings = 0
+            self.answered = time.monotonic()
         elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             return await self._requested(message.data)
         return True
 
     async def _requested(self, data: str | bytes) -> bool:
         try:
-            request = parse(data, integer_ids=self._product.INTEGER_IDS)
+            request = parse(data, integer_ids=self.product.INTEGER_IDS)
             result = self._done(request)
         except RequestError as error:
-            if error.code == INVALID_JSON and self._product.CUTS_INVALID_JSON:
+            if error.code == INVALID_JSON and self.product.CUTS_INVALID_JSON:
                 await self.client.socket.send_str(error.answer().decode())
                 await self.client.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"Invalid JSON")
                 return False
@@ -169,12 +196,12 @@ class Session:
         for name in names:
             self._streams[name] = None
             if tier(name) in self._tiers:
-                self._feed.listen(self.client, self._product.NAME, name, combined=self._combined)
+                self._feed.listen(self.client, self.product.NAME, name, combined=self._combined)
 
     def _leave(self, names: Iterable[str]) -> None:
         for name in names:
             self._streams.pop(name, None)
-            self._feed.leave(self.client, self._product.NAME, name, combined=self._combined)
+            self._feed.leave(self.client, self.product.NAME, name, combined=self._combined)
 
     def _too_fast(self) -> bool:
         """Whether this frame comes within a second of the one that fills the product's allowance."""
