@@ -61,7 +61,7 @@ class Ticker:
 
 @dataclass(frozen=True, slots=True)
 class BookView:
-    """A proven book at one moment. ``features`` are in the order of ``marketdata.engine.features.FEATURES``."""
+    """A proven book at one moment. ``features`` are in the order of ``marketdata.engine.feature_table.FEATURES``."""
 
     symbol: str
     state: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -14,15 +15,26 @@ class GridError(ValueError):
     """A number that is not on its grid, or not a plain number at all."""
 
 
+def decimals_of(step: Decimal) -> int:
+    """How many decimals a step has: 2 for 0.05, 0 for 10."""
+    return max(0, -int(step.normalize().as_tuple().exponent))
+
+
+def finer_step(step: Decimal, value: Decimal) -> Decimal:
+    """The largest step of which both the given one and the value are multiples."""
+    decimals = max(decimals_of(step), decimals_of(value))
+    common = math.gcd(int(step.scaleb(decimals)), int(value.scaleb(decimals)))
+    return Decimal(common).scaleb(-decimals)
+
+
 class Grid:
     """Multiples of one step (a tick size or a lot size), as int64."""
 
     def __init__(self, step: Decimal) -> None:
         if not step.is_finite() or step <= 0:
             raise GridError(f"the step is {step}; expected a number above 0")
-        exponent = step.normalize().as_tuple().exponent
         self.step = step
-        self.decimals = max(0, -int(exponent))
+        self.decimals = decimals_of(step)
         self._scale = 10**self.decimals
         self._step_units = int(step * self._scale)
         # Prices repeat from message to message: most are looked up, not computed.

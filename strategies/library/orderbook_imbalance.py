@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from marketdata.engine.features import feature_index
+from marketdata.engine.feature_table import feature_index
 from marketdata.events import BookView
 from strategies.base import ParameterSpec, QuietStrategy
 from strategies.signals import Signal

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketdata.engine.features import FEATURES, feature_index
+from marketdata.engine.feature_table import FEATURES, feature_index
 from marketdata.events import BookView, Candle
 from strategies.base import ParameterError, parse_parameters
 from strategies.indicators.supertrend import DIRECTION, new_state, supertrend_update

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marketdata.engine.features import FEATURES, feature_index
+from marketdata.engine.feature_table import FEATURES, feature_index
 from marketdata.events import BookView, Candle
 from mlops.validation import Verdict
 from risk.exposure import Exposure, PositionExposure

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from marketdata.engine.book import SymbolBook
-from marketdata.engine.features import FEATURES, feature_index
+from marketdata.engine.feature_table import FEATURES, feature_index
 from marketdata.events import Candle, Ticker, Trade
 
 LADDER_LEVELS = 25

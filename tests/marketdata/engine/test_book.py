@@ -157,8 +157,8 @@ def test_silence_makes_a_book_stale_and_the_next_update_proves_it_again() -> Non
     ("frame", "reason"),
     [
         (b"{", "not an order-book frame"),
-        (book_frame("delta", 11, [["100.05", "1"]], []), "not a multiple of 0.1"),
-        (book_frame("delta", 11, [["100.0", "0.0005"]], []), "not a multiple of 0.001"),
+        (book_frame("delta", 11, [["100.0", "9" * 18]], []), "too large"),
+        (book_frame("delta", 11, [["0." + 17 * "0" + "1", "1"]], []), "too fine"),
         (book_frame("delta", 11, [["-1.0", "1"]], []), "not a plain number"),
         (book_frame("delta", 11, [["1e2", "1"]], []), "not a plain number"),
         (book_frame("delta", 11, [["0.0", "1"]], []), "price 0"),
@@ -172,6 +172,18 @@ def test_a_frame_that_cannot_be_believed_is_refused_and_leaves_every_level(frame
     assert book.on_frame(frame, 2) is BookOutcome.REFUSED
     assert (book.bids(), book.asks(), book.update_id) == before
     assert reason in book.state_reason and book.state is BookState.SYNCING
+
+
+def test_a_price_or_a_quantity_between_two_steps_makes_the_grid_finer() -> None:
+    book = live_book()
+    assert book.on_frame(book_frame("delta", 11, [["100.05", "1"]], [["100.1", "0.0005"]]), 2) is BookOutcome.DELTA
+    assert (book.tick_size, book.lot_size) == (Decimal("0.05"), Decimal("0.0005"))
+    assert book.ladder(3) == (
+        [["100.05", "1.0000"], ["100.00", "1.0000"], ["99.90", "2.0000"]],
+        [["100.10", "0.0005"]],
+    )
+    book.on_frame(book_frame("delta", 12, [["100.05", "0"]], []), 3)
+    assert book.ladder(1)[0] == [["100.00", "1.0000"]]
 
 
 def test_mutated_frames_never_crash_and_are_never_accepted_when_they_are_not_json() -> None:

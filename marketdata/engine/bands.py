@@ -1,0 +1,184 @@
+"""Resting volume within 1.5, 3, 5, 8, 15 and 30 percent of the best bid and the best ask, kept up message by message.
+
+A bid belongs to a band when ``price >= best_bid * (1 - d/100)``, an ask when ``price <= best_ask * (1 + d/100)``, both
+inclusive, in exact integers. Levels lie in seven buckets a side: between one limit and the next, the last beyond 30 %.
+A change of a level moves its bucket; a change of the best price moves the limits, and what lies between the old and the
+new place of one changes buckets. Sums are int64 of lots, and of ticks times lots.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marketdata.engine.compiled import compiled, inlined, kernel
+from marketdata.engine.ladder import level_lots, next_level, overflow, position_of, ring
+from marketdata.engine.layout import (
+    ASK,
+    BAND_BEST,
+    BAND_LIMIT,
+    BAND_LOTS,
+    BAND_NOTIONAL,
+    BAND_PER_MILLE,
+    BANDS,
+    BANDS_READY,
+    BEST,
+    BID,
+    BUCKETS,
+    DEPTH_LIMIT,
+    LEVEL_COUNT,
+    OVERFLOW_COUNT,
+    OVERFLOW_ROOM,
+    REACH,
+    RING_MASK,
+    WINDOW_LOW,
+    WORST,
+)
+from marketdata.engine.memory import load, store
+from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, OLD_LOTS, TICKS
+
+U = np.uint64
+PER_MILLE = np.array(BAND_PER_MILLE, dtype=np.int64)
+# A limit that moved further than this, in ticks, is cheaper counted anew than followed.
+FURTHEST_MOVE = 4_096
+
+
+@inlined
+def limit_of(best, side, band):
+    """The furthest tick that still belongs to a band."""
+    if side == BID:
+        return -((-best * (1000 - PER_MILLE[band])) // 1000)
+    return best * (1000 + PER_MILLE[band]) // 1000
+
+
+@inlined
+def bucket_of(book, side, tick):
+    limits = book + 8 * (BAND_LIMIT + side * BANDS)
+    bucket = 0
+    for band in range(BANDS):
+        limit = load(limits, band)
+        bucket += np.int64(tick < limit) if side == BID else np.int64(tick > limit)
+    return bucket
+
+
+@kernel
+def count_bands(book: int, side: int) -> None:
+    """Fill a side's buckets from all of its levels."""
+    best = load(book, BEST + side)
+    store(book, BAND_BEST + side, best)
+    for band in range(BANDS):
+        store(book, BAND_LIMIT + side * BANDS + band, limit_of(best, side, band))
+    for bucket in range(BUCKETS):
+        store(book, BAND_LOTS + side * BUCKETS + bucket, 0)
+        store(book, BAND_NOTIONAL + side * BUCKETS + bucket, 0)
+    tick = best
+    for _ in range(load(book, LEVEL_COUNT + side)):
+        lots = level_lots(book, side, tick)
+        bucket = side * BUCKETS + bucket_of(book, side, tick)
+        store(book, BAND_LOTS + bucket, load(book, BAND_LOTS + bucket) + lots)
+        store(book, BAND_NOTIONAL + bucket, load(book, BAND_NOTIONAL + bucket) + lots * tick)
+        tick = next_level(book, side, tick)
+
+
+@kernel
+def _transfer(book: int, side: int, band: int, first: int, last: int, sign: int) -> None:
+    """Levels from tick ``first`` to ``last`` come into a band (sign 1) from the bucket beyond it, or leave it (-1)."""
+    mask, low = load(book, RING_MASK), load(book, WINDOW_LOW)
+    lots = ring(book, side)
+    sum_lots, sum_notional = 0, 0
+    for tick in range(max(first, low), min(last, low + mask) + 1):
+        quantity = load(lots, tick & mask)
+        sum_lots += quantity
+        sum_notional += quantity * tick
+    if load(book, OVERFLOW_COUNT + side) > 0 and (first < low or last > low + mask):
+        ticks, far = overflow(book, side), load(book, OVERFLOW_COUNT + side)
+        quantities = ticks + 8 * load(book, OVERFLOW_ROOM)
+        for index in range(position_of(ticks, far, first), far):
+            tick = load(ticks, index)
+            if tick > last:
+                break
+            sum_lots += load(quantities, index)
+            sum_notional += load(quantities, index) * tick
+    sum_lots *= sign
+    sum_notional *= sign
+    bucket = side * BUCKETS + band
+    store(book, BAND_LOTS + bucket, load(book, BAND_LOTS + bucket) + sum_lots)
+    store(book, BAND_LOTS + bucket + 1, load(book, BAND_LOTS + bucket + 1) - sum_lots)
+    store(book, BAND_NOTIONAL + bucket, load(book, BAND_NOTIONAL + bucket) + sum_notional)
+    store(book, BAND_NOTIONAL + bucket + 1, load(book, BAND_NOTIONAL + bucket + 1) - sum_notional)
+
+
+@compiled("void(int64)")
+def count_sides(book: int) -> None:
+    """Fill the buckets of both sides."""
+    count_bands(book, BID)
+    count_bands(book, ASK)
+    store(book, BANDS_READY, 1)
+
+
+@inlined
+def follow_side(book, scratch, side, start, stop):
+    """The changes ``start`` to ``stop`` into the buckets, then the limits to the new best price."""
+    ticks, news, olds = scratch + 8 * TICKS, scratch + 8 * LOTS, scratch + 8 * OLD_LOTS
+    nearest = load(book, BAND_LIMIT + side * BANDS)
+    lots, notional = 0, 0
+    for index in range(start, stop):
+        tick = load(ticks, index)
+        change = load(news, index) - load(olds, index)
+        if (tick >= nearest) if side == BID else (tick <= nearest):
+            lots += change
+            notional += change * tick
+        else:
+            bucket = side * BUCKETS + bucket_of(book, side, tick)
+            store(book, BAND_LOTS + bucket, load(book, BAND_LOTS + bucket) + change)
+            store(book, BAND_NOTIONAL + bucket, load(book, BAND_NOTIONAL + bucket) + change * tick)
+    bucket = side * BUCKETS
+    store(book, BAND_LOTS + bucket, load(book, BAND_LOTS + bucket) + lots)
+    store(book, BAND_NOTIONAL + bucket, load(book, BAND_NOTIONAL + bucket) + notional)
+    best, old_best = load(book, BEST + side), load(book, BAND_BEST + side)
+    if best == old_best:
+        return
+    if abs(best - old_best) > FURTHEST_MOVE:
+        count_bands(book, side)
+        return
+    store(book, BAND_BEST + side, best)
+    worst = load(book, WORST + side)
+    for band in range(BANDS):
+        old = load(book, BAND_LIMIT + side * BANDS + band)
+        new = limit_of(best, side, band)
+        store(book, BAND_LIMIT + side * BANDS + band, new)
+        if side == BID:
+            # Beyond the furthest level there is nothing to count.
+            if new < old and old > worst:
+                _transfer(book, side, band, new, old - 1, 1)
+            elif new > old and new > worst:
+                _transfer(book, side, band, old, new - 1, -1)
+        elif new > old and old < worst:
+            _transfer(book, side, band, old + 1, new, 1)
+        elif new < old and new < worst:
+            _transfer(book, side, band, new + 1, old, -1)
+
+
+@kernel
+def follow_bands(book: int, scratch: int, is_snapshot: int) -> None:
+    """Bring the bands up to date with the message in the scratch, after it was applied."""
+    if is_snapshot or load(book, BANDS_READY) == 0:
+        count_sides(book)
+        return
+    bids, changes = load(scratch, BID_CHANGES), load(scratch, ALL_CHANGES)
+    follow_side(book, scratch, BID, 0, bids)
+    follow_side(book, scratch, ASK, bids, changes)
+
+
+@kernel
+def known_reach(book: int, side: int) -> int:
+    """The furthest tick up to which every level is known.
+
+    A stream of N levels shows all there are while it shows fewer than N; otherwise it is blind behind its last one. A
+    book built from a REST snapshot is blind behind the snapshot's last level, but for levels that changed since.
+    """
+    limit = load(book, DEPTH_LIMIT)
+    if limit == 0:
+        return load(book, REACH + side)
+    if load(book, LEVEL_COUNT + side) < limit:
+        return 0 if side == BID else (1 << 52)
+    return load(book, WORST + side)

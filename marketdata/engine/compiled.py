@@ -1,0 +1,88 @@
+"""How the engine's kernels are compiled: without the GIL, and kept on disk so that a process starts in a fraction of a
+second.
+
+numba's own cache looks only at the file of the function itself: a changed constant or helper in another file would
+leave machine code that writes to last week's places in memory. Here the cache folder is named after the contents of
+every file of the engine, so any change compiles everything anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import types
+
+_SOURCES = Path(__file__).parent
+_settings: Any = numba.config
+# NUMBA_CACHE_DIR moves it, as it moves numba's own.
+_CACHES = Path(_settings.CACHE_DIR or _SOURCES / "__pycache__")
+
+
+def _cache_folder() -> Path:
+    digest = hashlib.sha256()
+    for source in sorted(_SOURCES.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return _CACHES / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def _prepare(folder: Path) -> str:
+    """The folder, made if it can be; an installation that cannot be written to leaves the place to numba."""
+    try:
+        if not folder.is_dir():
+            for outdated in _CACHES.glob("kernels-*"):
+                shutil.rmtree(outdated, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return ""
+    return str(folder)
+
+
+CACHE_FOLDER = _prepare(_cache_folder())
+
+
+# What Python never calls needs no way in from Python: a fifth of the time of compiling.
+_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A kernel that Python calls: compiled, or loaded from the cache, when its module is imported."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        with _our_cache():
+            return numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
+
+    return decorate
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that only other kernels call: it is part of their machine code, so a warm start does not load it."""
+    with _our_cache():
+        return _once(numba.njit(cache=True, **_INNER)(function))
+
+
+@contextmanager
+def _our_cache() -> Iterator[None]:
+    usual = _settings.CACHE_DIR
+    _settings.CACHE_DIR = CACHE_FOLDER or usual
+    try:
+        yield
+    finally:
+        _settings.CACHE_DIR = usual
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of kernels, copied into each of its callers: for the few lines that a call would cost more than."""
+    return _once(numba.njit(forceinline=True, **_INNER)(function))
+
+
+def _once(dispatcher: Any) -> Callable[..., Any]:
+    """numba would compile a function anew for each constant that it is called with."""
+    resolve = dispatcher.get_call_template
+    dispatcher.get_call_template = lambda given, named: resolve(tuple(types.unliteral(each) for each in given), named)
+    return dispatcher

@@ -1,0 +1,315 @@
+"""What a book remembers of the last minutes, by the venue's seconds: flows, trades, lives of levels, returns.
+
+Each second has a sum in every series; a window is the running second and the whole ones before it, whose sums are
+renewed when a second ends. Quantities are summed in lots, so nothing drifts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marketdata.engine.compiled import compiled, inlined, kernel
+from marketdata.engine.ladder import births
+from marketdata.engine.layout import (
+    ADDED_SERIES,
+    ADDED_SUM_10,
+    ASK,
+    BEST,
+    BID,
+    BOUGHT_SERIES,
+    BOUGHT_SUM_10,
+    BOUGHT_SUM_60,
+    BOUGHT_SUM_300,
+    FIRST_SECOND,
+    FLOW_SERIES,
+    FLOW_SUM_10,
+    FLOW_SUM_60,
+    LIFETIME_SERIES,
+    LIFETIME_SUM_60,
+    LIVES_SERIES,
+    LIVES_SUM_60,
+    MID_SERIES,
+    NOW_MS,
+    REFERENCE_BOOK,
+    REMOVED_SERIES,
+    REMOVED_SUM_10,
+    RETURN_SERIES,
+    RING_MASK,
+    SECOND,
+    SECOND_STATISTICS,
+    SERIES_SECONDS,
+    SIDES,
+    SOLD_SERIES,
+    SOLD_SUM_10,
+    SOLD_SUM_60,
+    SOLD_SUM_300,
+    TICK_SIZE,
+    TOXICITY_BOUGHT,
+    TOXICITY_BUCKETS,
+    TOXICITY_FILLED,
+    TOXICITY_SHARES,
+    TOXICITY_SIZE,
+    TOXICITY_SOLD,
+    TRADE_SERIES,
+    TRADE_SUM_10,
+    TRADED_NOTIONAL_SERIES,
+    TRADED_NOTIONAL_SUM_60,
+    UPDATE_SERIES,
+    UPDATE_SUM_10,
+    WINDOW_LOW,
+)
+from marketdata.engine.memory import load, load_float, load_half, store, store_float, store_half
+from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, OLD_LOTS, TICKS
+
+U = np.uint64
+MASK = SERIES_SECONDS - 1
+ALL_SERIES = (UPDATE_SERIES - MID_SERIES) // SERIES_SECONDS + 1
+FIRST_SUMMED = (FLOW_SERIES - MID_SERIES) // SERIES_SECONDS
+# Places in SECOND_STATISTICS.
+VOLATILITY_10, VOLATILITY_60, VOLATILITY_300, MEAN_60, SKEW_300, NOISE_60, RETURN_BEFORE = range(7)
+CORRELATION_60, CORRELATION_300 = 7, 8
+STATISTICS = 9
+# A toxicity bucket is a fiftieth of what was traded in 300 s before it.
+FEWEST_BUCKETS = 10
+MOST_BUCKETS_A_TRADE = 200
+
+
+@inlined
+def add(book, series, amount):
+    """Add to the running second."""
+    place = series + (load(book, SECOND) & MASK)
+    store(book, place, load(book, place) + amount)
+
+
+@inlined
+def running(book, series):
+    return load(book, series + (load(book, SECOND) & MASK))
+
+
+@kernel
+def mid_of_second(book: int, second: int) -> float:
+    """The last mid price of a second that is over, or the newest one; NaN where it is not known any more."""
+    current, first = load(book, SECOND), load(book, FIRST_SECOND)
+    if current == 0 or second < first or second <= current - SERIES_SECONDS:
+        return np.nan
+    return load_float(book, MID_SERIES + (min(second, current) & MASK))
+
+
+@inlined
+def return_of_second(book, second):
+    """The log return of a second; 0 for one that the book has not seen end."""
+    return load_float(book, RETURN_SERIES + (second & MASK)) if second < load(book, SECOND) else 0.0
+
+
+@kernel
+def _moments(book: int, last: int, seconds: int, place: int) -> None:
+    """The deviation (and mean, skewness, noise) of the returns of the seconds up to ``last``."""
+    total, squares, cubes, successive = 0.0, 0.0, 0.0, 0.0
+    previous = 0.0
+    for second in range(last - seconds + 1, last + 1):
+        change = load_float(book, RETURN_SERIES + (second & MASK))
+        total += change
+        squares += change * change
+        cubes += change * change * change
+        successive += change * previous
+        previous = change
+    mean = total / seconds
+    variance = max(squares / seconds - mean * mean, 0.0)
+    statistics = book + 8 * SECOND_STATISTICS
+    store_float(statistics, place, np.sqrt(variance * seconds / (seconds - 1)))
+    if seconds == 60:
+        store_float(statistics, MEAN_60, mean)
+        store_float(statistics, NOISE_60, mean * mean - successive / (seconds - 1))
+    if seconds == 300:
+        third = cubes / seconds - 3.0 * mean * squares / seconds + 2.0 * mean * mean * mean
+        store_float(statistics, SKEW_300, third / (variance * np.sqrt(variance)) if variance > 0.0 else np.nan)
+
+
+@kernel
+def correlation(book: int, other: int, last: int, seconds: int) -> float:
+    """Of the returns of two books over the seconds up to ``last``; NaN while one of them stands still or is unknown."""
+    sum_a, sum_b, sum_aa, sum_bb, sum_ab = 0.0, 0.0, 0.0, 0.0, 0.0
+    first = last - seconds + 1
+    if first <= load(book, FIRST_SECOND) or first <= load(other, FIRST_SECOND) or load(other, SECOND) == 0:
+        return np.nan
+    for second in range(first, last + 1):
+        a, b = return_of_second(book, second), return_of_second(other, second)
+        sum_a += a
+        sum_b += b
+        sum_aa += a * a
+        sum_bb += b * b
+        sum_ab += a * b
+    variance_a = sum_aa - sum_a * sum_a / seconds
+    variance_b = sum_bb - sum_b * sum_b / seconds
+    if not (variance_a > 1e-18 and variance_b > 1e-18):
+        return np.nan
+    return (sum_ab - sum_a * sum_b / seconds) / np.sqrt(variance_a * variance_b)
+
+
+@inlined
+def _slide(book, total, series, second, seconds):
+    """Move a sum of the whole seconds of a window on, when ``second`` begins."""
+    ended = load(book, series + ((second - 1) & MASK))
+    left = load(book, series + ((second - seconds) & MASK))
+    store(book, total, load(book, total) + ended - left)
+
+
+@kernel
+def _begin_second(book: int, second: int) -> None:
+    _slide(book, FLOW_SUM_10, FLOW_SERIES, second, 10)
+    _slide(book, FLOW_SUM_60, FLOW_SERIES, second, 60)
+    _slide(book, BOUGHT_SUM_10, BOUGHT_SERIES, second, 10)
+    _slide(book, BOUGHT_SUM_60, BOUGHT_SERIES, second, 60)
+    _slide(book, BOUGHT_SUM_300, BOUGHT_SERIES, second, 300)
+    _slide(book, SOLD_SUM_10, SOLD_SERIES, second, 10)
+    _slide(book, SOLD_SUM_60, SOLD_SERIES, second, 60)
+    _slide(book, SOLD_SUM_300, SOLD_SERIES, second, 300)
+    _slide(book, TRADE_SUM_10, TRADE_SERIES, second, 10)
+    _slide(book, TRADED_NOTIONAL_SUM_60, TRADED_NOTIONAL_SERIES, second, 60)
+    _slide(book, ADDED_SUM_10, ADDED_SERIES, second, 10)
+    _slide(book, REMOVED_SUM_10, REMOVED_SERIES, second, 10)
+    _slide(book, UPDATE_SUM_10, UPDATE_SERIES, second, 10)
+    for side in range(SIDES):
+        _slide(book, LIVES_SUM_60 + side, LIVES_SERIES + side * SERIES_SECONDS, second, 60)
+        _slide(book, LIFETIME_SUM_60 + side, LIFETIME_SERIES + side * SERIES_SECONDS, second, 60)
+
+
+@kernel
+def _forget(book: int, second: int) -> None:
+    """Nothing before this second is known: the first message, or the first after a long silence."""
+    for place in range(MID_SERIES, SECOND_STATISTICS):
+        store(book, place, 0)
+    for each in range(SERIES_SECONDS):
+        store_float(book, MID_SERIES + each, np.nan)
+        store_float(book, RETURN_SERIES + each, np.nan)
+    store(book, FIRST_SECOND, second)
+    store(book, SECOND, second)
+
+
+@kernel
+def _describe_seconds(book: int) -> None:
+    """Renew what only whole seconds tell. The running second has just begun."""
+    last, first = load(book, SECOND) - 1, load(book, FIRST_SECOND)
+    statistics = book + 8 * SECOND_STATISTICS
+    for place in range(STATISTICS):
+        store_float(statistics, place, np.nan)
+    if last - 10 >= first:
+        _moments(book, last, 10, VOLATILITY_10)
+    if last - 60 >= first:
+        _moments(book, last, 60, VOLATILITY_60)
+    if last - 300 >= first:
+        _moments(book, last, 300, VOLATILITY_300)
+    store_float(statistics, RETURN_BEFORE, mid_of_second(book, last) / mid_of_second(book, last - 1) - 1.0)
+    other = load(book, REFERENCE_BOOK)
+    if other != 0:
+        store_float(statistics, CORRELATION_60, correlation(book, other, last, 60))
+        store_float(statistics, CORRELATION_300, correlation(book, other, last, 300))
+
+
+@kernel
+def move_clock(book: int, venue_ms: int) -> None:
+    """Bring the venue's clock forward; it never goes back, whatever a message says."""
+    now = max(venue_ms, load(book, NOW_MS))
+    store(book, NOW_MS, now)
+    second, before = now // 1000, load(book, SECOND)
+    if second == before:
+        return
+    if before == 0 or second - before >= SERIES_SECONDS:
+        _forget(book, second)
+    else:
+        mid = load_float(book, MID_SERIES + (before & MASK))
+        change = np.log(mid / mid_of_second(book, before - 1))
+        for each in range(before + 1, second + 1):
+            store_float(book, RETURN_SERIES + ((each - 1) & MASK), change if each == before + 1 else 0.0)
+            _begin_second(book, each)
+            for series in range(FIRST_SUMMED, ALL_SERIES):
+                store(book, MID_SERIES + series * SERIES_SECONDS + (each & MASK), 0)
+            store_float(book, MID_SERIES + (each & MASK), mid)
+        store(book, SECOND, second)
+    _describe_seconds(book)
+
+
+@kernel
+def note_changes(book: int, scratch: int, is_snapshot: int) -> None:
+    """Births and deaths of the window's levels among the changes of a message that was applied."""
+    mask, low, now = load(book, RING_MASK), load(book, WINDOW_LOW), load(book, NOW_MS)
+    ticks, news, olds = scratch + 8 * TICKS, scratch + 8 * LOTS, scratch + 8 * OLD_LOTS
+    # Whoever was in the book before we looked has no known birth.
+    born_ms = np.int32(0) if is_snapshot else np.int32((now & 0x7FFFFFFF) | 1)
+    added, removed = 0, 0
+    for side in range(SIDES):
+        start = 0 if side == BID else load(scratch, BID_CHANGES)
+        stop = load(scratch, BID_CHANGES) if side == BID else load(scratch, ALL_CHANGES)
+        born = births(book, side)
+        lives, lifetime = 0, 0
+        # Without branches: which of the changes are births and deaths cannot be predicted.
+        for index in range(start, stop):
+            tick, new, old = load(ticks, index), load(news, index), load(olds, index)
+            appeared, vanished = np.int64(old == 0) & np.int64(new != 0), np.int64(old != 0) & np.int64(new == 0)
+            added += appeared
+            removed += vanished
+            inside = np.int64(U(tick - low) <= U(mask))
+            slot = tick & mask
+            since = load_half(born, slot)
+            store_half(born, slot, born_ms if (appeared & inside) != 0 else since)
+            ended = vanished & inside & np.int64(since != 0)
+            lives += ended
+            lifetime += ended * ((now - np.int64(since)) & 0x7FFFFFFF)
+        add(book, LIVES_SERIES + side * SERIES_SECONDS, lives)
+        add(book, LIFETIME_SERIES + side * SERIES_SECONDS, lifetime)
+    if is_snapshot == 0:
+        add(book, ADDED_SERIES, added)
+        add(book, REMOVED_SERIES, removed)
+    add(book, UPDATE_SERIES, 1)
+
+
+@kernel
+def note_mid(book: int) -> None:
+    """The newest mid price of the running second."""
+    middle = 0.5 * (load(book, BEST + BID) + load(book, BEST + ASK)) * load_float(book, TICK_SIZE)
+    store_float(book, MID_SERIES + (load(book, SECOND) & MASK), middle)
+
+
+@compiled("void(int64, int64, int64, int64, int64)")
+def note_trade(book: int, venue_ms: int, tick: int, lots: int, is_bought: int) -> None:
+    """One trade of the market; ``is_bought``: a buyer took it."""
+    move_clock(book, venue_ms)
+    add(book, BOUGHT_SERIES if is_bought else SOLD_SERIES, lots)
+    add(book, TRADE_SERIES, 1)
+    add(book, TRADED_NOTIONAL_SERIES, lots * tick)
+    left = lots
+    for _ in range(MOST_BUCKETS_A_TRADE):
+        size = load(book, TOXICITY_SIZE)
+        if size == 0:
+            traded = load(book, BOUGHT_SUM_300) + load(book, SOLD_SUM_300)
+            traded += running(book, BOUGHT_SERIES) + running(book, SOLD_SERIES)
+            size = max(traded // TOXICITY_BUCKETS, 1)
+            store(book, TOXICITY_SIZE, size)
+        bought, sold = load(book, TOXICITY_BOUGHT), load(book, TOXICITY_SOLD)
+        taken = min(left, size - bought - sold)
+        bought += taken if is_bought else 0
+        sold += 0 if is_bought else taken
+        left -= taken
+        if bought + sold == size:
+            filled = load(book, TOXICITY_FILLED)
+            share = abs(bought - sold) / size
+            store_float(book, TOXICITY_SHARES + filled % TOXICITY_BUCKETS, share)
+            store(book, TOXICITY_FILLED, filled + 1)
+            store(book, TOXICITY_SIZE, 0)
+            bought, sold = 0, 0
+        store(book, TOXICITY_BOUGHT, bought)
+        store(book, TOXICITY_SOLD, sold)
+        if left == 0:
+            break
+
+
+@kernel
+def toxicity(book: int) -> float:
+    """The mean share of the last buckets; NaN with too few."""
+    number = min(load(book, TOXICITY_FILLED), TOXICITY_BUCKETS)
+    if number < FEWEST_BUCKETS:
+        return np.nan
+    total = 0.0
+    for bucket in range(number):
+        total += load_float(book, TOXICITY_SHARES + bucket)
+    return total / number
