@@ -82,9 +82,13 @@ class Launch:
         plan = self._plan(keys, database, cache)
         # Imports take seconds on a small machine: the simulator needs no database and starts beside the migrations.
         simulator = supervisor.start(plan.simulator()) if configuration.runs_simulator else None
+        # The first time it takes as long as everything else together.
+        kernels = supervisor.begin(plan.kernels())
         self._prepare_database(plan, database)
-        for spec in (plan.web(), plan.engine(), plan.worker(), plan.beat()):
+        for spec in (plan.web(), plan.worker(), plan.beat()):
             supervisor.start(spec)
+        supervisor.await_end(kernels, HEALTH_SECONDS)
+        supervisor.start(plan.engine())
         self._announce(self._wait_for_health(simulator))
 
     def _start_postgres(self, keys: Keys) -> tuple[EmbeddedPostgres, Child]:
@@ -127,7 +131,7 @@ class Launch:
         if simulator is not None:
             port = configuration.simulator_port
             supervisor.require_ready(simulator, lambda: answers(port, "/v5/market/time"), SERVER_SECONDS)
-        self._console.event("ballast", "waiting until every component is well (the first engine compiles its kernels)")
+        self._console.event("ballast", "waiting until every component is well")
         supervisor.wait_until(lambda: ask_health(configuration.web_port).is_ok, HEALTH_SECONDS, pause=0.5)
         return ask_health(configuration.web_port)
 

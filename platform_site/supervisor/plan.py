@@ -51,6 +51,10 @@ class Plan:
         # Ended politely even without a supervisor: it writes its state down.
         return replace(simulator, stage=Stage.VENUE, orphan_signal=signal.SIGTERM)
 
+    def kernels(self) -> ChildSpec:
+        """Compiles the engine's kernels where their cache is not filled yet; ends by itself."""
+        return self._python("kernels", "-m", "marketdata.engine.process")
+
     def command(self, name: str) -> ChildSpec:
         """A management command that ends by itself."""
         return self._manage(name, name)

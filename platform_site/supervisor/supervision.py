@@ -41,6 +41,7 @@ class Supervisor:
     def __init__(self, console: Console, record: Path, policy: RestartPolicy | None = None) -> None:
         self.console = console
         self.children: dict[str, Child] = {}
+        self._commands: list[Child] = []
         self._record = record
         self._policy = policy or RestartPolicy()
         self._stop_requested = False
@@ -79,9 +80,19 @@ class Supervisor:
 
     def run_to_end(self, spec: ChildSpec, seconds: float) -> None:
         """Runs a command that ends by itself. Raises StartRefused with the end of its log when it fails."""
+        self.await_end(self.begin(spec), seconds)
+
+    def begin(self, spec: ChildSpec) -> Child:
+        """Starts a command that ends by itself, for :meth:`await_end` later."""
         child = Child(spec)
         rotate_log(spec.log)
         child.start()
+        self._commands.append(child)
+        return child
+
+    def await_end(self, child: Child, seconds: float) -> None:
+        """Waits for a command. Raises StartRefused with the end of its log when it failed, or takes too long."""
+        spec = child.spec
         deadline = time.monotonic() + seconds
         try:
             while not child.has_exited() and time.monotonic() < deadline:
@@ -89,6 +100,7 @@ class Supervisor:
             code = child.process.poll() if child.process is not None else None
         finally:
             child.kill_group()
+            self._commands.remove(child)
         if code != 0:
             how = f"did not end within {seconds:g} s" if code is None else f"failed ({exit_text(code)})"
             raise StartRefused("\n".join([f"{spec.name} {how}; the end of {spec.log}:", *indented(spec.log)]))
@@ -171,6 +183,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ends every child in order. Another Ctrl-C meanwhile kills what is left of the application."""
+        for command in self._commands:
+            command.kill_group()
         for stage, seconds in ORDER:
             self._stop_stage([child for child in self.children.values() if child.spec.stage is stage], seconds)
         write_record(self._record, self.children.values())

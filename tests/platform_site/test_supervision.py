@@ -211,3 +211,16 @@ def test_processes_left_by_an_earlier_start_are_found_and_ended(tmp_path: Path) 
     assert eventually(lambda: find_leftovers(mark_of(tmp_path)) == [orphan.pid])
     assert stop_leftovers(mark_of(tmp_path)) == 1
     assert orphan.wait(1) == -signal.SIGTERM
+
+
+def test_a_command_that_was_begun_runs_beside_others_and_is_awaited(supervisor: Supervisor, tmp_path: Path) -> None:
+    command = supervisor.begin(shell_child(tmp_path, "compile", "echo done > done.txt"))
+    supervisor.run_to_end(shell_child(tmp_path, "other", "true"), SECONDS)
+    supervisor.await_end(command, SECONDS)
+    assert (tmp_path / "done.txt").read_text() == "done\n"
+
+
+def test_a_command_that_was_begun_does_not_outlive_the_supervisor(supervisor: Supervisor, tmp_path: Path) -> None:
+    command = supervisor.begin(shell_child(tmp_path, "compile", "exec sleep 600"))
+    supervisor.stop()
+    assert command.process is not None and eventually(lambda: command.process.poll() is not None)
