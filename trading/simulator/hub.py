@@ -31,6 +31,11 @@ def frame_of(message: bytes) -> bytes:
     return (_SHORT(_FINAL_TEXT, 126, length) if length < 65_536 else _LONG(_FINAL_TEXT, 127, length)) + message
 
 
+def message_of(frame: bytes) -> bytes:
+    """What :func:`frame_of` wrapped."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
 class Client:
     """One connection. What it is sent within one turn of the event loop leaves together, in one write; what its
     transport cannot pass on piles up there, until it is too much and the client is dropped. ``sent`` counts its
@@ -150,6 +155,10 @@ class Hub:
     def wanted(self, topic: str) -> bool:
         return bool(self._listeners.get(topic))
 
+    def symbols(self) -> set[str]:
+        """The symbols of all topics that somebody listens to (and the last words of topics without a symbol)."""
+        return {symbol_of(topic) for topic, listeners in self._listeners.items() if listeners}
+
     def subscribe(self, client: Client, topic: str) -> None:
         client.topics.add(topic)
         self._listeners[topic][client] = None
@@ -211,3 +220,8 @@ class Hub:
 def plain(topic: str) -> str:
     """The topic as its subscriber named it: without the user or the category before it."""
     return topic.partition("/")[2] or topic.partition(":")[2] or topic
+
+
+def symbol_of(topic: str) -> str:
+    """The symbol in a topic's address: ``spot:publicTrade.BTCUSDT``, ``binance/futures/raw/btcusdt@depth``."""
+    return topic.rpartition("/")[2].partition("@")[0].rpartition(".")[2].upper()

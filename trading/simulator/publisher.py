@@ -16,6 +16,7 @@ from trading.simulator.book import Side
 from trading.simulator.candles import MINUTE_MS, OPEN, CandleSeries
 from trading.simulator.funding import funding_interval_ms, next_funding_ms
 from trading.simulator.markets import Liquidation, Market, PublicTrade
+from trading.simulator.stretches import Stretch
 
 # Every how many steps of the venue's clock, of 20 ms, a book of so many levels is told.
 BOOK_STEPS = {1: 1, 50: 1, 200: 5, 1000: 10}
@@ -232,16 +233,29 @@ class SpotTicker:
 
 
 class RecentTrades:
-    """The newest public trades of one symbol."""
+    """The newest public trades of one symbol. Those of a stretch are made when somebody asks for them."""
 
     def __init__(self) -> None:
         self._trades: deque[PublicTrade] = deque(maxlen=RECENT_TRADES)
+        self._stretches: deque[Stretch] = deque()
 
     def add(self, trade: PublicTrade) -> None:
+        self._catch_up()
         self._trades.append(trade)
+
+    def add_stretch(self, stretch: Stretch) -> None:
+        self._stretches.append(stretch)
+        known = sum(len(each) for each in self._stretches)
+        while known - len(self._stretches[0]) >= RECENT_TRADES:
+            known -= len(self._stretches.popleft())
+
+    def _catch_up(self) -> None:
+        while self._stretches:
+            self._trades.extend(self._stretches.popleft().trades(RECENT_TRADES))
 
     def rows(self, limit: int) -> list[dict[str, Any]]:
         """Newest first, as ``/v5/market/recent-trade``."""
+        self._catch_up()
         newest = list(self._trades)[-limit:]
         return [
             {

@@ -45,7 +45,7 @@ class RestApi:
     def _public(self, path: str, answer: Callable[[Venue, Mapping[str, str]], Any]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             def work(skew_ms: int) -> Answer:
-                now = now_ms() + skew_ms
+                now = self._venue.clock() + skew_ms
                 if skew_ms and path == SERVER_TIME:
                     return Answer(
                         0, "OK", {"timeSecond": str(now // 1000), "timeNano": str(now * 1_000_000)}, None, now
@@ -75,7 +75,7 @@ class RestApi:
         return handle
 
     async def _answered(self, request: web.Request, path: str, user: str | None, work: Work) -> web.StreamResponse:
-        if self._addresses is not None and not self._addresses.admits_request(request.remote, now_ms()):
+        if self._addresses is not None and not self._addresses.admits_request(request.remote, self._venue.clock()):
             return bare_status(403)
         faults = self._clerk.faults(path, user)
         if faults is None:

@@ -9,7 +9,7 @@ from trading.simulator.accounts import MAKER_FEE, SPOT_FEE, TAKER_FEE, Simulated
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.orders import SimulatedOrder
 from trading.simulator.rest_market import number
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 
 Fields = Mapping[str, Any]
 
@@ -42,15 +42,15 @@ class Batch(dict[str, Any]):
 
 
 def create_order(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _ids(venue.exchange.create(user, fields, now_ms(), _category(fields)))
+    return _ids(venue.exchange.create(user, fields, venue.clock(), _category(fields)))
 
 
 def amend_order(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _ids(venue.exchange.amend(user, fields, now_ms(), _category(fields)))
+    return _ids(venue.exchange.amend(user, fields, venue.clock(), _category(fields)))
 
 
 def cancel_order(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    return _ids(venue.exchange.cancel(user, fields, now_ms(), _category(fields)))
+    return _ids(venue.exchange.cancel(user, fields, venue.clock(), _category(fields)))
 
 
 def cancel_all(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def cancel_all(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     if category == "linear":
         _require_scope(fields)
     which = str(fields.get("orderFilter") or ("Order" if category == "spot" else ""))
-    cancelled = venue.exchange.cancel_all(user, fields.get("symbol"), now_ms(), category, which)
+    cancelled = venue.exchange.cancel_all(user, fields.get("symbol"), venue.clock(), category, which)
     return {"list": [_ids(order) for order in cancelled], "success": "1"}
 
 
@@ -96,7 +96,7 @@ def _batch(venue: Venue, user: str, fields: Fields, work: Callable[[Venue, str, 
         else:
             codes.append({"code": 0, "msg": "OK"})
             if work is create_order:
-                row["createAt"] = str(now_ms())
+                row["createAt"] = str(venue.clock())
         rows.append(row)
     return Batch(rows, codes)
 
@@ -120,12 +120,12 @@ def realtime(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 def order_history(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     """Closed orders: all of the last day, without those that never filled up to a week, only filled ones before."""
     category = _category(fields)
-    account, now = venue.exchange.accounts[user], now_ms()
+    account, now = venue.exchange.accounts[user], venue.clock()
     if fields.get("orderId") or fields.get("orderLinkId"):
         found = venue.exchange.find(user, fields)
         orders = [found] if found is not None and not found.is_open and found.category == category else []
     else:
-        start, end = _window(fields)
+        start, end = _window(fields, venue.clock())
         orders = [order for order in _closed(account, category) if start <= order.created_ms <= end]
     kept = [order for order in orders if _is_remembered(order, now)]
     return _page([{**order.as_row(), **_ONLY_IN_HISTORY} for order in _of_symbol(kept, fields)], fields, 20, 50)
@@ -145,7 +145,7 @@ def executions(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
         name = "orderId" if fields.get("orderId") else "orderLinkId"
         chosen = [row for row in rows if row[name] == fields[name]]
     else:
-        start, end = _window(fields)
+        start, end = _window(fields, venue.clock())
         chosen = [row for row in rows if start <= int(row["execTime"]) <= end]
         if fields.get("symbol"):
             chosen = [row for row in chosen if row["symbol"] == fields["symbol"]]
@@ -181,7 +181,7 @@ def positions(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 
 def closed_pnl(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     _linear(fields)
-    start, end = _window(fields)
+    start, end = _window(fields, venue.clock())
     rows = [
         row
         for row in reversed(venue.exchange.accounts[user].closed_pnl.values())
@@ -216,7 +216,7 @@ def switch_mode(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 
 def trading_stop(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     _linear(fields)
-    venue.exchange.set_trading_stop(user, fields, now_ms())
+    venue.exchange.set_trading_stop(user, fields, venue.clock())
     return {}
 
 
@@ -237,7 +237,7 @@ def transaction_log(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     """The newest day without a start; at most a week at once."""
     if fields.get("accountType") not in (None, "UNIFIED"):
         raise parameter_error("accountType only support UNIFIED.")
-    start, end = _window(fields, default_ms=DAY_MS)
+    start, end = _window(fields, venue.clock(), default_ms=DAY_MS)
     rows = [
         row
         for row in reversed(venue.exchange.accounts[user].transactions)
@@ -363,7 +363,7 @@ def _of_symbol(orders: Sequence[SimulatedOrder], fields: Fields) -> list[Simulat
     return [order for order in orders if not fields.get("symbol") or order.symbol == fields["symbol"]]
 
 
-def _window(fields: Fields, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, int]:
+def _window(fields: Fields, now_ms: int, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, int]:
     """``startTime`` to ``endTime``: at most 7 days, the newest ``default_ms`` without either."""
     texts = {name: str(fields[name]) for name in ("startTime", "endTime") if fields.get(name)}
     for name, text in texts.items():
@@ -371,7 +371,7 @@ def _window(fields: Fields, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, i
             raise parameter_error(f"params error: {name} invalid")
     start, end = (int(texts[name]) if name in texts else None for name in ("startTime", "endTime"))
     if start is None:
-        end = end if end is not None else now_ms() + 1_000
+        end = end if end is not None else now_ms + 1_000
         start = end - default_ms
     elif end is None:
         end = start + HISTORY_WINDOW_MS

@@ -23,7 +23,8 @@ from trading.simulator.keys import DEMO_KEYS, read_keys
 from trading.simulator.limits import AddressLimits
 from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
 from trading.simulator.signatures import Authority
-from trading.simulator.venue import Venue
+from trading.simulator.stepping import SteppedClock, Stepper
+from trading.simulator.venue import Venue, now_ms
 from trading.simulator.websockets import Websockets
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class SimulatorOptions:
     faults: Path | None = None
     fault_seed: int | None = None  # None: the seed of the market
     ip_limit: bool = False
+    speed: float = 1.0  # seconds of the venue in a real one
 
 
 def build(options: SimulatorOptions) -> web.Application:
@@ -53,6 +55,7 @@ def build(options: SimulatorOptions) -> web.Application:
         FaultError: a fault rule that cannot be.
     """
     keys = DEMO_KEYS | (read_keys(options.keys) if options.keys is not None else {})
+    stepped = SteppedClock(now_ms()) if options.speed != 1 else None
     venue = Venue(
         keys,
         seed=options.seed,
@@ -61,7 +64,9 @@ def build(options: SimulatorOptions) -> web.Application:
         recording=options.market,
         state=options.state,
         fault_seed=options.fault_seed,
+        clock=stepped,
     )
+    venue.speed = options.speed
     authority, clerk = Authority(keys), Clerk(venue)
     application = web.Application(client_max_size=MAX_BODY)
     addresses = AddressLimits() if options.ip_limit else None
@@ -74,7 +79,8 @@ def build(options: SimulatorOptions) -> web.Application:
         venue.faults.add(read_rules(options.faults, known))
 
     async def clock(_: web.Application) -> AsyncIterator[None]:
-        running = asyncio.create_task(venue.run())
+        pace = Stepper(venue, stepped).run(options.speed) if stepped is not None else None
+        running = asyncio.create_task(venue.run(pace))
         running.add_done_callback(report_end)
         yield
         running.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from trading.simulator import private_topics
 from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
-from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
+from trading.simulator.candles import INTERVAL_MINUTES, MINUTE_MS, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
 from trading.simulator.funding import FundingSchedule
@@ -34,6 +34,7 @@ from trading.simulator.publisher import (
     trades_message,
 )
 from trading.simulator.recording import Recording, RecordingPlayer
+from trading.simulator.stretches import Stretch
 from trading.simulator.topics import address
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,15 @@ class Venue:
     ) -> None:
         self.clock = clock or now_ms
         self.seed, self.started_ms = seed, self.clock()
+        # How many seconds of the venue a real one is.
+        self.speed = 1.0
         # When the exchange last forgot its recently closed orders, as it does when Bybit's service restarts; 0: never.
         self.restarted_ms = 0
-        self.faults = Faults(seed if fault_seed is None else fault_seed)
+        self.faults = Faults(seed if fault_seed is None else fault_seed, lambda: self.clock() / 1000)
         self.hub = Hub(self.faults, self.restart_book)
         self.journal = Journal(state)
         self.player: RecordingPlayer | None = None
+        self.flow: OrderFlow | None = None
         # What moves the books at each step; a Bybit recording plays by itself.
         self._source: MarketSource | None = None
         self._listed = {each.symbol: each for each in INSTRUMENTS[:symbols]}
@@ -116,7 +120,7 @@ class Venue:
             spot = [market_of(each.spot_listing(), "spot") for each in list(self._listed.values())[:MOST_SPOT]]
             self.exchange.spot.update({market.symbol: market for market in spot})
             self._open_flow(flow)
-            self._source = flow
+            self._source = self.flow = flow
         self.trades = {symbol: RecentTrades() for symbol in markets}
         self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
         self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
@@ -126,9 +130,11 @@ class Venue:
         self._books: dict[str, BookStream] = {}
         self.followers: list[Follower] = []
         self._rest_orders()
-        self._funding = FundingSchedule(self.exchange, seed, self.started_ms)
+        self.funding = FundingSchedule(self.exchange, seed, self.started_ms)
         self._ticks = 0
         self._next_klines = 0
+        self._next_minute_ms = (self.started_ms // MINUTE_MS + 1) * MINUTE_MS
+        self._bars_closed = False
 
     def list_spot(self, market: Market) -> None:
         """Trade and tell a spot market; its candles and trades are those of "spot:SYMBOL"."""
@@ -140,13 +146,14 @@ class Venue:
 
     # Time.
 
-    async def run(self) -> None:
-        tasks = [self._clock()]
+    async def run(self, clock: Coroutine[Any, Any, None] | None = None) -> None:
+        """Live until cancelled; ``clock`` moves the market, at the pace of real time where it is None."""
+        tasks = [clock or self._tick_in_real_time()]
         if self.player is not None:
-            tasks.append(self.player.run())
+            tasks.append(self.player.run(self.clock, self.speed))
         await asyncio.gather(*tasks)
 
-    async def _clock(self) -> None:
+    async def _tick_in_real_time(self) -> None:
         next_tick = time.monotonic()
         while True:
             next_tick = max(next_tick + TICK_SECONDS, time.monotonic() - 1.0)
@@ -157,10 +164,11 @@ class Venue:
         """One 20 ms step of the market; every fifth is told to the slower topics too."""
         self._ticks += 1
         slow = self._ticks % STEPS_A_TICK == 0
+        self.open_bars(now)
         if self._source is not None:
             self._source.step(now)
         if slow:
-            self._funding.settle(now)
+            self.funding.settle(now)
         for follower in self.followers:
             follower.follow_books(now, step=slow)
         self._push_books(now, slow=slow)
@@ -168,7 +176,58 @@ class Venue:
         self.notices.tick(now)
         if slow:
             self._push_tickers(now)
-            self._advance_candles(now)
+            self._push_klines(now)
+
+    def pass_over(self, ticks: int, tick_ms: int) -> None:
+        """Like so many calls of :meth:`tick`, ``tick_ms`` apart and within a minute, after the whole order flow has
+        lived ahead and nobody listens. The clock is at the last of them."""
+        before, self._ticks = self._ticks, self._ticks + ticks
+        if self.flow is not None:
+            self.flow.pass_over(ticks)
+        last_slow = self._ticks // STEPS_A_TICK * STEPS_A_TICK
+        if last_slow > before:
+            now = self.clock() - (self._ticks - last_slow) * tick_ms
+            self.funding.settle(now)
+            self._push_klines(now)
+        self.notices.tick(self.clock())
+
+    def open_bars(self, now: int) -> None:
+        """Begin the candles of a new minute, before anything trades in it."""
+        if now < self._next_minute_ms:
+            return
+        self._next_minute_ms = (now // MINUTE_MS + 1) * MINUTE_MS
+        closed = []
+        for name, series in self.candles.items():
+            minute = series.advance(now)
+            if minute is not None:
+                category, _, symbol = name.rpartition(":")
+                last_price = self.exchange.market(symbol, category or "linear").last_price
+                closed.append((name, minute, series.minute(minute) or [], last_price))
+        self._bars_closed = bool(closed)
+        if closed:
+            self.journal.write_minute(closed)
+
+    def watched(self) -> set[str]:
+        """The symbols with which somebody has anything to do: a stream, an order, a position, a coin."""
+        symbols, coins = self.hub.symbols(), set[str]()
+        for account in self.exchange.accounts.values():
+            symbols.update(order.symbol for order in account.working.values())
+            symbols.update(position.symbol for position in account.positions.values() if position.quantity)
+            coins.update(coin for coin, amount in account.wallets.items() if amount)
+        return symbols | {market.symbol for market in self.exchange.markets.values() if market.rules.base_coin in coins}
+
+    def take_in(self, name: str, stretch: Stretch) -> None:
+        """What a market traded while it lived ahead."""
+        market = stretch.market
+        if not len(stretch):
+            return
+        market.sequence = stretch.last_sequence
+        market.last_price = market.grids.prices.value(int(stretch.ticks[-1]))
+        self.candles[name].trades(stretch.ticks, stretch.lots)
+        self.trades[name].add_stretch(stretch)
+        if market.category == "linear":
+            for follower in self.followers:
+                follower.follow_trades(stretch.trades(), self.clock())
 
     def settle(self) -> None:
         """Tell the outside what happened: trades to everyone, orders and fills to their owners, all to the journal."""
@@ -311,18 +370,10 @@ class Venue:
                 if message is not None:
                     self.hub.publish(stream.topic, message)
 
-    def _advance_candles(self, now: int) -> None:
-        closed = []
-        for name, series in self.candles.items():
-            minute = series.advance(now)
-            if minute is not None:
-                category, _, symbol = name.rpartition(":")
-                last_price = self.exchange.market(symbol, category or "linear").last_price
-                closed.append((name, minute, series.minute(minute) or [], last_price))
-        if closed:
-            self.journal.write_minute(closed)
-        if not closed and now < self._next_klines:
+    def _push_klines(self, now: int) -> None:
+        if not self._bars_closed and now < self._next_klines:
             return
+        self._bars_closed = False
         self._next_klines = now + KLINE_MS
         for name, series in self.candles.items():
             category, _, symbol = name.rpartition(":")

@@ -15,7 +15,7 @@ from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.faults.engine import RequestFaults
 from trading.simulator.rest_private import COMMANDS
 from trading.simulator.signatures import Authority, check_window
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 from trading.simulator.websocket_session import ANSWER_SECONDS, Session
 
 OPERATIONS = {
@@ -47,7 +47,7 @@ class TradeSession(Session):
         elif len(request_id) > LONGEST_REQUEST_ID:
             self.malformed(f"reqId has {len(request_id)} characters; at most {LONGEST_REQUEST_ID} are allowed")
         elif operation == "ping":
-            self._say("pong", request_id, 0, "OK", {"data": [str(now_ms())]})
+            self._say("pong", request_id, 0, "OK", {"data": [str(self.venue.clock())]})
         elif operation == "auth":
             self._authenticate(request_id, request.get("args"))
         else:
@@ -77,7 +77,7 @@ class TradeSession(Session):
         if self.client.user is not None:
             code, message = 20001, "Repeat auth"
         else:
-            now = now_ms() + self.venue.faults.skew_ms()
+            now = self.venue.clock() + self.venue.faults.skew_ms()
             try:
                 self.client.user = self._authority.user_of_websocket(
                     arguments if isinstance(arguments, list) else [], now
@@ -122,7 +122,7 @@ class TradeSession(Session):
         answer, kind, value = await self._clerk.spoilt(OPERATIONS[operation], user, work, faults)
         if kind == "http_status":
             code, message = (10429, "System level frequency protection") if value == 429 else (10016, "Server error.")
-            answer = Answer(code, message, {}, None, now_ms())
+            answer = Answer(code, message, {}, None, self.venue.clock())
         if answer is None:
             self.client.drop()
         elif kind == "garbage":

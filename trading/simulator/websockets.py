@@ -14,7 +14,7 @@ from trading.simulator.faults.answers import bare_status
 from trading.simulator.hub import Client
 from trading.simulator.limits import AddressLimits
 from trading.simulator.signatures import Authority
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 from trading.simulator.websocket_private import PrivateSession
 from trading.simulator.websocket_public import CATEGORIES, PublicSession
 from trading.simulator.websocket_session import Session
@@ -66,7 +66,7 @@ class Websockets:
 
     async def _serve(self, request: web.Request, session: Session, seconds: float) -> web.StreamResponse:
         addresses, hub = self._addresses, self._venue.hub
-        if addresses is not None and not addresses.admits_connection(request.remote, request.path, now_ms()):
+        if addresses is not None and not addresses.admits_connection(request.remote, request.path, self._venue.clock()):
             return bare_status(403)
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, autoping=True)
         await socket.prepare(request)

@@ -42,9 +42,11 @@ class BinanceSide:
         futures = Futures(self.instruments, started_ms * 10 * Futures.ID_STRIDE)
         self.products = {Spot.NAME: spot, Futures.NAME: futures}
         self.feed = Feed(self.products, self.instruments, venue.hub)
+        spot_weights = spot_weights or RequestWeights(Spot.WEIGHT_LIMIT)
+        futures_weights = futures_weights or RequestWeights(Futures.WEIGHT_LIMIT)
         self._rest = (
-            RestApi(spot, SPOT_ENDPOINTS, spot_weights or RequestWeights(Spot.WEIGHT_LIMIT), venue.faults),
-            RestApi(futures, FUTURES_ENDPOINTS, futures_weights or RequestWeights(Futures.WEIGHT_LIMIT), venue.faults),
+            RestApi(spot, SPOT_ENDPOINTS, spot_weights, venue.faults, venue.clock),
+            RestApi(futures, FUTURES_ENDPOINTS, futures_weights, venue.faults, venue.clock),
         )
         self._websockets = Websockets(self.feed, venue.hub, ping_seconds=ping_seconds)
         venue.followers.append(self.feed)
