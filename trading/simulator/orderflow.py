@@ -3,6 +3,7 @@
 Prices walk with clustered volatility, slow trends, common moves of all symbols and rare jumps. A move is always a taker
 that eats its way through the book, so orders of users that stand in its way are filled as they would be. What rests and
 how often it changes follows a recorded session of Bybit: ``benchmarks/likeness.py`` shows both side by side.
+How prices walk over days follows recorded candles: ``benchmarks/long_run.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading.simulator import flow_kernels as kernels
-from trading.simulator import stretch_kernels as stretches
 from trading.simulator.book import MATCHES
 from trading.simulator.exchange import Exchange
 from trading.simulator.markets import Market
@@ -32,19 +32,19 @@ SPOT_DISCOUNT = 0.9998
 # of the way to COARSE, is mixed by the logarithm of this fraction.
 FINE, COARSE = 1.5e-6, 1.3e-4
 LIMITS = {
-    kernels.LEVEL_LOTS: (0.13, 4.5),  # in level values, as are all lots here
-    kernels.LEVEL_SPREAD: (2.2, 1.45),
-    kernels.FIRST_LOTS: (50.0, 4.0),
+    kernels.LEVEL_LOTS: (0.125, 3.5),  # in level values, as are all lots here
+    kernels.LEVEL_SPREAD: (2.1, 1.45),
+    kernels.FIRST_LOTS: (50.0, 4.6),
     kernels.DENSITY: (0.66, 0.995),
-    kernels.CHANGES: (1.5, 0.52),  # a side and step
+    kernels.CHANGES: (1.12, 0.56),  # a side and step
     kernels.FAR_SHARE: (0.97, 0.0),
     kernels.REACH: (340.0, 229.0),  # ticks
     kernels.NEAR_SCALE: (40.0, 5.0),  # ticks
     kernels.NEAR_POWER: (1.4, 1.4),
-    kernels.TAKERS: (0.016, 0.075),  # a step
-    kernels.TAKER_LOTS: (0.08, 0.026),
-    kernels.TAKER_SPREAD: (2.5, 2.3),
-    kernels.TAKER_MOST: (40.0, 10.0),
+    kernels.TAKERS: (0.0144, 0.09),  # a step
+    kernels.TAKER_LOTS: (0.08, 0.0195),
+    kernels.TAKER_SPREAD: (2.6, 2.5),
+    kernels.TAKER_MOST: (45.0, 10.0),
     kernels.DEPTH: (5.0, 2.5),
 }
 # How many trades a stretch may write down before it pauses, and what stands for no leader's prices.
@@ -110,7 +110,7 @@ class OrderFlow:
         self._ahead: frozenset[str] = frozenset()
         self._common: deque[float] = deque()
         self._matches = np.empty((MATCHES, 2), dtype=np.int64)
-        self._trades = np.empty((TRADES_A_STRETCH, stretches.TRADE), dtype=np.int64)
+        self._trades = np.empty((TRADES_A_STRETCH, kernels.TRADE), dtype=np.int64)
 
     def add(self, market: Market, price: Decimal, volatility: float, level_value: float) -> None:
         """A market that goes its own way; a spot market follows the contract of its symbol, which is added before."""
@@ -118,6 +118,7 @@ class OrderFlow:
         fair = float(price / market.rules.tick_size)
         mood = np.zeros(kernels.MOOD)
         mood[kernels.FAIR], mood[kernels.QUOTED] = fair + 0.5, math.floor(fair)
+        mood[kernels.HOURS], mood[kernels.DAYS] = kernels.FIRST_HOURS, kernels.FIRST_DAYS
         parameters = parameters_of(market, price, volatility, level_value)
         if leader is not None:
             parameters[kernels.VOLATILITY] = 0.0  # its fair price is given; its quotes are as patient as any
@@ -161,7 +162,7 @@ class OrderFlow:
             For each market its trades (trades x 4: step from 0, 1 for a buying taker or -1, tick, lots), oldest first.
         """
         common = np.empty(steps)
-        stretches.normals(self._random, common)
+        kernels.normals(self._random, common)
         self._common, self._ahead = deque(common.tolist()), frozenset(names)
         # Of these steps, the last one at which mark prices follow.
         mark = (self._steps + steps) // STEPS_A_MARK * STEPS_A_MARK - self._steps - 1
@@ -198,7 +199,7 @@ class OrderFlow:
             bids.reserve(kernels.ROOM)
             asks.reserve(kernels.ROOM)
             written = np.zeros(1, dtype=np.int64)
-            lived = stretches.live(
+            lived = kernels.live(
                 *bids.state,
                 *asks.state,
                 flow.random,
@@ -256,7 +257,7 @@ class OrderFlow:
         book = flow.market.book
         for side in (book.bids, book.asks):
             side.reserve(kernels.ROOM)
-        stretches.restock(*book.bids.state, *book.asks.state, flow.random, flow.mood, flow.parameters, LEVELS_A_SIDE)
+        kernels.restock(*book.bids.state, *book.asks.state, flow.random, flow.mood, flow.parameters, LEVELS_A_SIDE)
         book.changed = True
 
     def _mark(self, flow: Flow, fair: float, now_ms: int) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from trading.simulator.candles import MINUTE_MS
-from trading.simulator.stretch_kernels import STEP
+from trading.simulator.flow_kernels import STEP
 from trading.simulator.stretches import Stretch
 from trading.simulator.venue import TICK_SECONDS, Venue
 
