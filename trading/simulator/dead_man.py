@@ -26,7 +26,7 @@ class DeadManSwitch:
         if self._venue.hub.wanted(f"{user}/{topic}"):
             return
         self.subscribed(user, topic)
-        seconds = self._venue.exchange.accounts[user].dcp_seconds
+        seconds = self._venue.exchange.accounts[user].dcp_seconds / self._venue.speed
         loop = asyncio.get_running_loop()
         self._timers[user, topic] = loop.call_later(seconds, self._cancel_all, user, topic)
 

@@ -6,6 +6,7 @@ private messages from ``outbox``.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import uuid
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ class Exchange:
         self.ledger = Ledger(self)
         self.exits = Exits(self)
         self.margin = Margin(self)
-        self._random = random.Random(seed)
+        self._seed, self._random = seed, random.Random(seed)
 
     def new_id(self) -> str:
         """The next identifier; the same seed gives the same ones."""
@@ -422,13 +423,17 @@ class Exchange:
             self.tell_order(order)
 
     def public_trade(self, market: Market, side: str, tick: int, lots: int, now_ms: int) -> None:
-        price, quantity = market.grids.prices.value(tick), market.grids.quantities.value(lots)
         market.sequence += 1
-        market.last_price = price
-        trade = PublicTrade(
-            market.symbol, price, quantity, side, now_ms, self.new_id(), market.sequence, market.category
-        )
+        trade = self.trade_of(market, side, tick, lots, now_ms, market.sequence)
+        market.last_price = trade.price
         self.trades.append(trade)
+
+    def trade_of(self, market: Market, side: str, tick: int, lots: int, time_ms: int, sequence: int) -> PublicTrade:
+        """A trade by its number in its market, which its id follows from: who asks for which trades changes none."""
+        name = f"{self._seed}/{market.category}/{market.symbol}/{sequence}".encode()
+        trade_id = str(uuid.UUID(bytes=hashlib.blake2b(name, digest_size=16).digest(), version=4))
+        price, quantity = market.grids.prices.value(tick), market.grids.quantities.value(lots)
+        return PublicTrade(market.symbol, price, quantity, side, time_ms, trade_id, sequence, market.category)
 
     def _fill_by_background(self, market: Market, order: SimulatedOrder, tick: int, lots: int, now_ms: int) -> None:
         self.ledger.move_background(market, order.side, tick, lots)

@@ -450,11 +450,11 @@ def _symbols(venue: Venue, category: str, fields: Fields) -> set[str] | None:
     }
 
 
-def _window(fields: Fields, now: int, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, int]:
+def _window(fields: Fields, now_ms: int, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, int]:
     """``startTime`` to ``endTime``: at most 7 days, the newest ``default_ms`` without either."""
     start, end = period(fields)
     if start is None:
-        end = end if end is not None else now + 1_000
+        end = end if end is not None else now_ms + 1_000
         start = end - default_ms
     elif end is None:
         end = start + HISTORY_WINDOW_MS
