@@ -292,7 +292,11 @@ def test_an_account_that_no_longer_covers_maintenance_is_liquidated_at_its_bankr
     (report,) = venue.liquidations
     assert (report.side, report.quantity) == ("Buy", 30)
     row = venue.accounts["alice"].executions[-1]
-    assert (row["execType"], row["createType"], row["orderLinkId"]) == ("BustTrade", "CreateByLiq", "")
+    assert (row["execType"], row["createType"], row["orderLinkId"]) == (
+        "BustTrade",
+        "CreateByTakeOver_PassThrough",
+        "",
+    )
     # Nothing is left but what one tick of the position is worth, and nothing is owed.
     assert 0 <= venue.accounts["alice"].balance < D("3.1")
     assert abs(venue.ledger.total("USDT") - 300) < D("1e-9")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
+from trading.simulator import deleveraging
 from trading.simulator import order_checks as checks
 from trading.simulator.accounts import (
     MAKER_FEE,
@@ -28,6 +29,7 @@ from trading.simulator.ledger import Ledger
 from trading.simulator.margin import Margin
 from trading.simulator.markets import Liquidation, Market, PublicTrade
 from trading.simulator.orders import ZERO, SimulatedOrder
+from trading.simulator.positions import SimulatedPosition
 
 # How far a market order may run from the best price before its rest is cancelled.
 SLIPPAGE = Decimal("0.05")
@@ -35,7 +37,8 @@ SLIPPAGE = Decimal("0.05")
 
 class Exchange:
     """``outbox`` collects ``(user, topic, row)`` for private streams, ``trades`` the public trades, ``liquidations``
-    what was taken over, ``dirty`` the users whose state changed; the server empties them after each call."""
+    what was taken over, ``dirty`` the users whose state changed; the server empties them after each call.
+    ``insurance`` is what the insurance fund begins with."""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Exchange:
         *,
         spot: Mapping[str, Market] | None = None,
         seed: int = 7,
+        insurance: Decimal = ZERO,
     ) -> None:
         self.markets, self.spot = dict(markets), dict(spot or {})
         self.accounts = {user: SimulatedAccount(user, {SETTLE_COIN: key.balance}) for user, key in keys.items()}
@@ -55,6 +59,7 @@ class Exchange:
         self.dirty: set[str] = set()
         self.changed_orders: dict[str, SimulatedOrder] = {}
         self.ledger = Ledger(self)
+        self.ledger.insurance[SETTLE_COIN] = insurance
         self.exits = Exits(self)
         self.margin = Margin(self)
         self._random = random.Random(seed)
@@ -317,6 +322,7 @@ class Exchange:
     def mark(self, market: Market, mark_price: Decimal, index_price: Decimal, now_ms: int) -> None:
         """A new mark price: unrealised PnL follows, triggers are looked at, and accounts that it ruins are closed."""
         market.mark_price, market.index_price = mark_price, index_price
+        holders = []
         for account in self.accounts.values():
             held = False
             for index in (0, 1, 2):
@@ -324,7 +330,10 @@ class Exchange:
                 if position is not None and position.quantity:
                     position.mark_price, held = mark_price, True
             if held:
-                self.margin.watch(account, now_ms)
+                holders.append(account)
+        # Not before everybody has the new price: who is closed down may take others with him.
+        for account in holders:
+            self.margin.watch(account, now_ms)
         self.exits.look(market, now_ms)
 
     # Inside.
@@ -397,10 +406,10 @@ class Exchange:
             return False
         if taker.smp_type in ("CancelMaker", "CancelBoth"):
             maker.smp_order_id = taker.order_id
-            self.end(maker, "Cancelled", now_ms, cancel_type="CancelBySmp", reject_reason="EC_SelfTrade")
+            self.end(maker, "Cancelled", now_ms, cancel_type="CancelBySmp", reject_reason="EC_BySelfMatch")
         if taker.smp_type in ("CancelTaker", "CancelBoth"):
             taker.smp_order_id = maker.order_id
-            self.end(taker, "Cancelled", now_ms, cancel_type="CancelBySmp", reject_reason="EC_SelfTrade")
+            self.end(taker, "Cancelled", now_ms, cancel_type="CancelBySmp", reject_reason="EC_BySelfMatch")
         return True
 
     def _rest_or_end(self, market: Market, order: SimulatedOrder, now_ms: int) -> None:
@@ -510,9 +519,16 @@ class Exchange:
         self.dirty.add(user)
         account = self.accounts[user]
         position = account.position(symbol, index)
-        row = position.as_row(account.cushion(position), websocket=True)
+        row = self.position_row(account, position, websocket=True)
         self.outbox.append((user, "position", {"category": "linear", **row}))
         self.tell_wallet(user)
+
+    def position_row(
+        self, account: SimulatedAccount, position: SimulatedPosition, *, websocket: bool = False
+    ) -> dict[str, Any]:
+        """The position object of REST, or of the private ``position`` topic."""
+        adl_rank = deleveraging.lights(self.accounts.values(), account, position)
+        return position.as_row(account.cushion(position), adl_rank, websocket=websocket)
 
     def tell_wallet(self, user: str) -> None:
         self.dirty.add(user)

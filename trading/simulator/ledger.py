@@ -46,6 +46,10 @@ class Ledger:
     def move_background(self, market: Market, user_side: str, tick: int, lots: int) -> None:
         """The background's half of a trade with a user."""
         price, quantity = market.grids.prices.value(tick), market.grids.quantities.value(lots)
+        self.settle_background(market, user_side, price, quantity)
+
+    def settle_background(self, market: Market, user_side: str, price: Decimal, quantity: Decimal) -> None:
+        """The background's half of a trade at any price."""
         signed = quantity if user_side == "Buy" else -quantity
         self.background[SETTLE_COIN] += signed * price
         if market.category == "spot":
@@ -90,7 +94,7 @@ class Ledger:
         self._keep(account, row)
         self._transaction(account, row, SETTLE_COIN, cash_flow=realised, fee=fee, size=position.quantity)
         if closed:
-            self._closed_pnl(account, order, position, entry_price, price, closed, realised, now_ms)
+            self._closed_pnl(account, row, order, position, entry_price, closed, realised)
         self._exchange.tell_position(order.user, market.symbol, order.position_index)
 
     def book_spot_fill(
@@ -222,7 +226,7 @@ class Ledger:
                 "category": execution["category"],
                 "side": execution["side"],
                 "transactionTime": execution["execTime"],
-                "type": "TRADE" if funding is None else "SETTLEMENT",
+                "type": TRANSACTION_TYPES[execution["execType"]],
                 "transSubType": "",
                 "qty": execution["execQty"],
                 "size": f"{size:f}",
@@ -245,16 +249,19 @@ class Ledger:
     def _closed_pnl(
         self,
         account: SimulatedAccount,
+        execution: dict[str, Any],
         order: SimulatedOrder,
         position: SimulatedPosition,
         entry_price: Decimal,
-        price: Decimal,
         closed: Decimal,
         realised: Decimal,
-        now_ms: int,
     ) -> None:
         """One record for each order that closed something; further fills add to it."""
-        known = account.closed_pnl.get(order.order_id)
+        known, price, time = (
+            account.closed_pnl.get(order.order_id),
+            Decimal(execution["execPrice"]),
+            execution["execTime"],
+        )
         size, entry, exit_value, profit, fills = closed, closed * entry_price, closed * price, realised, 1
         if known is not None:
             size += Decimal(known["closedSize"])
@@ -266,18 +273,18 @@ class Ledger:
             "symbol": order.symbol,
             "orderType": order.order_type,
             "leverage": f"{position.leverage:f}",
-            "updatedTime": str(now_ms),
+            "updatedTime": time,
             "side": order.side,
             "orderId": order.order_id,
             "closedPnl": text(profit),
             "avgEntryPrice": text((entry / size).quantize(Decimal("1e-8"))),
             "qty": f"{order.quantity:f}",
             "cumEntryValue": text(entry),
-            "createdTime": known["createdTime"] if known else str(now_ms),
+            "createdTime": known["createdTime"] if known else time,
             "orderPrice": f"{order.price:f}",
             "closedSize": f"{size:f}",
             "avgExitPrice": text((exit_value / size).quantize(Decimal("1e-8"))),
-            "execType": "BustTrade" if order.create_type == "CreateByLiq" else "Trade",
+            "execType": execution["execType"],
             "fillCount": str(fills),
             "cumExitValue": text(exit_value),
             "openFee": "",
@@ -285,6 +292,7 @@ class Ledger:
         }
 
 
+TRANSACTION_TYPES = {"Trade": "TRADE", "Funding": "SETTLEMENT", "BustTrade": "LIQUIDATION", "AdlTrade": "ADL"}
 _EMPTY_EXECUTION: dict[str, Any] = {
     "orderId": "",
     "orderLinkId": "",

@@ -176,7 +176,7 @@ def positions(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
         chosen = [position for position in account.positions.values() if position.quantity]
     else:
         raise parameter_error("params error: symbol or settleCoin is required")
-    return _page([position.as_row(account.cushion(position)) for position in chosen], fields, 20, 200)
+    return _page([venue.exchange.position_row(account, position) for position in chosen], fields, 20, 200)
 
 
 def closed_pnl(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:

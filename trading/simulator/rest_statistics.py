@@ -41,7 +41,6 @@ INTERVALS_MS = {
 # Open interest as a share of the volume of 24 hours, as the ticker has it.
 OPEN_INTEREST_SHARE = 1 / 4
 RISK_LIMIT_VALUE = "2000000"
-INSURANCE_BALANCE = "1000000"
 
 
 def funding_history(venue: Venue, query: Query) -> dict[str, Any]:
@@ -133,14 +132,15 @@ def risk_limit(venue: Venue, query: Query) -> dict[str, Any]:
 
 
 def insurance(venue: Venue, query: Query) -> dict[str, Any]:
-    """One pool for all symbols; nothing is ever paid out of it."""
+    """One pool for all symbols; what is left of it now."""
     coin = query.get("coin") or "USDT"
-    # In the order of symbols, and told for the day, as the exchange updates it every 24 hours.
+    # In the order of symbols, with the time of the day's update, as a pool that symbols share has it.
     day_ms = now_ms() // (24 * HOUR_MS) * 24 * HOUR_MS
-    pool = {"coin": "USDT", "symbols": ",".join(venue.exchange.markets), "balance": INSURANCE_BALANCE}
+    balance = f"{venue.exchange.ledger.insurance['USDT'].normalize():f}"
+    pool = {"coin": "USDT", "symbols": ",".join(venue.exchange.markets), "balance": balance}
     return {
         "updatedTime": str(day_ms),
-        "list": [{**pool, "value": INSURANCE_BALANCE}] if coin == "USDT" else [],
+        "list": [{**pool, "value": balance}] if coin == "USDT" else [],
     }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +45,8 @@ KLINE_MS = 1_000
 # The first contracts have a spot market beside them, with so much less in its book.
 MOST_SPOT = 10
 SPOT_SHARE = 0.4
+# What the insurance fund has at first, USDT.
+INSURANCE_FUND = Decimal(1_000_000)
 
 
 class MarketSource(Protocol):
@@ -81,6 +84,7 @@ class Venue:
         recording: Path | None = None,
         state: Path | None = None,
         fault_seed: int | None = None,
+        insurance: Decimal = INSURANCE_FUND,
         clock: Callable[[], int] | None = None,
     ) -> None:
         self.clock = clock or now_ms
@@ -105,7 +109,7 @@ class Venue:
             listings = session.listings("linear")
         markets = {symbol: market_of(listing) for symbol, listing in listings.items()}
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
-        self.exchange = Exchange(markets, keys, seed=seed)
+        self.exchange = Exchange(markets, keys, seed=seed, insurance=insurance)
         self._restore_accounts()
         if session is not None:
             self.player = RecordingPlayer(session, self.exchange, self.hub)
