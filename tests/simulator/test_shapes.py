@@ -82,9 +82,10 @@ _RECORDED = "the recorded production session has it"
 _IN_TABLE = "the table of the page has it, its example was made before"
 _STREAM_ROW = "the same row goes to REST and to the stream, where it is documented"
 _OWN_REQUEST = "the request here had a req_id, that of the example has none"
+_ORDER_TABLE = ("createType", "parentOrderLinkId", "marketUnit", "slippageToleranceType", "slippageTolerance")
 EXTRA: dict[str, dict[str, str]] = {
     "/v5/market/instruments-info": {"list[].forbidUplWithdrawal": _RECORDED, "list[].displayName": _RECORDED},
-    "/v5/order/realtime": {f"list[].{name}": _IN_TABLE for name in ("createType", "parentOrderLinkId", "marketUnit")},
+    "/v5/order/realtime": {f"list[].{name}": _IN_TABLE for name in _ORDER_TABLE},
     "/v5/order/history": {f"list[].{name}": _IN_TABLE for name in ("createType", "parentOrderLinkId", "marketUnit")},
     "/v5/position/list": {"list[].openTime": _IN_TABLE},
     "/v5/position/closed-pnl": {"list[].openFee": _IN_TABLE, "list[].closeFee": _IN_TABLE},
@@ -96,7 +97,7 @@ EXTRA: dict[str, dict[str, str]] = {
         "list[].category": _STREAM_ROW,
         "list[].execPnl": _STREAM_ROW,
     },
-    "order": {f"data[].{name}": _IN_TABLE for name in ("createType", "isLeverage", "parentOrderLinkId", "marketUnit")},
+    "order": {f"data[].{name}": _IN_TABLE for name in (*_ORDER_TABLE, "isLeverage")},
     "publicTrade": {"data[].RPI": _RECORDED},
     "private auth": {"req_id": _OWN_REQUEST},
     "private subscribe": {"req_id": _OWN_REQUEST},

@@ -10,8 +10,6 @@ from typing import Any
 from trading.simulator.orders import ZERO, SimulatedOrder
 from trading.simulator.positions import SimulatedPosition
 
-TAKER_FEE, MAKER_FEE = Decimal("0.00055"), Decimal("0.0002")
-SPOT_FEE = Decimal("0.001")
 SETTLE_COIN = "USDT"
 DCP_SECONDS = 10
 

@@ -15,10 +15,7 @@ from typing import Any
 from trading.simulator import deleveraging
 from trading.simulator import order_checks as checks
 from trading.simulator.accounts import (
-    MAKER_FEE,
     SETTLE_COIN,
-    SPOT_FEE,
-    TAKER_FEE,
     SimulatedAccount,
 )
 from trading.simulator.book import Front
@@ -28,11 +25,9 @@ from trading.simulator.keys import ApiKey
 from trading.simulator.ledger import Ledger
 from trading.simulator.margin import Margin
 from trading.simulator.markets import Liquidation, Market, PublicTrade
+from trading.simulator.order_prices import market_limit
 from trading.simulator.orders import ZERO, SimulatedOrder
 from trading.simulator.positions import SimulatedPosition
-
-# How far a market order may run from the best price before its rest is cancelled.
-SLIPPAGE = Decimal("0.05")
 
 
 class Exchange:
@@ -71,7 +66,8 @@ class Exchange:
     # Requests of users.
 
     def create(self, user: str, request: Mapping[str, Any], now_ms: int, category: str = "linear") -> SimulatedOrder:
-        """Accept one order; what happens to it follows in :attr:`outbox`.
+        """Accept one order; what happens to it follows in :attr:`outbox`. A reduce-only one that is larger than one may
+        be becomes several, of which the first is returned and has the link id.
 
         Raises:
             ApiError: with Bybit's code and words; nothing was changed then.
@@ -79,13 +75,20 @@ class Exchange:
         market = self.market(str(request.get("symbol") or ""), category)
         account = self.accounts[user]
         order = checks.order_of(account, market, request, now_ms, self.new_id())
+        more = checks.split(market, order, self.new_id)
+        self._begin(account, order, now_ms)
+        for each in more:
+            if each.status == "Untriggered" or account.position(order.symbol, order.position_index).quantity:
+                self._begin(account, each, now_ms)
+        return order
+
+    def _begin(self, account: SimulatedAccount, order: SimulatedOrder, now_ms: int) -> None:
         self._enter(account, order)
         if order.status == "Untriggered":
             self.exits.watch(order)
             self.tell_order(order)
         else:
             self.work(order, now_ms)
-        return order
 
     def cancel(self, user: str, request: Mapping[str, Any], now_ms: int, category: str = "linear") -> SimulatedOrder:
         order = self.find(user, request)
@@ -370,10 +373,7 @@ class Exchange:
 
     def _match(self, market: Market, order: SimulatedOrder, now_ms: int) -> None:
         opposite = market.book.opposite(order.side)
-        limit = order.tick
-        if limit is None and opposite.best is not None:
-            distance = max(1, int(opposite.best * SLIPPAGE))
-            limit = opposite.best + distance * opposite.sign
+        limit = order.tick if order.tick is not None else market_limit(market, order)
         traded = False
         while order.is_open and (front := opposite.front(limit)) is not None:
             if self._prevents_self_match(order, front.order, now_ms):
@@ -461,10 +461,10 @@ class Exchange:
         order.status = "PartiallyFilled"
         if order.leaves_lots == 0 and not order.quote_budget:
             self._set_filled(order)
+        rate = market.maker_fee if is_maker else market.taker_fee
         if market.category == "spot":
-            self.ledger.book_spot_fill(market, order, price, quantity, SPOT_FEE, is_maker=is_maker, now_ms=now_ms)
+            self.ledger.book_spot_fill(market, order, price, quantity, rate, is_maker=is_maker, now_ms=now_ms)
         else:
-            rate = MAKER_FEE if is_maker else TAKER_FEE
             self.ledger.book_fill(market, order, price, quantity, rate, is_maker=is_maker, now_ms=now_ms)
         self.tell_order(order)
         if market.category == "linear":

@@ -108,19 +108,16 @@ class Ledger:
         is_maker: bool,
         now_ms: int,
     ) -> None:
-        """One spot execution; the fee is taken from what is received."""
+        """One spot execution; the fee is taken from what is received. A maker with a negative rate is paid in the coin
+        that he gives (https://bybit-exchange.github.io/docs/v5/enum#spot-fee-currency-instruction)."""
         account, base = self._exchange.accounts[order.user], market.rules.base_coin
         value = price * quantity
-        if order.side == "Buy":
-            fee_coin, fee = base, quantity * rate
-            account.pay(SETTLE_COIN, -value)
-            account.pay(base, quantity - fee)
-            cash_flow = quantity
-        else:
-            fee_coin, fee = SETTLE_COIN, value * rate
-            account.pay(base, -quantity)
-            account.pay(SETTLE_COIN, value - fee)
-            cash_flow = value
+        coins = {SETTLE_COIN: -value, base: quantity} if order.side == "Buy" else {SETTLE_COIN: value, base: -quantity}
+        fee_coin = base if (order.side == "Buy") == (rate >= 0) else SETTLE_COIN
+        cash_flow, fee = coins[fee_coin], abs(coins[fee_coin]) * rate
+        for coin, amount in coins.items():
+            account.pay(coin, amount)
+        account.pay(fee_coin, -fee)
         self.fees[fee_coin] += fee
         order.fees += fee
         order.fee_currency = fee_coin

@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from trading.simulator import deleveraging
-from trading.simulator.accounts import MAKER_FEE, SETTLE_COIN, TAKER_FEE, SimulatedAccount
+from trading.simulator.accounts import SETTLE_COIN, SimulatedAccount
 from trading.simulator.book import Front
 from trading.simulator.markets import Liquidation, Market
 from trading.simulator.orders import SimulatedOrder
@@ -53,7 +53,7 @@ class TakeOver:
             order,
             self._price,
             quantity,
-            TAKER_FEE,
+            self._market.taker_fee,
             is_maker=False,
             now_ms=now_ms,
             execution_type="BustTrade",
@@ -104,7 +104,7 @@ class TakeOver:
         """Closing somebody must not make a second bankrupt."""
         quantity = min(position.quantity, self._market.grids.quantities.value(self._lots))
         worse = (position.mark_price - self._price) * quantity * (1 if position.side == "Buy" else -1)
-        return account.equity - max(worse, Decimal(0)) > self._price * quantity * MAKER_FEE
+        return account.equity - max(worse, Decimal(0)) > self._price * quantity * self._market.maker_fee
 
     def _close_opposite(self, account: SimulatedAccount, position: SimulatedPosition, now_ms: int) -> None:
         exchange, ledger = self._exchange, self._exchange.ledger
@@ -123,7 +123,7 @@ class TakeOver:
             order,
             self._price,
             quantity,
-            MAKER_FEE,
+            self._market.maker_fee,
             is_maker=True,
             now_ms=now_ms,
             execution_type="AdlTrade",
@@ -178,8 +178,8 @@ def bankruptcy_price(account: SimulatedAccount, position: SimulatedPosition, mar
     is not left with less."""
     mark, quantity, equity = position.mark_price, position.quantity, account.equity
     if position.side == "Buy":
-        exact, rounding = (mark * quantity - equity) / (quantity * (1 - TAKER_FEE)), ROUND_CEILING
+        exact, rounding = (mark * quantity - equity) / (quantity * (1 - market.taker_fee)), ROUND_CEILING
     else:
-        exact, rounding = (mark * quantity + equity) / (quantity * (1 + TAKER_FEE)), ROUND_FLOOR
+        exact, rounding = (mark * quantity + equity) / (quantity * (1 + market.taker_fee)), ROUND_FLOOR
     tick = market.rules.tick_size
     return max(tick, (exact / tick).to_integral_value(rounding=rounding) * tick)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from marketdata.engine.grid import GridError
-from trading.simulator.accounts import TAKER_FEE, SimulatedAccount
+from trading.simulator.accounts import SimulatedAccount
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.markets import Market
+from trading.simulator.order_prices import bbo_price, slippage_tolerance
 from trading.simulator.orders import ZERO, SimulatedOrder
 from trading.simulator.positions import HEDGE_BUY, HEDGE_SELL, ONE_WAY, SimulatedPosition
 
@@ -52,7 +54,9 @@ def _plain_order(
     order_type = one_of(request, "orderType", ("Market", "Limit"))
     time_in_force = "IOC" if order_type == "Market" else one_of(request, "timeInForce", TIMES_IN_FORCE, "GTC")
     link_id = _link_id(account, market, request)
-    price = price_of(market, "price", request.get("price")) if order_type == "Limit" else ZERO
+    slippage_type, tolerance = slippage_tolerance(request, order_type)
+    best = bbo_price(market, side, order_type, request)
+    price = price_of(market, "price", best or request.get("price")) if order_type == "Limit" else ZERO
     reduce_only, close = flag(request, "reduceOnly"), flag(request, "closeOnTrigger")
     budget, unit = ZERO, ""
     if market.category == "spot":
@@ -62,9 +66,10 @@ def _plain_order(
     if budget:
         quantity = ZERO
     elif market.category == "linear" and reduce_only and close and str(request.get("qty")) == "0":
-        quantity = held_against(account, market, side, request)
+        quantity = min(held_against(account, market, side, request), largest_quantity(market, order_type))
     else:
-        quantity = quantity_of(market, request.get("qty"), order_type)
+        splits = reduce_only and market.category == "linear"
+        quantity = quantity_of(market, request.get("qty"), order_type, is_limited=not splits)
     lots = market.grids.quantities.units(f"{quantity:f}")
     return SimulatedOrder(
         order_id=order_id,
@@ -86,6 +91,9 @@ def _plain_order(
         smp_type=one_of(request, "smpType", SELF_MATCH, "None"),
         market_unit=unit if order_type == "Market" else "",
         quote_budget=budget,
+        slippage_type=slippage_type,
+        slippage_tolerance=tolerance,
+        create_type="CreateByBboOrder" if best else "CreateByUser",
         last_price_on_created=market.last_price,
     )
 
@@ -125,7 +133,7 @@ def _set_trigger(market: Market, order: SimulatedOrder, request: Mapping[str, An
         order.stop_order_type, order.trigger_by = "tpslOrder", "LastPrice"
         order.trigger_direction = RISING if order.trigger_price > market.last_price else FALLING
     else:
-        order.stop_order_type = "Stop"
+        order.stop_order_type, order.create_type = "Stop", "CreateByStopOrder"
         order.trigger_by = one_of(request, "triggerBy", PRICES, "LastPrice")
         direction = str(request.get("triggerDirection") or "")
         if direction not in ("1", "2"):
@@ -189,10 +197,15 @@ def check_cap(account: SimulatedAccount, order: SimulatedOrder) -> None:
     spot = order.category == "spot"
     if order.status == "Untriggered":
         if conditional >= (MAX_SPOT_CONDITIONAL_ORDERS if spot else MAX_CONDITIONAL_ORDERS):
-            code, most = (170810, MAX_SPOT_CONDITIONAL_ORDERS) if spot else (110009, MAX_CONDITIONAL_ORDERS)
-            raise ApiError(code, f"The number of conditional orders exceeds the maximum of {most}")
+            raise _too_many_conditional(
+                *((MAX_SPOT_CONDITIONAL_ORDERS, 170810) if spot else (MAX_CONDITIONAL_ORDERS, 110009))
+            )
     elif len(mine) - conditional >= MAX_ACTIVE_ORDERS:
         raise ApiError(170810 if spot else 110020, "Not allowed to have more than 500 active orders")
+
+
+def _too_many_conditional(most: int, code: int) -> ApiError:
+    return ApiError(code, f"The number of conditional orders exceeds the maximum of {most}")
 
 
 def _check_price_band(market: Market, order: SimulatedOrder) -> None:
@@ -214,13 +227,12 @@ def check_linear(account: SimulatedAccount, market: Market, order: SimulatedOrde
         if position.quantity == 0 or position.side == order.side:
             raise ApiError(110017, "current position is zero, cannot fix reduce-only order qty")
         if order.quantity > position.quantity:
-            order.quantity = position.quantity
-            order.lots = order.leaves_lots = market.grids.quantities.units(f"{order.quantity:f}")
+            _resize(market, order, position.quantity)
         return
     price = reference_price(market, order)
     if order.quantity * price < market.rules.min_notional:
         raise ApiError(110094, f"Order does not meet minimum order value {market.rules.min_notional:f}USDT")
-    if order.status != "Untriggered" and opening_cost(account, order, price) > account.available:
+    if order.status != "Untriggered" and opening_cost(account, market, order, price) > account.available:
         raise ApiError(110007, "ab not enough for new order")
 
 
@@ -229,13 +241,13 @@ def closes(order: SimulatedOrder) -> bool:
     return (order.position_index, order.side) in ((HEDGE_BUY, "Sell"), (HEDGE_SELL, "Buy"))
 
 
-def opening_cost(account: SimulatedAccount, order: SimulatedOrder, price: Decimal) -> Decimal:
+def opening_cost(account: SimulatedAccount, market: Market, order: SimulatedOrder, price: Decimal) -> Decimal:
     """Initial margin and fee of what the order adds to a position."""
     position: SimulatedPosition = account.position(order.symbol, order.position_index)
     opening = order.quantity - order.filled
     if order.position_index == ONE_WAY and position.quantity and position.side != order.side:
         opening = max(ZERO, opening - position.quantity)
-    return opening * price * (1 / position.leverage + TAKER_FEE)
+    return opening * price * (1 / position.leverage + market.taker_fee)
 
 
 def check_spot(account: SimulatedAccount, market: Market, order: SimulatedOrder) -> None:
@@ -259,7 +271,33 @@ def reference_price(market: Market, order: SimulatedOrder) -> Decimal:
     return order.price or (market.grids.prices.value(best) if best is not None else market.last_price)
 
 
-def quantity_of(market: Market, text: object, order_type: str) -> Decimal:
+def split(market: Market, order: SimulatedOrder, new_id: Callable[[], str]) -> list[SimulatedOrder]:
+    """Cut an order to what one may be at most; the orders that carry the rest, without a link id."""
+    largest, rest = largest_quantity(market, order.order_type), []
+    left = order.quantity - largest
+    # A working order is not larger than its position; one that waits could be anything.
+    if order.status == "Untriggered" and order.quantity > MAX_CONDITIONAL_ORDERS * largest:
+        raise _too_many_conditional(MAX_CONDITIONAL_ORDERS, 110009)
+    if left > 0:
+        _resize(market, order, largest)
+    while left > 0:
+        piece = replace(order, order_id=new_id(), link_id="")
+        _resize(market, piece, min(left, largest))
+        rest.append(piece)
+        left -= piece.quantity
+    return rest
+
+
+def _resize(market: Market, order: SimulatedOrder, quantity: Decimal) -> None:
+    order.quantity = quantity
+    order.lots = order.leaves_lots = market.grids.quantities.units(f"{quantity:f}")
+
+
+def largest_quantity(market: Market, order_type: str) -> Decimal:
+    return market.rules.max_market_quantity if order_type == "Market" else market.rules.max_quantity
+
+
+def quantity_of(market: Market, text: object, order_type: str, *, is_limited: bool = True) -> Decimal:
     spot, rules = market.category == "spot", market.rules
     quantity = number("qty", text, 170136 if spot else 10001)
     if quantity % rules.lot_size:
@@ -270,8 +308,8 @@ def quantity_of(market: Market, text: object, order_type: str) -> Decimal:
         if spot:
             raise ApiError(170136, "Order quantity exceeded lower limit.")
         raise ApiError(10001, f"Qty invalid: {text}; step {rules.lot_size:f}, minimum {rules.min_quantity:f}")
-    largest = rules.max_market_quantity if order_type == "Market" else rules.max_quantity
-    if quantity > largest:
+    largest = largest_quantity(market, order_type)
+    if is_limited and quantity > largest:
         if spot:
             raise ApiError(170124, "Order quantity exceeded upper limit.")
         raise ApiError(10001, f"The number of contracts exceeds maximum limit allowed: {largest:f}")

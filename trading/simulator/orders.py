@@ -55,6 +55,8 @@ class SimulatedOrder:
     parent_link_id: str = ""
     market_unit: str = ""
     quote_budget: Decimal = ZERO
+    slippage_type: str = ""
+    slippage_tolerance: Decimal = ZERO
     create_type: str = "CreateByUser"
     stop_order_type: str = ""
     status: str = "New"
@@ -112,6 +114,8 @@ class SimulatedOrder:
             "orderType": self.order_type,
             "stopOrderType": self.stop_order_type,
             "marketUnit": self.market_unit,
+            "slippageToleranceType": self.slippage_type or "UNKNOWN",
+            "slippageTolerance": f"{self.slippage_tolerance:f}" if self.slippage_type else "",
             "orderIv": "",
             "triggerPrice": price_text(self.trigger_price),
             "takeProfit": price_text(self.take_profit),

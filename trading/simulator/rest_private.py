@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trading.simulator.accounts import MAKER_FEE, SPOT_FEE, TAKER_FEE, SimulatedAccount
+from trading.simulator.accounts import SimulatedAccount
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.orders import SimulatedOrder
 from trading.simulator.rest_market import number
@@ -22,8 +22,6 @@ DCP_PRODUCTS = ("SPOT", "DERIVATIVES", "OPTIONS")
 
 
 _ONLY_IN_HISTORY = {
-    "slippageToleranceType": "UNKNOWN",
-    "slippageTolerance": "",
     "extraFees": "",
     "rpiTakerAccess": False,
     "rpiMatchedQty": "0",
@@ -253,10 +251,11 @@ def transaction_log(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 def fee_rate(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     category = _category(fields)
     markets = venue.exchange.markets if category == "linear" else venue.exchange.spot
-    symbols = [venue.exchange.market(str(fields["symbol"]), category).symbol] if fields.get("symbol") else list(markets)
-    taker, maker = (TAKER_FEE, MAKER_FEE) if category == "linear" else (SPOT_FEE, SPOT_FEE)
-    rates = {"takerFeeRate": f"{taker:f}", "makerFeeRate": f"{maker:f}"}
-    rows = [{"symbol": symbol, **rates} for symbol in symbols]
+    asked = [venue.exchange.market(str(fields["symbol"]), category)] if fields.get("symbol") else markets.values()
+    rows = [
+        {"symbol": market.symbol, "takerFeeRate": f"{market.taker_fee:f}", "makerFeeRate": f"{market.maker_fee:f}"}
+        for market in asked
+    ]
     return {"list": rows} if category == "linear" else {"category": category, "list": rows}
 
 
