@@ -52,6 +52,8 @@ QUERIES: dict[str, dict[str, Any]] = {
     "/v5/market/insurance": {"coin": "USDT"},
     "/v5/account/wallet-balance": {"accountType": "UNIFIED"},
     "/v5/account/info": {},
+    "/v5/account/collateral-info": {"currency": "BTC"},
+    "/v5/spot-margin-trade/collateral": {"currency": "BTC"},
     "/v5/account/query-dcp-info": {},
     "/v5/account/transaction-log": {"accountType": "UNIFIED"},
     "/v5/user/query-api": {},
@@ -254,6 +256,7 @@ def trade(driver: Driver) -> None:
     again = [{**order, "orderLinkId": f"{order['orderLinkId']}-trade"} for order in batch]
     driver.order("order.create-batch", {"category": "linear", "request": again})
     driver.send("/v5/order/disconnected-cancel-all", timeWindow=40)
+    driver.send("/v5/account/set-collateral-switch", coin="BTC", collateralSwitch="ON")
     driver.send("/v5/position/switch-mode", symbol="BTCUSDT", mode=3)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from trading.simulator.collateral import BORROW_INITIAL_RATE, BORROW_MAINTENANCE_RATE, TIERS, Collateral
 from trading.simulator.orders import ZERO, SimulatedOrder
 from trading.simulator.positions import SimulatedPosition
 
@@ -16,11 +16,14 @@ DCP_SECONDS = 10
 
 @dataclass(slots=True)
 class SimulatedAccount:
-    """``wallets`` maps coins to amounts; USDT carries the margin. ``hedged`` names the symbols in hedge mode.
-    ``working`` holds open orders, untriggered ones included."""
+    """``wallets`` maps coins to amounts. USDT carries the margin and may go below zero, which is borrowed then; other
+    coins stand for it, but for those ``switched_off``. ``hedged`` names the symbols in hedge mode. ``working`` holds
+    open orders, untriggered ones included."""
 
     user: str
     wallets: dict[str, Decimal]
+    collateral: Collateral
+    switched_off: set[str] = field(default_factory=set)
     positions: dict[tuple[str, int], SimulatedPosition] = field(default_factory=dict)
     orders: dict[str, SimulatedOrder] = field(default_factory=dict)
     by_link: dict[str, SimulatedOrder] = field(default_factory=dict)
@@ -72,12 +75,37 @@ class SimulatedAccount:
         return self.balance + self.unrealised
 
     @property
+    def margin_balance(self) -> Decimal:
+        """What the whole account counts for as margin, in USD."""
+        if len(self.wallets) == 1:
+            return self.equity
+        return self.equity + self.collateral.value(self.wallets, self.switched_off, SETTLE_COIN)
+
+    @property
+    def borrowed(self) -> Decimal:
+        """Of the settlement coin, which losses alone can borrow."""
+        return max(-self.equity, ZERO)
+
+    @property
+    def interest_bearing(self) -> Decimal:
+        """What unrealised losses borrow is free of interest."""
+        return max(-self.balance, ZERO)
+
+    @property
     def position_margin(self) -> Decimal:
         return sum((position.initial_margin for position in self.positions.values()), ZERO)
 
     @property
-    def maintenance_margin(self) -> Decimal:
+    def position_maintenance(self) -> Decimal:
         return sum((position.maintenance_margin for position in self.positions.values()), ZERO)
+
+    @property
+    def initial_margin(self) -> Decimal:
+        return self.position_margin + self.order_margin + self.borrowed * BORROW_INITIAL_RATE
+
+    @property
+    def maintenance_margin(self) -> Decimal:
+        return self.position_maintenance + self.borrowed * BORROW_MAINTENANCE_RATE
 
     @property
     def order_margin(self) -> Decimal:
@@ -103,28 +131,30 @@ class SimulatedAccount:
 
     @property
     def available(self) -> Decimal:
-        """What new positions, and spot purchases, may use of the settlement coin."""
-        used = self.position_margin + self.order_margin + self.locked(SETTLE_COIN)
-        return max(self.equity - used, ZERO)
+        """What new positions may use, in USD."""
+        return max(self.margin_balance - self.initial_margin - self.locked(SETTLE_COIN), ZERO)
+
+    def spendable(self, coin: str) -> Decimal:
+        """What spot orders may spend of a coin: nothing is lent, and margin comes before coins."""
+        free = self.wallets.get(coin, ZERO) - self.locked(coin)
+        return max(min(free, self.available) if coin == SETTLE_COIN else free, ZERO)
 
     def cushion(self, position: SimulatedPosition) -> Decimal:
         """See :meth:`SimulatedPosition.liquidation_price`."""
         others = self.maintenance_margin - position.maintenance_margin
-        return self.equity - position.unrealised - others
+        return self.margin_balance - position.unrealised - others
 
-    def wallet_row(self, prices: Mapping[str, Decimal]) -> dict[str, Any]:
-        """The account of ``wallet-balance`` and of the ``wallet`` topic; ``prices`` are USD of other coins."""
-        initial, maintenance = self.position_margin + self.order_margin, self.maintenance_margin
-        others = sum((amount * prices.get(coin, ZERO) for coin, amount in self.wallets.items()), ZERO)
-        others -= self.balance * prices.get(SETTLE_COIN, ZERO)
-        equity = self.equity
-        initial_rate, maintenance_rate = (_rate(margin, equity) for margin in (initial, maintenance))
-        coins = [self._coin_row(coin, prices) for coin, amount in self.wallets.items() if amount or coin == SETTLE_COIN]
+    def wallet_row(self) -> dict[str, Any]:
+        """The account of ``wallet-balance`` and of the ``wallet`` topic; totals are in USD."""
+        initial, maintenance, margin_balance = self.initial_margin, self.maintenance_margin, self.margin_balance
+        wallets = sum((amount * self.collateral.price(coin) for coin, amount in self.wallets.items()), ZERO)
+        initial_rate, maintenance_rate = (_rate(margin, margin_balance) for margin in (initial, maintenance))
+        coins = [self._coin_row(coin) for coin, amount in self.wallets.items() if amount or coin == SETTLE_COIN]
         return {
             "accountType": "UNIFIED",
-            "totalEquity": _money(equity + others),
-            "totalWalletBalance": _money(self.balance + others),
-            "totalMarginBalance": _money(equity),
+            "totalEquity": _money(wallets + self.unrealised),
+            "totalWalletBalance": _money(wallets),
+            "totalMarginBalance": _money(margin_balance),
             "totalAvailableBalance": _money(self.available),
             "totalPerpUPL": _money(self.unrealised),
             "totalInitialMargin": _money(initial),
@@ -139,27 +169,28 @@ class SimulatedAccount:
             "coin": coins,
         }
 
-    def _coin_row(self, coin: str, prices: Mapping[str, Decimal]) -> dict[str, Any]:
+    def _coin_row(self, coin: str) -> dict[str, Any]:
         amount, settles = self.wallets[coin], coin == SETTLE_COIN
         equity = self.equity if settles else amount
         return {
             "coin": coin,
             "equity": _money(equity),
-            "usdValue": _money(equity if settles else equity * prices.get(coin, ZERO)),
+            "usdValue": _money(equity * self.collateral.price(coin)),
             "walletBalance": _money(amount),
             "availableToWithdraw": "",
             "availableToBorrow": "",
             "locked": _money(self.locked(coin)),
-            "borrowAmount": "0",
+            "borrowAmount": _money(self.borrowed) if settles else "0",
+            # It is charged every hour, and nothing is left to charge between.
             "accruedInterest": "0",
             "totalOrderIM": _money(self.order_margin) if settles else "0",
             "totalPositionIM": _money(self.position_margin) if settles else "0",
-            "totalPositionMM": _money(self.maintenance_margin) if settles else "0",
+            "totalPositionMM": _money(self.position_maintenance) if settles else "0",
             "unrealisedPnl": _money(self.unrealised) if settles else "0",
             "cumRealisedPnl": _money(self.realised) if settles else "0",
             "bonus": "0",
-            "marginCollateral": True,
-            "collateralSwitch": True,
+            "marginCollateral": coin in TIERS,
+            "collateralSwitch": coin in TIERS and coin not in self.switched_off,
             "spotBorrow": "0",
             "spotHedgingQty": "0",
         }

@@ -23,7 +23,7 @@ def rank(account: SimulatedAccount, position: SimulatedPosition) -> Decimal:
     """The higher, the sooner; only to compare with others."""
     profit = position.unrealised / position.value
     leverage = position.quantity * (position.mark_price or position.entry_price)
-    leverage /= max(account.equity, LEAST_EQUITY)
+    leverage /= max(account.margin_balance, LEAST_EQUITY)
     return profit * leverage if profit > 0 else profit / leverage
 
 

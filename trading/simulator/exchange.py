@@ -19,6 +19,8 @@ from trading.simulator.accounts import (
     SimulatedAccount,
 )
 from trading.simulator.book import Front
+from trading.simulator.borrowing import Borrowing
+from trading.simulator.collateral import ALWAYS_ON, TIERS, Collateral
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.exits import Exits
 from trading.simulator.keys import ApiKey
@@ -45,7 +47,11 @@ class Exchange:
         insurance: Decimal = ZERO,
     ) -> None:
         self.markets, self.spot = dict(markets), dict(spot or {})
-        self.accounts = {user: SimulatedAccount(user, {SETTLE_COIN: key.balance}) for user, key in keys.items()}
+        self.collateral = Collateral(self.index_price)
+        self.accounts = {
+            user: SimulatedAccount(user, {SETTLE_COIN: key.balance, **key.coins}, self.collateral)
+            for user, key in keys.items()
+        }
         self.outbox: list[tuple[str, str, dict[str, Any]]] = []
         self.trades: list[PublicTrade] = []
         # Trades of a recording: candles and the list of recent trades want them, the stream has them already.
@@ -57,6 +63,7 @@ class Exchange:
         self.ledger.insurance[SETTLE_COIN] = insurance
         self.exits = Exits(self)
         self.margin = Margin(self)
+        self.borrowing = Borrowing(self)
         self._random = random.Random(seed)
 
     def new_id(self) -> str:
@@ -247,12 +254,33 @@ class Exchange:
         self._match(market, order, now_ms)
         self._rest_or_end(market, order, now_ms)
 
-    def usd_prices(self) -> dict[str, Decimal]:
-        """Coins in USD, by their spot markets or their contracts."""
-        prices = {market.rules.base_coin: market.last_price for market in self.markets.values()}
-        prices.update((market.rules.base_coin, market.last_price) for market in self.spot.values())
-        prices[SETTLE_COIN] = Decimal(1)
-        return prices
+    def index_price(self, coin: str) -> Decimal:
+        """A coin in USD, by the index of its contract or by its spot market; zero where it has neither."""
+        if coin == SETTLE_COIN:
+            return Decimal(1)
+        contract = self.markets.get(f"{coin}{SETTLE_COIN}")
+        if contract is not None:
+            return contract.index_price or contract.mark_price or contract.last_price
+        spot = self.spot.get(f"{coin}{SETTLE_COIN}")
+        if spot is not None:
+            return spot.last_price
+        return Decimal(1) if coin in ALWAYS_ON else ZERO
+
+    def switch_collateral(self, user: str, coin: str, *, is_on: bool) -> None:
+        """Let a coin stand for margin or not.
+
+        Raises:
+            ApiError: 10001 for a coin that is no collateral or cannot be switched, 110044 when it is needed.
+        """
+        account = self.accounts[user]
+        if coin not in TIERS or coin in ALWAYS_ON:
+            raise parameter_error("params error: coin cannot be set as collateral")
+        before = set(account.switched_off)
+        (account.switched_off.discard if is_on else account.switched_off.add)(coin)
+        if not is_on and account.margin_balance < account.initial_margin:
+            account.switched_off = before
+            raise ApiError(110044, "Insufficient available margin.")
+        self.dirty.add(user)
 
     # The background's side of the market.
 
@@ -332,7 +360,7 @@ class Exchange:
                 position = account.positions.get((market.symbol, index))
                 if position is not None and position.quantity:
                     position.mark_price, held = mark_price, True
-            if held:
+            if held or account.wallets.get(market.rules.base_coin):
                 holders.append(account)
         # Not before everybody has the new price: who is closed down may take others with him.
         for account in holders:
@@ -532,4 +560,4 @@ class Exchange:
 
     def tell_wallet(self, user: str) -> None:
         self.dirty.add(user)
-        self.outbox.append((user, "wallet", self.accounts[user].wallet_row(self.usd_prices())))
+        self.outbox.append((user, "wallet", self.accounts[user].wallet_row()))

@@ -69,6 +69,7 @@ class Journal:
             state = json.loads(row[0])
             account.wallets = {coin: Decimal(amount) for coin, amount in state["wallets"].items()}
             account.realised, account.hedged = Decimal(state["realised"]), set(state["hedged"])
+            account.switched_off = set(state.get("switched_off", ()))
             for values in state["positions"]:
                 position = SimulatedPosition(**_parsed(values, _POSITION_DECIMALS))
                 account.positions[position.symbol, position.index] = position
@@ -150,6 +151,7 @@ class Journal:
             "wallets": {coin: str(amount) for coin, amount in account.wallets.items()},
             "realised": str(account.realised),
             "hedged": sorted(account.hedged),
+            "switched_off": sorted(account.switched_off),
             "positions": [_values(position) for position in account.positions.values()],
         }
         database.execute("REPLACE INTO accounts VALUES (?, ?)", (account.user, json.dumps(state)))

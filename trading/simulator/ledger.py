@@ -92,7 +92,7 @@ class Ledger:
         row = self._execution(market, order, price, quantity, fee, rate, is_maker=is_maker, now_ms=now_ms)
         row |= {"closedSize": f"{closed:f}", "execPnl": text(realised), "execType": execution_type}
         self._keep(account, row)
-        self._transaction(account, row, SETTLE_COIN, cash_flow=realised, fee=fee, size=position.quantity)
+        self.record(account, row, SETTLE_COIN, cash_flow=realised, fee=fee, size=position.quantity)
         if closed:
             self._closed_pnl(account, row, order, position, entry_price, closed, realised)
         self._exchange.tell_position(order.user, market.symbol, order.position_index)
@@ -124,7 +124,7 @@ class Ledger:
         row = self._execution(market, order, price, quantity, fee, rate, is_maker=is_maker, now_ms=now_ms)
         row["feeCurrency"] = fee_coin
         self._keep(account, row)
-        self._transaction(account, row, fee_coin, cash_flow=cash_flow, fee=fee, size=ZERO)
+        self.record(account, row, fee_coin, cash_flow=cash_flow, fee=fee, size=ZERO)
         self._exchange.tell_wallet(order.user)
 
     def pay_funding(self, market: Market, account: SimulatedAccount, position: SimulatedPosition, now_ms: int) -> None:
@@ -136,7 +136,7 @@ class Ledger:
         position.realised_now -= payment
         self.background[SETTLE_COIN] += payment
         row = {
-            **_EMPTY_EXECUTION,
+            **EMPTY_EXECUTION,
             "category": market.category,
             "symbol": market.symbol,
             "side": position.side,
@@ -154,7 +154,7 @@ class Ledger:
             "seq": market.sequence,
         }
         self._keep(account, row)
-        self._transaction(account, row, SETTLE_COIN, cash_flow=ZERO, fee=ZERO, size=position.quantity, funding=-payment)
+        self.record(account, row, SETTLE_COIN, cash_flow=ZERO, fee=ZERO, size=position.quantity, funding=-payment)
         self._exchange.tell_position(account.user, market.symbol, position.index)
 
     def _execution(
@@ -170,7 +170,7 @@ class Ledger:
         now_ms: int,
     ) -> dict[str, Any]:
         return {
-            **_EMPTY_EXECUTION,
+            **EMPTY_EXECUTION,
             "category": market.category,
             "symbol": market.symbol,
             "orderId": order.order_id,
@@ -203,7 +203,7 @@ class Ledger:
         # The same row, but for the extra fees: a text over REST, a list on the stream.
         self._exchange.outbox.append((account.user, "execution", {**row, "extraFees": []}))
 
-    def _transaction(
+    def record(
         self,
         account: SimulatedAccount,
         execution: dict[str, Any],
@@ -214,7 +214,7 @@ class Ledger:
         size: Decimal,
         funding: Decimal | None = None,
     ) -> None:
-        """A row of the transaction log: ``change = cashFlow + funding - fee``."""
+        """A row of the transaction log: ``change = cashFlow + funding - fee``. ``execution`` says when and why."""
         change = cash_flow + (funding or ZERO) - fee
         account.transactions.append(
             {
@@ -223,7 +223,7 @@ class Ledger:
                 "category": execution["category"],
                 "side": execution["side"],
                 "transactionTime": execution["execTime"],
-                "type": TRANSACTION_TYPES[execution["execType"]],
+                "type": TRANSACTION_TYPES.get(execution["execType"], execution["execType"]),
                 "transSubType": "",
                 "qty": execution["execQty"],
                 "size": f"{size:f}",
@@ -290,7 +290,7 @@ class Ledger:
 
 
 TRANSACTION_TYPES = {"Trade": "TRADE", "Funding": "SETTLEMENT", "BustTrade": "LIQUIDATION", "AdlTrade": "ADL"}
-_EMPTY_EXECUTION: dict[str, Any] = {
+EMPTY_EXECUTION: dict[str, Any] = {
     "orderId": "",
     "orderLinkId": "",
     "orderPrice": "0",

@@ -104,7 +104,7 @@ class TakeOver:
         """Closing somebody must not make a second bankrupt."""
         quantity = min(position.quantity, self._market.grids.quantities.value(self._lots))
         worse = (position.mark_price - self._price) * quantity * (1 if position.side == "Buy" else -1)
-        return account.equity - max(worse, Decimal(0)) > self._price * quantity * self._market.maker_fee
+        return account.margin_balance - max(worse, Decimal(0)) > self._price * quantity * self._market.maker_fee
 
     def _close_opposite(self, account: SimulatedAccount, position: SimulatedPosition, now_ms: int) -> None:
         exchange, ledger = self._exchange, self._exchange.ledger
@@ -174,9 +174,9 @@ class TakeOver:
 
 
 def bankruptcy_price(account: SimulatedAccount, position: SimulatedPosition, market: Market) -> Decimal:
-    """Where closing the position, fee included, leaves the account with nothing; on the price grid, rounded so that it
-    is not left with less."""
-    mark, quantity, equity = position.mark_price, position.quantity, account.equity
+    """Where closing the position, fee included, leaves the account with no margin; on the price grid, rounded so that
+    it is not left with less."""
+    mark, quantity, equity = position.mark_price, position.quantity, account.margin_balance
     if position.side == "Buy":
         exact, rounding = (mark * quantity - equity) / (quantity * (1 - market.taker_fee)), ROUND_CEILING
     else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trading.simulator.accounts import SimulatedAccount
+from trading.simulator.collateral import MOST_BORROWED
 from trading.simulator.liquidation import TakeOver
 from trading.simulator.markets import Market
+from trading.simulator.orders import ZERO
 
 if TYPE_CHECKING:
     from trading.simulator.exchange import Exchange
@@ -27,22 +29,36 @@ class Margin:
             self.watch(account, now_ms)
 
     def watch(self, account: SimulatedAccount, now_ms: int) -> None:
-        """Close an account down, position by position, while it cannot cover its maintenance margin."""
-        if account.user in self._busy or not self._is_short(account):
+        """Close an account down while it cannot cover its maintenance margin: its orders, its other coins for what it
+        owes, then position by position."""
+        if account.user in self._busy:
             return
         self._busy.add(account.user)
         try:
-            for order in list(account.open_orders()):
-                self._exchange.end(
-                    order, "Cancelled", now_ms, cancel_type="CancelAllBeforeLiq", reject_reason="EC_NoError"
-                )
-            while self._is_short(account):
-                open_positions = [position for position in account.positions.values() if position.quantity]
-                largest = max(open_positions, key=lambda each: each.maintenance_margin)
-                TakeOver(self._exchange, account, largest).run(now_ms)
+            if account.borrowed > MOST_BORROWED:
+                self._exchange.borrowing.repay(account, MOST_BORROWED, now_ms)
+            if self._is_short(account):
+                self._close_down(account, now_ms)
         finally:
             self._busy.discard(account.user)
 
+    def _close_down(self, account: SimulatedAccount, now_ms: int) -> None:
+        borrowing = self._exchange.borrowing
+        for order in list(account.working.values()):
+            # The end of one can end others: the exits that wait for it.
+            if order.is_open:
+                self._exchange.end(
+                    order, "Cancelled", now_ms, cancel_type="CancelAllBeforeLiq", reject_reason="EC_NoError"
+                )
+        borrowing.repay(account, ZERO, now_ms)
+        while self._is_short(account) and (held := [each for each in account.positions.values() if each.quantity]):
+            largest = max(held, key=lambda each: each.maintenance_margin)
+            TakeOver(self._exchange, account, largest).run(now_ms)
+        if self._is_short(account) or account.balance < 0:
+            borrowing.repay(account, ZERO, now_ms)
+        if not any(each.quantity for each in account.positions.values()):
+            borrowing.forgive(account, now_ms)
+
     def _is_short(self, account: SimulatedAccount) -> bool:
         maintenance = account.maintenance_margin
-        return maintenance > 0 and account.equity <= maintenance
+        return maintenance > 0 and account.margin_balance <= maintenance

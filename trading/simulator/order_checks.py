@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from marketdata.engine.grid import GridError
-from trading.simulator.accounts import SimulatedAccount
+from trading.simulator.accounts import SETTLE_COIN, SimulatedAccount
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.markets import Market
 from trading.simulator.order_prices import bbo_price, slippage_tolerance
@@ -257,12 +257,8 @@ def check_spot(account: SimulatedAccount, market: Market, order: SimulatedOrder)
         raise ApiError(170140, "Order value exceeded lower limit.")
     if order.status == "Untriggered":
         return
-    if order.side == "Buy":
-        enough = value <= account.available
-    else:
-        coin = market.rules.base_coin
-        enough = order.quantity <= account.wallets.get(coin, ZERO) - account.locked(coin)
-    if not enough:
+    spent, coin = (value, SETTLE_COIN) if order.side == "Buy" else (order.quantity, market.rules.base_coin)
+    if spent > account.spendable(coin):
         raise ApiError(170131, "Insufficient balance.")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from trading.simulator.accounts import SimulatedAccount
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.orders import SimulatedOrder
+from trading.simulator.rest_collateral import collateral_info, set_collateral_switch
 from trading.simulator.rest_market import number
 from trading.simulator.venue import Venue, now_ms
 
@@ -224,7 +225,7 @@ def trading_stop(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 def wallet_balance(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     if fields.get("accountType") != "UNIFIED":
         raise parameter_error("accountType only support UNIFIED.")
-    row = venue.exchange.accounts[user].wallet_row(venue.exchange.usd_prices())
+    row = venue.exchange.accounts[user].wallet_row()
     wanted = [coin for coin in str(fields.get("coin") or "").split(",") if coin]
     if wanted:
         row["coin"] = [coin for coin in row["coin"] if coin["coin"] in wanted]
@@ -403,6 +404,7 @@ QUERIES: dict[str, Endpoint] = {
     "/v5/account/wallet-balance": wallet_balance,
     "/v5/account/transaction-log": transaction_log,
     "/v5/account/fee-rate": fee_rate,
+    "/v5/account/collateral-info": collateral_info,
     "/v5/account/info": account_info,
     "/v5/account/query-dcp-info": query_dcp_info,
     "/v5/user/query-api": query_api,
@@ -416,6 +418,7 @@ COMMANDS: dict[str, Endpoint] = {
     "/v5/order/amend-batch": amend_batch,
     "/v5/order/cancel-batch": cancel_batch,
     "/v5/order/disconnected-cancel-all": disconnected_cancel_all,
+    "/v5/account/set-collateral-switch": set_collateral_switch,
     "/v5/position/set-leverage": set_leverage,
     "/v5/position/switch-mode": switch_mode,
     "/v5/position/trading-stop": trading_stop,

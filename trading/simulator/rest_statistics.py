@@ -16,6 +16,7 @@ from trading.simulator.candles import MINUTE_MS, VOLUME
 from trading.simulator.errors import parameter_error
 from trading.simulator.funding import funding_interval_ms, funding_rate, seeded
 from trading.simulator.positions import MAINTENANCE_RATE
+from trading.simulator.rest_collateral import tiered_collateral
 from trading.simulator.rest_parameters import (
     Query,
     choice,
@@ -164,4 +165,5 @@ ENDPOINTS: Mapping[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/price-limit": price_limit,
     "/v5/market/risk-limit": risk_limit,
     "/v5/market/insurance": insurance,
+    "/v5/spot-margin-trade/collateral": tiered_collateral,
 }

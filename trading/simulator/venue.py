@@ -14,6 +14,7 @@ import numpy as np
 
 from trading.simulator import private_topics
 from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
+from trading.simulator.borrowing import InterestSchedule
 from trading.simulator.candles import INTERVAL_MINUTES, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
@@ -131,6 +132,7 @@ class Venue:
         self.followers: list[Follower] = []
         self._rest_orders()
         self._funding = FundingSchedule(self.exchange, seed, self.started_ms)
+        self._interest = InterestSchedule(self.exchange, self.started_ms)
         self._ticks = 0
         self._next_klines = 0
 
@@ -165,6 +167,7 @@ class Venue:
             self._source.step(now)
         if slow:
             self._funding.settle(now)
+            self._interest.settle(now)
         for follower in self.followers:
             follower.follow_books(now, step=slow)
         self._push_books(now, slow=slow)
