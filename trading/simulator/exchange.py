@@ -118,6 +118,13 @@ class Exchange:
             self.end(order, "Cancelled", now_ms, cancel_type="CancelByUser", reject_reason="EC_PerCancelRequest")
         return orders
 
+    def cancel_disconnected(self, user: str, now_ms: int, category: str) -> None:
+        """End all open orders of a user who is gone for too long."""
+        for order in self.accounts[user].open_orders(category=category):
+            # The end of one can end others: the exits that wait for it.
+            if order.is_open:
+                self.end(order, "Cancelled", now_ms, cancel_type="CancelByDCP", reject_reason="EC_PerCancelRequest")
+
     def amend(self, user: str, request: Mapping[str, Any], now_ms: int, category: str = "linear") -> SimulatedOrder:
         """Change quantity, price, trigger or exits. Only a smaller quantity keeps an order's place in the queue."""
         order = self.find(user, request)

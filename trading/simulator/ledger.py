@@ -114,17 +114,17 @@ class Ledger:
         value = price * quantity
         coins = {SETTLE_COIN: -value, base: quantity} if order.side == "Buy" else {SETTLE_COIN: value, base: -quantity}
         fee_coin = base if (order.side == "Buy") == (rate >= 0) else SETTLE_COIN
-        cash_flow, fee = coins[fee_coin], abs(coins[fee_coin]) * rate
-        for coin, amount in coins.items():
-            account.pay(coin, amount)
-        account.pay(fee_coin, -fee)
+        fee = abs(coins[fee_coin]) * rate
         self.fees[fee_coin] += fee
         order.fees += fee
         order.fee_currency = fee_coin
         row = self._execution(market, order, price, quantity, fee, rate, is_maker=is_maker, now_ms=now_ms)
         row["feeCurrency"] = fee_coin
         self._keep(account, row)
-        self.record(account, row, fee_coin, cash_flow=cash_flow, fee=fee, size=ZERO)
+        for coin, amount in coins.items():
+            charged = fee if coin == fee_coin else ZERO
+            account.pay(coin, amount - charged)
+            self.record(account, row, coin, cash_flow=amount, fee=charged, size=ZERO)
         self._exchange.tell_wallet(order.user)
 
     def pay_funding(self, market: Market, account: SimulatedAccount, position: SimulatedPosition, now_ms: int) -> None:
