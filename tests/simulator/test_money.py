@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 
 from tests.simulator.random_traders import COINS, RandomTraders
+from trading.simulator.accounts import SimulatedAccount
 from trading.simulator.exchange import Exchange
 
 D = Decimal
@@ -94,3 +95,25 @@ def check_books(venue: Exchange) -> None:
         for order in account.working.values():
             assert order.is_open
             assert order.status == "Untriggered" or order.entry is not None
+        check_sums(account)
+
+
+def check_sums(account: SimulatedAccount) -> None:
+    """What an account keeps of its orders is what they are."""
+    reserved: Counter[tuple[str, int]] = Counter()
+    locks: Counter[str] = Counter()
+    counts: Counter[tuple[str, str, bool]] = Counter()
+    for order in account.working.values():
+        waits = order.status == "Untriggered"
+        counts[order.category, order.symbol, waits] += not order.is_exit
+        if waits:
+            continue
+        if order.category == "linear":
+            reserved[order.symbol, order.position_index] += 0 if order.reduce_only else order.leaves * order.price
+        elif order.side == "Buy":
+            locks["USDT"] += order.leaves * order.price
+        else:
+            locks[order.symbol.removesuffix("USDT")] += order.leaves
+    assert +reserved == +Counter(account.reserved)
+    assert +locks == +Counter(account.locks)
+    assert +counts == +account.counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -32,6 +33,11 @@ class SimulatedAccount:
     transactions: list[dict[str, Any]] = field(default_factory=list)
     closed_pnl: dict[str, dict[str, Any]] = field(default_factory=dict)
     hedged: set[str] = field(default_factory=set)
+    # Sums over working orders, kept by follow(): values by position and coins of resting orders, orders by category,
+    # symbol and whether they wait for a trigger.
+    reserved: dict[tuple[str, int], Decimal] = field(default_factory=dict)
+    locks: dict[str, Decimal] = field(default_factory=dict)
+    counts: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
     realised: Decimal = ZERO
     dcp_seconds: int = DCP_SECONDS
 
@@ -109,25 +115,34 @@ class SimulatedAccount:
 
     @property
     def order_margin(self) -> Decimal:
-        return sum(
-            (
-                order.leaves * order.price / self.position(order.symbol, order.position_index).leverage
-                for order in self.working.values()
-                if order.category == "linear" and not order.reduce_only and order.status != "Untriggered"
-            ),
-            ZERO,
-        )
+        return sum((value / self.position(*key).leverage for key, value in self.reserved.items() if value), ZERO)
+
+    def follow(self, order: SimulatedOrder) -> None:
+        """Bring the sums up to date with an order that changed; exact, so that nothing remains of one that ended."""
+        waits, linear = order.status == "Untriggered", order.category == "linear"
+        reserved = ZERO if waits or (linear and order.reduce_only) else order.leaves
+        if linear or order.side == "Buy":
+            reserved *= order.price
+        change = reserved - order.reserved
+        if change:
+            order.reserved = reserved
+            if linear:
+                key = (order.symbol, order.position_index)
+                self.reserved[key] = self.reserved.get(key, ZERO) + change
+            else:
+                coin = SETTLE_COIN if order.side == "Buy" else order.symbol.removesuffix(SETTLE_COIN)
+                self.locks[coin] = self.locks.get(coin, ZERO) + change
+        counted = (order.category, order.symbol, waits) if order.is_open and not order.is_exit else None
+        if counted != order.counted:
+            if order.counted is not None:
+                self.counts[order.counted] -= 1
+            if counted is not None:
+                self.counts[counted] += 1
+            order.counted = counted
 
     def locked(self, coin: str) -> Decimal:
         """What resting spot orders would spend of a coin."""
-        total = ZERO
-        for order in self.working.values():
-            if order.category == "spot" and order.status != "Untriggered":
-                if order.side == "Buy" and coin == SETTLE_COIN:
-                    total += order.leaves * order.price
-                elif order.side == "Sell" and order.symbol == f"{coin}{SETTLE_COIN}":
-                    total += order.leaves
-        return total
+        return self.locks.get(coin, ZERO)
 
     @property
     def available(self) -> Decimal:

@@ -7,7 +7,6 @@ private messages from ``outbox``.
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
@@ -30,6 +29,10 @@ from trading.simulator.markets import Liquidation, Market, PublicTrade
 from trading.simulator.order_prices import market_limit
 from trading.simulator.orders import ZERO, SimulatedOrder
 from trading.simulator.positions import SimulatedPosition
+
+# The bits that say which kind of UUID it is, and those of a random one.
+_UUID_MASK = 0xC000 << 48 | 0xF000 << 64
+_UUID_VERSION_4 = 0x8000 << 48 | 0x4000 << 64
 
 
 class Exchange:
@@ -68,7 +71,10 @@ class Exchange:
 
     def new_id(self) -> str:
         """The next identifier; the same seed gives the same ones."""
-        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        bits = self._random.getrandbits(128)
+        # As the class UUID writes version 4, at a fifth of its cost: every order, fill and trade has one.
+        digits = f"{(bits & ~_UUID_MASK) | _UUID_VERSION_4:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     # Requests of users.
 
@@ -379,6 +385,7 @@ class Exchange:
     def _enter(self, account: SimulatedAccount, order: SimulatedOrder) -> None:
         account.orders[order.order_id] = order
         account.working[order.order_id] = order
+        account.follow(order)
         if order.link_id:
             account.by_link[order.link_id] = order
         order.updated_ms = order.created_ms
@@ -399,8 +406,9 @@ class Exchange:
         if order.time_in_force == "FOK" and market.book.opposite(order.side).available(order.tick) < order.leaves_lots:
             self.end(order, "Cancelled", now_ms, reject_reason="EC_NoImmediateQtyToFill")
             return
-        self.tell_order(order)
-        self._match(market, order, now_ms)
+        if order.time_in_force in ("IOC", "FOK") or self._would_take(market, order):
+            self.tell_order(order)
+            self._match(market, order, now_ms)
         self._rest_or_end(market, order, now_ms)
 
     def _would_take(self, market: Market, order: SimulatedOrder) -> bool:
@@ -496,6 +504,7 @@ class Exchange:
         order.status = "PartiallyFilled"
         if order.leaves_lots == 0 and not order.quote_budget:
             self._set_filled(order)
+        self.accounts[order.user].follow(order)
         rate = market.maker_fee if is_maker else market.taker_fee
         if market.category == "spot":
             self.ledger.book_spot_fill(market, order, price, quantity, rate, is_maker=is_maker, now_ms=now_ms)
@@ -547,6 +556,7 @@ class Exchange:
 
     def tell_order(self, order: SimulatedOrder) -> None:
         self.dirty.add(order.user)
+        self.accounts[order.user].follow(order)
         self.changed_orders[order.order_id] = order
         self.outbox.append((order.user, "order", order.as_message()))
 

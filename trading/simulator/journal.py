@@ -38,6 +38,9 @@ _LEDGERS = ("fees", "background", "background_contracts", "insurance", "insuranc
 _ORDER_DECIMALS = {field.name for field in fields(SimulatedOrder) if field.type in ("Decimal", Decimal)}
 _POSITION_DECIMALS = {field.name for field in fields(SimulatedPosition) if field.type in ("Decimal", Decimal)}
 
+# What an order is in books and sums of a running exchange only.
+_FLEETING = ("entry", "reserved", "counted")
+
 
 class JournalError(Exception):
     """A state file that cannot be used; the message says why and what to do."""
@@ -198,5 +201,5 @@ def _parsed(values: dict[str, Any], decimals: set[str]) -> dict[str, Any]:
 
 
 def _values(record: Any) -> dict[str, Any]:
-    values = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "entry"}
+    values = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in _FLEETING}
     return {name: str(value) if isinstance(value, Decimal) else value for name, value in values.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -17,7 +18,7 @@ from trading.simulator.positions import HEDGE_BUY, HEDGE_SELL, ONE_WAY, Simulate
 
 MAX_ACTIVE_ORDERS, MAX_CONDITIONAL_ORDERS = 500, 10
 MAX_SPOT_CONDITIONAL_ORDERS = 30
-LINK_ID_LENGTH = 36
+LINK_ID = re.compile("[A-Za-z0-9_-]{0,36}")
 TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "PostOnly")
 PRICES = ("LastPrice", "MarkPrice", "IndexPrice")
 SELF_MATCH = ("None", "CancelMaker", "CancelTaker", "CancelBoth")
@@ -100,7 +101,7 @@ def _plain_order(
 
 def _link_id(account: SimulatedAccount, market: Market, request: Mapping[str, Any]) -> str:
     link_id = str(request.get("orderLinkId") or "")
-    if len(link_id) > LINK_ID_LENGTH or not all(c.isascii() and (c.isalnum() or c in "-_") for c in link_id):
+    if not LINK_ID.fullmatch(link_id):
         raise parameter_error("params error: orderLinkId invalid")
     if link_id in account.by_link:
         if market.category == "spot":
@@ -192,15 +193,14 @@ def check_exit_side(side: str, base: Decimal, take_profit: Decimal, stop_loss: D
 
 
 def check_cap(account: SimulatedAccount, order: SimulatedOrder) -> None:
-    mine = [each for each in account.open_orders(order.symbol, order.category) if not each.is_exit]
-    conditional = sum(each.status == "Untriggered" for each in mine)
-    spot = order.category == "spot"
-    if order.status == "Untriggered":
-        if conditional >= (MAX_SPOT_CONDITIONAL_ORDERS if spot else MAX_CONDITIONAL_ORDERS):
+    waits, spot = order.status == "Untriggered", order.category == "spot"
+    standing = account.counts[order.category, order.symbol, waits]
+    if waits:
+        if standing >= (MAX_SPOT_CONDITIONAL_ORDERS if spot else MAX_CONDITIONAL_ORDERS):
             raise _too_many_conditional(
                 *((MAX_SPOT_CONDITIONAL_ORDERS, 170810) if spot else (MAX_CONDITIONAL_ORDERS, 110009))
             )
-    elif len(mine) - conditional >= MAX_ACTIVE_ORDERS:
+    elif standing >= MAX_ACTIVE_ORDERS:
         raise ApiError(170810 if spot else 110020, "Not allowed to have more than 500 active orders")
 
 

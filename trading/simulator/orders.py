@@ -16,7 +16,8 @@ class SimulatedOrder:
 
     ``whole_position`` marks an exit that closes whatever the position is when it triggers. ``trailing`` is the distance
     of a trailing stop, ``active_price`` where it begins to follow (zero: at once). ``quote_budget`` is what a spot
-    market buy may spend when its quantity was given in the quote coin. ``entry`` is its handle while it rests.
+    market buy may spend when its quantity was given in the quote coin. ``entry`` is its handle while it rests;
+    ``reserved`` and ``counted`` are how it is part of its account's sums.
     """
 
     order_id: str
@@ -71,6 +72,8 @@ class SimulatedOrder:
     cancel_type: str = "UNKNOWN"
     updated_ms: int = 0
     entry: int | None = None
+    reserved: Decimal = ZERO
+    counted: tuple[str, str, bool] | None = None
 
     @property
     def is_open(self) -> bool:
