@@ -83,9 +83,13 @@ class SimulatedAccount:
     @property
     def margin_balance(self) -> Decimal:
         """What the whole account counts for as margin, in USD."""
+        return self.equity + self._other_coins
+
+    @property
+    def _other_coins(self) -> Decimal:
         if len(self.wallets) == 1:
-            return self.equity
-        return self.equity + self.collateral.value(self.wallets, self.switched_off, SETTLE_COIN)
+            return ZERO
+        return self.collateral.value(self.wallets, self.switched_off, SETTLE_COIN)
 
     @property
     def borrowed(self) -> Decimal:
@@ -147,7 +151,12 @@ class SimulatedAccount:
     @property
     def available(self) -> Decimal:
         """What new positions may use, in USD."""
-        return max(self.margin_balance - self.initial_margin - self.locked(SETTLE_COIN), ZERO)
+        # Every order asks for this: what takes a look at all positions is looked at once.
+        equity = self.equity
+        used = self.position_margin + self.order_margin + self.locked(SETTLE_COIN)
+        if equity < 0:
+            used -= equity * BORROW_INITIAL_RATE
+        return max(equity + self._other_coins - used, ZERO)
 
     def spendable(self, coin: str) -> Decimal:
         """What spot orders may spend of a coin: nothing is lent, and margin comes before coins."""

@@ -143,14 +143,12 @@ class SimulatedOrder:
 
     def as_message(self) -> dict[str, Any]:
         """The row of the private ``order`` topic."""
-        return {
-            "category": self.category,
-            **self.as_row(),
-            "closedPnl": f"{self.closed_pnl.normalize():f}",
-            "feeCurrency": self.fee_currency,
-            "rpiTakerAccess": False,
-            "rpiMatchedQty": "0",
-        }
+        row = self.as_row()
+        row["category"] = self.category
+        row["closedPnl"] = f"{self.closed_pnl.normalize():f}"
+        row["feeCurrency"] = self.fee_currency
+        row["rpiTakerAccess"], row["rpiMatchedQty"] = False, "0"
+        return row
 
 
 def price_text(price: Decimal) -> str:
