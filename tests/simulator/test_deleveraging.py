@@ -7,7 +7,9 @@ from decimal import Decimal
 from tests.simulator.test_margin_and_exits import USERS, exchange, held, place
 from trading.simulator import deleveraging
 from trading.simulator.exchange import Exchange
+from trading.simulator.keys import ApiKey
 from trading.simulator.orders import SimulatedOrder
+from trading.simulator.venue import Venue
 
 D = Decimal
 
@@ -184,3 +186,27 @@ def test_the_rank_is_shown_in_five_lights_and_none_without_a_position() -> None:
     place(venue, "carol", "Sell", "20", "100.0")
     bob = venue.accounts["bob"]
     assert venue.position_row(bob, bob.position("BTCUSDT"))["adlRankIndicator"] == 0
+
+
+def test_a_venue_without_an_insurance_fund_deleverages_when_its_market_falls() -> None:
+    now = 1_700_000_000_000
+    keys = {user: ApiKey(user, user, user, D(balance)) for user, balance in (("poor", 100), ("rich", 100_000))}
+    venue = Venue(keys, symbols=1, insurance=D(0), clock=lambda: now)
+    exchange, market = venue.exchange, venue.exchange.markets["BTCUSDT"]
+    for _ in range(50):
+        now += 20
+        venue.tick(now)
+    for user, side in (("rich", "Sell"), ("poor", "Buy")):
+        exchange.set_leverage(user, "BTCUSDT", "60")
+        request = {"symbol": "BTCUSDT", "side": side, "orderType": "Market"}
+        exchange.create(user, request | {"qty": f"{D(5_000) / market.last_price:.3f}"}, now)
+    venue.move("BTCUSDT", -10)
+    for _ in range(1_000):
+        now += 20
+        venue.tick(now)
+        if exchange.accounts["poor"].executions[-1]["execType"] == "BustTrade":
+            break
+    rich = exchange.accounts["rich"]
+    assert rich.executions[-1]["execType"] == "AdlTrade"
+    assert rich.executions[-1]["execPrice"] == exchange.accounts["poor"].executions[-1]["execPrice"]
+    assert exchange.ledger.insurance["USDT"] == 0

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from trading.simulator.keys import DEMO_KEYS, read_keys
 from trading.simulator.limits import AddressLimits
 from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
 from trading.simulator.signatures import Authority
-from trading.simulator.venue import Venue
+from trading.simulator.venue import INSURANCE_FUND, Venue
 from trading.simulator.websockets import Websockets
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class SimulatorOptions:
     faults: Path | None = None
     fault_seed: int | None = None  # None: the seed of the market
     ip_limit: bool = False
+    insurance: Decimal = INSURANCE_FUND
 
 
 def build(options: SimulatorOptions) -> web.Application:
@@ -61,6 +63,7 @@ def build(options: SimulatorOptions) -> web.Application:
         recording=options.market,
         state=options.state,
         fault_seed=options.fault_seed,
+        insurance=options.insurance,
     )
     authority, clerk = Authority(keys), Clerk(venue)
     application = web.Application(client_max_size=MAX_BODY)

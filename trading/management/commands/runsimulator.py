@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from argparse import ArgumentTypeError
 from contextlib import suppress
 from dataclasses import fields
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,18 @@ from trading.simulator.faults.errors import FaultError
 from trading.simulator.journal import JournalError
 from trading.simulator.keys import KeysError
 from trading.simulator.server import SimulatorOptions, serve
+from trading.simulator.venue import INSURANCE_FUND
+
+
+def amount(text: str) -> Decimal:
+    """Money that may be zero."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ArgumentTypeError(f"{text} is not an amount") from None
+    if not value.is_finite() or value < 0:
+        raise ArgumentTypeError(f"{text} is not an amount of zero or more")
+    return value
 
 
 class Command(BaseCommand):
@@ -32,6 +46,12 @@ class Command(BaseCommand):
         parser.add_argument("--state", type=Path, help="file that keeps wallets and orders across restarts")
         parser.add_argument("--faults", type=Path, help="JSON list of fault rules: what goes wrong, where and when")
         parser.add_argument("--fault-seed", type=int, help="the same seed makes the same faults (default: --seed)")
+        parser.add_argument(
+            "--insurance",
+            type=amount,
+            default=INSURANCE_FUND,
+            help="USDT in the insurance fund; with 0, auto-deleveraging begins where the book ends",
+        )
         parser.add_argument("--ip-limit", action="store_true", help="limit requests and connections of an address")
 
     def handle(self, *args: Any, **options: Any) -> None:
