@@ -99,23 +99,20 @@ class RandomTraders:
         self._listen()
 
     def refill(self) -> None:
-        """Lend the poor what the rich have, so that everybody goes on trading."""
-        accounts = self.venue.accounts
-        rich = max(accounts.values(), key=lambda each: each.balance)
-        for user, account in accounts.items():
-            if account.margin_balance < 200 and rich.balance > 1_000 and account is not rich:
-                for who, amount in ((account, D(500)), (rich, D(-500))):
-                    who.pay("USDT", amount)
-                    self.balances[who.user]["USDT"] += amount
+        """The market's own account gives the poor what they began with and takes back from the rich, so that everybody
+        goes on trading."""
+        for user, account in self.venue.accounts.items():
+            if account.margin_balance < 300:
                 self.happened["refill"] += 1
-            for coin in ("BTC", "ETH", "USDC"):
-                # Sold to the market's own account by a liquidation; it gives some back for what they are worth.
-                if coin in KEYS[user] and account.wallets.get(coin, D(0)) == 0 and account.balance > 600:
-                    price, amount = self.venue.index_price(coin), D(KEYS[user][coin]) / 4
-                    for name, change in ((coin, amount), ("USDT", -amount * price)):
-                        account.pay(name, change)
-                        self.venue.ledger.background[name] -= change
-                        self.balances[user][name] += change
+                for coin, amount in KEYS[user].items():
+                    self._give(user, coin, D(amount) - min(account.wallets.get(coin, D(0)), D(0)))
+            elif account.balance > 10_000:
+                self._give(user, "USDT", D(-8_000))
+
+    def _give(self, user: str, coin: str, amount: Decimal) -> None:
+        self.venue.accounts[user].pay(coin, amount)
+        self.venue.ledger.background[coin] -= amount
+        self.balances[user][coin] += amount
 
     # What users and markets do; each says what it was.
 

@@ -92,6 +92,17 @@ def test_a_conditional_order_waits_for_its_price_and_then_works(trigger_by: str)
     assert order.status == "Filled" and told(venue, order)[:3] == ["Untriggered", "Triggered", "New"]
 
 
+def test_an_order_that_a_trade_triggers_meets_what_the_taker_left_on_the_book() -> None:
+    venue = exchange()
+    market = venue.markets["BTCUSDT"]
+    market.book.bids.replace_background({999: 500})
+    waiting = place(venue, "carol", "Buy", "0.2", "100.0", triggerPrice="99.9", triggerDirection=2)
+    taker = place(venue, "alice", "Sell", "1", "99.5")
+    assert (waiting.status, waiting.filled_value / waiting.filled) == ("Filled", D("99.5"))
+    assert (taker.status, taker.leaves) == ("PartiallyFilled", D("0.3"))
+    assert market.book.bids.best is None
+
+
 def test_a_trigger_on_the_wrong_side_of_the_price_is_refused() -> None:
     venue = exchange()
     with pytest.raises(ApiError) as rising:

@@ -190,8 +190,7 @@ class Exchange:
         order.tick = ticks(f"{price:f}") if price else None
         order.updated_ms = now_ms
         if not keeps_place and order.status != "Untriggered":
-            self._match(market, order, now_ms)
-            self._rest_or_end(market, order, now_ms)
+            self._execute(market, order, now_ms)
         else:
             self.tell_order(order)
 
@@ -264,8 +263,7 @@ class Exchange:
             self.exits.watch(order)
             return
         market = self.market(order.symbol, order.category)
-        self._match(market, order, now_ms)
-        self._rest_or_end(market, order, now_ms)
+        self._execute(market, order, now_ms)
 
     def index_price(self, coin: str) -> Decimal:
         """A coin in USD, by the index of its contract or by its spot market; zero where it has neither."""
@@ -408,13 +406,23 @@ class Exchange:
             return
         if order.time_in_force in ("IOC", "FOK") or self._would_take(market, order):
             self.tell_order(order)
-            self._match(market, order, now_ms)
-        self._rest_or_end(market, order, now_ms)
+            self._execute(market, order, now_ms)
+        else:
+            self._rest_or_end(market, order, now_ms)
 
     def _would_take(self, market: Market, order: SimulatedOrder) -> bool:
         return order.tick is not None and market.book.opposite(order.side).front(order.tick) is not None
 
-    def _match(self, market: Market, order: SimulatedOrder, now_ms: int) -> None:
+    def _execute(self, market: Market, order: SimulatedOrder, now_ms: int) -> None:
+        traded = self._match(market, order, now_ms)
+        self._rest_or_end(market, order, now_ms)
+        # Not before the rest is on the book: an order that is triggered now must meet it.
+        if traded:
+            market.book.changed = True
+            self.exits.look(market, now_ms)
+
+    def _match(self, market: Market, order: SimulatedOrder, now_ms: int) -> bool:
+        """Trade with what rests; whether anything did."""
         opposite = market.book.opposite(order.side)
         limit = order.tick if order.tick is not None else market_limit(market, order)
         traded = False
@@ -432,9 +440,7 @@ class Exchange:
             else:
                 self.ledger.move_background(market, order.side, front.tick, lots)
             self._fill(market, order, front.tick, lots, is_maker=False, now_ms=now_ms)
-        if traded:
-            market.book.changed = True
-            self.exits.look(market, now_ms)
+        return traded
 
     def _wanted_lots(self, market: Market, order: SimulatedOrder, tick: int) -> int:
         if not order.quote_budget:
