@@ -328,6 +328,18 @@ def test_spot_moves_coins_takes_its_fee_from_what_is_received_and_lends_nothing(
         assert abs(venue.ledger.total(coin) - total) < D("1e-9")
 
 
+@pytest.mark.parametrize(("side", "price"), [("Sell", "101.0"), ("Buy", "99.0")])
+def test_a_spot_order_cannot_grow_beyond_what_its_owner_has(side: str, price: str) -> None:
+    venue = exchange(balance=200)
+    venue.accounts["alice"].pay("BTC", D(2))
+    order = place(venue, "alice", side, "1", price, category="spot")
+    with pytest.raises(ApiError) as refused:
+        venue.amend("alice", {"orderId": order.order_id, "qty": "3"}, 1, "spot")
+    assert refused.value.code == 170131 and order.quantity == 1
+    venue.amend("alice", {"orderId": order.order_id, "qty": "2"}, 1, "spot")
+    assert order.quantity == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

@@ -197,7 +197,13 @@ class Exchange:
     def _afford_change(self, market: Market, order: SimulatedOrder, quantity: Decimal, price: Decimal) -> None:
         """A larger or dearer order needs what it needs beyond its old self."""
         account = self.accounts[order.user]
-        if order.status == "Untriggered" or order.reduce_only or order.category == "spot":
+        if order.status == "Untriggered" or order.reduce_only:
+            return
+        if order.category == "spot":
+            buys = order.side == "Buy"
+            spent = (quantity - order.filled) * (price if buys else 1) - order.reserved
+            if spent > account.spendable(SETTLE_COIN if buys else market.rules.base_coin):
+                raise ApiError(170131, "Insufficient balance.")
             return
         before, after = order.leaves * order.price, (quantity - order.filled) * price
         leverage = account.position(order.symbol, order.position_index).leverage
