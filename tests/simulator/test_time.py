@@ -175,6 +175,23 @@ def test_depths_and_trades_share_numbers_that_rise_while_markets_live_a_minute_a
     assert told[0] > numbers[0] and len(told) == len(set(told))
 
 
+def test_who_owes_is_charged_at_the_full_hour_however_far_the_clock_is_moved_at_once() -> None:
+    def run(step_ms: int) -> list[bytes]:
+        venue, stepper, clock = venue_at(symbols=1)
+        account = venue.exchange.accounts["alice"]
+        account.pay("USDT", -account.balance - 50_000)
+        account.pay("USDC", Decimal(100_000))
+        listener = listen(venue, "alice/wallet")
+        while clock.now_ms < START_MS + 22_000:
+            stepper.advance(min(START_MS + 22_000, clock.now_ms + step_ms))
+        assert account.balance == Decimal("-50000.25")
+        return listener.frames
+
+    (charged,) = at_real_time = run(TICK_MS)
+    assert orjson.loads(message_of(charged))["creationTime"] == (START_MS // 3_600_000 + 1) * 3_600_000
+    assert run(22_000) == at_real_time
+
+
 def test_the_funding_of_a_simulated_day_comes_due_three_times_and_its_candles_add_up() -> None:
     venue, stepper, clock = venue_at(1_767_225_600_000, symbols=1)
     sums: list[tuple[int, int]] = []

@@ -32,9 +32,5 @@ class DeadManSwitch:
 
     def _cancel_all(self, user: str, topic: str) -> None:
         del self._timers[user, topic]
-        exchange, now = self._venue.exchange, self._venue.clock()
-        for order in exchange.accounts[user].open_orders(category=DCP_TOPICS[topic]):
-            # The end of one can end others: the exits that wait for it.
-            if order.is_open:
-                exchange.end(order, "Cancelled", now, cancel_type="CancelByDCP", reject_reason="EC_PerCancelRequest")
+        self._venue.exchange.cancel_disconnected(user, self._venue.clock(), DCP_TOPICS[topic])
         self._venue.settle()

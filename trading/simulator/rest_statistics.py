@@ -16,6 +16,7 @@ from trading.simulator.errors import parameter_error
 from trading.simulator.funding import funding_interval_ms, funding_rate, seeded
 from trading.simulator.intervals import MINUTE_MS, VOLUME
 from trading.simulator.positions import MAINTENANCE_RATE
+from trading.simulator.rest_collateral import tiered_collateral
 from trading.simulator.rest_parameters import (
     Query,
     choice,
@@ -41,7 +42,6 @@ INTERVALS_MS = {
 # Open interest as a share of the volume of 24 hours, as the ticker has it.
 OPEN_INTEREST_SHARE = 1 / 4
 RISK_LIMIT_VALUE = "2000000"
-INSURANCE_BALANCE = "1000000"
 
 
 def funding_history(venue: Venue, query: Query) -> dict[str, Any]:
@@ -133,14 +133,15 @@ def risk_limit(venue: Venue, query: Query) -> dict[str, Any]:
 
 
 def insurance(venue: Venue, query: Query) -> dict[str, Any]:
-    """One pool for all symbols; nothing is ever paid out of it."""
+    """One pool for all symbols; what is left of it now."""
     coin = query.get("coin") or "USDT"
-    # In the order of symbols, and told for the day, as the exchange updates it every 24 hours.
+    # In the order of symbols, with the time of the day's update, as a pool that symbols share has it.
     day_ms = venue.clock() // (24 * HOUR_MS) * 24 * HOUR_MS
-    pool = {"coin": "USDT", "symbols": ",".join(venue.exchange.markets), "balance": INSURANCE_BALANCE}
+    balance = f"{venue.exchange.ledger.insurance['USDT'].normalize():f}"
+    pool = {"coin": "USDT", "symbols": ",".join(venue.exchange.markets), "balance": balance}
     return {
         "updatedTime": str(day_ms),
-        "list": [{**pool, "value": INSURANCE_BALANCE}] if coin == "USDT" else [],
+        "list": [{**pool, "value": balance}] if coin == "USDT" else [],
     }
 
 
@@ -164,4 +165,5 @@ ENDPOINTS: Mapping[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/price-limit": price_limit,
     "/v5/market/risk-limit": risk_limit,
     "/v5/market/insurance": insurance,
+    "/v5/spot-margin-trade/collateral": tiered_collateral,
 }

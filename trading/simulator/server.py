@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from trading.simulator.limits import AddressLimits
 from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
 from trading.simulator.signatures import Authority
 from trading.simulator.stepping import SteppedClock, Stepper
-from trading.simulator.venue import HISTORY_DELAY_MS, Venue, now_ms
+from trading.simulator.venue import HISTORY_DELAY_MS, INSURANCE_FUND, Venue, now_ms
 from trading.simulator.websockets import Websockets
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class SimulatorOptions:
     ip_limit: bool = False
     history_delay: int = HISTORY_DELAY_MS  # ms
     speed: float = 1.0  # seconds of the venue in a real one
+    insurance: Decimal = INSURANCE_FUND
 
 
 def build(options: SimulatorOptions) -> web.Application:
@@ -67,6 +69,7 @@ def build(options: SimulatorOptions) -> web.Application:
         fault_seed=options.fault_seed,
         history_delay_ms=options.history_delay,
         clock=stepped,
+        insurance=options.insurance,
     )
     venue.speed = options.speed
     authority, clerk = Authority(keys), Clerk(venue)

@@ -76,7 +76,8 @@ class Stepper:
         if flow is not None and ticks > 1:
             watched, began_ms = venue.watched(), clock.now_ms
             quiet = [name for name in flow.names if name.rpartition(":")[2] not in watched]
-            is_alone = len(quiet) == len(flow.names) and not venue.followers
+            owes = any(account.balance < 0 for account in venue.exchange.accounts.values())
+            is_alone = len(quiet) == len(flow.names) and not venue.followers and not owes
             venue.open_bars(began_ms + TICK_MS)
             for name, rows in flow.live_ahead(quiet, ticks, began_ms + ticks * TICK_MS).items():
                 category, _, symbol = name.rpartition(":")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from trading.simulator import private_topics
 from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
+from trading.simulator.borrowing import InterestSchedule
 from trading.simulator.candles import FIRST_LISTING_MS, INTERVALS, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
@@ -50,6 +52,8 @@ HISTORY_DELAY_MS = 1_000
 # The first contracts have a spot market beside them, with so much less in its book.
 MOST_SPOT = 10
 SPOT_SHARE = 0.4
+# What the insurance fund has at first, USDT.
+INSURANCE_FUND = Decimal(1_000_000)
 
 
 class MarketSource(Protocol):
@@ -93,6 +97,7 @@ class Venue:
         recording: Path | None = None,
         state: Path | None = None,
         fault_seed: int | None = None,
+        insurance: Decimal = INSURANCE_FUND,
         clock: Callable[[], int] | None = None,
         history_delay_ms: int = HISTORY_DELAY_MS,
     ) -> None:
@@ -127,7 +132,7 @@ class Venue:
             # Rises over restarts: nothing changes a book a thousand times a second.
             market.sequence = self.started_ms
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
-        self.exchange = Exchange(markets, keys, seed=seed)
+        self.exchange = Exchange(markets, keys, seed=seed, insurance=insurance)
         self._restore_accounts()
         if session is not None:
             self.player = RecordingPlayer(session, self.exchange, self.hub)
@@ -150,6 +155,7 @@ class Venue:
         self.followers: list[Follower] = []
         self._rest_orders()
         self.funding = FundingSchedule(self.exchange, seed, self.started_ms)
+        self._interest = InterestSchedule(self.exchange, self.started_ms)
         self._ticks = 0
         self._next_klines = 0
         self._next_minute_ms = (self.started_ms // MINUTE_MS + 1) * MINUTE_MS
@@ -190,6 +196,7 @@ class Venue:
             self._source.step(now)
         if slow:
             self.funding.settle(now)
+            self._interest.settle(now)
         for follower in self.followers:
             follower.follow_books(now, step=slow)
         self._push_books(now)
@@ -201,15 +208,15 @@ class Venue:
 
     def pass_over(self, ticks: int, tick_ms: int) -> None:
         """Like so many calls of :meth:`half_tick` and :meth:`tick`, ``tick_ms`` apart and within a minute, after the
-        whole order flow has lived ahead and nobody listens. The clock is at the last of them."""
+        whole order flow has lived ahead, nobody listens and nobody owes. The clock is at the last of them."""
         before, self._ticks = self._ticks, self._ticks + ticks
         if self.flow is not None:
             self.flow.pass_over(ticks)
         slow = range((before // STEPS_A_TICK + 1) * STEPS_A_TICK, self._ticks + 1, STEPS_A_TICK)
         times = [self.clock() - (self._ticks - tick) * tick_ms for tick in slow]
-        if times:
-            self.funding.settle(times[-1])
         for now in times:
+            self.funding.settle(now)
+            self._interest.settle(now)
             self._klines_are_due(now)
         self.notices.tick(self.clock())
 

@@ -7,6 +7,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from trading.simulator.journal import JournalError
 from trading.simulator.keys import KeysError
 from trading.simulator.server import SimulatorOptions, serve
 from trading.simulator.simulation import simulate
-from trading.simulator.venue import HISTORY_DELAY_MS
+from trading.simulator.venue import HISTORY_DELAY_MS, INSURANCE_FUND
 
 BAD_VALUE = 2  # the exit status, as argparse has it
 LEAST_SPEED, MOST_SPEED = 0.1, 1_000.0
@@ -49,6 +50,12 @@ class Command(BaseCommand):
             type=milliseconds,
             default=HISTORY_DELAY_MS,
             help="after how many ms a closed order is in the order history (default: 1000)",
+        )
+        parser.add_argument(
+            "--insurance",
+            type=amount,
+            default=INSURANCE_FUND,
+            help="USDT in the insurance fund; with 0, auto-deleveraging begins where the book ends",
         )
         parser.add_argument("--ip-limit", action="store_true", help="limit requests and connections of an address")
         parser.add_argument("--speed", default="1", help="let the exchange's clock run so many times as fast")
@@ -126,6 +133,17 @@ def milliseconds(text: str) -> int:
     if not text.isdecimal() or int(text) > DAY_MS:
         raise ArgumentTypeError(f"{text!r} is no number of ms between 0 and {DAY_MS}")
     return int(text)
+
+
+def amount(text: str) -> Decimal:
+    """Money that may be zero."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ArgumentTypeError(f"{text} is not an amount") from None
+    if not value.is_finite() or value < 0:
+        raise ArgumentTypeError(f"{text} is not an amount of zero or more")
+    return value
 
 
 async def until_signal(options: SimulatorOptions) -> None:
