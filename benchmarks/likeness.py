@@ -23,6 +23,8 @@ DATA = Path(os.environ.get("MARKET_DATA_DIR") or Path(__file__).resolve().parent
 DEPTH = 200
 MESSAGE_SECONDS = 0.1
 RANKS = (1, 2, 5, 10, 25, 50, 100, 150, 200)
+DEPTHS = (1, 5, 10, 50, 100, 200)
+TRADE_QUANTILES = (10, 25, 75, 90, 99)
 # The recording is a quiet 42 s; the simulated market is watched for longer, since it has calm and busy minutes.
 SIMULATED_SECONDS = 300
 
@@ -91,12 +93,13 @@ class Measurement:
             "messages with a spread of 1 tick, %": 100 * float((spreads == 1).mean()),
             f"ticks that {DEPTH} levels span": float(np.mean(self._spans)),
             **{f"USD at rank {rank}, mean": values[:, rank - 1].mean() for rank in RANKS},
+            **{f"USD in the best {depth}, mean": values[:, :depth].sum(axis=1).mean() for depth in DEPTHS},
             "USD at a level, median": float(np.median(values)),
             "USD at a level, log-std": float(np.log(values).std()),
             "trades a minute": len(trades) / seconds * 60,
             "USD of a trade, median": float(np.median(trades)),
             "USD of a trade, mean": trades.mean(),
-            "USD of a trade, p90": float(np.percentile(trades, 90)),
+            **{f"USD of a trade, p{share}": float(np.percentile(trades, share)) for share in TRADE_QUANTILES},
             "USD of a trade, log-std": float(np.log(trades).std()),
             "mid price in 1 s, std in ticks": float(np.diff(self._mids[::10]).std()),
         }

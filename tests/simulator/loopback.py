@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -19,41 +18,34 @@ from trading.simulator.clerk import Clerk
 from trading.simulator.keys import DEMO_KEYS, ApiKey
 from trading.simulator.rest import MAX_BODY, RestApi
 from trading.simulator.signatures import Authority
-from trading.simulator.venue import Venue
+from trading.simulator.venue import Venue, now_ms
 from trading.simulator.websockets import Websockets
 
 START_MS = 1_800_000_000_000
 Row = dict[str, Any]
 
 
-class SteppedClock:
-    def __init__(self, now_ms: int = START_MS) -> None:
-        self.now_ms = now_ms
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
 class Client:
-    """One user's requests; ``get`` and ``post`` give the envelope back."""
+    """One user's requests, signed by the venue's clock; ``get`` and ``post`` give the envelope back."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, key: ApiKey) -> None:
-        self.session, self.url, self.key = session, url, key
+    def __init__(self, session: aiohttp.ClientSession, url: str, key: ApiKey, clock: Callable[[], int]) -> None:
+        self.session, self.url, self.key, self.clock = session, url, key, clock
 
     async def get(self, path: str, **fields: Any) -> Row:
         query = urlencode(fields)
         url = f"{self.url}{path}?{query}" if query else f"{self.url}{path}"
-        async with self.session.get(url, headers=signed(self.key, query.encode())) as response:
+        async with self.session.get(url, headers=signed(self.key, query.encode(), self.clock)) as response:
             return await response.json()
 
     async def post(self, path: str, **fields: Any) -> Row:
         body = json.dumps(fields).encode()
-        async with self.session.post(f"{self.url}{path}", data=body, headers=signed(self.key, body)) as response:
+        headers = signed(self.key, body, self.clock)
+        async with self.session.post(f"{self.url}{path}", data=body, headers=headers) as response:
             return await response.json()
 
 
-def signed(key: ApiKey, payload: bytes) -> Row:
-    timestamp = str(time.time_ns() // 1_000_000)
+def signed(key: ApiKey, payload: bytes, clock: Callable[[], int] = now_ms) -> Row:
+    timestamp = str(clock())
     text = f"{timestamp}{key.api_key}5000".encode() + payload
     return {
         "X-BAPI-API-KEY": key.api_key,
@@ -74,7 +66,7 @@ async def served(venue: Venue, user: str = "alice") -> AsyncIterator[Client]:
     await server.start_server()
     try:
         async with aiohttp.ClientSession() as session:
-            yield Client(session, str(server.make_url("")).rstrip("/"), DEMO_KEYS[user])
+            yield Client(session, str(server.make_url("")).rstrip("/"), DEMO_KEYS[user], venue.clock)
     finally:
         venue.hub.disconnect_all()
         await server.close()

@@ -11,9 +11,10 @@ import pytest
 
 from marketdata.feeds.recorded import RecordingError
 from tests.recordings import FOLDER
-from tests.simulator.test_venue import START_MS, TICK_MS, SteppedClock
+from tests.simulator.test_venue import START_MS, TICK_MS
 from trading.simulator.binance_recording import BinanceRecording, is_binance
 from trading.simulator.keys import DEMO_KEYS
+from trading.simulator.stepping import SteppedClock
 from trading.simulator.venue import Venue
 
 FIRST_NS = 1_723_161_255_000_000_000

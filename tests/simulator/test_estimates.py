@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from tests.simulator.loopback import Client, Row, SteppedClock, served
+from tests.simulator.loopback import START_MS, Client, Row, served
 from trading.simulator.keys import DEMO_KEYS
+from trading.simulator.stepping import SteppedClock
 from trading.simulator.venue import Venue
 
 SYMBOL = "BTCUSDT"
@@ -19,7 +20,7 @@ PRE_CHECK = "/v5/order/pre-check"
 
 @pytest.fixture
 def venue() -> Venue:
-    return Venue(DEMO_KEYS, symbols=2, clock=SteppedClock())
+    return Venue(DEMO_KEYS, symbols=2, clock=SteppedClock(START_MS))
 
 
 @pytest.fixture

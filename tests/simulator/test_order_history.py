@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.loopback import START_MS, Client, Row, SteppedClock, served
+from tests.simulator.loopback import START_MS, Client, Row, served
 from trading.simulator.keys import DEMO_KEYS
+from trading.simulator.stepping import SteppedClock
 from trading.simulator.venue import Venue
 
 SYMBOL = "BTCUSDT"
@@ -22,7 +23,7 @@ HISTORY, REALTIME, EXECUTIONS = "/v5/order/history", "/v5/order/realtime", "/v5/
 
 @pytest.fixture
 def clock() -> SteppedClock:
-    return SteppedClock()
+    return SteppedClock(START_MS)
 
 
 @pytest.fixture

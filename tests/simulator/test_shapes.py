@@ -53,6 +53,8 @@ QUERIES: dict[str, dict[str, Any]] = {
     "/v5/market/insurance": {"coin": "USDT"},
     "/v5/account/wallet-balance": {"accountType": "UNIFIED"},
     "/v5/account/info": {},
+    "/v5/account/collateral-info": {"currency": "BTC"},
+    "/v5/spot-margin-trade/collateral": {"currency": "BTC"},
     "/v5/account/query-dcp-info": {},
     "/v5/account/smp-group": {},
     "/v5/order/spot-borrow-check": {"category": "spot", "symbol": SYMBOL, "side": "Buy"},
@@ -85,9 +87,10 @@ _RECORDED = "the recorded production session has it"
 _IN_TABLE = "the table of the page has it, its example was made before"
 _STREAM_ROW = "the same row goes to REST and to the stream, where it is documented"
 _OWN_REQUEST = "the request here had a req_id, that of the example has none"
+_ORDER_TABLE = ("createType", "parentOrderLinkId", "marketUnit", "slippageToleranceType", "slippageTolerance")
 EXTRA: dict[str, dict[str, str]] = {
     "/v5/market/instruments-info": {"list[].forbidUplWithdrawal": _RECORDED, "list[].displayName": _RECORDED},
-    "/v5/order/realtime": {f"list[].{name}": _IN_TABLE for name in ("createType", "parentOrderLinkId", "marketUnit")},
+    "/v5/order/realtime": {f"list[].{name}": _IN_TABLE for name in _ORDER_TABLE},
     "/v5/order/history": {f"list[].{name}": _IN_TABLE for name in ("createType", "parentOrderLinkId", "marketUnit")},
     "/v5/position/list": {"list[].openTime": _IN_TABLE},
     "/v5/position/closed-pnl": {"list[].openFee": _IN_TABLE, "list[].closeFee": _IN_TABLE},
@@ -99,7 +102,7 @@ EXTRA: dict[str, dict[str, str]] = {
         "list[].category": _STREAM_ROW,
         "list[].execPnl": _STREAM_ROW,
     },
-    "order": {f"data[].{name}": _IN_TABLE for name in ("createType", "isLeverage", "parentOrderLinkId", "marketUnit")},
+    "order": {f"data[].{name}": _IN_TABLE for name in (*_ORDER_TABLE, "isLeverage")},
     "publicTrade": {"data[].RPI": _RECORDED},
     "private auth": {"req_id": _OWN_REQUEST},
     "private subscribe": {"req_id": _OWN_REQUEST},
@@ -271,6 +274,7 @@ def trade(driver: Driver) -> None:
     again = [{**order, "orderLinkId": f"{order['orderLinkId']}-trade"} for order in batch]
     driver.order("order.create-batch", {"category": "linear", "request": again})
     driver.send("/v5/order/disconnected-cancel-all", timeWindow=40)
+    driver.send("/v5/account/set-collateral-switch", coin="BTC", collateralSwitch="ON")
     driver.send("/v5/position/switch-mode", symbol="BTCUSDT", mode=3)
     driver.send("/v5/order/pre-check", **limit)
     driver.send("/v5/account/set-margin-mode", setMarginMode="REGULAR_MARGIN")

@@ -8,19 +8,12 @@ from typing import Any
 
 from trading.simulator.funding import funding_rate
 from trading.simulator.keys import DEMO_KEYS
+from trading.simulator.stepping import SteppedClock
 from trading.simulator.venue import TICK_SECONDS, Venue
 
 START_MS = 1_800_000_000_000
 TICK_MS = int(TICK_SECONDS * 1_000)
 TOPICS = ("orderbook.50.BTCUSDT", "orderbook.200.ETHUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT", "kline.1.BTCUSDT")
-
-
-class SteppedClock:
-    def __init__(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-
-    def __call__(self) -> int:
-        return self.now_ms
 
 
 class Listener:

@@ -25,7 +25,7 @@ from aiohttp.test_utils import TestServer
 
 from tests import processes
 from tests.processes import ServerProcess
-from trading.simulator import websocket_trade, websockets
+from trading.simulator import websockets
 from trading.simulator.clerk import Clerk
 from trading.simulator.intervals import MINUTE_MS, OPEN
 from trading.simulator.keys import ApiKey
@@ -1108,10 +1108,10 @@ async def test_an_address_makes_so_many_trade_requests_a_second(venue: Venue, se
 async def test_a_session_that_asks_too_often_is_told_so_and_goes_on(
     venue: Venue, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = time.time_ns() // 1_000_000
+    now = venue.clock()
     async with served(venue, trade=TradeLimits(requests=3)) as url:
         exchange = Exchange(session, url, next(unused))
-        monkeypatch.setattr(websocket_trade, "now_ms", lambda: now)
+        monkeypatch.setattr(venue, "clock", lambda: now)
         busy, other = await exchange.trade(), await exchange.trade()
         answers = [await busy.ask("order.create", order(), header=stamped(), reqId=str(n)) for n in range(3)]
         assert [answer["retCode"] for answer in answers] == [0, 0, 20003]

@@ -120,6 +120,16 @@ class CandleSeries:
         bar[VOLUME] += lots
         bar[TURNOVER] += float(tick) * lots
 
+    def trades(self, ticks: NDArray[np.int64], lots: NDArray[np.int64]) -> None:
+        """Like :meth:`trade` for each; all of the open bar, oldest first."""
+        if not len(ticks):
+            return
+        bar = self._bars[self._count - 1]
+        bar[HIGH], bar[LOW], bar[CLOSE] = max(bar[HIGH], ticks.max()), min(bar[LOW], ticks.min()), ticks[-1]
+        bar[VOLUME] += int(lots.sum())
+        # Whole numbers below 2**53: a sum of floats one by one would be the same.
+        bar[TURNOVER] += int((ticks * lots).sum())
+
     def advance(self, now_ms: int) -> int | None:
         """Open the bar of the current minute; returns the minute that closed, or None."""
         minute = now_ms // MINUTE_MS

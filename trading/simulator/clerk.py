@@ -14,7 +14,7 @@ from trading.simulator.errors import ApiError, too_many_visits
 from trading.simulator.faults.engine import RequestFaults
 from trading.simulator.limits import SECOND_MS, Allowance, RateLimits
 from trading.simulator.rest_private import Batch, BatchCommand, Endpoint
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Clerk:
     ) -> Answer:
         """A user's request. ``prove`` gives the user at a time of the venue or raises, ``read`` the fields and why they
         are refused: a request counts before it is refused, a batch as many times as it has orders."""
-        now = now_ms() + skew_ms
+        now = self._venue.clock() + skew_ms
         limits = None
         try:
             user = prove(now)
@@ -142,7 +142,7 @@ class Clerk:
 
     def _refused(self, path: str, user: str | None, code: int, message: str) -> Answer:
         """A retCode that a rule makes up; with 10006 comes the reset that clients wait for."""
-        now = now_ms()
+        now = self._venue.clock()
         limits = None
         if user is not None:
             limits = self._limits.take(user, path, now)

@@ -26,15 +26,11 @@ class DeadManSwitch:
         if self._venue.hub.wanted(f"{user}/{topic}"):
             return
         self.subscribed(user, topic)
-        seconds = self._venue.exchange.accounts[user].dcp_seconds
+        seconds = self._venue.exchange.accounts[user].dcp_seconds / self._venue.speed
         loop = asyncio.get_running_loop()
         self._timers[user, topic] = loop.call_later(seconds, self._cancel_all, user, topic)
 
     def _cancel_all(self, user: str, topic: str) -> None:
         del self._timers[user, topic]
-        exchange, now = self._venue.exchange, self._venue.clock()
-        for order in exchange.accounts[user].open_orders(category=DCP_TOPICS[topic]):
-            # The end of one can end others: the exits that wait for it.
-            if order.is_open:
-                exchange.end(order, "Cancelled", now, cancel_type="CancelByDCP", reject_reason="EC_PerCancelRequest")
+        self._venue.exchange.cancel_disconnected(user, self._venue.clock(), DCP_TOPICS[topic])
         self._venue.settle()

@@ -5,6 +5,9 @@ the same code. Nothing is ever placed at or beyond the best level of the other s
 
 Random numbers are splitmix64 on a uint64 array of one. Trap: numba makes float64 of int64 with uint64, so every operand
 there is a uint64. Every loop is bounded (see :mod:`book_kernels`).
+
+Trap: numba's cache of a kernel does not see that a kernel of another file changed which it calls. What lives step by
+step and what lives many steps at once must never differ, so both are in this file.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from numpy.typing import NDArray
 
 from trading.simulator.book_kernels import (
     BACKGROUND,
+    FREE_ENTRIES,
+    FREE_LEVELS,
     LEVELS,
     LOTS,
     Table,
@@ -24,6 +29,7 @@ from trading.simulator.book_kernels import (
     available,
     find,
     set_background,
+    take,
 )
 
 Random = NDArray[np.uint64]
@@ -31,8 +37,9 @@ Numbers = NDArray[np.float64]
 
 # What changes from step to step: the fair price in ticks, the logarithm of how lively it is, its drift, the tick of the
 # best bid that the flow quotes, how far the fair price may leave that before quotes follow, the logarithm of how busy
-# these tenths of a second are, and the ticks of the last move that quotes have not followed yet (above 0: upwards).
-FAIR, REGIME, TREND, QUOTED, PATIENCE, BUSTLE, OPENED, MOOD = range(8)
+# these tenths of a second are, the ticks of the last move that quotes have not followed yet (above 0: upwards), and the
+# logarithms of how lively these hours and these days are, which all symbols have in common.
+FAIR, REGIME, TREND, QUOTED, PATIENCE, BUSTLE, OPENED, HOURS, DAYS, MOOD = range(10)
 # What does not (see orderflow.parameters_of).
 (
     VOLATILITY,
@@ -54,19 +61,46 @@ FAIR, REGIME, TREND, QUOTED, PATIENCE, BUSTLE, OPENED, MOOD = range(8)
     PARAMETERS,
 ) = range(17)
 
+# Columns of a trade that :func:`live` writes down: the step, the taker's side (1 buys, -1 sells), the tick, the lots.
+STEP, DIRECTION, TICK, TRADED, TRADE = range(5)
+
 MOST_TAKERS = 6
 # How many levels and entries one step may add to a side.
 ROOM = 400
 FILLED_A_STEP = 8
-CORRELATION = 0.6
-REGIME_PULL, REGIME_NOISE = 0.0001, 0.008
+# How much of a move is that of all symbols, and how much of what changes the regime.
+CORRELATION, COMMON_REGIME = 0.92, 0.84
+# Volatility comes in clusters of minutes, hours and days: each forgets so much a step and is stirred so much.
+REGIME_PULL, HOURS_PULL, DAYS_PULL = 0.0001, 1 / 180_000, 1 / 21_600_000
+REGIME_NOISE, HOURS_NOISE, DAYS_NOISE = 0.0065, 0.00129, 0.000152
+# The stationary variance of the three together, which the same common moves stir, and of the first alone.
+MINUTES_VARIANCE = REGIME_NOISE**2 / (2.0 * REGIME_PULL)
+REGIME_VARIANCE = (
+    MINUTES_VARIANCE
+    + HOURS_NOISE**2 / (2.0 * HOURS_PULL)
+    + DAYS_NOISE**2 / (2.0 * DAYS_PULL)
+    + 2.0 * COMMON_REGIME * REGIME_NOISE * HOURS_NOISE / (REGIME_PULL + HOURS_PULL)
+    + 2.0 * COMMON_REGIME * REGIME_NOISE * DAYS_NOISE / (REGIME_PULL + DAYS_PULL)
+    + 2.0 * HOURS_NOISE * DAYS_NOISE / (HOURS_PULL + DAYS_PULL)
+)
+# Jumps and trends add a quarter to the variance of the rest: the logarithm of what makes up for that.
+BESIDES = 0.11
+# A market begins as volatile as it is in the root mean square.
+FIRST_HOURS = 0.2
+FIRST_DAYS = REGIME_VARIANCE + BESIDES - MINUTES_VARIANCE - FIRST_HOURS
+MOST_VOLATILE = 2.2
 BUSTLE_PULL, BUSTLE_NOISE = 0.12, 0.45
-TREND_PULL, TREND_NOISE, TREND_WEIGHT = 0.0002, 0.0045, 0.02
-JUMPS, JUMP_SIZE = 1 / 720_000, 8 * math.sqrt(3_000)
+TREND_PULL, TREND_NOISE, TREND_WEIGHT = 0.0002, 0.0045, 0.012
+# A jump of one symbol comes about once a day. A common one comes with a common move beyond JUMP_AT standard deviations,
+# three times in two days; how far beyond falls off exponentially, by JUMP_EXCESS on average.
+JUMPS, JUMP_SIZE = 1 / 4_320_000, 8 * math.sqrt(3_000)
+JUMP_AT, JUMP_EXCESS, COMMON_JUMP_SIZE = 5.1, 0.19, 6 * math.sqrt(3_000)
 FIRST_SPREAD, REFRESHED = 0.5, 0.024
-KEPT_IN_THE_WAY = 0.02
+KEPT_IN_THE_WAY = 0.01
 LARGEST_LOTS = 1e12
 NOWHERE = 2**62
+# A taker that fills the table of matches goes on with an empty one, so often.
+MATCHING_ROUNDS = 64
 
 _GOLDEN, _FIRST, _SECOND = (
     np.uint64(0x9E3779B97F4A7C15),
@@ -261,18 +295,31 @@ def step_aside(
             set_background(keys, slots, levels, entries, free, meta, keys[index], left)
 
 
+@nb.njit("float64(float64[::1])", cache=True, nogil=True)
+def regime(mood: Numbers) -> float:
+    """The logarithm of how lively it is, over all clusters."""
+    return float(mood[REGIME] + mood[HOURS] + mood[DAYS])
+
+
 @nb.njit("void(uint64[::1], float64[::1], float64[::1], float64, float64)", cache=True, nogil=True)
 def walk(random: Random, mood: Numbers, parameters: Numbers, common: float, liveliness: float) -> None:
-    """Move the fair price: clustered volatility, slow trends, a part common to all symbols, rare jumps."""
-    mood[REGIME] += -REGIME_PULL * mood[REGIME] + REGIME_NOISE * normal(random)
+    """Move the fair price: volatility in clusters, slow trends, a part common to all symbols, rare jumps."""
+    # Large common moves make the market livelier. Of variance 1, and the same for every symbol.
+    stir = (common * common - 1.0) * math.sqrt(0.5)
+    own = math.sqrt(1.0 - COMMON_REGIME**2) * normal(random)
+    mood[REGIME] += -REGIME_PULL * mood[REGIME] + REGIME_NOISE * (COMMON_REGIME * stir + own)
+    mood[HOURS] += -HOURS_PULL * mood[HOURS] + HOURS_NOISE * stir
+    mood[DAYS] += -DAYS_PULL * mood[DAYS] + DAYS_NOISE * stir
     mood[TREND] += -TREND_PULL * mood[TREND] + TREND_NOISE * normal(random)
-    # The stationary variance of the regime is taken out, so that the configured volatility is the root mean square.
-    variance = REGIME_NOISE**2 / (2.0 * REGIME_PULL)
-    sigma = parameters[VOLATILITY] * math.exp(min(1.5, mood[REGIME] - variance))
+    # The stationary variance and what comes besides are taken out: the configured volatility is the root mean square.
+    sigma = parameters[VOLATILITY] * math.exp(min(MOST_VOLATILE, regime(mood) - REGIME_VARIANCE - BESIDES))
     shock = CORRELATION * common + math.sqrt(1.0 - CORRELATION**2) * normal(random)
     change = sigma * (shock + TREND_WEIGHT * mood[TREND]) * math.sqrt(liveliness)
     if uniform(random) < JUMPS:
         change += JUMP_SIZE * parameters[VOLATILITY] * normal(random)
+    beyond = abs(common) - JUMP_AT
+    if beyond > 0.0:
+        change += math.copysign(beyond / JUMP_EXCESS, common) * COMMON_JUMP_SIZE * parameters[VOLATILITY]
     mood[FAIR] *= math.exp(change)
 
 
@@ -329,7 +376,7 @@ def step(
             step_aside(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta, random, parameters, quoted + 1)
     mood[BUSTLE] += -BUSTLE_PULL * mood[BUSTLE] + BUSTLE_NOISE * normal(random)
     bustle = mood[BUSTLE] - BUSTLE_NOISE**2 / (4.0 * BUSTLE_PULL)
-    activity = liveliness * math.exp(max(-4.0, min(3.0, 0.5 * mood[REGIME] + bustle)))
+    activity = liveliness * math.exp(max(-4.0, min(3.0, 0.5 * (regime(mood) - FIRST_HOURS - FIRST_DAYS) + bustle)))
     barred = -ask_keys[ask_meta[LEVELS] - 1] if ask_meta[LEVELS] > 0 else NOWHERE
     near = min(quoted, barred - 1)
     fill(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta, random, parameters, near, barred, 1,
@@ -360,3 +407,128 @@ def step(
         takers[found, 2] = max(best_ask, quoted + 1) if buys else min(best_bid, quoted)
         found += 1
     return found
+
+
+@nb.njit("void(uint64[::1], float64[::1])", cache=True, nogil=True)
+def normals(random: Random, numbers: Numbers) -> None:
+    """Fill an array with standard normal numbers, in the order in which single calls would give them."""
+    for index in range(numbers.shape[0]):
+        numbers[index] = normal(random)
+
+
+@nb.njit(
+    f"int64({_SIDE}, {_SIDE}, uint64[::1], float64[::1], float64[::1], int64)",
+    cache=True,
+    nogil=True,
+)
+def restock(
+    bid_keys: Vector,
+    bid_slots: Vector,
+    bid_levels: Table,
+    bid_entries: Table,
+    bid_free: Table,
+    bid_meta: Vector,
+    ask_keys: Vector,
+    ask_slots: Vector,
+    ask_levels: Table,
+    ask_entries: Table,
+    ask_free: Table,
+    ask_meta: Vector,
+    random: Random,
+    mood: Numbers,
+    parameters: Numbers,
+    wanted: int,
+) -> int:
+    """Fill both sides at once, as at the beginning and after a jump that left one empty; returns how many levels there
+    are."""
+    quoted = int(mood[QUOTED])
+    # A key of the other side is the negative of one of this side: what is not below it would cross.
+    barred = -ask_keys[ask_meta[LEVELS] - 1] if ask_meta[LEVELS] > 0 else NOWHERE
+    fill(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta, random, parameters,
+         min(quoted, barred - 1), barred, 1, wanted, wanted, 0)  # fmt: skip
+    barred = -bid_keys[bid_meta[LEVELS] - 1] if bid_meta[LEVELS] > 0 else NOWHERE
+    fill(ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta, random, parameters,
+         min(-quoted - 1, barred - 1), barred, -NOWHERE, wanted, wanted, 0)  # fmt: skip
+    return int(bid_meta[LEVELS] + ask_meta[LEVELS])
+
+
+@nb.njit(
+    f"int64({_SIDE}, {_SIDE}, uint64[::1], float64[::1], float64[::1], float64[::1], int64, float64, int64, "
+    "float64[::1], float64, float64, float64[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1])",
+    cache=True,
+    nogil=True,
+)
+def live(
+    bid_keys: Vector,
+    bid_slots: Vector,
+    bid_levels: Table,
+    bid_entries: Table,
+    bid_free: Table,
+    bid_meta: Vector,
+    ask_keys: Vector,
+    ask_slots: Vector,
+    ask_levels: Table,
+    ask_entries: Table,
+    ask_free: Table,
+    ask_meta: Vector,
+    random: Random,
+    mood: Numbers,
+    parameters: Numbers,
+    common: Numbers,
+    first: int,
+    liveliness: float,
+    wanted: int,
+    leading: Numbers,
+    ticks: float,
+    discount: float,
+    fairs: Numbers,
+    takers: Table,
+    matches: Table,
+    trades: Table,
+    written: Vector,
+) -> int:
+    """What :func:`step` does and what the exchange does with its takers, step after step in one call, for a market that
+    nobody watches.
+
+    Live the steps from ``first`` to the end of ``common`` (each step's move of all symbols) or until an array needs
+    room; returns the first step that was not lived.
+
+    ``leading`` is empty, or holds the fair price of a leader at each step, which times ``ticks`` and ``discount`` is
+    this market's. ``fairs`` gets this one's, ``trades`` a row of each trade; ``written[0]`` counts these.
+    """
+    for number in range(first, common.shape[0]):
+        resting = bid_meta[LEVELS] + ask_meta[LEVELS]
+        if (
+            min(bid_meta[FREE_LEVELS], bid_meta[FREE_ENTRIES], ask_meta[FREE_LEVELS], ask_meta[FREE_ENTRIES]) < ROOM
+            or trades.shape[0] - written[0] < resting + 2 * ROOM + MOST_TAKERS
+        ):
+            return number
+        if leading.shape[0] > 0:
+            mood[FAIR] = leading[number] * ticks * discount
+        found = step(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta,
+                     ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta,
+                     random, mood, parameters, common[number], liveliness, wanted, takers)  # fmt: skip
+        fairs[number] = mood[FAIR]
+        for taker in range(found):
+            direction, left, limit = takers[taker, 0], takers[taker, 1], takers[taker, 2]
+            for _ in range(MATCHING_ROUNDS):
+                # A key is the tick for bids and its negative for asks.
+                if direction > 0:
+                    matched = take(ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta, left, -limit,
+                                   matches)  # fmt: skip
+                else:
+                    matched = take(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta, left, limit,
+                                   matches)  # fmt: skip
+                for match in range(matched):
+                    row = written[0]
+                    trades[row, STEP], trades[row, DIRECTION] = number, direction
+                    trades[row, TICK], trades[row, TRADED] = -direction * matches[match, 0], matches[match, 1]
+                    left -= matches[match, 1]
+                    written[0] = row + 1
+                if matched == 0 or left <= 0:
+                    break
+        if found and (bid_meta[LEVELS] == 0 or ask_meta[LEVELS] == 0):
+            restock(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta,
+                    ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta,
+                    random, mood, parameters, wanted)  # fmt: skip
+    return int(common.shape[0])

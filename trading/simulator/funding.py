@@ -43,12 +43,14 @@ _BOUNDS = (("lowerFundingRate", "-0.005"), ("upperFundingRate", "0.005"))
 
 
 class FundingSchedule:
-    """Pays each contract's funding when its time has come. Times in which nobody ran are not made up for."""
+    """Pays each contract's funding when its time has come. Times in which nobody ran are not made up for. ``settled``
+    counts what came due, of every contract."""
 
     def __init__(self, exchange: Exchange, seed: int, now_ms: int) -> None:
         self._exchange, self._seed = exchange, seed
         self._due = {symbol: self._announce(market, now_ms) for symbol, market in exchange.markets.items()}
         self._next = min(self._due.values(), default=0)
+        self.settled = 0
 
     def settle(self, now_ms: int) -> None:
         if now_ms < self._next:
@@ -58,6 +60,7 @@ class FundingSchedule:
                 market = self._exchange.markets[symbol]
                 self._exchange.margin.pay_funding(market, now_ms)
                 self._due[symbol] = self._announce(market, now_ms)
+                self.settled += 1
         self._next = min(self._due.values())
 
     def _announce(self, market: Market, now_ms: int) -> int:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from trading.simulator.faults.engine import Faults
 from trading.simulator.faults.frames import spoil
+from trading.simulator.topics import ALL_SYMBOLS
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ def frame_of(message: bytes) -> bytes:
 def ping_frame(payload: bytes) -> bytes:
     """A ping with at most 125 bytes, which its receiver sends back."""
     return bytes((_PING, len(payload))) + payload
+
+
+def message_of(frame: bytes) -> bytes:
+    """What :func:`frame_of` wrapped."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
 class Client:
@@ -158,6 +164,10 @@ class Hub:
     def wanted(self, topic: str) -> bool:
         return bool(self._listeners.get(topic))
 
+    def symbols(self) -> set[str]:
+        """The symbols of all topics that somebody listens to (and the last words of topics without a symbol)."""
+        return {symbol_of(topic) for topic, listeners in self._listeners.items() if listeners}
+
     def subscribe(self, client: Client, topic: str) -> None:
         client.topics.add(topic)
         self._listeners[topic][client] = None
@@ -219,3 +229,9 @@ class Hub:
 def plain(topic: str) -> str:
     """The topic as its subscriber named it: without the user or the category before it."""
     return topic.partition("/")[2] or topic.partition(":")[2] or topic
+
+
+def symbol_of(topic: str) -> str:
+    """The symbol in a topic's address: ``spot:publicTrade.BTCUSDT``, ``binance/futures/raw/btcusdt@depth``."""
+    name = topic.rpartition("/")[2]
+    return ALL_SYMBOLS if name.startswith(ALL_SYMBOLS) else name.partition("@")[0].rpartition(".")[2].upper()

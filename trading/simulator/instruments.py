@@ -114,7 +114,7 @@ def _instrument(
 DEFAULT_SYMBOLS = 20
 _LISTED: tuple[SimulatedInstrument, ...] = (
     _instrument("BTC", "65114.2", "0.1", "0.001", 100, 0.00045, 9_000),
-    _instrument("ETH", "3421.55", "0.01", "0.01", 100, 0.00055, 7_000),
+    _instrument("ETH", "3421.55", "0.01", "0.01", 100, 0.0009, 7_000),
     _instrument("SOL", "152.31", "0.01", "0.1", 100, 0.0008, 9_000),
     _instrument("XRP", "0.6183", "0.0001", "0.1", 75, 0.0007, 8_000),
     _instrument("DOGE", "0.12045", "0.00001", "1", 75, 0.0009, 6_000),

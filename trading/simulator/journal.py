@@ -38,6 +38,9 @@ _LEDGERS = ("fees", "background", "background_contracts", "insurance", "insuranc
 _ORDER_DECIMALS = {field.name for field in fields(SimulatedOrder) if field.type in ("Decimal", Decimal)}
 _POSITION_DECIMALS = {field.name for field in fields(SimulatedPosition) if field.type in ("Decimal", Decimal)}
 
+# What an order is in books and sums of a running exchange only.
+_FLEETING = ("entry", "reserved", "counted")
+
 
 class JournalError(Exception):
     """A state file that cannot be used; the message says why and what to do."""
@@ -69,6 +72,7 @@ class Journal:
             state = json.loads(row[0])
             account.wallets = {coin: Decimal(amount) for coin, amount in state["wallets"].items()}
             account.realised, account.hedged = Decimal(state["realised"]), set(state["hedged"])
+            account.switched_off = set(state.get("switched_off", ()))
             for values in state["positions"]:
                 position = SimulatedPosition(**_parsed(values, _POSITION_DECIMALS))
                 account.positions[position.symbol, position.index] = position
@@ -150,6 +154,7 @@ class Journal:
             "wallets": {coin: str(amount) for coin, amount in account.wallets.items()},
             "realised": str(account.realised),
             "hedged": sorted(account.hedged),
+            "switched_off": sorted(account.switched_off),
             "positions": [_values(position) for position in account.positions.values()],
         }
         database.execute("REPLACE INTO accounts VALUES (?, ?)", (account.user, json.dumps(state)))
@@ -196,5 +201,5 @@ def _parsed(values: dict[str, Any], decimals: set[str]) -> dict[str, Any]:
 
 
 def _values(record: Any) -> dict[str, Any]:
-    values = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "entry"}
+    values = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in _FLEETING}
     return {name: str(value) if isinstance(value, Decimal) else value for name, value in values.items()}

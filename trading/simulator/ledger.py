@@ -46,6 +46,10 @@ class Ledger:
     def move_background(self, market: Market, user_side: str, tick: int, lots: int) -> None:
         """The background's half of a trade with a user."""
         price, quantity = market.grids.prices.value(tick), market.grids.quantities.value(lots)
+        self.settle_background(market, user_side, price, quantity)
+
+    def settle_background(self, market: Market, user_side: str, price: Decimal, quantity: Decimal) -> None:
+        """The background's half of a trade at any price."""
         signed = quantity if user_side == "Buy" else -quantity
         self.background[SETTLE_COIN] += signed * price
         if market.category == "spot":
@@ -88,9 +92,9 @@ class Ledger:
         row = self._execution(market, order, price, quantity, fee, rate, is_maker=is_maker, now_ms=now_ms)
         row |= {"closedSize": f"{closed:f}", "execPnl": text(realised), "execType": execution_type}
         self._keep(account, row)
-        self._transaction(account, row, SETTLE_COIN, cash_flow=realised, fee=fee, size=position.quantity)
+        self.record(account, row, SETTLE_COIN, cash_flow=realised, fee=fee, size=position.quantity)
         if closed:
-            self._closed_pnl(account, order, position, entry_price, price, closed, realised, now_ms)
+            self._closed_pnl(account, row, order, position, entry_price, closed, realised)
         self._exchange.tell_position(order.user, market.symbol, order.position_index)
 
     def book_spot_fill(
@@ -104,26 +108,23 @@ class Ledger:
         is_maker: bool,
         now_ms: int,
     ) -> None:
-        """One spot execution; the fee is taken from what is received."""
+        """One spot execution; the fee is taken from what is received. A maker with a negative rate is paid in the coin
+        that he gives (https://bybit-exchange.github.io/docs/v5/enum#spot-fee-currency-instruction)."""
         account, base = self._exchange.accounts[order.user], market.rules.base_coin
         value = price * quantity
-        if order.side == "Buy":
-            fee_coin, fee = base, quantity * rate
-            account.pay(SETTLE_COIN, -value)
-            account.pay(base, quantity - fee)
-            cash_flow = quantity
-        else:
-            fee_coin, fee = SETTLE_COIN, value * rate
-            account.pay(base, -quantity)
-            account.pay(SETTLE_COIN, value - fee)
-            cash_flow = value
+        coins = {SETTLE_COIN: -value, base: quantity} if order.side == "Buy" else {SETTLE_COIN: value, base: -quantity}
+        fee_coin = base if (order.side == "Buy") == (rate >= 0) else SETTLE_COIN
+        fee = abs(coins[fee_coin]) * rate
         self.fees[fee_coin] += fee
         order.fees += fee
         order.fee_currency = fee_coin
         row = self._execution(market, order, price, quantity, fee, rate, is_maker=is_maker, now_ms=now_ms)
         row["feeCurrency"] = fee_coin
         self._keep(account, row)
-        self._transaction(account, row, fee_coin, cash_flow=cash_flow, fee=fee, size=ZERO)
+        for coin, amount in coins.items():
+            charged = fee if coin == fee_coin else ZERO
+            account.pay(coin, amount - charged)
+            self.record(account, row, coin, cash_flow=amount, fee=charged, size=ZERO)
         self._exchange.tell_wallet(order.user)
 
     def pay_funding(self, market: Market, account: SimulatedAccount, position: SimulatedPosition, now_ms: int) -> None:
@@ -135,7 +136,7 @@ class Ledger:
         position.realised_now -= payment
         self.background[SETTLE_COIN] += payment
         row = {
-            **_EMPTY_EXECUTION,
+            **EMPTY_EXECUTION,
             "category": market.category,
             "symbol": market.symbol,
             "side": position.side,
@@ -153,7 +154,7 @@ class Ledger:
             "seq": market.sequence,
         }
         self._keep(account, row)
-        self._transaction(account, row, SETTLE_COIN, cash_flow=ZERO, fee=ZERO, size=position.quantity, funding=-payment)
+        self.record(account, row, SETTLE_COIN, cash_flow=ZERO, fee=ZERO, size=position.quantity, funding=-payment)
         self._exchange.tell_position(account.user, market.symbol, position.index)
 
     def _execution(
@@ -169,7 +170,7 @@ class Ledger:
         now_ms: int,
     ) -> dict[str, Any]:
         return {
-            **_EMPTY_EXECUTION,
+            **EMPTY_EXECUTION,
             "category": market.category,
             "symbol": market.symbol,
             "orderId": order.order_id,
@@ -202,7 +203,7 @@ class Ledger:
         # The same row, but for the extra fees: a text over REST, a list on the stream.
         self._exchange.outbox.append((account.user, "execution", {**row, "extraFees": []}))
 
-    def _transaction(
+    def record(
         self,
         account: SimulatedAccount,
         execution: dict[str, Any],
@@ -213,7 +214,7 @@ class Ledger:
         size: Decimal,
         funding: Decimal | None = None,
     ) -> None:
-        """A row of the transaction log: ``change = cashFlow + funding - fee``."""
+        """A row of the transaction log: ``change = cashFlow + funding - fee``. ``execution`` says when and why."""
         change = cash_flow + (funding or ZERO) - fee
         account.transactions.append(
             {
@@ -222,7 +223,7 @@ class Ledger:
                 "category": execution["category"],
                 "side": execution["side"],
                 "transactionTime": execution["execTime"],
-                "type": "TRADE" if funding is None else "SETTLEMENT",
+                "type": TRANSACTION_TYPES.get(execution["execType"], execution["execType"]),
                 "transSubType": "",
                 "qty": execution["execQty"],
                 "size": f"{size:f}",
@@ -245,16 +246,19 @@ class Ledger:
     def _closed_pnl(
         self,
         account: SimulatedAccount,
+        execution: dict[str, Any],
         order: SimulatedOrder,
         position: SimulatedPosition,
         entry_price: Decimal,
-        price: Decimal,
         closed: Decimal,
         realised: Decimal,
-        now_ms: int,
     ) -> None:
         """One record for each order that closed something; further fills add to it."""
-        known = account.closed_pnl.get(order.order_id)
+        known, price, time = (
+            account.closed_pnl.get(order.order_id),
+            Decimal(execution["execPrice"]),
+            execution["execTime"],
+        )
         size, entry, exit_value, profit, fills = closed, closed * entry_price, closed * price, realised, 1
         if known is not None:
             size += Decimal(known["closedSize"])
@@ -266,18 +270,18 @@ class Ledger:
             "symbol": order.symbol,
             "orderType": order.order_type,
             "leverage": f"{position.leverage:f}",
-            "updatedTime": str(now_ms),
+            "updatedTime": time,
             "side": order.side,
             "orderId": order.order_id,
             "closedPnl": text(profit),
             "avgEntryPrice": text((entry / size).quantize(Decimal("1e-8"))),
             "qty": f"{order.quantity:f}",
             "cumEntryValue": text(entry),
-            "createdTime": known["createdTime"] if known else str(now_ms),
+            "createdTime": known["createdTime"] if known else time,
             "orderPrice": f"{order.price:f}",
             "closedSize": f"{size:f}",
             "avgExitPrice": text((exit_value / size).quantize(Decimal("1e-8"))),
-            "execType": "BustTrade" if order.create_type == "CreateByLiq" else "Trade",
+            "execType": execution["execType"],
             "fillCount": str(fills),
             "cumExitValue": text(exit_value),
             "openFee": "",
@@ -285,7 +289,8 @@ class Ledger:
         }
 
 
-_EMPTY_EXECUTION: dict[str, Any] = {
+TRANSACTION_TYPES = {"Trade": "TRADE", "Funding": "SETTLEMENT", "BustTrade": "LIQUIDATION", "AdlTrade": "ADL"}
+EMPTY_EXECUTION: dict[str, Any] = {
     "orderId": "",
     "orderLinkId": "",
     "orderPrice": "0",

@@ -11,17 +11,22 @@ from trading.simulator.book import MatchingBook
 from trading.simulator.instruments import Grids
 from trading.simulator.orders import ZERO
 
+# Taker and maker, as fractions of a trade's value; an account without VIP level pays these.
+FEES = {"linear": (Decimal("0.00055"), Decimal("0.0002")), "spot": (Decimal("0.001"), Decimal("0.001"))}
+
 
 @dataclass(slots=True)
 class Market:
     """``category`` is linear or spot. ``price_band`` is how far from the mark price a limit order may buy above or sell
-    below, as a fraction."""
+    below, as a fraction; ``maker_fee`` is below zero where makers are paid."""
 
     rules: InstrumentRules
     listing: dict[str, Any]
     grids: Grids
     category: str = "linear"
     price_band: Decimal = Decimal("0.05")
+    taker_fee: Decimal = FEES["linear"][0]
+    maker_fee: Decimal = FEES["linear"][1]
     book: MatchingBook = field(default_factory=MatchingBook)
     last_price: Decimal = ZERO
     mark_price: Decimal = ZERO
@@ -82,4 +87,5 @@ def market_of(listing: dict[str, Any], category: str = "linear") -> Market:
     """A market from a row of ``instruments-info``."""
     rules = rules_from_bybit(listing, category)
     ratio = listing.get("riskParameters", {}).get("priceLimitRatioX") or "0.05"
-    return Market(rules, listing, Grids.of(rules.tick_size, rules.lot_size), category, Decimal(str(ratio)))
+    grids = Grids.of(rules.tick_size, rules.lot_size)
+    return Market(rules, listing, grids, category, Decimal(str(ratio)), *FEES[category])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from marketdata.engine.grid import GridError
-from trading.simulator.accounts import TAKER_FEE, SimulatedAccount
+from trading.simulator.accounts import SETTLE_COIN, SimulatedAccount
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.markets import Market
+from trading.simulator.order_prices import bbo_price, slippage_tolerance
 from trading.simulator.orders import ZERO, SimulatedOrder
 from trading.simulator.positions import HEDGE_BUY, HEDGE_SELL, ONE_WAY, SimulatedPosition
 
 MAX_ACTIVE_ORDERS, MAX_CONDITIONAL_ORDERS = 500, 10
 MAX_SPOT_CONDITIONAL_ORDERS = 30
-LINK_ID_LENGTH = 36
+LINK_ID = re.compile("[A-Za-z0-9_-]{0,36}")
 TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "PostOnly")
 PRICES = ("LastPrice", "MarkPrice", "IndexPrice")
 SELF_MATCH = ("None", "CancelMaker", "CancelTaker", "CancelBoth")
@@ -59,7 +62,9 @@ def _plain_order(
     if order_type == "Limit":
         time_in_force = one_of(request, "timeInForce", TIMES_IN_FORCE, "GTC", codes)
     link_id = _link_id(account, market, request)
-    price = price_of(market, "price", request.get("price")) if order_type == "Limit" else ZERO
+    slippage_type, tolerance = slippage_tolerance(request, order_type)
+    best = bbo_price(market, side, order_type, request)
+    price = price_of(market, "price", best or request.get("price")) if order_type == "Limit" else ZERO
     reduce_only, close = flag(request, "reduceOnly"), flag(request, "closeOnTrigger")
     budget, unit = ZERO, ""
     if market.category == "spot":
@@ -69,9 +74,10 @@ def _plain_order(
     if budget:
         quantity = ZERO
     elif market.category == "linear" and reduce_only and close and str(request.get("qty")) == "0":
-        quantity = held_against(account, market, side, request)
+        quantity = min(held_against(account, market, side, request), largest_quantity(market, order_type))
     else:
-        quantity = quantity_of(market, request.get("qty"), order_type)
+        splits = reduce_only and market.category == "linear"
+        quantity = quantity_of(market, request.get("qty"), order_type, is_limited=not splits)
     lots = market.grids.quantities.units(f"{quantity:f}")
     return SimulatedOrder(
         order_id=order_id,
@@ -93,13 +99,16 @@ def _plain_order(
         smp_type=one_of(request, "smpType", SELF_MATCH, "None"),
         market_unit=unit if order_type == "Market" else "",
         quote_budget=budget,
+        slippage_type=slippage_type,
+        slippage_tolerance=tolerance,
+        create_type="CreateByBboOrder" if best else "CreateByUser",
         last_price_on_created=market.last_price,
     )
 
 
 def _link_id(account: SimulatedAccount, market: Market, request: Mapping[str, Any]) -> str:
     link_id = str(request.get("orderLinkId") or "")
-    if len(link_id) > LINK_ID_LENGTH or not all(c.isascii() and (c.isalnum() or c in "-_") for c in link_id):
+    if not LINK_ID.fullmatch(link_id):
         raise parameter_error("params error: orderLinkId invalid")
     if link_id in account.by_link:
         if market.category == "spot":
@@ -132,7 +141,7 @@ def _set_trigger(market: Market, order: SimulatedOrder, request: Mapping[str, An
         order.stop_order_type, order.trigger_by = "tpslOrder", "LastPrice"
         order.trigger_direction = RISING if order.trigger_price > market.last_price else FALLING
     else:
-        order.stop_order_type = "Stop"
+        order.stop_order_type, order.create_type = "Stop", "CreateByStopOrder"
         order.trigger_by = one_of(request, "triggerBy", PRICES, "LastPrice")
         direction = str(request.get("triggerDirection") or "")
         if direction not in ("1", "2"):
@@ -191,15 +200,19 @@ def check_exit_side(side: str, base: Decimal, take_profit: Decimal, stop_loss: D
 
 
 def check_cap(account: SimulatedAccount, order: SimulatedOrder) -> None:
-    mine = [each for each in account.open_orders(order.symbol, order.category) if not each.is_exit]
-    conditional = sum(each.status == "Untriggered" for each in mine)
-    spot = order.category == "spot"
-    if order.status == "Untriggered":
-        if conditional >= (MAX_SPOT_CONDITIONAL_ORDERS if spot else MAX_CONDITIONAL_ORDERS):
-            code, most = (170810, MAX_SPOT_CONDITIONAL_ORDERS) if spot else (110009, MAX_CONDITIONAL_ORDERS)
-            raise ApiError(code, f"The number of conditional orders exceeds the maximum of {most}")
-    elif len(mine) - conditional >= MAX_ACTIVE_ORDERS:
+    waits, spot = order.status == "Untriggered", order.category == "spot"
+    standing = account.counts[order.category, order.symbol, waits]
+    if waits:
+        if standing >= (MAX_SPOT_CONDITIONAL_ORDERS if spot else MAX_CONDITIONAL_ORDERS):
+            raise _too_many_conditional(
+                *((MAX_SPOT_CONDITIONAL_ORDERS, 170810) if spot else (MAX_CONDITIONAL_ORDERS, 110009))
+            )
+    elif standing >= MAX_ACTIVE_ORDERS:
         raise ApiError(170810 if spot else 110020, "Not allowed to have more than 500 active orders")
+
+
+def _too_many_conditional(most: int, code: int) -> ApiError:
+    return ApiError(code, f"The number of conditional orders exceeds the maximum of {most}")
 
 
 def _check_price_band(market: Market, order: SimulatedOrder) -> None:
@@ -231,13 +244,12 @@ def check_linear(account: SimulatedAccount, market: Market, order: SimulatedOrde
         if position.quantity == 0 or position.side == order.side:
             raise ApiError(110017, "current position is zero, cannot fix reduce-only order qty")
         if order.quantity > position.quantity:
-            order.quantity = position.quantity
-            order.lots = order.leaves_lots = market.grids.quantities.units(f"{order.quantity:f}")
+            _resize(market, order, position.quantity)
         return
     price = reference_price(market, order)
     if order.quantity * price < market.rules.min_notional:
         raise ApiError(110094, f"Order does not meet minimum order value {market.rules.min_notional:f}USDT")
-    if order.status != "Untriggered" and opening_cost(account, order, price) > account.available:
+    if order.status != "Untriggered" and opening_cost(account, market, order, price) > account.available:
         raise ApiError(110007, "ab not enough for new order")
 
 
@@ -255,10 +267,10 @@ def opening_value(account: SimulatedAccount, order: SimulatedOrder, price: Decim
     return opening * price
 
 
-def opening_cost(account: SimulatedAccount, order: SimulatedOrder, price: Decimal) -> Decimal:
+def opening_cost(account: SimulatedAccount, market: Market, order: SimulatedOrder, price: Decimal) -> Decimal:
     """Initial margin and fee of what the order adds to a position."""
     leverage = account.position(order.symbol, order.position_index).leverage
-    return opening_value(account, order, price) * (1 / leverage + TAKER_FEE)
+    return opening_value(account, order, price) * (1 / leverage + market.taker_fee)
 
 
 def check_spot(account: SimulatedAccount, market: Market, order: SimulatedOrder) -> None:
@@ -268,12 +280,8 @@ def check_spot(account: SimulatedAccount, market: Market, order: SimulatedOrder)
         raise ApiError(170140, "Order value exceeded lower limit.")
     if order.status == "Untriggered":
         return
-    if order.side == "Buy":
-        enough = value <= account.available
-    else:
-        coin = market.rules.base_coin
-        enough = order.quantity <= account.wallets.get(coin, ZERO) - account.locked(coin)
-    if not enough:
+    spent, coin = (value, SETTLE_COIN) if order.side == "Buy" else (order.quantity, market.rules.base_coin)
+    if spent > account.spendable(coin):
         raise ApiError(170131, "Insufficient balance.")
 
 
@@ -282,7 +290,33 @@ def reference_price(market: Market, order: SimulatedOrder) -> Decimal:
     return order.price or (market.grids.prices.value(best) if best is not None else market.last_price)
 
 
-def quantity_of(market: Market, text: object, order_type: str) -> Decimal:
+def split(market: Market, order: SimulatedOrder, new_id: Callable[[], str]) -> list[SimulatedOrder]:
+    """Cut an order to what one may be at most; the orders that carry the rest, without a link id."""
+    largest, rest = largest_quantity(market, order.order_type), []
+    left = order.quantity - largest
+    # A working order is not larger than its position; one that waits could be anything.
+    if order.status == "Untriggered" and order.quantity > MAX_CONDITIONAL_ORDERS * largest:
+        raise _too_many_conditional(MAX_CONDITIONAL_ORDERS, 110009)
+    if left > 0:
+        _resize(market, order, largest)
+    while left > 0:
+        piece = replace(order, order_id=new_id(), link_id="")
+        _resize(market, piece, min(left, largest))
+        rest.append(piece)
+        left -= piece.quantity
+    return rest
+
+
+def _resize(market: Market, order: SimulatedOrder, quantity: Decimal) -> None:
+    order.quantity = quantity
+    order.lots = order.leaves_lots = market.grids.quantities.units(f"{quantity:f}")
+
+
+def largest_quantity(market: Market, order_type: str) -> Decimal:
+    return market.rules.max_market_quantity if order_type == "Market" else market.rules.max_quantity
+
+
+def quantity_of(market: Market, text: object, order_type: str, *, is_limited: bool = True) -> Decimal:
     spot, rules = market.category == "spot", market.rules
     quantity = number("qty", text, SPOT_INVALID if spot else 10001)
     if quantity % rules.lot_size:
@@ -293,8 +327,8 @@ def quantity_of(market: Market, text: object, order_type: str) -> Decimal:
         if spot:
             raise ApiError(170136, "Order quantity exceeded lower limit.")
         raise ApiError(10001, f"Qty invalid: {text}; step {rules.lot_size:f}, minimum {rules.min_quantity:f}")
-    largest = rules.max_market_quantity if order_type == "Market" else rules.max_quantity
-    if quantity > largest:
+    largest = largest_quantity(market, order_type)
+    if is_limited and quantity > largest:
         if spot:
             raise ApiError(170124, "Order quantity exceeded upper limit.")
         raise ApiError(10001, f"The number of contracts exceeds maximum limit allowed: {largest:f}")

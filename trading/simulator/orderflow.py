@@ -3,11 +3,14 @@
 Prices walk with clustered volatility, slow trends, common moves of all symbols and rare jumps. A move is always a taker
 that eats its way through the book, so orders of users that stand in its way are filled as they would be. What rests and
 how often it changes follows a recorded session of Bybit: ``benchmarks/likeness.py`` shows both side by side.
+How prices walk over days follows recorded candles: ``benchmarks/long_run.py``.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading.simulator import flow_kernels as kernels
+from trading.simulator.book import MATCHES
 from trading.simulator.exchange import Exchange
 from trading.simulator.markets import Market
 from trading.simulator.topics import address
@@ -28,23 +32,24 @@ SPOT_DISCOUNT = 0.9998
 # of the way to COARSE, is mixed by the logarithm of this fraction.
 FINE, COARSE = 1.5e-6, 1.3e-4
 LIMITS = {
-    kernels.LEVEL_LOTS: (0.13, 4.5),  # in level values, as are all lots here
-    kernels.LEVEL_SPREAD: (2.2, 1.45),
-    kernels.FIRST_LOTS: (50.0, 4.0),
+    kernels.LEVEL_LOTS: (0.125, 3.5),  # in level values, as are all lots here
+    kernels.LEVEL_SPREAD: (2.1, 1.45),
+    kernels.FIRST_LOTS: (50.0, 4.6),
     kernels.DENSITY: (0.66, 0.995),
-    kernels.CHANGES: (1.5, 0.52),  # a side and step
+    kernels.CHANGES: (1.12, 0.56),  # a side and step
     kernels.FAR_SHARE: (0.97, 0.0),
     kernels.REACH: (340.0, 229.0),  # ticks
     kernels.NEAR_SCALE: (40.0, 5.0),  # ticks
     kernels.NEAR_POWER: (1.4, 1.4),
-    kernels.TAKERS: (0.016, 0.075),  # a step
-    kernels.TAKER_LOTS: (0.08, 0.026),
-    kernels.TAKER_SPREAD: (2.5, 2.3),
-    kernels.TAKER_MOST: (40.0, 10.0),
+    kernels.TAKERS: (0.0144, 0.09),  # a step
+    kernels.TAKER_LOTS: (0.08, 0.0195),
+    kernels.TAKER_SPREAD: (2.6, 2.5),
+    kernels.TAKER_MOST: (45.0, 10.0),
     kernels.DEPTH: (5.0, 2.5),
 }
-# The last arguments of flow_kernels.fill: so many levels, all of them at once, nowhere in particular.
-_FULL = (LEVELS_A_SIDE, LEVELS_A_SIDE, 0)
+# How many trades a stretch may write down before it pauses, and what stands for no leader's prices.
+TRADES_A_STRETCH = 16_384
+_NO_LEADER = np.empty(0)
 _IN_LEVEL_VALUES = (kernels.LEVEL_LOTS, kernels.FIRST_LOTS, kernels.TAKER_LOTS, kernels.TAKER_MOST)
 _GEOMETRIC = (*_IN_LEVEL_VALUES, kernels.CHANGES, kernels.TAKERS, kernels.NEAR_SCALE)
 
@@ -101,16 +106,22 @@ class OrderFlow:
         self._takers = np.zeros((kernels.MOST_TAKERS, 3), dtype=np.int64)
         self._flows: dict[str, Flow] = {}
         self._steps = 0
+        # Of a stretch: who has lived it already, and the common moves of its steps that the others have yet to live.
+        self._ahead: frozenset[str] = frozenset()
+        self._common: deque[float] = deque()
+        self._matches = np.empty((MATCHES, 2), dtype=np.int64)
+        self._trades = np.empty((TRADES_A_STRETCH, kernels.TRADE), dtype=np.int64)
 
     def add(self, market: Market, price: Decimal, volatility: float, level_value: float) -> None:
         """A market that goes its own way; a spot market follows the contract of its symbol, which is added before."""
         leader = self._flows.get(market.symbol) if market.category == "spot" else None
-        if leader is not None:
-            volatility = 0.0
         fair = float(price / market.rules.tick_size)
         mood = np.zeros(kernels.MOOD)
         mood[kernels.FAIR], mood[kernels.QUOTED] = fair + 0.5, math.floor(fair)
+        mood[kernels.HOURS], mood[kernels.DAYS] = kernels.FIRST_HOURS, kernels.FIRST_DAYS
         parameters = parameters_of(market, price, volatility, level_value)
+        if leader is not None:
+            parameters[kernels.VOLATILITY] = 0.0  # its fair price is given; its quotes are as patient as any
         mood[kernels.PATIENCE] = parameters[kernels.PATIENCE_SCALE] * fair
         flow = Flow(market, _generator(self._seed, len(self._flows) + 1), mood, parameters, leader)
         self._flows[address(market.category, market.symbol)] = flow
@@ -124,19 +135,102 @@ class OrderFlow:
 
     def step(self, now_ms: int) -> None:
         """Twenty milliseconds of life for every symbol."""
-        common = float(kernels.normal(self._random))
+        common = self._common.popleft() if self._common else float(kernels.normal(self._random))
         self._steps += 1
         marks = self._steps % STEPS_A_MARK == 0
-        for flow in self._flows.values():
+        for name, flow in self._flows.items():
+            if name in self._ahead:
+                continue
             self._step(flow, common, now_ms)
             if marks:
-                self._mark(flow, now_ms)
+                self._mark(flow, flow.mood[kernels.FAIR], now_ms)
+        if not self._common:
+            self._ahead = frozenset()
+
+    @property
+    def names(self) -> Collection[str]:
+        """The markets, as :func:`topics.address` names them."""
+        return self._flows.keys()
+
+    def live_ahead(self, names: Collection[str], steps: int, now_ms: int) -> dict[str, NDArray[np.int64]]:
+        """Let markets live so many steps at once, much faster than one by one; the next ``steps`` calls of :meth:`step`
+        move only the others.
+
+        Nobody may have orders, positions or listeners there, and with a spot market its contract is to be named too.
+
+        Returns:
+            For each market its trades (trades x 4: step from 0, 1 for a buying taker or -1, tick, lots), oldest first.
+        """
+        common = np.empty(steps)
+        kernels.normals(self._random, common)
+        self._common, self._ahead = deque(common.tolist()), frozenset(names)
+        # Of these steps, the last one at which mark prices follow.
+        mark = (self._steps + steps) // STEPS_A_MARK * STEPS_A_MARK - self._steps - 1
+        fairs: dict[str, NDArray[np.float64]] = {}
+        trades = {}
+        for name, flow in self._flows.items():
+            if name in self._ahead:
+                fairs[name] = np.empty(steps)
+                leading = _NO_LEADER if flow.leader is None else fairs[flow.leader.market.symbol]
+                trades[name] = self._live(flow, common, leading, fairs[name])
+                if mark >= 0:
+                    self._mark(flow, fairs[name][mark], now_ms)
+        return trades
+
+    def pass_over(self, steps: int) -> None:
+        """Like so many calls of :meth:`step` after every market has lived ahead."""
+        self._steps += steps
+        for _ in range(steps):
+            self._common.popleft()
+        if not self._common:
+            self._ahead = frozenset()
+
+    def _live(
+        self,
+        flow: Flow,
+        common: NDArray[np.float64],
+        leading: NDArray[np.float64],
+        fairs: NDArray[np.float64],
+    ) -> NDArray[np.int64]:
+        market, parts, lived = flow.market, [], 0
+        bids, asks = market.book.bids, market.book.asks
+        ticks = self._leaders_ticks(flow)
+        while lived < len(common):
+            bids.reserve(kernels.ROOM)
+            asks.reserve(kernels.ROOM)
+            written = np.zeros(1, dtype=np.int64)
+            lived = kernels.live(
+                *bids.state,
+                *asks.state,
+                flow.random,
+                flow.mood,
+                flow.parameters,
+                common,
+                lived,
+                self._liveliness,
+                LEVELS_A_SIDE,
+                leading,
+                ticks,
+                SPOT_DISCOUNT,
+                fairs,
+                self._takers,
+                self._matches,
+                self._trades,
+                written,
+            )
+            parts.append(self._trades[: written[0]].copy())
+        return np.concatenate(parts)
+
+    def _leaders_ticks(self, flow: Flow) -> float:
+        """How many ticks of a market one tick of its leader is."""
+        if flow.leader is None:
+            return 1.0
+        return float(flow.leader.market.rules.tick_size / flow.market.rules.tick_size)
 
     def _step(self, flow: Flow, common: float, now_ms: int) -> None:
         market, takers = flow.market, self._takers
         if flow.leader is not None:
-            ticks = float(flow.leader.market.rules.tick_size / market.rules.tick_size)
-            flow.mood[kernels.FAIR] = flow.leader.mood[kernels.FAIR] * ticks * SPOT_DISCOUNT
+            flow.mood[kernels.FAIR] = flow.leader.mood[kernels.FAIR] * self._leaders_ticks(flow) * SPOT_DISCOUNT
         bids, asks = market.book.bids, market.book.asks
         bids.reserve(kernels.ROOM)
         asks.reserve(kernels.ROOM)
@@ -160,21 +254,15 @@ class OrderFlow:
 
     def _restock(self, flow: Flow) -> None:
         """Fill both sides at once, as at the beginning and after a jump that left one empty."""
-        book, quoted = flow.market.book, int(flow.mood[kernels.QUOTED])
-        for side, other, near, lowest in (
-            (book.bids, book.asks, quoted, 1),
-            (book.asks, book.bids, -quoted - 1, -kernels.NOWHERE),
-        ):
-            # A key of the other side is the negative of one of this side: what is not below it would cross.
-            barred = -int(other.state[0][len(other) - 1]) if len(other) else kernels.NOWHERE
-            best = min(near, barred - 1)
+        book = flow.market.book
+        for side in (book.bids, book.asks):
             side.reserve(kernels.ROOM)
-            kernels.fill(*side.state, flow.random, flow.parameters, best, barred, lowest, *_FULL)
+        kernels.restock(*book.bids.state, *book.asks.state, flow.random, flow.mood, flow.parameters, LEVELS_A_SIDE)
         book.changed = True
 
-    def _mark(self, flow: Flow, now_ms: int) -> None:
+    def _mark(self, flow: Flow, fair: float, now_ms: int) -> None:
         market = flow.market
-        price = market.grids.prices.value(round(float(flow.mood[kernels.FAIR])))
+        price = market.grids.prices.value(round(float(fair)))
         if market.category == "spot":
             market.mark_price = market.index_price = price
             self._exchange.exits.look(market, now_ms)

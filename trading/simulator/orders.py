@@ -16,7 +16,8 @@ class SimulatedOrder:
 
     ``whole_position`` marks an exit that closes whatever the position is when it triggers. ``trailing`` is the distance
     of a trailing stop, ``active_price`` where it begins to follow (zero: at once). ``quote_budget`` is what a spot
-    market buy may spend when its quantity was given in the quote coin. ``entry`` is its handle while it rests.
+    market buy may spend when its quantity was given in the quote coin. ``entry`` is its handle while it rests;
+    ``reserved`` and ``counted`` are how it is part of its account's sums.
     """
 
     order_id: str
@@ -55,6 +56,8 @@ class SimulatedOrder:
     parent_link_id: str = ""
     market_unit: str = ""
     quote_budget: Decimal = ZERO
+    slippage_type: str = ""
+    slippage_tolerance: Decimal = ZERO
     create_type: str = "CreateByUser"
     stop_order_type: str = ""
     status: str = "New"
@@ -69,6 +72,8 @@ class SimulatedOrder:
     cancel_type: str = "UNKNOWN"
     updated_ms: int = 0
     entry: int | None = None
+    reserved: Decimal = ZERO
+    counted: tuple[str, str, bool] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -112,6 +117,8 @@ class SimulatedOrder:
             "orderType": self.order_type,
             "stopOrderType": self.stop_order_type,
             "marketUnit": self.market_unit,
+            "slippageToleranceType": self.slippage_type or "UNKNOWN",
+            "slippageTolerance": f"{self.slippage_tolerance:f}" if self.slippage_type else "",
             "orderIv": "",
             "triggerPrice": price_text(self.trigger_price),
             "takeProfit": price_text(self.take_profit),
@@ -136,14 +143,12 @@ class SimulatedOrder:
 
     def as_message(self) -> dict[str, Any]:
         """The row of the private ``order`` topic."""
-        return {
-            "category": self.category,
-            **self.as_row(),
-            "closedPnl": f"{self.closed_pnl.normalize():f}",
-            "feeCurrency": self.fee_currency,
-            "rpiTakerAccess": False,
-            "rpiMatchedQty": "0",
-        }
+        row = self.as_row()
+        row["category"] = self.category
+        row["closedPnl"] = f"{self.closed_pnl.normalize():f}"
+        row["feeCurrency"] = self.fee_currency
+        row["rpiTakerAccess"], row["rpiMatchedQty"] = False, "0"
+        return row
 
 
 def price_text(price: Decimal) -> str:

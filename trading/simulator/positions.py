@@ -15,7 +15,8 @@ ONE_WAY, HEDGE_BUY, HEDGE_SELL = 0, 1, 2
 
 @dataclass(slots=True)
 class SimulatedPosition:
-    """``index`` 0 is one-way mode; 1 and 2 are the long and the short side of hedge mode."""
+    """``index`` 0 is one-way mode; 1 and 2 are the long and the short side of hedge mode. ``status`` is Liq or Adl only
+    while the exchange closes the position."""
 
     symbol: str
     index: int = ONE_WAY
@@ -30,6 +31,7 @@ class SimulatedPosition:
     realised: Decimal = ZERO
     realised_now: Decimal = ZERO
     mark_price: Decimal = ZERO
+    status: str = "Normal"
     created_ms: int = 0
     opened_ms: int = 0
     updated_ms: int = 0
@@ -85,7 +87,8 @@ class SimulatedPosition:
             price = (self.value + cushion) / (self.quantity * (1 + MAINTENANCE_RATE))
         return max(price, ZERO)
 
-    def as_row(self, cushion: Decimal, *, websocket: bool = False) -> dict[str, Any]:
+    def as_row(self, cushion: Decimal, adl_rank: int, *, websocket: bool = False) -> dict[str, Any]:
+        """``cushion`` as for :meth:`liquidation_price`, ``adl_rank`` from 0 (no position) to 5 (closed first)."""
         liquidation = self.liquidation_price(cushion)
         initial, maintenance = _text(self.initial_margin), _text(self.maintenance_margin)
         row: dict[str, Any] = {
@@ -99,7 +102,7 @@ class SimulatedPosition:
             "positionBalance": "0",
             "tradeMode": 0,
             "autoAddMargin": 0,
-            "positionStatus": "Normal",
+            "positionStatus": self.status,
             "leverage": f"{self.leverage:f}",
             "markPrice": f"{self.mark_price:f}",
             "liqPrice": _text(liquidation.quantize(Decimal("0.000001"))) if liquidation else "",
@@ -117,7 +120,7 @@ class SimulatedPosition:
             "unrealisedPnl": _text(self.unrealised),
             "curRealisedPnl": _text(self.realised_now),
             "cumRealisedPnl": _text(self.realised),
-            "adlRankIndicator": 0,
+            "adlRankIndicator": adl_rank,
             "isReduceOnly": False,
             "leverageSysUpdatedTime": "",
             "seq": self.sequence,

@@ -17,6 +17,7 @@ from trading.simulator.candles import CandleSeries
 from trading.simulator.funding import funding_interval_ms, next_funding_ms
 from trading.simulator.intervals import MINUTE_MS, OPEN
 from trading.simulator.markets import Liquidation, Market, PublicTrade
+from trading.simulator.stretches import Stretch
 
 # Every how many steps of the venue's clock, of 20 ms, a book of so many levels is told; the best at half steps, too.
 BOOK_STEPS = {1: 1, 50: 1, 200: 5, 1000: 10}
@@ -272,16 +273,33 @@ class SpotTicker:
 
 
 class RecentTrades:
-    """The newest public trades of one symbol."""
+    """The newest public trades of one symbol, and the ``count`` of all. Those of a stretch are made when somebody asks
+    for them."""
 
     def __init__(self) -> None:
         self._trades: deque[PublicTrade] = deque(maxlen=RECENT_TRADES)
+        self._stretches: deque[Stretch] = deque()
+        self.count = 0
 
     def add(self, trade: PublicTrade) -> None:
+        self._catch_up()
         self._trades.append(trade)
+        self.count += 1
+
+    def add_stretch(self, stretch: Stretch) -> None:
+        self._stretches.append(stretch)
+        self.count += len(stretch)
+        known = sum(len(each) for each in self._stretches)
+        while known - len(self._stretches[0]) >= RECENT_TRADES:
+            known -= len(self._stretches.popleft())
+
+    def _catch_up(self) -> None:
+        while self._stretches:
+            self._trades.extend(self._stretches.popleft().trades(RECENT_TRADES))
 
     def rows(self, limit: int) -> list[dict[str, Any]]:
         """Newest first, as ``/v5/market/recent-trade``."""
+        self._catch_up()
         newest = list(self._trades)[-limit:]
         return [
             {

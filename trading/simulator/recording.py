@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -105,18 +105,19 @@ class RecordingPlayer:
         }
         self._show_first_state()
 
-    async def run(self) -> None:
+    async def run(self, clock: Callable[[], int], speed: float = 1.0) -> None:
+        """Play at so many times the recorded pace; frames are moved to the time of ``clock`` (ms since 1970)."""
         frames = self._recording.frames
         while True:
             started, first = time.monotonic(), frames[0].receive_ns
             for frame in frames:
-                wait = (frame.receive_ns - first) / 1e9 - (time.monotonic() - started)
+                wait = (frame.receive_ns - first) / 1e9 / speed - (time.monotonic() - started)
                 if wait > 0:
                     await asyncio.sleep(wait)
-                self.play(frame, time.time_ns() // 1_000_000)
+                self.play(frame, clock())
             self.loops += 1
             self._continue_ids()
-            await asyncio.sleep(PAUSE_BETWEEN_LOOPS_SECONDS)
+            await asyncio.sleep(PAUSE_BETWEEN_LOOPS_SECONDS / speed)
 
     def play(self, frame: RecordedFrame, now_ms: int) -> None:
         """Send one frame on, moved to now, and let the markets follow it."""

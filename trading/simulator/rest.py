@@ -15,7 +15,7 @@ from trading.simulator.clerk import Answer, Clerk, Work, parsed_body
 from trading.simulator.faults.answers import bare_status, garbage, lost
 from trading.simulator.limits import AddressLimits
 from trading.simulator.signatures import Authority
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 
 MAX_BODY = 64 * 1024
 # The paths that a fault rule may name.
@@ -46,18 +46,19 @@ class RestApi:
 
     async def _astray(self, request: web.Request) -> web.StreamResponse:
         """An unknown path, or a known one by another method."""
-        if self._addresses is not None and not self._addresses.admits_request(request.remote, now_ms()):
+        now = self._venue.clock()
+        if self._addresses is not None and not self._addresses.admits_request(request.remote, now):
             return bare_status(403)
         if request.path in ENDPOINTS:
             return bare_status(400)
-        found = envelope(10017, "Route not found", {})
+        found = envelope(10017, "Route not found", {}, now)
         found.set_status(404)
         return found
 
     def _public(self, path: str, answer: Callable[[Venue, Mapping[str, str]], Any]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             def work(skew_ms: int) -> Answer:
-                now = now_ms() + skew_ms
+                now = self._venue.clock() + skew_ms
                 if skew_ms and path == SERVER_TIME:
                     return Answer(
                         0, "OK", {"timeSecond": str(now // 1000), "timeNano": str(now * 1_000_000)}, None, now
@@ -87,7 +88,7 @@ class RestApi:
         return handle
 
     async def _answered(self, request: web.Request, path: str, user: str | None, work: Work) -> web.StreamResponse:
-        if self._addresses is not None and not self._addresses.admits_request(request.remote, now_ms()):
+        if self._addresses is not None and not self._addresses.admits_request(request.remote, self._venue.clock()):
             return bare_status(403)
         if request.method == "GET" and request.body_exists:
             return bare_status(403)  # Bybit's front does not let a GET with a body through, an empty object neither
@@ -115,8 +116,8 @@ def fields_of(query: str) -> dict[str, str]:
     return dict(parse_qsl(query, keep_blank_values=True)) if query else {}
 
 
-def envelope(code: int, message: str, result: Any) -> web.Response:
-    return response(Answer(code, message, result, None, now_ms()))
+def envelope(code: int, message: str, result: Any, time_ms: int) -> web.Response:
+    return response(Answer(code, message, result, None, time_ms))
 
 
 def body_of(answer: Answer) -> bytes:

@@ -44,7 +44,7 @@ def pre_check(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     price = checks.reference_price(market, order)
     more = ZERO if order.reduce_only or checks.closes(order) else checks.opening_value(account, order, price)
     leverage = account.position(order.symbol, order.position_index).leverage
-    initial, maintenance = account.position_margin + account.order_margin, account.maintenance_margin
+    initial, maintenance = account.initial_margin, account.maintenance_margin
     after = [_rate_e4(account, initial + more / leverage), _rate_e4(account, maintenance + more * MAINTENANCE_RATE)]
     try:
         checks.check_linear(account, market, order)
@@ -63,14 +63,14 @@ def pre_check(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 
 
 def spot_borrow_check(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
-    """What a user could buy or sell of a spot market. Nothing can be borrowed here, so it is what the user has."""
+    """What a user could buy or sell of a spot market. Nothing is lent for that, so it is what the user has."""
     if fields.get("category") != "spot":
         raise parameter_error("params error: category invalid; expected spot")
     market = venue.exchange.market(str(fields.get("symbol") or ""), "spot")
     side = checks.one_of(fields, "side", ("Buy", "Sell"))
     account, coin = venue.exchange.accounts[user], market.rules.base_coin
-    quantity = _cut(max(account.wallets.get(coin, ZERO) - account.locked(coin), ZERO), "0.0001")
-    amount = _cut(account.available, "0.00000001")
+    quantity = _cut(account.spendable(coin), "0.0001")
+    amount = _cut(account.spendable(SETTLE_COIN), "0.00000001")
     return {
         "symbol": market.symbol,
         "side": side,
@@ -83,7 +83,7 @@ def spot_borrow_check(venue: Venue, user: str, fields: Fields) -> dict[str, Any]
 
 
 def _rate_e4(account: SimulatedAccount, margin: Decimal) -> int:
-    return int(margin / account.equity * 10_000) if account.equity > 0 else 0
+    return int(margin / account.margin_balance * 10_000) if account.margin_balance > 0 else 0
 
 
 def _cut(amount: Decimal, step: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from trading.simulator.premium import PremiumIndex
 from trading.simulator.publisher import BookStream
 from trading.simulator.rest_parameters import Query, any_market, linear_market, number, period, require_linear
 from trading.simulator.topics import address
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 
 STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
 # Fields of a ticker that only futures with a delivery or contracts before their listing fill.
@@ -33,7 +32,7 @@ UNUSED_TICKER_FIELDS = {
 
 
 def server_time(venue: Venue, query: Query) -> dict[str, Any]:
-    nanoseconds = time.time_ns()
+    nanoseconds = venue.clock() * 1_000_000
     return {"timeSecond": str(nanoseconds // 1_000_000_000), "timeNano": str(nanoseconds)}
 
 
@@ -64,7 +63,7 @@ def orderbook(venue: Venue, query: Query) -> dict[str, Any]:
     def rows(levels: dict[int, int]) -> list[list[str]]:
         return [[prices.text(tick), quantities.text(lots)] for tick, lots in levels.items()]
 
-    now = now_ms()
+    now = venue.clock()
     stream = _caught_up(venue, market, now)
     update_id = stream.update_id if stream is not None else 0
     return {
@@ -121,7 +120,7 @@ def tickers(venue: Venue, query: Query) -> dict[str, Any]:
     markets = list(venue.exchange.markets.values())
     if query.get("symbol"):
         markets = [venue.exchange.market(query["symbol"])]
-    now = now_ms()
+    now = venue.clock()
     return {"category": "linear", "list": [_ticker(venue, market, now) for market in markets]}
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from trading.simulator.accounts import MAKER_FEE, SETTLE_COIN, SPOT_FEE, TAKER_FEE, SimulatedAccount
+from trading.simulator.accounts import SETTLE_COIN, SimulatedAccount
 from trading.simulator.errors import ApiError, parameter_error, too_many_visits
 from trading.simulator.orders import SimulatedOrder
+from trading.simulator.rest_collateral import collateral_info, set_collateral_switch
 from trading.simulator.rest_estimates import pre_check, spot_borrow_check
 from trading.simulator.rest_parameters import number, period
 from trading.simulator.signatures import is_number
@@ -36,8 +37,6 @@ DCP_PRODUCTS = ("SPOT", "DERIVATIVES", "OPTIONS")
 
 
 _ONLY_IN_HISTORY = {
-    "slippageToleranceType": "UNKNOWN",
-    "slippageTolerance": "",
     "extraFees": "",
     "rpiTakerAccess": False,
     "rpiMatchedQty": "0",
@@ -212,9 +211,8 @@ def positions(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
         chosen = [position for position in account.positions.values() if position.quantity]
     else:
         raise parameter_error("params error: symbol or settleCoin is required")
-    return _page(
-        [position.as_row(account.cushion(position)) for position in chosen], fields, 20, 200, ("symbol", "positionIdx")
-    )
+    rows = [venue.exchange.position_row(account, position) for position in chosen]
+    return _page(rows, fields, 20, 200, ("symbol", "positionIdx"))
 
 
 def closed_pnl(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
@@ -264,7 +262,7 @@ def trading_stop(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 def wallet_balance(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     if fields.get("accountType") != "UNIFIED":
         raise parameter_error("accountType only support UNIFIED.")
-    row = venue.exchange.accounts[user].wallet_row(venue.exchange.usd_prices())
+    row = venue.exchange.accounts[user].wallet_row()
     wanted = [coin for coin in str(fields.get("coin") or "").split(",") if coin]
     if wanted:
         row["coin"] = [coin for coin in row["coin"] if coin["coin"] in wanted]
@@ -291,10 +289,11 @@ def transaction_log(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
 def fee_rate(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     category = _category(fields)
     markets = venue.exchange.markets if category == "linear" else venue.exchange.spot
-    symbols = [venue.exchange.market(str(fields["symbol"]), category).symbol] if fields.get("symbol") else list(markets)
-    taker, maker = (TAKER_FEE, MAKER_FEE) if category == "linear" else (SPOT_FEE, SPOT_FEE)
-    rates = {"takerFeeRate": f"{taker:f}", "makerFeeRate": f"{maker:f}"}
-    rows = [{"symbol": symbol, **rates} for symbol in symbols]
+    asked = [venue.exchange.market(str(fields["symbol"]), category)] if fields.get("symbol") else markets.values()
+    rows = [
+        {"symbol": market.symbol, "takerFeeRate": f"{market.taker_fee:f}", "makerFeeRate": f"{market.maker_fee:f}"}
+        for market in asked
+    ]
     return {"list": rows} if category == "linear" else {"category": category, "list": rows}
 
 
@@ -450,11 +449,11 @@ def _symbols(venue: Venue, category: str, fields: Fields) -> set[str] | None:
     }
 
 
-def _window(fields: Fields, now: int, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, int]:
+def _window(fields: Fields, now_ms: int, default_ms: int = HISTORY_WINDOW_MS) -> tuple[int, int]:
     """``startTime`` to ``endTime``: at most 7 days, the newest ``default_ms`` without either."""
     start, end = period(fields)
     if start is None:
-        end = end if end is not None else now + 1_000
+        end = end if end is not None else now_ms + 1_000
         start = end - default_ms
     elif end is None:
         end = start + HISTORY_WINDOW_MS
@@ -498,6 +497,7 @@ QUERIES: dict[str, Endpoint] = {
     "/v5/account/wallet-balance": wallet_balance,
     "/v5/account/transaction-log": transaction_log,
     "/v5/account/fee-rate": fee_rate,
+    "/v5/account/collateral-info": collateral_info,
     "/v5/account/info": account_info,
     "/v5/account/query-dcp-info": query_dcp_info,
     "/v5/account/smp-group": smp_group,
@@ -513,6 +513,7 @@ COMMANDS: dict[str, Endpoint] = {
     "/v5/order/cancel-batch": BatchCommand(cancel_order),
     "/v5/order/pre-check": pre_check,
     "/v5/order/disconnected-cancel-all": disconnected_cancel_all,
+    "/v5/account/set-collateral-switch": set_collateral_switch,
     "/v5/position/set-leverage": set_leverage,
     "/v5/position/switch-mode": switch_mode,
     "/v5/position/trading-stop": trading_stop,

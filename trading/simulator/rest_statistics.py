@@ -16,6 +16,7 @@ from trading.simulator.errors import parameter_error
 from trading.simulator.funding import funding_interval_ms, funding_rate, seeded
 from trading.simulator.intervals import MINUTE_MS, VOLUME
 from trading.simulator.positions import MAINTENANCE_RATE
+from trading.simulator.rest_collateral import tiered_collateral
 from trading.simulator.rest_parameters import (
     Query,
     choice,
@@ -26,7 +27,7 @@ from trading.simulator.rest_parameters import (
     period,
     require_linear,
 )
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 
 HOUR_MS = 60 * MINUTE_MS
 DAY_MINUTES = 1_440
@@ -41,7 +42,6 @@ INTERVALS_MS = {
 # Open interest as a share of the volume of 24 hours, as the ticker has it.
 OPEN_INTEREST_SHARE = 1 / 4
 RISK_LIMIT_VALUE = "2000000"
-INSURANCE_BALANCE = "1000000"
 
 
 def funding_history(venue: Venue, query: Query) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def funding_history(venue: Venue, query: Query) -> dict[str, Any]:
         raise parameter_error("params error: startTime needs endTime")
     step = funding_interval_ms(market)
     first = max(start or 0, int(market.listing.get("launchTime") or 0))
-    newest = min(now_ms(), end) if end is not None else now_ms()
+    newest = min(venue.clock(), end) if end is not None else venue.clock()
     times = range(newest // step * step, first - 1, -step)
     rows = [
         {
@@ -94,7 +94,7 @@ def account_ratio(venue: Venue, query: Query) -> dict[str, Any]:
     market = linear_market(venue, query)
     step = choice(query, "period", INTERVALS_MS)
     launched = int(market.listing.get("launchTime") or 0)
-    times, following = _page(query, step, launched, now_ms(), number(query, "limit", 50, 500))
+    times, following = _page(query, step, launched, venue.clock(), number(query, "limit", 50, 500))
     rows = []
     for time in times:
         long = round(min(0.9, max(0.1, seeded(venue.seed, market.symbol, "ratio", time).gauss(0.52, 0.04))), 4)
@@ -107,7 +107,7 @@ def price_limit(venue: Venue, query: Query) -> dict[str, Any]:
     """The highest price to buy and the lowest to sell at, around the mark price."""
     market = linear_market(venue, query, "linear")
     highest, lowest = market.price_limits()
-    return {"symbol": market.symbol, "buyLmt": highest, "sellLmt": lowest, "ts": str(now_ms())}
+    return {"symbol": market.symbol, "buyLmt": highest, "sellLmt": lowest, "ts": str(venue.clock())}
 
 
 def risk_limit(venue: Venue, query: Query) -> dict[str, Any]:
@@ -133,14 +133,15 @@ def risk_limit(venue: Venue, query: Query) -> dict[str, Any]:
 
 
 def insurance(venue: Venue, query: Query) -> dict[str, Any]:
-    """One pool for all symbols; nothing is ever paid out of it."""
+    """One pool for all symbols; what is left of it now."""
     coin = query.get("coin") or "USDT"
-    # In the order of symbols, and told for the day, as the exchange updates it every 24 hours.
-    day_ms = now_ms() // (24 * HOUR_MS) * 24 * HOUR_MS
-    pool = {"coin": "USDT", "symbols": ",".join(venue.exchange.markets), "balance": INSURANCE_BALANCE}
+    # In the order of symbols, with the time of the day's update, as a pool that symbols share has it.
+    day_ms = venue.clock() // (24 * HOUR_MS) * 24 * HOUR_MS
+    balance = f"{venue.exchange.ledger.insurance['USDT'].normalize():f}"
+    pool = {"coin": "USDT", "symbols": ",".join(venue.exchange.markets), "balance": balance}
     return {
         "updatedTime": str(day_ms),
-        "list": [{**pool, "value": INSURANCE_BALANCE}] if coin == "USDT" else [],
+        "list": [{**pool, "value": balance}] if coin == "USDT" else [],
     }
 
 
@@ -164,4 +165,5 @@ ENDPOINTS: Mapping[str, Callable[[Venue, Query], dict[str, Any]]] = {
     "/v5/market/price-limit": price_limit,
     "/v5/market/risk-limit": risk_limit,
     "/v5/market/insurance": insurance,
+    "/v5/spot-margin-trade/collateral": tiered_collateral,
 }

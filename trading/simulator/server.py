@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from trading.simulator.keys import DEMO_KEYS, read_keys
 from trading.simulator.limits import AddressLimits
 from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
 from trading.simulator.signatures import Authority
-from trading.simulator.venue import HISTORY_DELAY_MS, Venue
+from trading.simulator.stepping import SteppedClock, Stepper
+from trading.simulator.venue import HISTORY_DELAY_MS, INSURANCE_FUND, Venue, now_ms
 from trading.simulator.websockets import Websockets
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ class SimulatorOptions:
     fault_seed: int | None = None  # None: the seed of the market
     ip_limit: bool = False
     history_delay: int = HISTORY_DELAY_MS  # ms
+    speed: float = 1.0  # seconds of the venue in a real one
+    insurance: Decimal = INSURANCE_FUND
 
 
 def build(options: SimulatorOptions) -> web.Application:
@@ -54,6 +58,7 @@ def build(options: SimulatorOptions) -> web.Application:
         FaultError: a fault rule that cannot be.
     """
     keys = DEMO_KEYS | (read_keys(options.keys) if options.keys is not None else {})
+    stepped = SteppedClock(now_ms()) if options.speed != 1 else None
     venue = Venue(
         keys,
         seed=options.seed,
@@ -63,7 +68,10 @@ def build(options: SimulatorOptions) -> web.Application:
         state=options.state,
         fault_seed=options.fault_seed,
         history_delay_ms=options.history_delay,
+        clock=stepped,
+        insurance=options.insurance,
     )
+    venue.speed = options.speed
     authority, clerk = Authority(keys), Clerk(venue)
     application = web.Application(client_max_size=MAX_BODY)
     addresses = AddressLimits() if options.ip_limit else None
@@ -77,7 +85,8 @@ def build(options: SimulatorOptions) -> web.Application:
         venue.faults.add(read_rules(options.faults, known))
 
     async def clock(_: web.Application) -> AsyncIterator[None]:
-        running = asyncio.create_task(venue.run())
+        pace = Stepper(venue, stepped).run(options.speed) if stepped is not None else None
+        running = asyncio.create_task(venue.run(pace))
         running.add_done_callback(report_end)
         yield
         running.cancel()
@@ -152,9 +161,9 @@ class Control:
                 return web.Response(status=403, text="the control interface answers on loopback only")
             raw = await request.read()
             try:
-                return envelope(0, "OK", work(orjson.loads(raw) if raw else {}))
+                return envelope(0, "OK", work(orjson.loads(raw) if raw else {}), self._venue.clock())
             except (ApiError, KeyError, ValueError, TypeError, AttributeError) as error:
-                return envelope(10001, f"{type(error).__name__}: {error}", {})
+                return envelope(10001, f"{type(error).__name__}: {error}", {}, self._venue.clock())
 
         return handle
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +14,14 @@ import numpy as np
 
 from trading.simulator import private_topics
 from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
+from trading.simulator.borrowing import InterestSchedule
 from trading.simulator.candles import FIRST_LISTING_MS, INTERVALS, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
 from trading.simulator.funding import FundingSchedule
 from trading.simulator.hub import Hub
 from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
+from trading.simulator.intervals import MINUTE_MS
 from trading.simulator.journal import Journal
 from trading.simulator.keys import ApiKey
 from trading.simulator.markets import Liquidation, Market, PublicTrade, market_of
@@ -36,8 +39,9 @@ from trading.simulator.publisher import (
     trades_message,
 )
 from trading.simulator.recording import Recording, RecordingPlayer
+from trading.simulator.stretches import Stretch
 from trading.simulator.system_status import SystemStatus
-from trading.simulator.topics import address
+from trading.simulator.topics import ALL_SYMBOLS, address
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,8 @@ HISTORY_DELAY_MS = 1_000
 # The first contracts have a spot market beside them, with so much less in its book.
 MOST_SPOT = 10
 SPOT_SHARE = 0.4
+# What the insurance fund has at first, USDT.
+INSURANCE_FUND = Decimal(1_000_000)
 
 
 class MarketSource(Protocol):
@@ -69,6 +75,10 @@ class Follower(Protocol):
 
     def skip_update(self, symbol: str) -> int: ...
 
+    def symbols(self) -> set[str]:
+        """Those whose book it follows."""
+        ...
+
 
 class Venue:
     """Everything but HTTP. ``source`` says where the market comes from; ``clock`` gives ms since 1970.
@@ -87,20 +97,24 @@ class Venue:
         recording: Path | None = None,
         state: Path | None = None,
         fault_seed: int | None = None,
+        insurance: Decimal = INSURANCE_FUND,
         clock: Callable[[], int] | None = None,
         history_delay_ms: int = HISTORY_DELAY_MS,
     ) -> None:
         self.clock = clock or now_ms
         self.seed, self.started_ms = seed, self.clock()
+        # How many seconds of the venue a real one is.
+        self.speed = 1.0
         # When the exchange last forgot its recently closed orders, as it does when Bybit's service restarts; 0: never.
         self.restarted_ms = 0
         # The order history follows what happened after this time.
         self.history_delay_ms = history_delay_ms
-        self.faults = Faults(seed if fault_seed is None else fault_seed)
+        self.faults = Faults(seed if fault_seed is None else fault_seed, lambda: self.clock() / 1000)
         self.hub = Hub(self.faults, self.restart_book)
         self.system = SystemStatus(self.hub)
         self.journal = Journal(state)
         self.player: RecordingPlayer | None = None
+        self.flow: OrderFlow | None = None
         # What moves the books at each step; a Bybit recording plays by itself.
         self._source: MarketSource | None = None
         self._listed = {each.symbol: each for each in INSTRUMENTS[:symbols]}
@@ -118,7 +132,7 @@ class Venue:
             # Rises over restarts: nothing changes a book a thousand times a second.
             market.sequence = self.started_ms
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
-        self.exchange = Exchange(markets, keys, seed=seed)
+        self.exchange = Exchange(markets, keys, seed=seed, insurance=insurance)
         self._restore_accounts()
         if session is not None:
             self.player = RecordingPlayer(session, self.exchange, self.hub)
@@ -129,7 +143,7 @@ class Venue:
             spot = [market_of(each.spot_listing(), "spot") for each in list(self._listed.values())[:MOST_SPOT]]
             self.exchange.spot.update({market.symbol: market for market in spot})
             self._open_flow(flow)
-            self._source = flow
+            self._source = self.flow = flow
         self.trades = {symbol: RecentTrades() for symbol in markets}
         self.candles = {market.symbol: self._candles(market, index) for index, market in enumerate(markets.values())}
         self.tickers = {symbol: TickerStream(market, self.candles[symbol]) for symbol, market in markets.items()}
@@ -140,9 +154,12 @@ class Venue:
         self._best: dict[str, BookStream] = {}  # those of one level
         self.followers: list[Follower] = []
         self._rest_orders()
-        self._funding = FundingSchedule(self.exchange, seed, self.started_ms)
+        self.funding = FundingSchedule(self.exchange, seed, self.started_ms)
+        self._interest = InterestSchedule(self.exchange, self.started_ms)
         self._ticks = 0
         self._next_klines = 0
+        self._next_minute_ms = (self.started_ms // MINUTE_MS + 1) * MINUTE_MS
+        self._bars_closed = False
 
     def list_spot(self, market: Market) -> None:
         """Trade and tell a spot market; its candles and trades are those of "spot:SYMBOL"."""
@@ -155,13 +172,14 @@ class Venue:
 
     # Time.
 
-    async def run(self) -> None:
-        tasks = [self._clock()]
+    async def run(self, clock: Coroutine[Any, Any, None] | None = None) -> None:
+        """Live until cancelled; ``clock`` moves the market, at the pace of real time where it is None."""
+        tasks = [clock or self._tick_in_real_time()]
         if self.player is not None:
-            tasks.append(self.player.run())
+            tasks.append(self.player.run(self.clock, self.speed))
         await asyncio.gather(*tasks)
 
-    async def _clock(self) -> None:
+    async def _tick_in_real_time(self) -> None:
         next_tick = time.monotonic()
         while True:
             for step in (self.half_tick, self.tick):
@@ -173,10 +191,12 @@ class Venue:
         """One 20 ms step of the market; every fifth is told to the slower topics too."""
         self._ticks += 1
         slow = self._ticks % STEPS_A_TICK == 0
+        self.open_bars(now)
         if self._source is not None:
             self._source.step(now)
         if slow:
-            self._funding.settle(now)
+            self.funding.settle(now)
+            self._interest.settle(now)
         for follower in self.followers:
             follower.follow_books(now, step=slow)
         self._push_books(now)
@@ -184,10 +204,68 @@ class Venue:
         self.notices.tick(now)
         if slow:
             self._push_tickers(now)
-            self._advance_candles(now)
+            self._push_klines(now)
+
+    def pass_over(self, ticks: int, tick_ms: int) -> None:
+        """Like so many calls of :meth:`half_tick` and :meth:`tick`, ``tick_ms`` apart and within a minute, after the
+        whole order flow has lived ahead, nobody listens and nobody owes. The clock is at the last of them."""
+        before, self._ticks = self._ticks, self._ticks + ticks
+        if self.flow is not None:
+            self.flow.pass_over(ticks)
+        slow = range((before // STEPS_A_TICK + 1) * STEPS_A_TICK, self._ticks + 1, STEPS_A_TICK)
+        times = [self.clock() - (self._ticks - tick) * tick_ms for tick in slow]
+        for now in times:
+            self.funding.settle(now)
+            self._interest.settle(now)
+            self._klines_are_due(now)
+        self.notices.tick(self.clock())
+
+    def open_bars(self, now: int) -> None:
+        """Begin the candles of a new minute, before anything trades in it."""
+        if now < self._next_minute_ms:
+            return
+        self._next_minute_ms = (now // MINUTE_MS + 1) * MINUTE_MS
+        closed = []
+        for name, series in self.candles.items():
+            minute = series.advance(now)
+            if minute is not None:
+                category, _, symbol = name.rpartition(":")
+                last_price = self.exchange.market(symbol, category or "linear").last_price
+                closed.append((name, minute, series.minute(minute) or [], last_price))
+        self._bars_closed = bool(closed)
+        if closed:
+            self.journal.write_minute(closed)
+
+    def watched(self) -> set[str]:
+        """The symbols with which somebody has anything to do: a stream, an order, a position, a coin."""
+        symbols, coins = self.hub.symbols(), set[str]()
+        if ALL_SYMBOLS in symbols:
+            return {market.symbol for market in (*self.exchange.markets.values(), *self.exchange.spot.values())}
+        for follower in self.followers:
+            symbols |= follower.symbols()
+        for account in self.exchange.accounts.values():
+            symbols.update(order.symbol for order in account.working.values())
+            symbols.update(position.symbol for position in account.positions.values() if position.quantity)
+            coins.update(coin for coin, amount in account.wallets.items() if amount)
+        return symbols | {market.symbol for market in self.exchange.markets.values() if market.rules.base_coin in coins}
+
+    def take_in(self, name: str, stretch: Stretch) -> None:
+        """What a market traded while it lived ahead."""
+        market = stretch.market
+        # The steps numbered what they changed of the book.
+        market.sequence, market.book.changed = stretch.last_sequence, False
+        if not len(stretch):
+            return
+        market.last_price = market.grids.prices.value(int(stretch.ticks[-1]))
+        self.candles[name].trades(stretch.ticks, stretch.lots)
+        self.trades[name].add_stretch(stretch)
+        if market.category == "linear":
+            for follower in self.followers:
+                follower.follow_trades(stretch.trades(), self.clock())
 
     def half_tick(self, now: int) -> None:
         """Between two steps: what has a pace of less than 20 ms. Only users' orders changed a book meanwhile."""
+        self.open_bars(now)
         for topic, stream in self._best.items():
             if stream.market.book.changed and self.hub.wanted(topic):
                 self._tell(topic, stream, now)
@@ -355,19 +433,9 @@ class Venue:
                 if message is not None:
                     self.hub.publish(stream.topic, message)
 
-    def _advance_candles(self, now: int) -> None:
-        closed = []
-        for name, series in self.candles.items():
-            minute = series.advance(now)
-            if minute is not None:
-                category, _, symbol = name.rpartition(":")
-                last_price = self.exchange.market(symbol, category or "linear").last_price
-                closed.append((name, minute, series.minute(minute) or [], last_price))
-        if closed:
-            self.journal.write_minute(closed)
-        if not closed and now < self._next_klines:
+    def _push_klines(self, now: int) -> None:
+        if not self._klines_are_due(now):
             return
-        self._next_klines = now + KLINE_MS
         for name, series in self.candles.items():
             category, _, symbol = name.rpartition(":")
             for interval in INTERVALS:
@@ -376,6 +444,13 @@ class Venue:
                 if self.hub.wanted(named):
                     for row in series.pushes(interval, now):
                         self.hub.publish(named, kline_message(topic, [row], now))
+
+    def _klines_are_due(self, now: int) -> bool:
+        """Every second, and at once when a minute is over; says so once."""
+        if not self._bars_closed and now < self._next_klines:
+            return False
+        self._bars_closed, self._next_klines = False, now + KLINE_MS
+        return True
 
     # Opening.
 

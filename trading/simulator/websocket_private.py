@@ -12,7 +12,7 @@ from trading.simulator.dead_man import DeadManSwitch
 from trading.simulator.errors import ApiError
 from trading.simulator.private_topics import DCP_TOPICS, NAMES, mixed
 from trading.simulator.signatures import Authority
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 from trading.simulator.websocket_session import ANSWER_SECONDS, StreamSession, texts
 
 
@@ -31,7 +31,8 @@ class PrivateSession(StreamSession):
         if operation == "auth":
             self._authenticate(request_id, arguments)
         elif operation == "ping":
-            body = {"req_id": request_id, "op": "pong", "args": [str(now_ms())], "conn_id": self.connection_id}
+            now = str(self.venue.clock())
+            body = {"req_id": request_id, "op": "pong", "args": [now], "conn_id": self.connection_id}
             self.client.send(orjson.dumps(body))
         elif user is None:
             self.answer(operation, request_id, success=False, message="Request not authorized")
@@ -51,7 +52,7 @@ class PrivateSession(StreamSession):
                 self._switch.left(self.client.user, topic)
 
     def _authenticate(self, request_id: str, arguments: list[Any]) -> None:
-        now = now_ms() + self.venue.faults.skew_ms()
+        now = self.venue.clock() + self.venue.faults.skew_ms()
         try:
             user = self._authority.user_of_websocket(arguments, now)
         except ApiError as error:

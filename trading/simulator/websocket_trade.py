@@ -16,7 +16,7 @@ from trading.simulator.faults.engine import RequestFaults
 from trading.simulator.limits import TradeLimits
 from trading.simulator.rest_private import COMMANDS
 from trading.simulator.signatures import Authority, check_window
-from trading.simulator.venue import Venue, now_ms
+from trading.simulator.venue import Venue
 from trading.simulator.websocket_session import ANSWER_SECONDS, Session
 
 OPERATIONS = {
@@ -59,7 +59,7 @@ class TradeSession(Session):
         elif (refusal := self._too_often()) is not None:
             self._say(operation, request_id, refusal.code, refusal.message)
         elif operation == "ping":
-            self._say("pong", request_id, 0, "OK", {"data": [str(now_ms())]})
+            self._say("pong", request_id, 0, "OK", {"data": [str(self.venue.clock())]})
         elif operation == "auth":
             self._authenticate(request_id, request.get("args"))
         else:
@@ -68,7 +68,7 @@ class TradeSession(Session):
             asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._take_next)
 
     def _too_often(self) -> ApiError | None:
-        now = now_ms()
+        now = self.venue.clock()
         if self._address_admits is not None and not self._address_admits(now):
             return ApiError(10403, "exceeded the IP rate limit of trade requests")
         return None if self._rate.admits(now) else ApiError(20003, "Too frequent requests under the same session")
@@ -97,7 +97,7 @@ class TradeSession(Session):
         if self.client.user is not None:
             code, message = 20001, "Repeat auth"
         else:
-            now = now_ms() + self.venue.faults.skew_ms()
+            now = self.venue.clock() + self.venue.faults.skew_ms()
             try:
                 user = self._authority.user_of_websocket(arguments if isinstance(arguments, list) else [], now)
                 if not self._limits.begins_session(user):
@@ -143,7 +143,7 @@ class TradeSession(Session):
         answer, kind, value = await self._clerk.spoilt(OPERATIONS[operation], user, work, faults)
         if kind == "http_status":
             code, message = (10429, "System level frequency protection") if value == 429 else (10016, "Server error.")
-            answer = Answer(code, message, {}, None, now_ms())
+            answer = Answer(code, message, {}, None, self.venue.clock())
         if answer is None:
             self.client.drop()
         elif kind == "garbage":

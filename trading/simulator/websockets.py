@@ -77,6 +77,7 @@ class Websockets:
 
     async def _serve(self, request: web.Request, session: Session, seconds: float) -> web.StreamResponse:
         addresses, hub = self._addresses, self._venue.hub
+        # Connections live in real time, however fast the venue's clock is.
         if addresses is not None and not addresses.admits_connection(request.remote, now_ms()):
             return bare_status(403)
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, autoping=True)

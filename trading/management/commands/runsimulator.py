@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from argparse import ArgumentTypeError
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from marketdata.feeds.recorded import RecordingError
 from trading.simulator.faults.errors import FaultError
+from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import JournalError
 from trading.simulator.keys import KeysError
 from trading.simulator.server import SimulatorOptions, serve
-from trading.simulator.venue import HISTORY_DELAY_MS
+from trading.simulator.simulation import simulate
+from trading.simulator.venue import HISTORY_DELAY_MS, INSURANCE_FUND
 
+BAD_VALUE = 2  # the exit status, as argparse has it
+LEAST_SPEED, MOST_SPEED = 0.1, 1_000.0
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+MOST_SECONDS = 365 * 86_400
 DAY_MS = 86_400_000
 
 
@@ -42,9 +51,27 @@ class Command(BaseCommand):
             default=HISTORY_DELAY_MS,
             help="after how many ms a closed order is in the order history (default: 1000)",
         )
+        parser.add_argument(
+            "--insurance",
+            type=amount,
+            default=INSURANCE_FUND,
+            help="USDT in the insurance fund; with 0, auto-deleveraging begins where the book ends",
+        )
         parser.add_argument("--ip-limit", action="store_true", help="limit requests and connections of an address")
+        parser.add_argument("--speed", default="1", help="let the exchange's clock run so many times as fast")
+        parser.add_argument("--simulate", metavar="TIME", help="no sockets: live 90s, 30m, 24h or 7d at once and tell")
+        parser.add_argument("--write", type=Path, metavar="FILE", help="with --simulate: write a recording to replay")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            check_symbols(options["symbols"])
+            options["speed"] = speed_of(options["speed"])
+            seconds = simulated_seconds(options)
+        except ValueError as error:
+            raise CommandError(str(error), returncode=BAD_VALUE) from None
+        if seconds is not None:
+            self.simulate(seconds, options)
+            return
         chosen = SimulatorOptions(**{each.name: options[each.name] for each in fields(SimulatorOptions)})
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -52,11 +79,71 @@ class Command(BaseCommand):
         except (FaultError, JournalError, KeysError, RecordingError, OSError) as error:
             raise CommandError(str(error)) from None
 
+    def simulate(self, seconds: int, options: dict[str, Any]) -> None:
+        try:
+            summary = simulate(
+                seconds,
+                seed=options["seed"],
+                symbols=options["symbols"],
+                liveliness=options["liveliness"],
+                recording=options["write"],
+            )
+        except OSError as error:
+            raise CommandError(f"--write: {error}", returncode=BAD_VALUE) from None
+        for line in summary.lines():
+            self.stdout.write(line)
+
+
+def check_symbols(symbols: int) -> None:
+    if not 1 <= symbols <= len(INSTRUMENTS):
+        raise ValueError(f"--symbols is {symbols}; expected 1 to {len(INSTRUMENTS)}")
+
+
+def speed_of(text: str) -> float:
+    """Raises ValueError with a sentence."""
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not LEAST_SPEED <= speed <= MOST_SPEED:
+        raise ValueError(f"--speed is {text!r}; expected a number from {LEAST_SPEED:g} to {MOST_SPEED:g}")
+    return speed
+
+
+def simulated_seconds(options: Mapping[str, Any]) -> int | None:
+    """How long to simulate without sockets; None to serve. Raises ValueError with a sentence."""
+    text = options["simulate"]
+    if text is None:
+        if options["write"] is not None:
+            raise ValueError("--write needs --simulate: it writes what a simulation of some hours said")
+        return None
+    for name in ("market", "state", "faults", "keys"):
+        if options[name] is not None:
+            raise ValueError(f"--simulate has no use for --{name}: it lives generated order flow, without clients")
+    if options["speed"] != 1:
+        raise ValueError("--simulate has no use for --speed: it is as fast as this machine can be")
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
+    seconds = int(found[1]) * UNIT_SECONDS[found[2]] if found is not None else 0
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"--simulate is {text!r}; expected a time such as 90s, 30m, 24h or 7d, at most 365d")
+    return seconds
+
 
 def milliseconds(text: str) -> int:
     if not text.isdecimal() or int(text) > DAY_MS:
         raise ArgumentTypeError(f"{text!r} is no number of ms between 0 and {DAY_MS}")
     return int(text)
+
+
+def amount(text: str) -> Decimal:
+    """Money that may be zero."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ArgumentTypeError(f"{text} is not an amount") from None
+    if not value.is_finite() or value < 0:
+        raise ArgumentTypeError(f"{text} is not an amount of zero or more")
+    return value
 
 
 async def until_signal(options: SimulatorOptions) -> None:

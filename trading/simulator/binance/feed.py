@@ -109,6 +109,10 @@ class Feed:
         instrument = self._instruments.get(symbol)
         return instrument.ledger.lose() if instrument is not None else 0
 
+    def symbols(self) -> set[str]:
+        """Those whose book is followed, of a stream that nobody hears any more too."""
+        return {instrument.symbol for instrument in self._watched}
+
     def _open(self, product_name: str, name: str) -> Channel | None:
         product, (symbol, _, kind) = self._products[product_name], name.partition("@")
         factory = self._markets[product_name].get(name)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -24,9 +23,15 @@ class RestApi:
     """The endpoints of one product, with its own account of weights."""
 
     def __init__(
-        self, product: Product, endpoints: Mapping[str, Endpoint], weights: RequestWeights, faults: Faults
+        self,
+        product: Product,
+        endpoints: Mapping[str, Endpoint],
+        weights: RequestWeights,
+        faults: Faults,
+        clock: Callable[[], int],
     ) -> None:
         self._product, self._endpoints, self._weights, self._faults = product, endpoints, weights, faults
+        self._clock = clock
 
     def register(self, application: web.Application) -> None:
         for path, endpoint in self._endpoints.items():
@@ -34,7 +39,7 @@ class RestApi:
 
     def _handler(self, path: str, endpoint: Endpoint) -> Any:
         async def handle(request: web.Request) -> web.Response:
-            now = time.time_ns() // 1_000_000
+            now = self._clock()
             verdict = self._weights.spend(request.remote or "", endpoint.weight(request.query), now)
             headers = {"X-MBX-USED-WEIGHT-1M": str(verdict.used)}
             if self._product.NAME == Spot.NAME:
@@ -49,7 +54,7 @@ class RestApi:
 
     def _answered(self, request: web.Request, endpoint: Endpoint, headers: Mapping[str, str]) -> web.Response:
         try:
-            call = Call(self._product, request.query, self._weights.limit, time.time_ns() // 1_000_000)
+            call = Call(self._product, request.query, self._weights.limit, self._clock())
             return _answer(endpoint.answer(call), headers)
         except BinanceError as error:
             return _answer(error, headers)

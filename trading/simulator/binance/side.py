@@ -45,11 +45,13 @@ class BinanceSide:
         futures = Futures(self.instruments, started_ms * 10 * Futures.ID_STRIDE, venue.seed)
         self.products = {Spot.NAME: spot, Futures.NAME: futures}
         self.feed = Feed(self.products, self.instruments, venue.hub)
+        spot_weights = spot_weights or RequestWeights(Spot.WEIGHT_LIMIT)
+        futures_weights = futures_weights or RequestWeights(Futures.WEIGHT_LIMIT)
         self._rest = (
-            RestApi(spot, SPOT_ENDPOINTS, spot_weights or RequestWeights(Spot.WEIGHT_LIMIT), venue.faults),
-            RestApi(futures, FUTURES_ENDPOINTS, futures_weights or RequestWeights(Futures.WEIGHT_LIMIT), venue.faults),
+            RestApi(spot, SPOT_ENDPOINTS, spot_weights, venue.faults, venue.clock),
+            RestApi(futures, FUTURES_ENDPOINTS, futures_weights, venue.faults, venue.clock),
         )
-        self._websockets = Websockets(self.feed, venue.hub, pace=pace, connections=connections)
+        self._websockets = Websockets(self.feed, venue.hub, venue.clock, pace=pace, connections=connections)
         venue.followers.append(self.feed)
 
     def register(self, application: web.Application) -> None:

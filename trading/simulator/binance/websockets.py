@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -44,12 +44,22 @@ BASES: dict[str, tuple[type[Product], tuple[str, ...]]] = {
 
 
 class Websockets:
-    """``BASE/ws``, ``BASE/ws/STREAM[/STREAM...]`` and ``BASE/stream?streams=STREAM[/STREAM...]`` for every base."""
+    """``BASE/ws``, ``BASE/ws/STREAM[/STREAM...]`` and ``BASE/stream?streams=STREAM[/STREAM...]`` for every base.
+
+    Connections live in real time: how many are begun, how fast they ask, their pings and their end. Only what they are
+    told has the times of ``clock``.
+    """
 
     def __init__(
-        self, feed: Feed, hub: Hub, *, pace: Pace | None = None, connections: AddressLimit | None = None
+        self,
+        feed: Feed,
+        hub: Hub,
+        clock: Callable[[], int],
+        *,
+        pace: Pace | None = None,
+        connections: AddressLimit | None = None,
     ) -> None:
-        self._feed, self._hub, self._pace = feed, hub, pace
+        self._feed, self._hub, self._clock, self._pace = feed, hub, clock, pace
         self._connections = connections or AddressLimit(MOST_CONNECTIONS, CONNECTIONS_WINDOW_MS)
         self._sessions: set[Session] = set()
 
@@ -112,7 +122,7 @@ class Websockets:
                 log.warning("a client has not answered pings for %.0f seconds and is dropped", pace.pong)
                 session.client.drop()
                 return
-            session.client.send_frame(ping_frame(str(time.time_ns() // 1_000_000).encode()))
+            session.client.send_frame(ping_frame(str(self._clock()).encode()))
 
     def _end(self, session: Session) -> None:
         log.info("a connection has lived as long as one may and is closed")
