@@ -27,6 +27,8 @@ DEPTHS = (1, 5, 10, 50, 100, 200)
 TRADE_QUANTILES = (10, 25, 75, 90, 99)
 # The recording is a quiet 42 s; the simulated market is watched for longer, since it has calm and busy minutes.
 SIMULATED_SECONDS = 300
+# Minutes differ as much as seeds do: what is compared is the mean of some.
+SEEDS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 Figures = dict[str, float]
 
@@ -152,11 +154,17 @@ def simulated(symbol: str, *, seed: int = 7, seconds: float = SIMULATED_SECONDS)
     return measurement.figures(seconds)
 
 
+def simulated_mean(symbol: str, seeds: Iterable[int] = SEEDS) -> Figures:
+    """The means over seeds of the figures that :func:`simulated` gives."""
+    runs = [simulated(symbol, seed=seed) for seed in seeds]
+    return {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+
+
 def how_close(symbols: Iterable[str] = ("BTCUSDT", "SOLUSDT")) -> list[str]:
     """A table of lines: recorded beside simulated."""
     lines = []
     for symbol in symbols:
-        real, ours = recorded(symbol), simulated(symbol)
+        real, ours = recorded(symbol), simulated_mean(symbol)
         lines.append(f"{symbol:<36}{'recorded':>14}{'simulated':>14}")
         for name, value in ours.items():
             told = _short(real[name]) if real is not None else "absent"

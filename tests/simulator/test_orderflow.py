@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.likeness import recorded, simulated
+from benchmarks.likeness import recorded, simulated_mean
 from marketdata.instruments import rules_from_bybit
 from tests.recordings import bybit_session
 from trading.simulator.book import MatchingBook
@@ -231,7 +231,7 @@ def test_a_move_of_one_percent_reaches_the_last_price() -> None:
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "SOLUSDT"])
 def test_the_market_resembles_the_recorded_one(symbol: str) -> None:
     bybit_session()
-    real, ours = recorded(symbol), simulated(symbol)
+    real, ours = recorded(symbol), simulated_mean(symbol)
     assert real is not None
     for name in (
         "changes a message, mean",
@@ -246,6 +246,9 @@ def test_the_market_resembles_the_recorded_one(symbol: str) -> None:
         "USD of a trade, log-std",
     ):
         assert 0.6 < ours[name] / real[name] < 1.7, name
-    # What depends on how lively these minutes are.
-    for name in ("trades a minute", "USD of a trade, median", "USD of a trade, mean"):
-        assert 0.33 < ours[name] / real[name] < 3, name
+    for name in (
+        *(f"USD in the best {depth}, mean" for depth in (5, 10, 50, 100, 200)),
+        *(f"USD of a trade, {share}" for share in ("median", "mean", "p75", "p90", "p99")),
+        "trades a minute",
+    ):
+        assert 0.7 < ours[name] / real[name] < 1.4, name

@@ -57,9 +57,12 @@ FAIR, REGIME, TREND, QUOTED, PATIENCE, BUSTLE, OPENED, HOURS, DAYS, MOOD = range
     TAKER_LOTS,
     TAKER_SPREAD,
     TAKER_MOST,
+    LARGE_SHARE,
+    LARGE_LOTS,
+    LARGE_SPREAD,
     DEPTH,
     PARAMETERS,
-) = range(17)
+) = range(20)
 
 # Columns of a trade that :func:`live` writes down: the step, the taker's side (1 buys, -1 sells), the tick, the lots.
 STEP, DIRECTION, TICK, TRADED, TRADE = range(5)
@@ -146,6 +149,17 @@ def poisson(random: Random, mean: float) -> int:
 def draw_lots(random: Random, median: float, spread: float) -> int:
     """A lognormal quantity of at least one lot."""
     return int(max(1.0, min(LARGEST_LOTS, median * math.exp(spread * normal(random)))))
+
+
+@nb.njit("int64(uint64[::1], float64[::1])", cache=True, nogil=True)
+def draw_taken(random: Random, parameters: Numbers) -> int:
+    """The lots of one taker: small ones and large ones, each lognormal. Who wants too many takes some part of the most:
+    many takers of exactly that size would be seen in the tape."""
+    if uniform(random) < parameters[LARGE_SHARE]:
+        lots = draw_lots(random, parameters[LARGE_LOTS], parameters[LARGE_SPREAD])
+    else:
+        lots = draw_lots(random, parameters[TAKER_LOTS], parameters[TAKER_SPREAD])
+    return lots if lots <= parameters[TAKER_MOST] else 1 + int(uniform(random) * parameters[TAKER_MOST])
 
 
 @nb.njit("int64(uint64[::1], float64[::1])", cache=True, nogil=True)
@@ -290,7 +304,7 @@ def step_aside(
         slot = slots[index]
         left = 0
         if index == first or uniform(random) < KEPT_IN_THE_WAY:
-            left = draw_lots(random, parameters[TAKER_LOTS], parameters[TAKER_SPREAD])
+            left = draw_taken(random, parameters)
         if left < levels[slot, BACKGROUND]:
             set_background(keys, slots, levels, entries, free, meta, keys[index], left)
 
@@ -402,8 +416,7 @@ def step(
         found += 1
     for _ in range(min(MOST_TAKERS - found, poisson(random, parameters[TAKERS] * activity))):
         buys = uniform(random) < 0.5 + 0.02 * max(-10.0, min(10.0, mood[TREND]))
-        drawn = draw_lots(random, parameters[TAKER_LOTS], parameters[TAKER_SPREAD])
-        takers[found, 0], takers[found, 1] = 1 if buys else -1, min(drawn, int(parameters[TAKER_MOST]))
+        takers[found, 0], takers[found, 1] = 1 if buys else -1, draw_taken(random, parameters)
         takers[found, 2] = max(best_ask, quoted + 1) if buys else min(best_bid, quoted)
         found += 1
     return found

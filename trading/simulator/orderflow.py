@@ -32,8 +32,8 @@ SPOT_DISCOUNT = 0.9998
 # of the way to COARSE, is mixed by the logarithm of this fraction.
 FINE, COARSE = 1.5e-6, 1.3e-4
 LIMITS = {
-    kernels.LEVEL_LOTS: (0.125, 3.5),  # in level values, as are all lots here
-    kernels.LEVEL_SPREAD: (2.1, 1.45),
+    kernels.LEVEL_LOTS: (0.125, 9.2),  # in level values, as are all lots here
+    kernels.LEVEL_SPREAD: (2.1, 1.53),
     kernels.FIRST_LOTS: (50.0, 4.6),
     kernels.DENSITY: (0.66, 0.995),
     kernels.CHANGES: (1.12, 0.56),  # a side and step
@@ -41,22 +41,31 @@ LIMITS = {
     kernels.REACH: (340.0, 229.0),  # ticks
     kernels.NEAR_SCALE: (40.0, 5.0),  # ticks
     kernels.NEAR_POWER: (1.4, 1.4),
-    kernels.TAKERS: (0.0144, 0.09),  # a step
-    kernels.TAKER_LOTS: (0.08, 0.0195),
-    kernels.TAKER_SPREAD: (2.6, 2.5),
-    kernels.TAKER_MOST: (45.0, 10.0),
-    kernels.DEPTH: (5.0, 2.5),
+    kernels.TAKERS: (0.0157, 0.088),  # a step
+    kernels.TAKER_LOTS: (0.0225, 0.0104),
+    kernels.TAKER_SPREAD: (0.83, 1.44),
+    kernels.TAKER_MOST: (14.0, 9.9),
+    kernels.LARGE_SHARE: (0.55, 0.257),
+    kernels.LARGE_LOTS: (0.63, 0.48),
+    kernels.LARGE_SPREAD: (2.15, 0.957),
+    kernels.DEPTH: (5.0, 0.05),
 }
 # How many trades a stretch may write down before it pauses, and what stands for no leader's prices.
 TRADES_A_STRETCH = 16_384
 _NO_LEADER = np.empty(0)
-_IN_LEVEL_VALUES = (kernels.LEVEL_LOTS, kernels.FIRST_LOTS, kernels.TAKER_LOTS, kernels.TAKER_MOST)
-_GEOMETRIC = (*_IN_LEVEL_VALUES, kernels.CHANGES, kernels.TAKERS, kernels.NEAR_SCALE)
+_IN_LEVEL_VALUES = (
+    kernels.LEVEL_LOTS,
+    kernels.FIRST_LOTS,
+    kernels.TAKER_LOTS,
+    kernels.TAKER_MOST,
+    kernels.LARGE_LOTS,
+)
+_GEOMETRIC = (*_IN_LEVEL_VALUES, kernels.CHANGES, kernels.TAKERS, kernels.NEAR_SCALE, kernels.DEPTH)
 
 
 def levels_traded_a_minute(market: Market, price: Decimal) -> float:
     """About how many levels' worth (see ``SimulatedInstrument.level_value``) the flow trades in a minute, measured."""
-    return _mixed(_coarseness(market, price), (70.0, 60.0), geometric=True)
+    return _mixed(_coarseness(market, price), (72.0, 71.5), geometric=True)
 
 
 def parameters_of(market: Market, price: Decimal, volatility: float, level_value: float) -> NDArray[np.float64]:
