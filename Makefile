@@ -24,14 +24,21 @@ lint: test-environment ## check style (ruff), types (mypy) and the direction of 
 	@.venv/bin/mypy .
 	@.venv/bin/lint-imports
 
-bench: environment ## run every benchmark in benchmarks/
-	@shopt -s nullglob; for file in benchmarks/bench_*.py; do echo "== $$file"; .venv/bin/python "$$file" || exit 1; done
+# One requirement after the other where they cannot all be had: the benchmark names the peers that are absent.
+bench: python ## measure the order-book engine beside its peers, on one core; the table goes to benchmarks/results [ARGS=...]
+	@test -x .venv-bench/bin/python || "$(PYTHON)" -m venv .venv-bench
+	@cmp -s requirements/bench.txt .venv-bench/installed.txt || { echo "==> Installing the peers of requirements/bench.txt"; \
+		.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt \
+		|| while read -r each; do .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check "$$each" \
+		|| echo "==> Absent: $$each"; done < <(grep -v '^#' requirements/bench.txt); \
+		cp requirements/bench.txt .venv-bench/installed.txt; }
+	@.venv-bench/bin/python benchmarks/bench_engine.py $(ARGS)
 
 bench-simulator: environment ## measure the exchange simulator: matching, REST, websockets, likeness to recorded markets
 	@.venv/bin/python benchmarks/bench_simulator.py
 
 clean: ## remove what can be made again: .venv, node_modules, static/vendor, caches (never the data in var/)
-	rm -rf .venv node_modules static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-bench node_modules static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
 
 environment: python

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Iterator
 from typing import Protocol
@@ -26,6 +27,8 @@ from marketdata.engine.sync import BookOutcome
 FRAMES = 1_024
 BUFFER_BYTES = 1 << 20
 FEATURE_COUNT = len(FEATURES)
+_ENTRY = struct.Struct(f"={FRAME_WORDS}q")
+_OUTCOMES = tuple(BookOutcome)
 
 
 class Taker(Protocol):
@@ -47,6 +50,7 @@ class FrameBatch:
         self.work = work
         self.rows: NDArray[np.float64] = np.full((frames, FEATURE_COUNT), np.nan)
         self._table: NDArray[np.int64] = np.zeros((frames, FRAME_WORDS), dtype=np.int64)
+        self._entries = memoryview(self._table).cast("B")  # type: ignore[arg-type]
         self._books: list[Taker] = []
         self._capacity = frames
         self._used = 0
@@ -68,7 +72,7 @@ class FrameBatch:
                 return False
             self._make_buffer(2 * length)
         self._view[used : used + length] = frame
-        self._table[index] = (self._start + used, length, book.address, receive_ns, 0)
+        _ENTRY.pack_into(self._entries, _ENTRY.size * index, self._start + used, length, book.address, receive_ns, 0)
         self._used = used + length
         self._books.append(book)
         return True
@@ -86,7 +90,7 @@ class FrameBatch:
                 self._books[place].fit_window()
         self.clear()
         for place, outcome in enumerate(outcomes):
-            yield place, BookOutcome(outcome)
+            yield place, _OUTCOMES[outcome]
 
     def run(self, number: int) -> None:
         table, scratch, rows = self._table.ctypes.data, self.scratch.ctypes.data, self.rows.ctypes.data

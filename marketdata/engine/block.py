@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.engine import layout
-from marketdata.engine.grid import decimals_of
+from marketdata.engine.grid import written_decimals
 from marketdata.engine.ladder import block_words
 from marketdata.engine.sources import BookSource
 
@@ -43,8 +43,9 @@ class BookBlock:
 
     def set_grid(self, tick_size: Decimal, lot_size: Decimal) -> None:
         self.floats[layout.TICK_SIZE], self.floats[layout.LOT_SIZE] = float(tick_size), float(lot_size)
-        self.set_price_decimals(decimals_of(tick_size), tick_size)
-        self.set_quantity_decimals(decimals_of(lot_size), lot_size)
+        # A venue writes its steps as it writes its levels: "0.10" goes with "65114.20".
+        self.set_price_decimals(written_decimals(tick_size), tick_size)
+        self.set_quantity_decimals(written_decimals(lot_size), lot_size)
 
     def set_price_decimals(self, decimals: int, tick_size: Decimal) -> None:
         unit = int(tick_size.scaleb(decimals))

@@ -14,11 +14,27 @@ from marketdata.engine import layout, sources
 from marketdata.engine.bands import count_sides
 from marketdata.engine.batch import FrameBatch, own_batch
 from marketdata.engine.block import MOST_DECIMALS, OVERFLOW_ROOM, RING_SIZE, BookBlock
+from marketdata.engine.compiled import without_dispatch
 from marketdata.engine.feature_table import FEATURES
 from marketdata.engine.grid import Grid, decimals_of, finer_step
 from marketdata.engine.ladder import list_levels, set_levels
+from marketdata.engine.memory import PADDING
 from marketdata.engine.parse_json import BookMessage, FrameError, read_binance, read_binance_snapshot, read_bybit
-from marketdata.engine.process import NEEDS_ROOM, FrameFormat, take_message
+from marketdata.engine.process import (
+    CONTROL_BOOK,
+    CONTROL_ROW,
+    CONTROL_SCRATCH,
+    CONTROL_TEXT,
+    CONTROL_TEXT_ROOM,
+    CONTROL_WORDS,
+    CONTROL_WORK,
+    NEEDS_ROOM,
+    UNUSUAL_FORM,
+    FrameFormat,
+    Work,
+    take_frame,
+    take_message,
+)
 from marketdata.engine.scratch import (
     ALL_CHANGES,
     BID_CHANGES,
@@ -30,6 +46,7 @@ from marketdata.engine.scratch import (
     PREVIOUS_ID,
     SNAPSHOT,
     TICKS,
+    new_scratch,
 )
 from marketdata.engine.scratch import SENT_MS as MESSAGE_SENT_MS
 from marketdata.engine.scratch import SEQUENCE as MESSAGE_SEQUENCE
@@ -44,6 +61,11 @@ LARGEST_UNITS = 1 << 50
 # A window of a million ticks takes 21 MB.
 LARGEST_RING = 1 << 20
 MOST_FAR_LEVELS = 64
+# Of all books, for frames that come one by one: see take_frame. A longer frame takes the way of unusual ones.
+_SCRATCH = new_scratch()
+_TEXT: NDArray[np.uint8] = np.zeros((1 << 18) + PADDING, dtype=np.uint8)
+_take_frame = without_dispatch(take_frame)
+_DELTA = BookOutcome.DELTA
 LARGEST_NOTIONAL = 1 << 60
 
 
@@ -60,7 +82,7 @@ class BandVolume:
 
 class SymbolBook:
     """Feed it every frame of one book's stream. Only while ``state`` is LIVE do its levels mean anything;
-    ``state_reason`` says in words why it is not.
+    ``state_reason`` says in words why it is not. ``work``: how much :meth:`on_frame` does for a message.
 
     Steps finer than the given ones are taken on as frames show them: no price is ever off the grid.
     """
@@ -74,6 +96,7 @@ class SymbolBook:
         *,
         source: BookSource | None = None,
         ring_size: int = RING_SIZE,
+        work: Work = Work.FEATURES,
     ) -> None:
         self.symbol = symbol
         self.source = source or sources.bybit(symbol, depth)
@@ -85,6 +108,12 @@ class SymbolBook:
         self._words = self._block.words
         self._words[layout.REASON] = Reason.TOLD
         self._row: NDArray[np.float64] = np.full(len(FEATURES), np.nan)
+        self._work = work
+        self._control: NDArray[np.int64] = np.zeros(CONTROL_WORDS, dtype=np.int64)
+        self._control[CONTROL_BOOK], self._control[CONTROL_ROW] = self._block.address, self._row.ctypes.data
+        self._control[CONTROL_SCRATCH], self._control[CONTROL_TEXT] = _SCRATCH.ctypes.data, _TEXT.ctypes.data
+        self._control[CONTROL_TEXT_ROOM], self._control[CONTROL_WORK] = len(_TEXT) - PADDING, int(work)
+        self._control_address = int(self._control.ctypes.data)
         # Kernels follow addresses into other books: those are kept alive, and tell when they move.
         self._compared: dict[int, SymbolBook | None] = {}
         self._compared_by: WeakSet[SymbolBook] = WeakSet()
@@ -93,11 +122,20 @@ class SymbolBook:
 
     def on_frame(self, frame: bytes | memoryview, receive_ns: int) -> BookOutcome:
         """Take one frame. A refused one changes no level; after GAP or REFUSED the caller asks for a new snapshot."""
-        batch = own_batch()
-        batch.add(self, frame, receive_ns)
-        ((place, outcome),) = batch.take()
-        if outcome <= BookOutcome.DELTA:
-            self._row[:] = batch.rows[place]
+        if type(frame) is not bytes:
+            frame = bytes(frame)
+        outcome = _take_frame(self._control_address, id(frame), receive_ns)
+        return _DELTA if outcome == _DELTA else self._not_a_delta(frame, receive_ns, outcome)
+
+    def _not_a_delta(self, frame: bytes, receive_ns: int, taken: int) -> BookOutcome:
+        if taken >= UNUSUAL_FORM:
+            batch = own_batch()
+            batch.work = self._work
+            outcome = self.take_unusual(frame, receive_ns, batch, int(self._row.ctypes.data))
+        else:
+            outcome = BookOutcome(taken)
+        if outcome is BookOutcome.SNAPSHOT:
+            self.fit_window()
         return outcome
 
     def on_trade(self, venue_ns: int, price: Decimal, quantity: Decimal, side: str) -> None:
@@ -370,6 +408,7 @@ class SymbolBook:
         written = max(int(old.words[layout.QUANTITY_DECIMALS]), decimals_of(self.lot_size))
         self._block.set_quantity_decimals(written, self.lot_size)
         self._words = self._block.words
+        self._control[CONTROL_BOOK] = self._block.address
         scratch = own_batch().scratch
         levels: Sequence[tuple[int, int]] = [*bids, *asks]
         scratch[BID_CHANGES], scratch[ALL_CHANGES] = len(bids), len(levels)

@@ -50,14 +50,23 @@ CACHE_FOLDER = _prepare(_cache_folder())
 _INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
-def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compiled(signature: str, *, nogil: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A kernel that Python calls: compiled, or loaded from the cache, when its module is imported."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         with _our_cache():
-            return numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
+            return numba.njit(signature, cache=True, nogil=nogil, error_model="numpy")(function)
 
     return decorate
+
+
+def without_dispatch(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The C function of a kernel with one signature, for calls that come message by message: numba's own way in looks
+    for a signature that suits the arguments each time, which takes twice as long as the call."""
+    dispatcher: Any = function
+    (compilation,) = dispatcher.overloads.values()
+    entry: Callable[..., Any] = compilation.entry_point
+    return entry
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,6 +20,11 @@ def decimals_of(step: Decimal) -> int:
     return max(0, -int(step.normalize().as_tuple().exponent))
 
 
+def written_decimals(number: Decimal) -> int:
+    """How many decimals a number was written with: 2 for 0.10."""
+    return max(0, -int(number.as_tuple().exponent))
+
+
 def finer_step(step: Decimal, value: Decimal) -> Decimal:
     """The largest step of which both the given one and the value are multiples."""
     decimals = max(decimals_of(step), decimals_of(value))

@@ -13,12 +13,17 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 PADDING = 128
 # An intrinsic is called with other arguments than it is written with: (the typing context, then types).
 instruction: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic
 _HIGH_BITS = 0x8080808080808080
+
+# Where CPython keeps the length and the text of a bytes object, as seen from its id().
+BYTES_LENGTH = 2  # words
+BYTES_TEXT = bytes.__basicsize__ - 1  # bytes
 
 _BIT, _BYTE, _INT, _LONG, _DOUBLE = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.DoubleType()
 
@@ -111,6 +116,18 @@ def _counter(operation: str) -> Callable[..., Any]:
 # Zeros below the lowest and above the highest one; 64 for no ones at all.
 trailing_zeros = _counter("cttz")
 leading_zeros = _counter("ctlz")
+
+
+@instruction
+def copy_text(_typing: Any, target: Any, source: Any, length: Any) -> Any:
+    """So many bytes from one address to another."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        target, source = (builder.inttoptr(address, _BYTE.as_pointer()) for address in arguments[:2])
+        cgutils.raw_memcpy(builder, target, source, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
 
 
 LANES = 8

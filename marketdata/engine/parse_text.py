@@ -111,8 +111,8 @@ def slow_number(frame: int, start: int, length: int, decimals: int, powers: int)
         return -1
     missing = decimals - max(fraction, 0)
     if missing < 0:
-        power = load(powers, -missing)
-        return value // power if value % power == 0 else -1
+        # Whoever judges the frame takes its decimals on: the next ones are read at full speed.
+        return -1
     # 18 digits are below 2**60: the product must be, too.
     power = load(powers, missing)
     return value * power if value < 1_000_000_000_000_000_000 // power else -1

@@ -44,7 +44,7 @@ from marketdata.engine.layout import (
     VENUE_MS,
     WORST,
 )
-from marketdata.engine.memory import load, load_byte, store
+from marketdata.engine.memory import BYTES_LENGTH, BYTES_TEXT, copy_text, load, load_byte, store
 from marketdata.engine.parse_binance import parse_binance, parse_binance_snapshot
 from marketdata.engine.parse_bybit import parse_bybit
 from marketdata.engine.parse_text import REFUSED, finish_levels
@@ -167,6 +167,29 @@ def take_message(book: int, scratch: int, receive_ns: int, work: int, row: int) 
         note_changes(book, scratch, is_snapshot)
         compute_features(book, scratch, row)
     return outcome
+
+
+# What a message that comes alone is taken with: the words of its control block.
+CONTROL_BOOK, CONTROL_ROW, CONTROL_SCRATCH, CONTROL_TEXT, CONTROL_TEXT_ROOM, CONTROL_WORK = range(6)
+CONTROL_WORDS = 6
+
+
+@compiled("int64(int64, int64, int64)", nogil=False)
+def take_frame(control: int, frame: int, receive_ns: int) -> int:
+    """Take one frame: the bytes object whose ``id()`` is given. Features go to the control block's row.
+
+    Returns a BookOutcome, or why the frame was not judged. The scratch and the copy of the text are shared by all
+    books: the GIL, which is held, keeps threads apart.
+    """
+    length = load(frame, BYTES_LENGTH)
+    if length > load(control, CONTROL_TEXT_ROOM):
+        return NEEDS_ROOM
+    # Parsers read past the end.
+    text, book, scratch = load(control, CONTROL_TEXT), load(control, CONTROL_BOOK), load(control, CONTROL_SCRATCH)
+    copy_text(text, frame + BYTES_TEXT, length)
+    if parse(text, length, book, scratch) == REFUSED:
+        return UNUSUAL_FORM
+    return take_message(book, scratch, receive_ns, load(control, CONTROL_WORK), load(control, CONTROL_ROW))
 
 
 @compiled("int64(int64, int64, int64, int64, int64, int64, int64)")

@@ -23,19 +23,23 @@ TOP_COUNT = 9  # two words: levels found a side by top_levels
 TOP_LARGEST = 11  # two words: the most lots that one of them holds
 TOP_LARGEST_TICK = 13  # two words: where, the nearest if several hold as much
 POWERS = 16  # ten to the power of 0 to 18
+# Places that lie a multiple of 4 KiB apart share one set of the first-level cache, whose eight lines the nine lists
+# below would throw each other out of: so each begins eleven lines further on.
+_STAGGER = 11 * 8
+_LIST = CHANGES_ROOM + _STAGGER
 TICKS = 64
-LOTS = TICKS + CHANGES_ROOM
-OLD_LOTS = LOTS + CHANGES_ROOM  # what each changed level held before
+LOTS = TICKS + _LIST
+OLD_LOTS = LOTS + _LIST  # what each changed level held before
 # Numbers on their way from text: see marketdata.engine.parse_text.
-PRICE_TEXT = OLD_LOTS + CHANGES_ROOM
-PRICE_SCALE = PRICE_TEXT + CHANGES_ROOM
-PRICE_VALUE = PRICE_SCALE + CHANGES_ROOM
-QUANTITY_TEXT = PRICE_VALUE + CHANGES_ROOM
-QUANTITY_SCALE = QUANTITY_TEXT + CHANGES_ROOM
-QUANTITY_VALUE = QUANTITY_SCALE + CHANGES_ROOM
+PRICE_TEXT = OLD_LOTS + _LIST
+PRICE_SCALE = PRICE_TEXT + _LIST
+PRICE_VALUE = PRICE_SCALE + _LIST
+QUANTITY_TEXT = PRICE_VALUE + _LIST
+QUANTITY_SCALE = QUANTITY_TEXT + _LIST
+QUANTITY_VALUE = QUANTITY_SCALE + _LIST
 # The best levels of a side (twice: bids, asks): ticks, lots, and both running sums.
 TOP_ROOM = 64
-TOP = QUANTITY_VALUE + CHANGES_ROOM
+TOP = QUANTITY_VALUE + _LIST
 TOP_TICKS, TOP_LOTS, TOP_SUM_LOTS, TOP_SUM_NOTIONAL = 0, TOP_ROOM, 2 * TOP_ROOM, 3 * TOP_ROOM
 TOP_SIDE_WORDS = 4 * TOP_ROOM
 SCRATCH_WORDS = TOP + 2 * TOP_SIDE_WORDS

@@ -234,8 +234,8 @@ def note_changes(book: int, scratch: int, is_snapshot: int) -> None:
     """Births and deaths of the window's levels among the changes of a message that was applied."""
     mask, low, now = load(book, RING_MASK), load(book, WINDOW_LOW), load(book, NOW_MS)
     ticks, news, olds = scratch + 8 * TICKS, scratch + 8 * LOTS, scratch + 8 * OLD_LOTS
-    # Whoever was in the book before we looked has no known birth.
-    born_ms = np.int32(0) if is_snapshot else np.int32((now & 0x7FFFFFFF) | 1)
+    # Whoever was in the book before we looked has no known birth: 0. (One millisecond in 25 days is 0 itself.)
+    born_ms = np.int32(0) if is_snapshot else np.int32(now & 0x7FFFFFFF)
     added, removed = 0, 0
     for side in range(SIDES):
         start = 0 if side == BID else load(scratch, BID_CHANGES)
