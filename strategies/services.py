@@ -173,7 +173,7 @@ def signal_record(
     verdict: Mapping[str, Any],
     refusals: list[dict[str, str]],
     trace_id: str,
-    lease_epoch: int,
+    lease_epoch: int | None = None,
     reference_price: Decimal | None = None,
 ) -> Signal:
     """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order."""

@@ -89,7 +89,8 @@ class BybitPublicFeed:
                 if topic in member.topics:
                     member.request("unsubscribe", [topic])
                     await asyncio.sleep(RESUBSCRIBE_SECONDS)
-                    member.request("subscribe", [topic])
+                    if topic in member.topics:
+                        member.request("subscribe", [topic])
             await asyncio.sleep(RESUBSCRIBE_INTERVAL_SECONDS)
         finally:
             self._resubscribing.discard(topic)

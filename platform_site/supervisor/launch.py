@@ -83,7 +83,7 @@ class Launch:
         # Imports take seconds on a small machine: the simulator needs no database and starts beside the migrations.
         simulator = supervisor.start(plan.simulator()) if configuration.runs_simulator else None
         self._prepare_database(plan, database)
-        for spec in (plan.web(), plan.engine(), plan.worker(), plan.beat()):
+        for spec in (plan.web(), *plan.engines(), plan.worker(), plan.beat()):
             supervisor.start(spec)
         self._announce(self._wait_for_health(simulator))
 

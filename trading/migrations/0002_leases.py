@@ -21,9 +21,6 @@ class Migration(migrations.Migration):
                 ('ended', models.BooleanField(default=False)),
                 ('report', models.JSONField(default=dict, help_text="each followed symbol's book state and reference price")),
             ],
-            options={
-                'indexes': [models.Index(condition=models.Q(('ended', False)), fields=['expires_at'], name='trading_session_alive')],
-            },
         ),
         migrations.CreateModel(
             name='Lease',

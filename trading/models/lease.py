@@ -12,9 +12,6 @@ class EngineSession(models.Model):
     ended = models.BooleanField(default=False)
     report = models.JSONField(default=dict, help_text="each followed symbol's book state and reference price")
 
-    class Meta:
-        indexes = [models.Index(fields=["expires_at"], name="trading_session_alive", condition=models.Q(ended=False))]
-
     def __str__(self) -> str:
         return f"{self.name} (session {self.pk})"
 

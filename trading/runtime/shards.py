@@ -37,8 +37,9 @@ Result = TypeVar("Result")
 
 # As many symbols as one connection to the venue carries move at a time: the others are acted on where they are.
 MOVES_AT_ONCE = 10
-# While books that shall move become proven, they are asked about this often.
-STAND_BY_SECONDS = 0.25
+# While books that move become proven, they are asked about and told of this often, and for so long.
+SETTLING_PAUSE_SECONDS = 0.25
+SETTLING_SECONDS = 5.0
 # Just after the moment when a session expires, by the database's clock.
 EXPIRY_MARGIN_SECONDS = 0.05
 
@@ -86,6 +87,8 @@ class Shards:
         self._told: dict[str, int] = {}
         self._valid_until = 0.0
         self._next_expiry: float | None = None
+        # Whether others were not told yet that we have proven books of all that is ours.
+        self._unproven, self._settles_until = False, 0.0
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="leases")
 
@@ -142,8 +145,8 @@ class Shards:
         }
 
     def _pause(self) -> float:
-        if self._standing_by:
-            return STAND_BY_SECONDS
+        if self._standing_by or (self._unproven and _elapsed() < self._settles_until):
+            return SETTLING_PAUSE_SECONDS
         pause = float(settings.LEASE_RENEWAL_SECONDS)
         return pause if self._next_expiry is None else min(pause, self._next_expiry + EXPIRY_MARGIN_SECONDS)
 
@@ -163,6 +166,7 @@ class Shards:
         wanted = [name for name, member in assigned.items() if member == session_id]
         # Neighbours move together, as their connection to the venue does.
         coming = sorted(name for name in wanted if survey.held.get(name, session_id) != session_id)[:MOVES_AT_ONCE]
+        ready = [name for name in coming if self._follower.is_ready(self._symbols[name])]
         candidate = {name for name, successor in survey.successors.items() if successor == session_id}
         moves = _Moves(
             free=[name for name in wanted if name not in survey.held],
@@ -171,14 +175,15 @@ class Shards:
                 for name, successor in survey.successors.items()
                 if name in ours and assigned[name] == successor != session_id
             },
-            ready=[name for name in coming if name not in candidate and self._follower.is_ready(self._symbols[name])],
-            given_up=[name for name in candidate if name not in coming and name not in ours],
+            ready=[name for name in ready if name not in candidate],
+            given_up=[name for name in candidate if name not in ready and name not in ours],
         )
         kept = {name: epoch for name, epoch in ours.items() if name not in moves.given}
         self._hold(kept)  # no more acting here before the database says that others may
         taken = await self._in_database(lambda: self._move(session_id, moves))
         self._hold(kept | taken)
         self._standing_by = frozenset(self._symbols[name] for name in coming)
+        self._unproven = any(report.get(symbol, [""])[0] != "LIVE" for symbol in self._held)
         self._follow()
 
     def _hold(self, epochs: dict[str, int]) -> None:
@@ -200,6 +205,7 @@ class Shards:
             log.info("leases: %d held; begun %s; ended %s", len(self._held), sorted(begun), sorted(ended))
         self._told = dict(self._held)
         if begun:
+            self._settles_until = _elapsed() + SETTLING_SECONDS
             self._follower.begun(begun)
 
     # On the thread of leases.
