@@ -59,8 +59,8 @@ class BybitPublicFeed:
         waiting = symbols_of(topics)
         for member in self._members:
             room = SYMBOLS_A_CONNECTION - len(symbols_of(member.topics))
-            for symbol in list(waiting)[: max(0, room)]:
-                member.subscribe(waiting.pop(symbol))
+            fitting = list(waiting)[: max(0, room)]
+            member.subscribe([topic for symbol in fitting for topic in waiting.pop(symbol)])
         for group in by_connection([topic for each in waiting.values() for topic in each]):
             member = _Member(self._url, group, self._on_frame, self._member_state)
             self._members.append(member)

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-from django.db import DatabaseError, close_old_connections, transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from audit.services import recorded_together
@@ -38,6 +38,7 @@ from trading.lifecycle import OrderState
 from trading.models import Account, Order
 from trading.pipeline import Pipeline, PipelineResult, UnjudgedSignal
 from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
+from trading.runtime.database import with_connection
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.ownership import AccountLock
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, reconcile_account, resolve_order
@@ -317,6 +318,8 @@ class AccountDesk:
                 _record_signal(result, lease)
         except LeaseLost as error:
             self._refused(error)
+        except DatabaseError as error:
+            log.error("account %s: a signal was not recorded: %s", self.account_name, error)
 
     def _hand_over(self, unjudged: UnjudgedSignal, lease: LeaseToken) -> None:
         try:
@@ -331,6 +334,8 @@ class AccountDesk:
             )
         except LeaseLost as error:
             self._refused(error)
+        except DatabaseError as error:
+            log.error("account %s: a signal did not reach the account's owner: %s", self.account_name, error)
 
     def _refused(self, error: LeaseLost) -> None:
         self.refused_by_lease += 1
@@ -516,7 +521,7 @@ class AccountDesk:
         self._keep(self._in_thread(self._bookkeeper, work))
 
     def _in_thread(self, thread: ThreadPoolExecutor, work: Callable[[], Result]) -> asyncio.Future[Result]:
-        return asyncio.get_running_loop().run_in_executor(thread, partial(_with_connection, work))
+        return asyncio.get_running_loop().run_in_executor(thread, partial(with_connection, work))
 
     def _send_async(self, work: Any) -> None:
         self._keep(asyncio.ensure_future(work))
@@ -534,12 +539,6 @@ class AccountDesk:
 def stored_keys(account: Account) -> tuple[bytes, bytes]:
     """The account's keys as they are stored: another encryption is another entry of them."""
     return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
-
-
-def _with_connection(work: Callable[[], Result]) -> Result:
-    """Threads keep their database connection; one that died with the server is replaced here."""
-    close_old_connections()
-    return work()
 
 
 def _record_signal(result: PipelineResult, lease: LeaseToken) -> SignalRow:

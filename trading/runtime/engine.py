@@ -13,10 +13,9 @@ from functools import partial
 from typing import Any
 
 import redis
-from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, Error
 
 from audit.services import heartbeat_record
 from marketdata.engine.sync import BookState
@@ -31,6 +30,7 @@ from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
 from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import load_accounts, load_configuration
+from trading.runtime.database import ask_database
 from trading.runtime.market_frames import SymbolMarket, summary, summary_rows, text
 from trading.runtime.market_plane import MarketPlane
 from trading.runtime.shards import Shards
@@ -68,8 +68,8 @@ class Engine:
 
     async def run(self) -> None:
         await self._list_instruments()
-        rules = await _database(lambda: [as_rules(row) for row in instruments()])
-        identifiers = await _database(lambda: dict(instruments().values_list("symbol", "pk")))
+        rules = await ask_database(lambda: [as_rules(row) for row in instruments()])
+        identifiers = await ask_database(lambda: dict(instruments().values_list("symbol", "pk")))
         self._rules = {each.symbol: each for each in rules if not settings.SYMBOLS or each.symbol in settings.SYMBOLS}
         self._candles = CandleStore(self._rest, identifiers)
         self.plane = MarketPlane(
@@ -109,7 +109,7 @@ class Engine:
             await self._candles.flush()
         await self._rest.close()
         with suppress(DatabaseError):
-            await _database(partial(heartbeat_record, "engine", self.name, "stopped"))
+            await ask_database(partial(heartbeat_record, "engine", self.name, "stopped"))
 
     # What others ask for; called by the consumer.
 
@@ -144,9 +144,17 @@ class Engine:
         self._spawn(self._warm())
 
     def begun(self, symbols: Collection[str]) -> None:
-        # Candles that closed while the symbol changed hands may have been nobody's.
-        if self._candles is not None:
-            self._spawn(self._candles.backfill(sorted(symbols)))
+        self._spawn(self._backfill(sorted(symbols)))
+
+    async def _backfill(self, symbols: Collection[str]) -> None:
+        """Candles that closed while the symbols changed hands may have been nobody's."""
+        while self._candles is not None:
+            try:
+                await self._candles.backfill(symbols)
+                return
+            except Error as error:
+                log.warning("candles are not filled in yet, the database does not answer: %s", error)
+                await asyncio.sleep(VENUE_RETRY_SECONDS)
 
     def is_ready(self, symbol: str) -> bool:
         return self._book_proven(symbol)
@@ -214,7 +222,7 @@ class Engine:
         while True:
             try:
                 listed = await self._rest.instruments("linear")
-                await _database(partial(instruments_sync, listed))
+                await ask_database(partial(instruments_sync, listed))
                 return
             except (VenueError, DatabaseError) as error:
                 log.warning("the venue's instruments could not be listed: %s", error)
@@ -222,7 +230,7 @@ class Engine:
                 await asyncio.sleep(VENUE_RETRY_SECONDS)
 
     async def _configure(self) -> None:
-        configuration = await _database(partial(load_configuration, self.environment))
+        configuration = await ask_database(partial(load_configuration, self.environment))
         fresh = self.pipeline.configure(configuration)
         if fresh:
             log.info("running %d strategies, %d new or changed", len(configuration.strategies), len(fresh))
@@ -230,7 +238,7 @@ class Engine:
         await self._open_desks()
 
     async def _open_desks(self) -> None:
-        accounts = await _database(partial(load_accounts, self.environment))
+        accounts = await ask_database(partial(load_accounts, self.environment))
         for account in accounts:
             desk = self.desks.get(account.pk)
             if desk is not None and desk.keys != stored_keys(account):
@@ -306,7 +314,7 @@ class Engine:
 
     async def _beat_once(self, status: str, detail: dict[str, Any]) -> None:
         try:
-            await _database(partial(heartbeat_record, "engine", self.name, status, detail))
+            await ask_database(partial(heartbeat_record, "engine", self.name, status, detail))
         except DatabaseError as error:
             log.warning("no heartbeat, the database does not answer: %s", error)
 
@@ -360,12 +368,3 @@ class Engine:
             except Exception:
                 log.exception("%s failed and is started again", loop.__qualname__)
                 await asyncio.sleep(1.0)
-
-
-async def _database(work: Callable[[], Any]) -> Any:
-    def connected() -> Any:
-        # Threads keep their connection; one that died with the server is replaced here.
-        close_old_connections()
-        return work()
-
-    return await sync_to_async(connected, thread_sensitive=False)()

@@ -13,11 +13,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
-from django.db import Error, close_old_connections
+from django.db import Error
 
+from trading.runtime.database import with_connection
 from trading.services.leases import (
     LeaseSurvey,
     LeaseToken,
@@ -231,11 +233,7 @@ class Shards:
         return taken
 
     async def _in_database(self, work: Callable[[], Result]) -> Result:
-        def connected() -> Result:
-            close_old_connections()
-            return work()
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, connected)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(with_connection, work))
 
 
 def _elapsed() -> float:
