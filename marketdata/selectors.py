@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -76,12 +77,16 @@ def latest_frame(symbol: str) -> dict[str, Any] | None:
 
 
 def market_summary() -> dict[str, Any] | None:
-    """The newest one-line-per-symbol summary (a ``market_summary`` message). Raises as :func:`latest_frame`."""
+    """The newest one-line-per-symbol summary of all engines (a ``market_summary`` message). Raises as
+    :func:`latest_frame`."""
     try:
-        body = _redis().get(SUMMARY_KEY)
+        rows = _redis().hgetall(SUMMARY_KEY)
     except redis.RedisError as error:
         raise MarketUnavailable(f"the market summary cannot be read: {error}") from error
-    return None if body is None else orjson.loads(body)
+    if not rows:
+        return None
+    data = [orjson.loads(rows[symbol]) for symbol in sorted(rows)]
+    return {"type": "market_summary", "timestamp": time.time_ns() // 1_000_000, "data": data}
 
 
 def reference_price(symbol: str) -> Decimal | None:

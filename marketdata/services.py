@@ -14,7 +14,7 @@ from marketdata.instruments import InstrumentRules
 from marketdata.models import Candle, Instrument
 
 LATEST_KEY = f"{settings.REDIS_PREFIX}:market:latest"
-SUMMARY_KEY = f"{settings.REDIS_PREFIX}:market:summary"
+SUMMARY_KEY = f"{settings.REDIS_PREFIX}:market:summary-rows"
 # What nobody refreshes is not the market any more.
 LATEST_SECONDS = 30
 
@@ -93,12 +93,16 @@ class LatestFrames:
     def __init__(self) -> None:
         self._redis = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
 
-    def store(self, frames: Mapping[str, str], summary: str | None) -> None:
-        """Raises redis.RedisError while the cache is away; the next frames make up for it."""
+    def store(self, frames: Mapping[str, str], summary_rows: Mapping[str, str] | None) -> None:
+        """Keep what changed, by symbol: other engines keep theirs beside it.
+
+        Raises redis.RedisError while the cache is away; the next frames make up for it.
+        """
         pipeline = self._redis.pipeline(transaction=False)
         if frames:
             pipeline.hset(LATEST_KEY, items=list(chain.from_iterable(frames.items())))
             pipeline.expire(LATEST_KEY, LATEST_SECONDS)
-        if summary is not None:
-            pipeline.set(SUMMARY_KEY, summary, ex=LATEST_SECONDS)
+        if summary_rows:
+            pipeline.hset(SUMMARY_KEY, items=list(chain.from_iterable(summary_rows.items())))
+            pipeline.expire(SUMMARY_KEY, LATEST_SECONDS)
         pipeline.execute()

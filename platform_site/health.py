@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -10,14 +10,20 @@ from django.core.cache import cache
 from django.db import DatabaseError, connection
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from audit.models import ComponentHeartbeat
 from audit.selectors import heartbeats
+from trading.models import EngineSession
+from trading.selectors import engine_sessions, symbols_without_engine
 
 ENGINE_AGE = timedelta(seconds=10)
+# An engine that fell silent among others is reported for so long; after that it counts as taken away.
+NAMED_FOR = timedelta(minutes=5)
 # Beat rings every 5 s, and a worker may be busy with a reconciliation meanwhile.
 WORKER_AGE = timedelta(seconds=20)
 
@@ -29,7 +35,7 @@ def components() -> dict[str, dict[str, str]]:
     if found["database"]["status"] != "ok":
         unknown = {"status": "down", "detail": "unknown while the database is down"}
         return found | dict.fromkeys(("engine", "venue", "worker", "beat"), unknown)
-    found["engine"], found["venue"] = _engine()
+    found["engine"], found["venue"] = _engines()
     found["worker"] = _alive("worker")
     found["beat"] = _alive("beat")
     audit = heartbeats("audit").first()
@@ -65,32 +71,51 @@ def _alive(component: str) -> dict[str, str]:
     return {"status": "ok", "detail": ""}
 
 
-def _engine() -> tuple[dict[str, str], dict[str, str]]:
-    newest = heartbeats("engine").first()
-    if newest is None:
+def _engines() -> tuple[dict[str, str], dict[str, str]]:
+    """The engines together, and the venue as they see it. One that is silent is named as long as people may wonder."""
+    now = timezone.now()
+    beats = list(heartbeats("engine"))
+    if not beats:
         waiting = {"status": "starting", "detail": "no sign of life yet"}
         return waiting, waiting
-    age = timezone.now() - newest.updated_at
-    if age > ENGINE_AGE:
-        silent = {"status": "down", "detail": f"last sign of life {age.total_seconds():.0f} s ago"}
-        return silent, {"status": "down", "detail": "unknown while the engine is down"}
-    if newest.status != "ok":
-        return {"status": newest.status, "detail": str(newest.detail.get("reason", ""))}, {
+    heard = [beat for beat in beats if now - beat.updated_at <= ENGINE_AGE and beat.status != "stopped"]
+    if not heard:
+        unknown = {"status": "down", "detail": "unknown while the engine is down"}
+        return {"status": "down", "detail": _last_words(beats[0], now)}, unknown
+    begun = [beat for beat in heard if beat.status == "ok"]
+    if not begun:
+        return {"status": heard[0].status, "detail": str(heard[0].detail.get("reason", ""))}, {
             "status": "starting",
             "detail": "the engine is not connected yet",
         }
-    return {"status": "ok", "detail": ""}, _venue(newest.detail)
+    troubles = [
+        f"engine {beat.instance}: {_last_words(beat, now)}"
+        for beat in beats
+        if beat.status != "stopped" and ENGINE_AGE < now - beat.updated_at < NAMED_FOR
+    ]
+    if orphans := symbols_without_engine():
+        troubles.append(f"no engine follows {', '.join(orphans[:5])}{' and others' if len(orphans) > 5 else ''}")
+    engine = {"status": "degraded" if troubles else "ok", "detail": "; ".join(troubles)}
+    return engine, _venue([beat.detail for beat in begun])
 
 
-def _venue(detail: dict[str, Any]) -> dict[str, str]:
-    """The market feed and the accounts' private streams, as the engine sees them."""
-    feeds = detail.get("feeds", {}).values()
+def _last_words(beat: ComponentHeartbeat, now: datetime) -> str:
+    if beat.status == "stopped":
+        return "was stopped"
+    return f"last sign of life {(now - beat.updated_at).total_seconds():.0f} s ago"
+
+
+def _venue(details: list[dict[str, Any]]) -> dict[str, str]:
+    """The market feeds and the accounts' private streams, as the engines see them."""
+    feeds = [feed for detail in details for feed in detail.get("feeds", {}).values()]
     if not all(feed.get("connected") for feed in feeds):
         return {"status": "degraded", "detail": "the market feed is not connected"}
-    books = [feed.get("books", {}) for feed in feeds]
-    if not any(states.get("LIVE") for states in books):
+    if not any(feed.get("books", {}).get("LIVE") for feed in feeds):
         return {"status": "starting", "detail": "no book is proven yet"}
-    closed = sum(account.get("state") != "trading" for account in detail.get("accounts", {}).values())
+    accounts = [(key, account) for detail in details for key, account in detail.get("accounts", {}).items()]
+    # Every engine names every account, and one of them owns it.
+    trading = {key for key, account in accounts if account.get("state") == "trading"}
+    closed = len({key for key, _ in accounts} - trading)
     if closed:
         return {"status": "degraded", "detail": f"{closed} of the accounts do not trade; see the status page"}
     return {"status": "ok", "detail": ""}
@@ -132,3 +157,40 @@ class HealthView(APIView):
             "components": found,
         }
         return Response(body, status=code)
+
+
+class LeaseSerializer(serializers.Serializer):
+    symbol = serializers.CharField()
+    epoch = serializers.IntegerField(help_text="grows with every change of hands")
+    state = serializers.CharField(help_text="of the book; empty before the engine has told")
+
+
+class EngineSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    session = serializers.IntegerField()
+    started_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(help_text="unless it is renewed before")
+    symbols = LeaseSerializer(many=True)
+    standing_by = serializers.ListField(child=serializers.CharField(), help_text="symbols that it is about to take")
+
+
+class EnginesView(APIView):
+    @extend_schema(responses=EngineSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        """The living engines and the symbols that each of them acts on."""
+        return Response(EngineSerializer([_engine_row(session) for session in engine_sessions()], many=True).data)
+
+
+def _engine_row(session: EngineSession) -> dict[str, Any]:
+    epochs = {lease.resource.removeprefix("symbol:"): lease.epoch for lease in session.leases.all()}
+    return {
+        "name": session.name,
+        "session": session.pk,
+        "started_at": session.started_at,
+        "expires_at": session.expires_at,
+        "symbols": [
+            {"symbol": symbol, "epoch": epoch, "state": session.report.get(symbol, [""])[0]}
+            for symbol, epoch in epochs.items()
+        ],
+        "standing_by": sorted(session.report.keys() - epochs.keys()),
+    }

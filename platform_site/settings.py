@@ -186,6 +186,14 @@ SYMBOLS = frozenset(
     ).split(",")
     if symbol
 )
+# An engine that has not renewed for this long has lost its symbols to the others; it renews several times in between.
+LEASE_SECONDS = environment.integer("BALLAST_LEASE_SECONDS", 6, minimum=3, maximum=60)
+LEASE_RENEWAL_SECONDS = environment.integer("BALLAST_LEASE_RENEWAL_SECONDS", 2, minimum=1, maximum=20)
+if 2 * LEASE_RENEWAL_SECONDS > LEASE_SECONDS:
+    raise ImproperlyConfigured(
+        f"BALLAST_LEASE_RENEWAL_SECONDS is {LEASE_RENEWAL_SECONDS}; expected at most half of BALLAST_LEASE_SECONDS "
+        f"({LEASE_SECONDS})."
+    )
 SIMULATOR_URL = environment.text("SIMULATOR_URL", "http://127.0.0.1:8900")
 
 LOGGING = {

@@ -5,7 +5,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from platform_site.api_errors import unknown_endpoint
-from platform_site.health import HealthView
+from platform_site.health import EnginesView, HealthView
 from platform_site.metrics import metrics
 from platform_site.tokens import TokenView
 
@@ -15,6 +15,7 @@ admin.site.index_title = "Administration"
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/health", HealthView.as_view(), name="health"),
+    path("api/v1/engines", EnginesView.as_view(), name="engines"),
     path("api/v1/auth/token", TokenView.as_view()),
     path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),

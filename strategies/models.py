@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from marketdata.models import PriceField
 
@@ -37,9 +38,11 @@ class StrategyConfig(models.Model):
 
 
 class Signal(models.Model):
-    """What a strategy wanted, and what became of it: vetoed by validation, denied by risk, or ordered."""
+    """What a strategy wanted, and what became of it: vetoed by validation, denied by risk, or ordered. Pending when
+    it was made by another engine than the account's owner, until the owner has judged it."""
 
     class Outcome(models.TextChoices):
+        PENDING = "pending", "waits for the account's owner"
         VETOED = "vetoed", "vetoed by validation"
         DENIED = "denied", "denied by risk"
         ORDERED = "ordered", "ordered"
@@ -60,10 +63,16 @@ class Signal(models.Model):
     verdict = models.JSONField(default=dict)
     refusals = models.JSONField(default=list)
     trace_id = models.CharField(max_length=64, unique=True)
+    recorded_at = models.DateTimeField(default=timezone.now)
+    lease_epoch = models.BigIntegerField(null=True, help_text="of the symbol's lease, under which it was made")
+    reference_price = PriceField(null=True, help_text="what the symbol was worth when it was made")
 
     class Meta:
         ordering = ["-signalled_at", "-id"]
-        indexes = [models.Index(fields=["account", "-signalled_at"], name="strategies_signal_recent")]
+        indexes = [
+            models.Index(fields=["account", "-signalled_at"], name="strategies_signal_recent"),
+            models.Index(fields=["account"], name="strategies_signal_pending", condition=models.Q(outcome="pending")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.strategy} {self.side} {self.symbol}"

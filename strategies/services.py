@@ -173,6 +173,8 @@ def signal_record(
     verdict: Mapping[str, Any],
     refusals: list[dict[str, str]],
     trace_id: str,
+    lease_epoch: int | None = None,
+    reference_price: Decimal | None = None,
 ) -> Signal:
     """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order."""
     row = Signal.objects.create(
@@ -192,15 +194,39 @@ def signal_record(
         verdict=as_json(verdict),
         refusals=refusals,
         trace_id=trace_id,
+        lease_epoch=lease_epoch,
+        reference_price=reference_price,
     )
-    record(
-        actor=f"strategy:{signal.strategy}",
-        action=f"signal.{outcome}",
-        subject=f"signal:{row.pk}",
-        account_id=account_id,
-        reason=signal.reason,
-        trace_id=trace_id,
-        parameters={"symbol": signal.symbol, "side": signal.side, "verdict": verdict, "refusals": refusals},
-    )
-    bus.account_changed(account_id, "signal", row.pk)
+    _signal_recorded(row)
     return row
+
+
+def signal_settle(*, signal_id: int, outcome: str, refusals: list[dict[str, str]]) -> Signal | None:
+    """The owner's answer to a pending signal; None when it was given before. Call it inside the transaction that books
+    the order."""
+    row = Signal.objects.select_for_update(no_key=True).get(pk=signal_id)
+    if row.outcome != Signal.Outcome.PENDING:
+        return None
+    row.outcome, row.refusals = outcome, refusals
+    row.save(update_fields=["outcome", "refusals"])
+    _signal_recorded(row)
+    return row
+
+
+def _signal_recorded(row: Signal) -> None:
+    record(
+        actor=f"strategy:{row.strategy}",
+        action=f"signal.{row.outcome}",
+        subject=f"signal:{row.pk}",
+        account_id=row.account_id,
+        reason=row.reason,
+        trace_id=row.trace_id,
+        parameters={
+            "symbol": row.symbol,
+            "side": row.side,
+            "verdict": row.verdict,
+            "refusals": row.refusals,
+            "lease_epoch": row.lease_epoch,
+        },
+    )
+    bus.account_changed(row.account_id, "signal", row.pk)

@@ -14,6 +14,7 @@ from risk.intents import OrderIntent
 from trading.models import Account
 from trading.reports import FillReport, OrderReport
 from trading.services.accounts import account_create
+from trading.services.leases import LeaseToken, leases_take, session_open, symbol_resource
 from trading.simulator.instruments import INSTRUMENTS
 
 RULES = InstrumentRules(
@@ -32,6 +33,13 @@ RULES = InstrumentRules(
 
 def list_instruments() -> None:
     instruments_sync([rules_from_bybit(each.listing(), "linear") for each in INSTRUMENTS[:3]])
+
+
+def lease(symbol: str = "BTCUSDT", seconds: float = 60) -> LeaseToken:
+    """A symbol's lease, held by an engine of the test's own."""
+    resource = symbol_resource(symbol)
+    session_id = session_open(name="test", seconds=seconds, resources=[resource])
+    return LeaseToken(resource, leases_take(session_id=session_id, resources=[resource])[resource])
 
 
 def user(name: str, **options: Any) -> Any:

@@ -75,6 +75,25 @@ class PipelineResult:
 
 
 @dataclass(frozen=True, slots=True)
+class UnjudgedSignal:
+    """A valid signal for an account that another engine owns: only that one knows what is at stake."""
+
+    running: RunningStrategy
+    signal: Signal
+    verdict: Verdict
+    reference_price: Decimal
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What another engine says of a symbol: its reference price, and whether its book is proven correct."""
+
+    price: Decimal | None
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StrategyFault:
     """A strategy that raised. It was isolated: the others went on."""
 
@@ -94,18 +113,25 @@ class _Instance:
         return self.candles_seen >= self.strategy.warm_up
 
 
-Outcome = PipelineResult | StrategyFault
+Outcome = PipelineResult | UnjudgedSignal | StrategyFault
 
 
 class Pipeline:
     """``new_trace_id`` is injected: random live, a counter in replays. ``book_proven`` says whether a symbol's
-    book is LIVE now: what candles and trades signal does not trade on another one either."""
+    book is LIVE now: what candles and trades signal does not trade on another one either. ``may_act`` says whether a
+    symbol's signals count here: strategies that only stand by see the same market and keep silent. ``owns`` says
+    whether an account's risk is judged here."""
 
     def __init__(
-        self, new_trace_id: Callable[[], str], book_proven: Callable[[str], bool] = lambda symbol: True
+        self,
+        new_trace_id: Callable[[], str],
+        book_proven: Callable[[str], bool] = lambda symbol: True,
+        may_act: Callable[[str], bool] = lambda symbol: True,
+        owns: Callable[[int], bool] = lambda account_id: True,
     ) -> None:
         self._new_trace_id = new_trace_id
-        self._book_proven = book_proven
+        self._book_proven, self._may_act, self._owns = book_proven, may_act, owns
+        self._followed: frozenset[str] | None = None
         self._configuration = PipelineConfiguration()
         self._instances: dict[str, list[_Instance]] = {}
         self._exposures: dict[int, Exposure] = {}
@@ -121,6 +147,8 @@ class Pipeline:
         for running in configuration.strategies:
             is_fresh = False
             for symbol in running.symbols:
+                if self._followed is not None and symbol not in self._followed:
+                    continue
                 instance = kept.get((running.config_id, running.version, symbol))
                 if instance is None:
                     strategy = STRATEGIES[running.strategy].create(symbol, running.parameters)
@@ -131,6 +159,17 @@ class Pipeline:
                 fresh.append(running)
         self._configuration, self._instances = configuration, dict(instances)
         return tuple(fresh)
+
+    def follow(self, symbols: frozenset[str]) -> None:
+        """Run strategies on these symbols only (on all of their configuration before the first call). One that comes
+        back later starts cold: it missed what happened meanwhile."""
+        self._followed = symbols
+        self._reference_prices = {name: price for name, price in self._reference_prices.items() if name in symbols}
+        self._features = {name: values for name, values in self._features.items() if name in symbols}
+        self.configure(self._configuration)
+
+    def strategy(self, config_id: int | None) -> RunningStrategy | None:
+        return next((each for each in self._configuration.strategies if each.config_id == config_id), None)
 
     def listens(self, symbol: str) -> bool:
         """Whether any strategy watches the symbol."""
@@ -197,14 +236,17 @@ class Pipeline:
                     instance.candles_seen += 1
         return outcomes
 
-    def check(self, intent: OrderIntent, limits: Limits) -> Decision:
-        """Ask risk about an intent that did not come from a strategy (a person's or a bot's)."""
+    def check(self, intent: OrderIntent, limits: Limits, quote: Quote | None = None) -> Decision:
+        """Ask risk about an intent that did not come from a strategy (a person's or a bot's). ``quote`` is for symbols
+        that another engine follows."""
         rules = self._configuration.rules.get(intent.symbol)
-        price = self._reference_prices.get(intent.symbol)
+        price, proven = self._reference_prices.get(intent.symbol), self._book_proven(intent.symbol)
+        if price is None and quote is not None:
+            price, proven = quote.price, quote.proven
         if rules is None or price is None:
-            message = f"{intent.symbol} has no market data in this engine"
+            message = f"{intent.symbol} has no market data in any engine"
             return Decision(False, (Refusal("market_data", "required", "none", message),))
-        if not intent.reduce_only and not self._book_proven(intent.symbol):
+        if not intent.reduce_only and not proven:
             return Decision(False, (unproven(intent.symbol),))
         decision = check_intent(intent, limits, self.exposure(intent.account_id), rules, price)
         if decision.approved:
@@ -220,23 +262,31 @@ class Pipeline:
                 fault = f"{type(error).__name__}: {error}"
                 outcomes.append(StrategyFault(instance.running, symbol, fault))
                 continue
-            if signal is not None and instance.warm:
+            if signal is not None and instance.warm and self._may_act(symbol):
                 outcomes.append(self._judge(instance.running, signal))
         return outcomes
 
-    def _judge(self, running: RunningStrategy, signal: Signal) -> PipelineResult:
+    def _judge(self, running: RunningStrategy, signal: Signal) -> PipelineResult | UnjudgedSignal:
         trace_id = self._new_trace_id()
         verdict = self._verdict(signal)
         if not verdict.executed:
             return PipelineResult(running, signal, verdict, None, None, trace_id)
+        if not self._book_proven(signal.symbol):
+            return PipelineResult(running, signal, verdict, None, Decision(False, (unproven(signal.symbol),)), trace_id)
+        price = self._reference_prices.get(signal.symbol, signal.entry_price)
+        if not self._owns(running.account_id):
+            return UnjudgedSignal(running, signal, verdict, price, trace_id)
+        return self.decide(running, signal, verdict, price, trace_id)
+
+    def decide(
+        self, running: RunningStrategy, signal: Signal, verdict: Verdict, price: Decimal, trace_id: str
+    ) -> PipelineResult:
+        """Size a valid signal and ask risk, by what is known here to be at stake on its account."""
         exposure = self.exposure(running.account_id)
         rules = self._configuration.rules.get(signal.symbol)
-        price = self._reference_prices.get(signal.symbol, signal.entry_price)
         if rules is None:
             refusal = Refusal("instrument", "known", signal.symbol, f"{signal.symbol} is not an instrument we know")
             return PipelineResult(running, signal, verdict, None, Decision(False, (refusal,)), trace_id)
-        if not self._book_proven(signal.symbol):
-            return PipelineResult(running, signal, verdict, None, Decision(False, (unproven(signal.symbol),)), trace_id)
         refusal_or_intent = self._intent(running, signal, exposure, rules, price, trace_id)
         if isinstance(refusal_or_intent, Refusal):
             return PipelineResult(running, signal, verdict, None, Decision(False, (refusal_or_intent,)), trace_id)

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.conf import settings
+from django.db.models import Prefetch, QuerySet
+from django.db.models.functions import Now
 
+from marketdata.selectors import instruments
 from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE
-from trading.models import Account, EquitySnapshot, Fill, Order, Position
+from trading.models import Account, EngineSession, EquitySnapshot, Fill, Lease, Order, Position
 from trading.permissions import accounts_visible_to
 
 LIVE_STATES = sorted(str(state) for state in LIVE)
@@ -46,3 +49,20 @@ def live_orders(account: Account) -> QuerySet[Order]:
 def equity_curve(account: Account, points: int = EQUITY_POINTS) -> list[EquitySnapshot]:
     """The newest points of the equity curve, oldest first."""
     return list(EquitySnapshot.objects.filter(account=account).order_by("-taken_at")[:points])[::-1]
+
+
+def engine_sessions() -> QuerySet[EngineSession]:
+    """Living engines with the leases that they hold."""
+    living = EngineSession.objects.filter(ended=False, expires_at__gt=Now()).order_by("name", "pk")
+    return living.prefetch_related(Prefetch("leases", queryset=Lease.objects.order_by("resource")))
+
+
+def symbols_without_engine() -> list[str]:
+    """Symbols that engines have followed and should follow, and none does now."""
+    living = EngineSession.objects.filter(ended=False, expires_at__gt=Now())
+    free = Lease.objects.exclude(session__in=living).filter(resource__startswith="symbol:")
+    symbols = {resource.removeprefix("symbol:") for resource in free.values_list("resource", flat=True)}
+    if symbols:
+        listed = set(instruments().filter(symbol__in=symbols).values_list("symbol", flat=True))
+        symbols = {symbol for symbol in listed if not settings.SYMBOLS or symbol in settings.SYMBOLS}
+    return sorted(symbols)

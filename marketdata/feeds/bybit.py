@@ -31,20 +31,53 @@ class BybitPublicFeed:
         on_frame: Callable[[str, bytes, int], None],
         on_state: Callable[[str, str], None],
     ) -> None:
-        self._on_frame, self._on_state = on_frame, on_state
-        self._members = [_Member(url, group, on_frame, self._member_state) for group in by_connection(topics)]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._url, self._on_frame, self._on_state = url, on_frame, on_state
+        self._members: list[_Member] = []
+        self._tasks: dict[_Member, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
         self._resubscribing: set[str] = set()
+        self.add(topics)
 
     async def run(self) -> None:
         self._on_state("connecting", f"{len(self._members)} connections")
-        self._tasks = [asyncio.create_task(member.connection.run()) for member in self._members]
-        await asyncio.gather(*self._tasks)
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                for member in self._members:
+                    self._connect(member, self._group)
+                await asyncio.Event().wait()  # members come and go; the end is a cancellation
+        finally:
+            self._group = None
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def add(self, topics: Sequence[str]) -> None:
+        """Carry more topics, on connections that have room and then on new ones. A symbol's topics belong together."""
+        waiting = symbols_of(topics)
+        for member in self._members:
+            room = SYMBOLS_A_CONNECTION - len(symbols_of(member.topics))
+            fitting = list(waiting)[: max(0, room)]
+            member.subscribe([topic for symbol in fitting for topic in waiting.pop(symbol)])
+        for group in by_connection([topic for each in waiting.values() for topic in each]):
+            member = _Member(self._url, group, self._on_frame, self._member_state)
+            self._members.append(member)
+            if self._group is not None:
+                self._connect(member, self._group)
+
+    def remove(self, topics: Sequence[str]) -> None:
+        """Carry these no more; a connection without topics is closed."""
+        for member in list(self._members):
+            member.unsubscribe([topic for topic in topics if topic in member.topics])
+            if not member.topics:
+                self._members.remove(member)
+                if (task := self._tasks.pop(member, None)) is not None:
+                    task.cancel()
+
+    def _connect(self, member: _Member, group: asyncio.TaskGroup) -> None:
+        self._tasks[member] = group.create_task(member.connection.run())
 
     async def resubscribe(self, topic: str) -> None:
         """Ask for a new snapshot of one topic. Calls while one is under way are one call."""
@@ -56,7 +89,8 @@ class BybitPublicFeed:
                 if topic in member.topics:
                     member.request("unsubscribe", [topic])
                     await asyncio.sleep(RESUBSCRIBE_SECONDS)
-                    member.request("subscribe", [topic])
+                    if topic in member.topics:
+                        member.request("subscribe", [topic])
             await asyncio.sleep(RESUBSCRIBE_INTERVAL_SECONDS)
         finally:
             self._resubscribing.discard(topic)
@@ -103,6 +137,14 @@ class _Member:
             arguments = list(topics[start : start + ARGUMENTS_A_REQUEST])
             self.connection.send(orjson.dumps({"op": operation, "args": arguments}))
 
+    def subscribe(self, topics: Sequence[str]) -> None:
+        self.topics += topics
+        self.request("subscribe", topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        self.topics = [topic for topic in self.topics if topic not in topics]
+        self.request("unsubscribe", topics)
+
     def _connected(self) -> None:
         self.request("subscribe", self.topics)
         self._on_state(self, "subscribed", "")
@@ -126,11 +168,17 @@ def topic_of(frame: bytes) -> str | None:
 
 def by_connection(topics: Sequence[str]) -> list[list[str]]:
     """Topics in groups of at most ten symbols; a symbol's topics stay together, so that they arrive in order."""
-    by_symbol: dict[str, list[str]] = {}
-    for topic in topics:
-        by_symbol.setdefault(topic.rpartition(".")[2], []).append(topic)
+    by_symbol = symbols_of(topics)
     symbols = list(by_symbol)
     return [
         [topic for symbol in symbols[start : start + SYMBOLS_A_CONNECTION] for topic in by_symbol[symbol]]
         for start in range(0, len(symbols), SYMBOLS_A_CONNECTION)
     ]
+
+
+def symbols_of(topics: Sequence[str]) -> dict[str, list[str]]:
+    """Each symbol's topics, in their order."""
+    by_symbol: dict[str, list[str]] = {}
+    for topic in topics:
+        by_symbol.setdefault(topic.rpartition(".")[2], []).append(topic)
+    return by_symbol

@@ -31,6 +31,7 @@ class Configuration:
     exchange: str
     simulator_url: str
     market: Path | None
+    engines: int = 1
 
     @property
     def simulator_port(self) -> int:
@@ -55,6 +56,7 @@ def read_configuration(repository: Path) -> Configuration:
         exchange=_said(lambda: environment.choice("EXCHANGE", "simulator", ("simulator", "bybit-testnet", "bybit"))),
         simulator_url=_simulator_url(),
         market=_market(),
+        engines=_said(lambda: environment.integer("BALLAST_ENGINES", 1, minimum=1, maximum=16)),
     )
 
 

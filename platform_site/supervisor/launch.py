@@ -88,7 +88,8 @@ class Launch:
         for spec in (plan.web(), plan.worker(), plan.beat()):
             supervisor.start(spec)
         supervisor.await_end(kernels, HEALTH_SECONDS)
-        supervisor.start(plan.engine())
+        for spec in plan.engines():
+            supervisor.start(spec)
         self._announce(self._wait_for_health(simulator))
 
     def _start_postgres(self, keys: Keys) -> tuple[EmbeddedPostgres, Child]:

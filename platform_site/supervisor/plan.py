@@ -29,8 +29,13 @@ class Plan:
         port = str(self.configuration.web_port)
         return self._python("web", "-m", "daphne", "-b", "127.0.0.1", "-p", port, "platform_site.asgi:application")
 
-    def engine(self) -> ChildSpec:
-        return self._manage("engine", "runengine")
+    def engines(self) -> list[ChildSpec]:
+        """They share the symbols between them."""
+        numbers = range(1, self.configuration.engines + 1)
+        return [
+            self._manage("engine" if number == 1 else f"engine-{number}", "runengine", "--name", str(number))
+            for number in numbers
+        ]
 
     def worker(self) -> ChildSpec:
         arguments = ("worker", "--loglevel", "info", "--concurrency", "1", "--without-mingle", "--without-gossip")

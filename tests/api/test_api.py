@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 from rest_framework.test import APIClient
 
+from audit.models import ComponentHeartbeat
 from audit.services import heartbeat_record
 from strategies.models import StrategyConfig
 from strategies.services import signal_record, strategy_config_create
 from strategies.signals import Signal
 from tests import builders
 from tests.api.conftest import Cast
-from trading.models import Fill, Order, Position
+from trading.models import EngineSession, Fill, Order, Position
 from trading.reports import Submission, SubmissionResult, WalletReport
 from trading.services.accounts import wallet_apply
 from trading.services.fills import fill_apply
@@ -249,6 +252,30 @@ def test_health_names_what_is_down(cast: Cast) -> None:
     assert health["status"] == "ok" and health["components"]["venue"]["status"] == "ok"
     heartbeat_record("engine", detail={"feeds": {"bybit linear": {"connected": False}}, "accounts": {}})
     assert client.get("/api/v1/health").json()["components"]["venue"]["status"] == "degraded"
+
+
+def test_health_tells_of_a_silent_engine_and_of_symbols_without_one(cast: Cast) -> None:
+    client = cast.client(None)
+    feeds = {"bybit linear": {"connected": True, "books": {"LIVE": 3}}}
+    owner, other = {"7": {"state": "trading"}}, {"7": {"state": "waiting"}}
+    heartbeat_record("engine", "1", detail={"feeds": feeds, "accounts": owner})
+    heartbeat_record("engine", "2", detail={"feeds": feeds, "accounts": other})
+    builders.lease("BTCUSDT")
+    health = client.get("/api/v1/health").json()["components"]
+    assert health["engine"]["status"] == health["venue"]["status"] == "ok"
+    EngineSession.objects.update(ended=True)
+    ComponentHeartbeat.objects.filter(instance="2").update(updated_at=timezone.now() - timedelta(seconds=30))
+    detail = client.get("/api/v1/health").json()["components"]["engine"]["detail"]
+    assert "engine 2: last sign of life 30 s ago" in detail and "no engine follows BTCUSDT" in detail
+
+
+def test_engines_are_listed_with_their_symbols_and_lease_epochs(cast: Cast) -> None:
+    builders.lease("BTCUSDT")
+    EngineSession.objects.update(report={"BTCUSDT": ["LIVE", "60000"], "ETHUSDT": ["SYNCING", None]})
+    assert cast.client(None).get("/api/v1/engines").status_code == 403
+    (engine,) = cast.client(cast.alice).get("/api/v1/engines").json()
+    assert engine["symbols"] == [{"symbol": "BTCUSDT", "epoch": 1, "state": "LIVE"}]
+    assert (engine["name"], engine["standing_by"]) == ("test", ["ETHUSDT"])
 
 
 def test_the_schema_is_valid_and_complete() -> None:

@@ -102,6 +102,7 @@ def test_a_second_supervisor_on_a_data_folder_is_refused(up: Up, tmp_path: Path)
         ("MARKET", "/nonexistent/recording", "is not a readable file"),
         ("BALLAST_PORT", "eighty", "expected a whole number"),
         ("BALLAST_POSTGRES_PORT", "70000", "expected 1 to 65535"),
+        ("BALLAST_ENGINES", "0", "expected 1 to 16"),
         ("SIMULATOR_URL", "http://exchange.example", "expected http://127.0.0.1:PORT"),
     ],
 )

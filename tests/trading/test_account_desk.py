@@ -281,7 +281,8 @@ async def test_a_signal_that_waited_too_long_for_the_venue_is_denied_and_told(
     intent = builders.intent(account_id=account.pk, client_order_id="stale")
     running = replace(running, config_id=None)  # type: ignore[arg-type]
     result = PipelineResult(running, signal, Verdict(True, 1.0, "test", ""), intent, Decision(True), "trace")
-    await asyncio.to_thread(desk._place, result, intent, time.time_ns() - 60 * 10**9)
+    lease = await sync_to_async(builders.lease)()
+    await asyncio.to_thread(desk._place, result, intent, time.time_ns() - 60 * 10**9, lease)
     kept = await sync_to_async(SignalRow.objects.get)()
     assert kept.outcome == "denied" and kept.refusals[0]["limit"] == "signal_age"
     assert not await sync_to_async(Order.objects.exists)()

@@ -18,7 +18,15 @@ from risk.exposure import Exposure, PositionExposure
 from risk.limits import Limits
 from strategies.library import STRATEGIES
 from tests.builders import RULES, intent
-from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy, StrategyFault
+from trading.pipeline import (
+    Pipeline,
+    PipelineConfiguration,
+    PipelineResult,
+    Quote,
+    RunningStrategy,
+    StrategyFault,
+    UnjudgedSignal,
+)
 
 D = Decimal
 RICH = Exposure(known=True, equity=D(100_000), available_balance=D(100_000))
@@ -88,6 +96,51 @@ def test_candles_and_people_do_not_trade_on_an_unproven_book_either() -> None:
     assert signals and all(each.intent is None and each.decision.refusals[0].limit == "book" for each in signals)
     assert made.check(intent(), Limits()).refusals[0].limit == "book"
     assert made.check(intent(side="Sell", reduce_only=True), Limits()).approved
+
+
+def test_a_symbol_that_another_engine_holds_is_watched_in_silence() -> None:
+    mine: set[str] = set()
+    made = Pipeline(lambda: "trace", may_act=mine.__contains__)
+    made.configure(PipelineConfiguration((running(),), {"BTCUSDT": RULES}))
+    made.update_exposure(1, RICH)
+    made.update_reference_price("BTCUSDT", D(60_000))
+    assert made.on_book(view(0.9)) == [] and made.exposure(1) == RICH
+    mine.add("BTCUSDT")
+    # What it would have signalled before is not signalled again: its strategies are where the holder's are.
+    assert made.on_book(view(0.9, 500)) == []
+    assert only(made.on_book(view(0.9, 1_500))).approved
+
+
+def test_a_signal_for_an_account_of_another_engine_is_left_to_it_and_judged_there() -> None:
+    made = Pipeline(lambda: "trace", owns=lambda account_id: False)
+    made.configure(PipelineConfiguration((running(),), {"BTCUSDT": RULES}))
+    made.update_reference_price("BTCUSDT", D(60_000))
+    (unjudged,) = made.on_book(view(0.9))
+    assert isinstance(unjudged, UnjudgedSignal) and unjudged.reference_price == D(60_000)
+    owner = pipeline()
+    result = owner.decide(owner.strategy(1), unjudged.signal, unjudged.verdict, unjudged.reference_price, "trace")
+    assert result.approved and owner.exposure(1).open_orders == 1
+    # What it approved counts: the same again would be twice in.
+    again = owner.decide(owner.strategy(1), unjudged.signal, unjudged.verdict, unjudged.reference_price, "trace")
+    assert not again.approved
+
+
+def test_only_followed_symbols_have_strategies_and_one_that_comes_back_starts_cold() -> None:
+    made = pipeline(supertrend())
+    made.warm(swings(0, 40))
+    assert made.listens("BTCUSDT") and not made.cold()
+    made.follow(frozenset())
+    assert not made.listens("BTCUSDT") and made.reference_price("BTCUSDT") is None
+    made.follow(frozenset({"BTCUSDT"}))
+    assert made.cold()
+
+
+def test_a_persons_order_on_another_engines_symbol_is_checked_by_what_that_one_says() -> None:
+    made = pipeline()
+    made.follow(frozenset())
+    assert made.check(intent(), Limits()).refusals[0].limit == "market_data"
+    assert made.check(intent(), Limits(), Quote(D(60_000), proven=False)).refusals[0].limit == "book"
+    assert made.check(intent(), Limits(), Quote(D(60_000), proven=True)).approved
 
 
 def test_an_account_that_is_not_reconciled_is_denied() -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from trading.models.account import Account, EquitySnapshot, Membership, Wallet
+from trading.models.lease import EngineSession, Lease
 from trading.models.order import Fill, Order, OrderTransition
 from trading.models.position import Position, ReconciliationRun
 
 __all__ = [
     "Account",
+    "EngineSession",
     "EquitySnapshot",
     "Fill",
+    "Lease",
     "Membership",
     "Order",
     "OrderTransition",

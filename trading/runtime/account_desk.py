@@ -19,30 +19,33 @@ from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-from django.db import DatabaseError, close_old_connections, transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from audit.services import recorded_together
+from mlops.validation import Verdict
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
 from risk.selectors import limits_for
-from strategies.models import Signal
-from strategies.services import signal_record
+from strategies.models import Signal as SignalRow
+from strategies.signals import Signal
 from trading.credentials import decrypt
 from trading.gateways.base import GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS, BybitEndpoints, BybitGateway
 from trading.gateways.bybit_stream import BybitPrivateStream, Report
 from trading.lifecycle import OrderState
 from trading.models import Account, Order
-from trading.pipeline import Pipeline, PipelineResult
+from trading.pipeline import Pipeline, PipelineResult, UnjudgedSignal
 from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
+from trading.runtime.database import with_connection
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.ownership import AccountLock
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, reconcile_account, resolve_order
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply, position_report_apply
+from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import (
     INTENT_LIFETIME,
     order_cancel_apply,
@@ -50,6 +53,7 @@ from trading.services.orders import (
     order_submission_apply,
     order_take,
 )
+from trading.services.signals import signal_hand_over, signal_note, signal_take
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -108,6 +112,8 @@ class AccountDesk:
         self._committed_ids: set[str] = set()
         self._leverages: dict[str, Decimal] = {}
         self._taking: set[int] = set()
+        self._taking_signals: set[int] = set()
+        self.refused_by_lease = 0
         self._cancelled_at: dict[int, float] = {}
 
     def start(self) -> None:
@@ -124,21 +130,34 @@ class AccountDesk:
         self._bookkeeper.shutdown(wait=False, cancel_futures=True)
         self._watcher.shutdown(wait=False, cancel_futures=True)
 
-    def place(self, result: PipelineResult, frame_ns: int) -> None:
+    @property
+    def owns(self) -> bool:
+        """Whether this engine owns the account, as far as it knows."""
+        return self._owns
+
+    def place(self, result: PipelineResult, frame_ns: int, lease: LeaseToken) -> None:
         """Carry out an approved result: committed first, then sent, on the sender's thread."""
         intent = result.intent
         if intent is None:
             return
         self._in_flight[intent.client_order_id] = intent
-        self._send(partial(self._place, result, intent, frame_ns))
+        self._send(partial(self._place, result, intent, frame_ns, lease))
 
-    def note(self, result: PipelineResult) -> None:
+    def note(self, result: PipelineResult, lease: LeaseToken) -> None:
         """Keep a signal that was vetoed or denied, with its reasons."""
-        self._book(partial(self._note, result))
+        self._book(partial(self._note, result, lease))
+
+    def hand_over(self, unjudged: UnjudgedSignal, lease: LeaseToken) -> None:
+        """Leave a signal to the engine that owns the account."""
+        self._book(partial(self._hand_over, unjudged, lease))
 
     def take_up(self, order_id: int) -> None:
         """Send an intent that a person or a bot recorded, or cancel an order: whichever the row asks for."""
         self._send_async(self._take_up(order_id))
+
+    def take_signal(self, signal_id: int) -> None:
+        """Judge a signal that another engine made for this account, and order what it wants."""
+        self._send_async(self._take_signal(signal_id))
 
     def reconcile_soon(self, trigger: str) -> None:
         self._send_async(self._reconcile(trigger))
@@ -191,6 +210,8 @@ class AccountDesk:
         self._cancelled_at = {pk: moment for pk, moment in self._cancelled_at.items() if pk in unsent}
         for order_id in unsent:
             await self._alone(self._take_up(order_id))
+        for signal_id in await self._books(partial(_pending_signals, self.account_id)):
+            await self._alone(self._take_signal(signal_id))
         if self.state == "trading":
             for order_id in await self._books(partial(_unresolved, self.account_id)):
                 await self._alone(self._on_sender(partial(self._resolve, order_id)))
@@ -291,27 +312,55 @@ class AccountDesk:
                 case WalletReport():
                     wallet_apply(account_id=self.account_id, report=report)
 
-    def _note(self, result: PipelineResult) -> None:
-        with transaction.atomic():
-            _record_signal(result)
+    def _note(self, result: PipelineResult, lease: LeaseToken) -> None:
+        try:
+            with transaction.atomic():
+                _record_signal(result, lease)
+        except LeaseLost as error:
+            self._refused(error)
+        except DatabaseError as error:
+            log.error("account %s: a signal was not recorded: %s", self.account_name, error)
+
+    def _hand_over(self, unjudged: UnjudgedSignal, lease: LeaseToken) -> None:
+        try:
+            signal_hand_over(
+                account_id=self.account_id,
+                config_id=unjudged.running.config_id,
+                signal=unjudged.signal,
+                verdict=unjudged.verdict,
+                trace_id=unjudged.trace_id,
+                reference_price=unjudged.reference_price,
+                lease=lease,
+            )
+        except LeaseLost as error:
+            self._refused(error)
+        except DatabaseError as error:
+            log.error("account %s: a signal did not reach the account's owner: %s", self.account_name, error)
+
+    def _refused(self, error: LeaseLost) -> None:
+        self.refused_by_lease += 1
+        log.warning("account %s: a signal came too late and is dropped: %s", self.account_name, error)
 
     # On the sender's thread.
 
-    def _place(self, result: PipelineResult, intent: OrderIntent, frame_ns: int) -> None:
+    def _place(self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken) -> None:
         if time.time_ns() - frame_ns > INTENT_LIFETIME / timedelta(microseconds=1) * 1_000:
             self._committed_ids.add(intent.client_order_id)
-            self._note(replace(result, decision=Decision(False, (TOO_OLD,))))
+            self._note(replace(result, decision=Decision(False, (TOO_OLD,))), lease)
             return
         try:
             self._ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             with transaction.atomic(), recorded_together():
-                signal = _record_signal(result)
+                signal = _record_signal(result, lease)
                 order = order_intend(
                     account_id=self.account_id,
                     intent=intent,
                     signal_id=signal.pk,
                     receive_window_ms=RECEIVE_WINDOW_MS,
                 )
+        except LeaseLost as error:
+            self._refused(error)
+            return
         except (DatabaseError, GatewayError) as error:
             # Nothing was committed, so nothing may be sent: the signal is gone, and that is the safe side.
             log.error("account %s: an approved order was not committed: %s", self.account_name, error)
@@ -320,6 +369,17 @@ class AccountDesk:
             self._committed_ids.add(intent.client_order_id)
         self.committed.add(time.time_ns() - frame_ns)
         self._submit(order, frame_ns)
+
+    def _settle(self, signal: SignalRow, intent: OrderIntent | None, decision: Decision) -> None:
+        try:
+            if intent is not None:
+                self._ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+            order = signal_take(signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS)
+        finally:
+            if intent is not None:
+                self._committed_ids.add(intent.client_order_id)
+        if order is not None:
+            self._submit(order)
 
     def _ensure_leverage(self, symbol: str, leverage: Decimal, *, reduce_only: bool = False) -> None:
         if not reduce_only and self._leverages.get(symbol) != leverage:
@@ -403,10 +463,48 @@ class AccountDesk:
                 refusals = (Refusal("trading_state", "active", "halted", message),)
             else:
                 intent = _as_intent(order)
-                refusals = self._pipeline.check(intent, limits).refusals
+                quote = None
+                if self._pipeline.reference_price(intent.symbol) is None:
+                    quote = await self._books(partial(symbol_quote, intent.symbol))
+                refusals = self._pipeline.check(intent, limits, quote).refusals
                 if not refusals:
                     self._in_flight[order.client_order_id] = intent
         await self._on_sender(partial(self._take_and_submit, order, refusals))
+
+    # Signals of other engines.
+
+    async def _take_signal(self, signal_id: int) -> None:
+        if not self._owns or signal_id in self._taking_signals:
+            return
+        self._taking_signals.add(signal_id)
+        try:
+            signal = await self._books(partial(_pending_signal, self.account_id, signal_id))
+            if signal is not None:
+                intent, decision = self._judge(signal)
+                await self._on_sender(partial(self._settle, signal, intent, decision))
+                await self._refresh_exposure()
+        finally:
+            self._taking_signals.discard(signal_id)
+
+    def _judge(self, signal: SignalRow) -> tuple[OrderIntent | None, Decision]:
+        """By this account's exposure, which only its owner knows; what is approved is reserved."""
+        if timezone.now() - signal.recorded_at > INTENT_LIFETIME:
+            return None, Decision(False, (TOO_OLD,))
+        if self.state != "trading":
+            message = f"the account does not trade now: {self.state}, {self.reason}"
+            return None, Decision(False, (Refusal("account_state", "trading", self.state, message),))
+        running = self._pipeline.strategy(signal.config_id)
+        if running is None:
+            message = f"{signal.strategy} is not enabled any more"
+            return None, Decision(False, (Refusal("strategy", "enabled", "not enabled", message),))
+        verdict = Verdict(**signal.verdict)
+        price = signal.reference_price or signal.entry_price
+        result = self._pipeline.decide(running, _as_value(signal), verdict, price, signal.trace_id)
+        decision = result.decision or Decision(False)
+        if result.intent is None or not decision.approved:
+            return None, decision
+        self._in_flight[result.intent.client_order_id] = result.intent
+        return result.intent, decision
 
     # Threads.
 
@@ -423,7 +521,7 @@ class AccountDesk:
         self._keep(self._in_thread(self._bookkeeper, work))
 
     def _in_thread(self, thread: ThreadPoolExecutor, work: Callable[[], Result]) -> asyncio.Future[Result]:
-        return asyncio.get_running_loop().run_in_executor(thread, partial(_with_connection, work))
+        return asyncio.get_running_loop().run_in_executor(thread, partial(with_connection, work))
 
     def _send_async(self, work: Any) -> None:
         self._keep(asyncio.ensure_future(work))
@@ -443,34 +541,29 @@ def stored_keys(account: Account) -> tuple[bytes, bytes]:
     return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
 
 
-def _with_connection(work: Callable[[], Result]) -> Result:
-    """Threads keep their database connection; one that died with the server is replaced here."""
-    close_old_connections()
-    return work()
-
-
-def _record_signal(result: PipelineResult) -> Signal:
-    decision = result.decision
-    if not result.verdict.executed:
-        outcome = Signal.Outcome.VETOED
-    else:
-        outcome = Signal.Outcome.ORDERED if result.approved else Signal.Outcome.DENIED
-    refusals = decision.refusals if decision is not None else ()
-    return signal_record(
+def _record_signal(result: PipelineResult, lease: LeaseToken) -> SignalRow:
+    return signal_note(
         account_id=result.running.account_id,
         config_id=result.running.config_id,
         signal=result.signal,
-        outcome=str(outcome),
-        verdict={
-            "executed": result.verdict.executed,
-            "confidence": result.verdict.confidence,
-            "model": result.verdict.model,
-            "reason": result.verdict.reason,
-        },
-        refusals=[
-            {"limit": r.limit, "value": r.value, "requested": r.requested, "message": r.message} for r in refusals
-        ],
+        verdict=result.verdict,
+        decision=result.decision,
         trace_id=result.trace_id,
+        lease=lease,
+    )
+
+
+def _as_value(row: SignalRow) -> Signal:
+    return Signal(
+        strategy=row.strategy,
+        symbol=row.symbol,
+        side=row.side,
+        strength=row.strength,
+        entry_price=row.entry_price,
+        take_profit=row.take_profit,
+        stop_loss=row.stop_loss,
+        reason=row.reason,
+        time_ns=int(row.signalled_at.timestamp() * 1_000) * 1_000_000,
     )
 
 
@@ -505,6 +598,17 @@ def _unsent_work(account_id: int) -> list[int]:
         .order_by("created_at")
         .values_list("pk", flat=True)
     )
+
+
+def _pending_signals(account_id: int) -> list[int]:
+    """Signals that other engines left to the account's owner, oldest first."""
+    rows = SignalRow.objects.filter(account_id=account_id, outcome=SignalRow.Outcome.PENDING)
+    return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def _pending_signal(account_id: int, signal_id: int) -> SignalRow | None:
+    rows = SignalRow.objects.filter(account_id=account_id, outcome=SignalRow.Outcome.PENDING)
+    return rows.filter(pk=signal_id).first()
 
 
 def _unresolved(account_id: int) -> list[int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 
-from asgiref.sync import sync_to_async
-from django.db import DatabaseError
+from django.db import Error
 from django.db.models import Max
 from django.utils import timezone
 
@@ -15,6 +15,7 @@ from marketdata.events import Candle
 from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
 from marketdata.models import Candle as CandleRow
 from marketdata.services import candles_store
+from trading.runtime.database import ask_database
 from trading.runtime.market_plane import INTERVALS
 
 log = logging.getLogger(__name__)
@@ -45,14 +46,14 @@ class CandleStore:
             return
         batch, self._waiting = self._waiting, []
         try:
-            await sync_to_async(candles_store, thread_sensitive=False)(batch, self._instrument_ids)
-        except DatabaseError as error:
+            await ask_database(partial(candles_store, batch, self._instrument_ids))
+        except Error as error:
             log.warning("%d candles wait for the database: %s", len(batch), error)
             self._waiting = batch + self._waiting
 
     async def backfill(self, symbols: Iterable[str], intervals: Iterable[str] = INTERVALS) -> None:
         """Fetch what is missing since the last stored candle, at most 1,000 of each interval."""
-        newest = await sync_to_async(self._newest, thread_sensitive=False)()
+        newest = await ask_database(self._newest)
         gate = asyncio.Semaphore(CONCURRENT_REQUESTS)
 
         async def one(symbol: str, interval: str) -> None:

@@ -1,4 +1,4 @@
-"""The engine process: market plane, pipeline, account desks, publisher, heartbeats - one asyncio loop."""
+"""The engine process: its shards of the market, pipeline, account desks, publisher, heartbeats - one asyncio loop."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import redis
-from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, Error
 
 from audit.services import heartbeat_record
 from marketdata.engine.sync import BookState
 from marketdata.events import Candle, Trade
 from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
+from marketdata.instruments import InstrumentRules
 from marketdata.selectors import as_rules, instruments
 from marketdata.services import LatestFrames, instruments_sync
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
-from trading.pipeline import Outcome, Pipeline, StrategyFault
+from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
 from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import load_accounts, load_configuration
-from trading.runtime.market_frames import SymbolMarket, summary
+from trading.runtime.database import ask_database
+from trading.runtime.market_frames import SymbolMarket, summary, summary_rows, text
 from trading.runtime.market_plane import MarketPlane
+from trading.runtime.shards import Shards
 
 log = logging.getLogger(__name__)
 
@@ -51,34 +53,44 @@ class Engine:
         self.name = name
         self.environment = ENVIRONMENTS[settings.EXCHANGE]
         self.endpoints = BybitEndpoints.of_environment(self.environment, settings.SIMULATOR_URL)
-        self.pipeline = Pipeline(lambda: secrets.token_hex(16), self._book_proven)
+        self.pipeline = Pipeline(lambda: secrets.token_hex(16), self._book_proven, self._may_act, self._owns)
         self.desks: dict[int, AccountDesk] = {}
         self.plane: MarketPlane | None = None
+        self.shards: Shards | None = None
+        self._rules: dict[str, InstrumentRules] = {}
         self._rest = BybitPublicRest(self.endpoints.rest)
         self._candles: CandleStore | None = None
         self._frames = LatestFrames()
         self._reload = asyncio.Event()
         self._stopping = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
-        self._counts = {"signals": 0, "orders": 0, "faults": 0}
+        self._counts = {"signals": 0, "orders": 0, "handed_over": 0, "faults": 0}
 
     async def run(self) -> None:
         await self._list_instruments()
-        rules = await _database(lambda: [as_rules(row) for row in instruments()])
-        identifiers = await _database(lambda: dict(instruments().values_list("symbol", "pk")))
-        chosen = [each for each in rules if not settings.SYMBOLS or each.symbol in settings.SYMBOLS]
+        rules = await ask_database(lambda: [as_rules(row) for row in instruments()])
+        identifiers = await ask_database(lambda: dict(instruments().values_list("symbol", "pk")))
+        self._rules = {each.symbol: each for each in rules if not settings.SYMBOLS or each.symbol in settings.SYMBOLS}
         self._candles = CandleStore(self._rest, identifiers)
         self.plane = MarketPlane(
             self.endpoints.websocket,
-            chosen,
+            (),
             on_book=self._on_book,
             on_trade=self._on_trade,
             on_candle=self._on_candle,
         )
+        self.shards = Shards(self.name, self._rules, self)
+        self.pipeline.follow(frozenset())
         await self._configure()
-        loops = (self.plane.run, self._candles.run, self._publish, self._beat, self._watch_configuration)
+        loops = (
+            self.plane.run,
+            self.shards.run,
+            self._candles.run,
+            self._publish,
+            self._beat,
+            self._watch_configuration,
+        )
         self._background |= {asyncio.create_task(self._forever(loop), name=loop.__qualname__) for loop in loops}
-        self._spawn(self._candles.backfill([each.symbol for each in chosen]))
         await self._stopping.wait()
         await self._shut_down()
 
@@ -90,28 +102,77 @@ class Engine:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if self.shards is not None:
+            await self.shards.close()
         await asyncio.gather(*(desk.stop() for desk in self.desks.values()), return_exceptions=True)
         if self._candles is not None:
             await self._candles.flush()
         await self._rest.close()
         with suppress(DatabaseError):
-            await _database(partial(heartbeat_record, "engine", self.name, "stopped"))
+            await ask_database(partial(heartbeat_record, "engine", self.name, "stopped"))
 
     # What others ask for; called by the consumer.
 
     def doorbell(self, kind: str, identifier: str) -> None:
         log.info("doorbell: %s %s", kind, identifier)
-        self._reload.set()
+        if kind != "leases":
+            self._reload.set()
+        elif self.shards is not None:
+            self.shards.wake()
 
     def command(self, command: str, identifier: str) -> None:
-        """``order_send`` and ``order_cancel`` name an order, ``reconcile`` an account; desks ignore what is not
-        theirs."""
+        """``order_send`` and ``order_cancel`` name an order, ``signal_take`` a signal, ``reconcile`` an account; desks
+        ignore what is not theirs."""
         number = int(identifier)
         if command in ("order_send", "order_cancel"):
             for desk in self.desks.values():
                 desk.take_up(number)
+        elif command == "signal_take":
+            for desk in self.desks.values():
+                desk.take_signal(number)
         elif command == "reconcile" and number in self.desks:
             self.desks[number].reconcile_soon("command")
+
+    # Our share of the symbols; called by the shards.
+
+    def follow(self, symbols: frozenset[str]) -> None:
+        if self.plane is None:
+            return
+        self.plane.remove(set(self.plane.markets) - symbols)
+        self.plane.add(self._rules[symbol] for symbol in sorted(symbols))
+        self.pipeline.follow(symbols)
+        self._spawn(self._warm())
+
+    def begun(self, symbols: Collection[str]) -> None:
+        self._spawn(self._backfill(sorted(symbols)))
+
+    async def _backfill(self, symbols: Collection[str]) -> None:
+        """Candles that closed while the symbols changed hands may have been nobody's."""
+        while self._candles is not None:
+            try:
+                await self._candles.backfill(symbols)
+                return
+            except Error as error:
+                log.warning("candles are not filled in yet, the database does not answer: %s", error)
+                await asyncio.sleep(VENUE_RETRY_SECONDS)
+
+    def is_ready(self, symbol: str) -> bool:
+        return self._book_proven(symbol)
+
+    def market_report(self) -> dict[str, list[str | None]]:
+        markets = self.plane.markets.values() if self.plane is not None else ()
+        return {market.symbol: [market.book.state.name, text(market.reference_price)] for market in markets}
+
+    def _may_act(self, symbol: str) -> bool:
+        return self.shards is not None and self.shards.holds(symbol)
+
+    def _is_holder(self, symbol: str) -> bool:
+        return self.shards is not None and self.shards.is_holder(symbol)
+
+    def _owns(self, account_id: int) -> bool:
+        desk = self.desks.get(account_id)
+        # Without a desk nobody could hand the signal over either.
+        return desk is None or desk.owns
 
     # Market events, in the order of arrival.
 
@@ -130,7 +191,7 @@ class Engine:
         self._act(self.pipeline.on_trade(trade), receive_ns)
 
     def _on_candle(self, candle: Candle, receive_ns: int) -> None:
-        if candle.closed and self._candles is not None:
+        if candle.closed and self._candles is not None and self._is_holder(candle.symbol):
             self._candles.add(candle)
         self._act(self.pipeline.on_candle(candle), receive_ns)
 
@@ -142,13 +203,17 @@ class Engine:
                 continue
             self._counts["signals"] += 1
             desk = self.desks.get(outcome.running.account_id)
-            if desk is None:
+            lease = self.shards.token(outcome.signal.symbol) if self.shards is not None else None
+            if desk is None or lease is None:
                 continue
-            if outcome.approved:
+            if isinstance(outcome, UnjudgedSignal):
+                self._counts["handed_over"] += 1
+                desk.hand_over(outcome, lease)
+            elif outcome.approved:
                 self._counts["orders"] += 1
-                desk.place(outcome, receive_ns)
+                desk.place(outcome, receive_ns, lease)
             else:
-                desk.note(outcome)
+                desk.note(outcome, lease)
 
     # Configuration.
 
@@ -157,7 +222,7 @@ class Engine:
         while True:
             try:
                 listed = await self._rest.instruments("linear")
-                await _database(partial(instruments_sync, listed))
+                await ask_database(partial(instruments_sync, listed))
                 return
             except (VenueError, DatabaseError) as error:
                 log.warning("the venue's instruments could not be listed: %s", error)
@@ -165,7 +230,7 @@ class Engine:
                 await asyncio.sleep(VENUE_RETRY_SECONDS)
 
     async def _configure(self) -> None:
-        configuration = await _database(partial(load_configuration, self.environment))
+        configuration = await ask_database(partial(load_configuration, self.environment))
         fresh = self.pipeline.configure(configuration)
         if fresh:
             log.info("running %d strategies, %d new or changed", len(configuration.strategies), len(fresh))
@@ -173,7 +238,7 @@ class Engine:
         await self._open_desks()
 
     async def _open_desks(self) -> None:
-        accounts = await _database(partial(load_accounts, self.environment))
+        accounts = await ask_database(partial(load_accounts, self.environment))
         for account in accounts:
             desk = self.desks.get(account.pk)
             if desk is not None and desk.keys != stored_keys(account):
@@ -222,18 +287,22 @@ class Engine:
         while self.plane is not None:
             await asyncio.sleep(FRAME_SECONDS)
             now_ms = time.time_ns() // 1_000_000
-            markets = self.plane.markets
+            # Whoever only stands by for a symbol keeps quiet about it.
+            markets = {name: market for name, market in self.plane.markets.items() if self._is_holder(name)}
             frames = {market.symbol: market.frame(now_ms) for market in markets.values() if market.changed}
             overview = None
             if time.monotonic() >= next_summary:
                 next_summary = time.monotonic() + SUMMARY_SECONDS
                 overview = summary(markets, now_ms)
             try:
-                await asyncio.to_thread(self._frames.store, frames, overview)
+                rows = None if overview is None else summary_rows(markets)
+                await asyncio.to_thread(self._frames.store, frames, rows)
                 for symbol, body in frames.items():
                     await layer.group_send(f"market.{symbol}", {"type": "market.frame", "symbol": symbol, "body": body})
                 if overview is not None:
-                    await layer.group_send("market.summary", {"type": "market.frame", "symbol": "*", "body": overview})
+                    # Under a name of its own: a newer summary of one engine must not displace another's.
+                    message = {"type": "market.frame", "symbol": f"*{self.name}", "body": overview}
+                    await layer.group_send("market.summary", message)
             except (redis.RedisError, OSError) as error:
                 log.warning("market frames are not published, the cache is away: %s", error)
                 await asyncio.sleep(1.0)
@@ -245,7 +314,7 @@ class Engine:
 
     async def _beat_once(self, status: str, detail: dict[str, Any]) -> None:
         try:
-            await _database(partial(heartbeat_record, "engine", self.name, status, detail))
+            await ask_database(partial(heartbeat_record, "engine", self.name, status, detail))
         except DatabaseError as error:
             log.warning("no heartbeat, the database does not answer: %s", error)
 
@@ -257,11 +326,12 @@ class Engine:
             "environment": self.environment,
             "feeds": {
                 "bybit linear": {
-                    "connected": bool(plane and plane.connected),
+                    "connected": bool(plane and (plane.connected or not plane.markets)),
                     "books": plane.states() if plane else {},
                     **(plane.counts if plane else {}),
                 }
             },
+            "shards": self.shards.status() if self.shards else {},
             "accounts": {
                 str(desk.account_id): {
                     "name": desk.account_name,
@@ -271,6 +341,7 @@ class Engine:
                     "frame_to_commit": desk.committed.summary(),
                     "frame_to_send": desk.sent.summary(),
                     "answer": desk.answered.summary(),
+                    "refused_by_lease": desk.refused_by_lease,
                 }
                 for desk in self.desks.values()
             },
@@ -297,7 +368,3 @@ class Engine:
             except Exception:
                 log.exception("%s failed and is started again", loop.__qualname__)
                 await asyncio.sleep(1.0)
-
-
-async def _database(work: Callable[[], Any]) -> Any:
-    return await sync_to_async(work, thread_sensitive=False)()

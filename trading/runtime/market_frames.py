@@ -87,6 +87,11 @@ def summary(markets: Mapping[str, SymbolMarket], now_ms: int) -> str:
     return orjson.dumps({"type": "market_summary", "timestamp": now_ms, "data": rows}).decode()
 
 
+def summary_rows(markets: Mapping[str, SymbolMarket]) -> dict[str, str]:
+    """Each symbol's row of the summary as JSON text, to be kept beside those of other engines."""
+    return {symbol: orjson.dumps(market.summary_row()).decode() for symbol, market in markets.items()}
+
+
 def shown_features(features: Any) -> dict[str, float]:
     known = {spec.name for spec in FEATURES}
     return {name: float(features[feature_index(name)]) for name in SHOWN_FEATURES if name in known}

@@ -38,23 +38,29 @@ class MarketPlane:
     ) -> None:
         self.markets: dict[str, SymbolMarket] = {}
         self._tickers: dict[str, TickerState] = {}
-        for each in rules:
-            book = SymbolBook(each.symbol, each.tick_size, each.lot_size, BOOK_DEPTH)
-            ticker = self._tickers[each.symbol] = TickerState(each.symbol)
-            self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
         self.connected = False
         self.counts = {"frames": 0, "book": 0, "gaps": 0, "refused": 0, "unreadable": 0}
         self._on_book, self._on_trade, self._on_candle = on_book, on_trade, on_candle
-        self._feed = BybitPublicFeed(
-            f"{websocket}/v5/public/linear", list(self._topics()), self._on_frame, self._on_state
-        )
+        self._feed = BybitPublicFeed(f"{websocket}/v5/public/linear", (), self._on_frame, self._on_state)
+        self.add(rules)
 
-    def _topics(self) -> Iterable[str]:
-        for symbol in self.markets:
-            yield f"orderbook.{BOOK_DEPTH}.{symbol}"
-            yield f"publicTrade.{symbol}"
-            yield f"tickers.{symbol}"
-            yield from (f"kline.{interval}.{symbol}" for interval in INTERVALS)
+    def add(self, rules: Iterable[InstrumentRules]) -> None:
+        """Follow more symbols, at any time: each begins with a snapshot of its own."""
+        topics: list[str] = []
+        for each in rules:
+            if each.symbol not in self.markets:
+                book = SymbolBook(each.symbol, each.tick_size, each.lot_size, BOOK_DEPTH)
+                ticker = self._tickers[each.symbol] = TickerState(each.symbol)
+                self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
+                topics += symbol_topics(each.symbol)
+        self._feed.add(topics)
+
+    def remove(self, symbols: Iterable[str]) -> None:
+        """Follow these no more; frames that are still on their way are dropped."""
+        known = [symbol for symbol in symbols if symbol in self.markets]
+        for symbol in known:
+            del self.markets[symbol], self._tickers[symbol]
+        self._feed.remove([topic for symbol in known for topic in symbol_topics(symbol)])
 
     async def run(self) -> None:
         watcher = asyncio.create_task(self._watch())
@@ -136,3 +142,8 @@ class MarketPlane:
     def _later(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def symbol_topics(symbol: str) -> list[str]:
+    kinds = (f"orderbook.{BOOK_DEPTH}", "publicTrade", "tickers", *(f"kline.{interval}" for interval in INTERVALS))
+    return [f"{kind}.{symbol}" for kind in kinds]

@@ -25,7 +25,7 @@ class Command(BaseCommand):
     help = "Run the engine: feeds, books, strategies, risk and the orders of the accounts it owns."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--name", default="1", help="this engine's name among several (default: 1)")
+        parser.add_argument("--name", default="1", help="this engine's name; each of several needs its own")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,0 +1,217 @@
+"""Who acts on which symbol: leases in PostgreSQL, held by sessions that engines renew, fenced by epochs.
+
+Why PostgreSQL and not Redis. An order cannot be made without the database, so a lease there is never the reason why
+nobody trades; Redis may be away while trading goes on. And the fence must be atomic with what it protects: the lease is
+confirmed in the very transaction that commits the signal or the order. A lock service beside the database could only be
+asked before, and a process may be paused between the question and the commit.
+
+How it holds together:
+
+- Leases have no time of their own. They belong to an :class:`EngineSession`, one row that its engine renews: one small
+  update every two seconds, however many symbols it holds. Times are the database's clock alone; engines compare them
+  with nothing of their own but elapsed time.
+- A session that was not renewed in time is ended by whoever notices, and can never be renewed again. Its engine opens
+  a new one and asks anew what it may hold, so a process that was paused comes back with nothing.
+- Each change of hands adds one to the lease's epoch. What an engine commits names the epoch under which it was decided;
+  :func:`lease_confirm` refuses an older one. It holds the lease row FOR SHARE until the commit: taking it over means
+  waiting for that. Who waits instead of holding up everybody takes the next free rows (SKIP LOCKED).
+- A process may be paused, or its machine cut off, in the middle of such a transaction. The database ends it after
+  IDLE_MILLISECONDS, well before the session can expire: a lock never outlives the lease.
+- A lease moves between two living engines without a gap: the one that shall have it follows the market beside the
+  holder, says so (``successor``) once its book is proven, and is given the lease by the holder, which acts no more.
+
+While the database is away nobody can renew: after the lease time no engine signals or orders, books and positions
+are still followed. When it is back each engine opens a new session and takes free leases; its books are still proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from audit import bus
+from audit.services import record
+from trading.models import EngineSession, Lease
+from trading.pipeline import Quote
+
+IDLE_MILLISECONDS = 2_000
+SESSION_KEPT = timedelta(days=1)
+
+
+class LeaseLost(Exception):
+    """The resource belongs to somebody else by now, or to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseToken:
+    """Proof of the right to act on a resource: good as long as the resource's epoch is this one."""
+
+    resource: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSurvey:
+    """The leases and living sessions at one moment. ``held`` has only leases of living sessions; ``next_expiry`` is in
+    seconds until the next session of somebody else expires, None when there is none."""
+
+    epochs: Mapping[str, int]
+    held: Mapping[str, int]
+    successors: Mapping[str, int]
+    sessions: frozenset[int]
+    next_expiry: float | None
+
+
+def symbol_resource(symbol: str) -> str:
+    return f"symbol:{symbol}"
+
+
+@transaction.atomic
+def session_open(*, name: str, seconds: float, resources: Sequence[str]) -> int:
+    """Begin a session that lives for ``seconds``; resources that nobody ever held become leases to be taken."""
+    _end_idle_transactions()
+    forgotten = EngineSession.objects.filter(ended=True, leases=None, expires_at__lt=Now() - SESSION_KEPT)
+    forgotten.delete()
+    session = EngineSession.objects.create(
+        name=name, started_at=Now(), expires_at=Now() + timedelta(seconds=seconds), report={}
+    )
+    known = set(Lease.objects.filter(resource__in=resources).values_list("resource", flat=True))
+    new = [Lease(resource=resource, changed_at=Now()) for resource in resources if resource not in known]
+    Lease.objects.bulk_create(new, ignore_conflicts=True)
+    bus.engines_doorbell("leases")
+    return session.pk
+
+
+def session_renew(*, session_id: int, seconds: float, report: Mapping[str, Any]) -> bool:
+    """Live for ``seconds`` more; False when the session has ended, which is for good."""
+    sessions = EngineSession.objects
+    sessions.filter(ended=False, expires_at__lte=Now()).update(ended=True)
+    renewed = sessions.filter(pk=session_id, ended=False, expires_at__gt=Now())
+    return renewed.update(expires_at=Now() + timedelta(seconds=seconds), report=dict(report)) == 1
+
+
+@transaction.atomic
+def session_close(*, session_id: int) -> None:
+    """An engine goes: its leases are free at once."""
+    _end_idle_transactions()
+    closed = EngineSession.objects.filter(pk=session_id, ended=False).update(ended=True, expires_at=Now())
+    if closed:
+        given_up = Lease.objects.filter(session_id=session_id).values_list("resource", "epoch")
+        _recorded(session_id, "leases.released", dict(given_up))
+
+
+def leases_survey(*, session_id: int, resources: Sequence[str]) -> LeaseSurvey:
+    living = EngineSession.objects.filter(ended=False).annotate(left=F("expires_at") - Now())
+    left = dict(living.values_list("pk", "left"))
+    rows = Lease.objects.filter(resource__in=resources)
+    leases = list(rows.values_list("resource", "epoch", "session_id", "successor_id"))
+    others = [time.total_seconds() for session, time in left.items() if session != session_id]
+    return LeaseSurvey(
+        epochs={resource: epoch for resource, epoch, _, _ in leases},
+        held={resource: holder for resource, _, holder, _ in leases if holder in left},
+        successors={resource: successor for resource, _, _, successor in leases if successor in left},
+        sessions=frozenset(left),
+        next_expiry=max(0.0, min(others)) if others else None,
+    )
+
+
+@transaction.atomic
+def leases_take(*, session_id: int, resources: Collection[str]) -> dict[str, int]:
+    """Take those that no living session holds; returns the epochs of what was taken. A lease under which somebody
+    commits at this moment is passed over: ask again."""
+    _end_idle_transactions()
+    free = Lease.objects.filter(Q(session=None) | Q(session__ended=True), resource__in=resources)
+    rows = list(free.select_for_update(of=("self",), skip_locked=True, no_key=True).order_by("resource"))
+    # Not by the plan alone: a session that has ended meanwhile must not take anything.
+    if not rows or not EngineSession.objects.filter(pk=session_id, ended=False, expires_at__gt=Now()).exists():
+        return {}
+    names = [row.resource for row in rows]
+    Lease.objects.filter(resource__in=names).update(
+        session_id=session_id, successor=None, epoch=F("epoch") + 1, changed_at=Now()
+    )
+    taken = {row.resource: row.epoch + 1 for row in rows}
+    _recorded(session_id, "leases.taken", taken)
+    return taken
+
+
+@transaction.atomic
+def leases_stand_by(*, session_id: int, ready: Collection[str], given_up: Collection[str]) -> None:
+    """Say for which leases of others this engine is ready to go on, and for which not any more."""
+    _end_idle_transactions()
+    Lease.objects.filter(resource__in=given_up, successor_id=session_id).update(successor=None)
+    if Lease.objects.filter(resource__in=ready).exclude(session_id=session_id).update(successor_id=session_id):
+        bus.engines_doorbell("leases")
+
+
+@transaction.atomic
+def leases_hand_over(*, session_id: int, successors: Mapping[str, int]) -> dict[str, int]:
+    """Give leases to the engines that stand by for them; returns the new epochs. The caller must not act on the
+    resources any more; what it has decided and not committed yet is refused from here on."""
+    _end_idle_transactions()
+    rows = Lease.objects.filter(resource__in=successors, session_id=session_id)
+    given: dict[str, int] = {}
+    for row in rows.select_for_update(no_key=True).order_by("resource"):
+        if row.successor_id == successors[row.resource]:
+            row.session_id, row.successor_id, row.epoch = row.successor_id, None, row.epoch + 1
+            row.changed_at = Now()
+            row.save(update_fields=["session", "successor", "epoch", "changed_at"])
+            given[row.resource] = row.epoch
+    if given:
+        _recorded(session_id, "leases.handed_over", given)
+    return given
+
+
+def lease_confirm(token: LeaseToken) -> None:
+    """Call it first in the transaction that commits what was decided under the lease.
+
+    Raises:
+        LeaseLost: the resource has changed hands, or its holder did not renew in time.
+    """
+    with connection.cursor() as cursor:
+        # The ORM has no FOR SHARE: many accounts may commit under one lease at once, and only its taking must wait.
+        cursor.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
+            " FROM trading_lease AS lease JOIN trading_enginesession AS session ON session.id = lease.session_id"
+            " WHERE lease.resource = %s AND lease.epoch = %s"
+            " AND NOT session.ended AND session.expires_at > statement_timestamp() FOR SHARE OF lease",
+            [str(IDLE_MILLISECONDS), token.resource, token.epoch],
+        )
+        if cursor.fetchone() is None:
+            raise LeaseLost(f"{token.resource} is not held under epoch {token.epoch} any more")
+
+
+def symbol_quote(symbol: str) -> Quote | None:
+    """What the engine that follows a symbol last said of it, at most one renewal ago; None when nobody holds it."""
+    lease = Lease.objects.select_related("session").filter(
+        resource=symbol_resource(symbol), session__ended=False, session__expires_at__gt=Now()
+    )
+    row = lease.first()
+    told = row.session.report.get(symbol) if row is not None and row.session is not None else None
+    if not told:
+        return None
+    state, price = told
+    return Quote(None if price is None else Decimal(price), state == "LIVE")
+
+
+def _end_idle_transactions() -> None:
+    """Until the end of this transaction: if we are paused in it, the database takes our locks away."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [str(IDLE_MILLISECONDS)])
+
+
+def _recorded(session_id: int, action: str, epochs: Mapping[str, int]) -> None:
+    session = EngineSession.objects.get(pk=session_id)
+    record(
+        actor=f"engine:{session.name}",
+        action=action,
+        subject=f"engine-session:{session_id}",
+        parameters={"epochs": epochs},
+    )
+    bus.engines_doorbell("leases")

@@ -1,0 +1,114 @@
+"""Signals on their way from the engine that made them to the engine that owns their account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+
+from audit import bus
+from audit.services import recorded_together
+from mlops.validation import Verdict
+from risk.checks import Decision, Refusal
+from risk.intents import OrderIntent
+from strategies.models import Signal
+from strategies.services import signal_record, signal_settle
+from strategies.signals import Signal as SignalValue
+from trading.models import Order
+from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
+from trading.services.orders import order_intend
+
+
+def signal_note(
+    *,
+    account_id: int,
+    config_id: int | None,
+    signal: SignalValue,
+    verdict: Verdict,
+    decision: Decision | None,
+    trace_id: str,
+    lease: LeaseToken,
+) -> Signal:
+    """Keep a signal with what became of it. Call it first in the transaction that books its order, if it has one.
+
+    Raises:
+        LeaseLost: the symbol is another engine's by now; nothing is kept, that one sees the same market.
+    """
+    lease_confirm(lease)
+    ordered = decision is not None and decision.approved
+    outcome = Signal.Outcome.ORDERED if ordered else Signal.Outcome.DENIED
+    return signal_record(
+        account_id=account_id,
+        config_id=config_id,
+        signal=signal,
+        outcome=str(outcome if verdict.executed else Signal.Outcome.VETOED),
+        verdict=_verdict(verdict),
+        refusals=_refusals(decision.refusals if decision is not None else ()),
+        trace_id=trace_id,
+        lease_epoch=lease.epoch,
+    )
+
+
+@transaction.atomic
+def signal_hand_over(
+    *,
+    account_id: int,
+    config_id: int,
+    signal: SignalValue,
+    verdict: Verdict,
+    trace_id: str,
+    reference_price: Decimal,
+    lease: LeaseToken,
+) -> Signal:
+    """Leave a signal to the engine that owns the account, which judges its risk exactly once: the row is the message,
+    and pending until it is answered. Raises LeaseLost as :func:`signal_note`."""
+    lease_confirm(lease)
+    row = signal_record(
+        account_id=account_id,
+        config_id=config_id,
+        signal=signal,
+        outcome=str(Signal.Outcome.PENDING),
+        verdict=_verdict(verdict),
+        refusals=[],
+        trace_id=trace_id,
+        lease_epoch=lease.epoch,
+        reference_price=reference_price,
+    )
+    bus.engines_command("signal_take", row.pk)
+    return row
+
+
+def signal_take(
+    *, signal: Signal, intent: OrderIntent | None, decision: Decision, receive_window_ms: int
+) -> Order | None:
+    """The owner's answer to a pending signal, and its order, in one transaction. None when there is no order, or when
+    the signal was answered before."""
+    with transaction.atomic(), recorded_together():
+        if decision.approved:
+            try:
+                lease_confirm(LeaseToken(symbol_resource(signal.symbol), signal.lease_epoch or 0))
+            except LeaseLost as error:
+                message = f"the engine that saw it has lost the symbol meanwhile: {error}"
+                decision = Decision(False, (Refusal("lease", str(signal.lease_epoch), "newer", message),))
+        outcome = Signal.Outcome.ORDERED if decision.approved else Signal.Outcome.DENIED
+        settled = signal_settle(signal_id=signal.pk, outcome=str(outcome), refusals=_refusals(decision.refusals))
+        if settled is None or intent is None or not decision.approved:
+            return None
+        return order_intend(
+            account_id=signal.account_id, intent=intent, signal_id=signal.pk, receive_window_ms=receive_window_ms
+        )
+
+
+def _verdict(verdict: Verdict) -> Mapping[str, Any]:
+    return {
+        "executed": verdict.executed,
+        "confidence": verdict.confidence,
+        "model": verdict.model,
+        "reason": verdict.reason,
+    }
+
+
+def _refusals(refusals: Sequence[Refusal]) -> list[dict[str, str]]:
+    return [{"limit": r.limit, "value": r.value, "requested": r.requested, "message": r.message} for r in refusals]
