@@ -20,16 +20,19 @@ from django.db import DatabaseError
 
 from audit.services import heartbeat_record
 from marketdata.engine.sync import BookState
-from marketdata.events import Candle, Trade
-from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
+from marketdata.events import BookView, Candle, Trade
+from marketdata.feeds.bybit_rest import BybitPublicRest
+from marketdata.feeds.protocol import VenueError
 from marketdata.selectors import as_rules, instruments
 from marketdata.services import LatestFrames, instruments_sync
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault
+from trading.runtime import market_feeds, replay
 from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import load_accounts, load_configuration
+from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_frames import SymbolMarket, summary
 from trading.runtime.market_plane import MarketPlane
 
@@ -56,6 +59,8 @@ class Engine:
         self.plane: MarketPlane | None = None
         self._rest = BybitPublicRest(self.endpoints.rest)
         self._candles: CandleStore | None = None
+        self._feed_events = FeedEventStore(settings.DATA_DIR / f"feed-events-{name}.jsonl")
+        self._recorder = market_feeds.recorder(name)
         self._frames = LatestFrames()
         self._reload = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -68,15 +73,27 @@ class Engine:
         identifiers = await _database(lambda: dict(instruments().values_list("symbol", "pk")))
         chosen = [each for each in rules if not settings.SYMBOLS or each.symbol in settings.SYMBOLS]
         self._candles = CandleStore(self._rest, identifiers)
+        tap = self._recorder.record if self._recorder is not None else None
         self.plane = MarketPlane(
-            self.endpoints.websocket,
             chosen,
             on_book=self._on_book,
             on_trade=self._on_trade,
             on_candle=self._on_candle,
+            on_event=self._feed_events.add,
+            tap=tap,
         )
+        market_feeds.connect(self.plane, self.endpoints, self._rest, tap)
+        if self._recorder is not None:
+            self._recorder.start(replay.about(chosen))
         await self._configure()
-        loops = (self.plane.run, self._candles.run, self._publish, self._beat, self._watch_configuration)
+        loops = (
+            self.plane.run,
+            self._candles.run,
+            self._feed_events.run,
+            self._publish,
+            self._beat,
+            self._watch_configuration,
+        )
         self._background |= {asyncio.create_task(self._forever(loop), name=loop.__qualname__) for loop in loops}
         self._spawn(self._candles.backfill([each.symbol for each in chosen]))
         await self._stopping.wait()
@@ -93,6 +110,9 @@ class Engine:
         await asyncio.gather(*(desk.stop() for desk in self.desks.values()), return_exceptions=True)
         if self._candles is not None:
             await self._candles.flush()
+        await self._feed_events.close()
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close)
         await self._rest.close()
         with suppress(DatabaseError):
             await _database(partial(heartbeat_record, "engine", self.name, "stopped"))
@@ -115,16 +135,16 @@ class Engine:
 
     # Market events, in the order of arrival.
 
-    def _on_book(self, market: SymbolMarket, receive_ns: int) -> None:
+    def _on_book(self, market: SymbolMarket, view: Callable[[], BookView], receive_ns: int) -> None:
         price = market.reference_price
         if price is not None:
             self.pipeline.update_reference_price(market.symbol, price)
         if self.pipeline.listens(market.symbol):
-            self._act(self.pipeline.on_book(market.book.view()), receive_ns)
+            self._act(self.pipeline.on_book(view()), receive_ns)
 
     def _book_proven(self, symbol: str) -> bool:
         market = self.plane.markets.get(symbol) if self.plane is not None else None
-        return market is not None and market.book.state is BookState.LIVE
+        return market is not None and market.state is BookState.LIVE
 
     def _on_trade(self, trade: Trade, receive_ns: int) -> None:
         self._act(self.pipeline.on_trade(trade), receive_ns)
@@ -255,13 +275,10 @@ class Engine:
         return {
             "pid": os.getpid(),
             "environment": self.environment,
-            "feeds": {
-                "bybit linear": {
-                    "connected": bool(plane and plane.connected),
-                    "books": plane.states() if plane else {},
-                    **(plane.counts if plane else {}),
-                }
-            },
+            "feeds": plane.status() if plane else {},
+            "turns": plane.turn_counts if plane else {},
+            "feed_events": self._feed_events.counts,
+            "recording": self._recorder.status() if self._recorder is not None else None,
             "accounts": {
                 str(desk.account_id): {
                     "name": desk.account_name,
