@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from audit.admin import ReadOnlyAdmin
-from marketdata.models import Instrument
+from marketdata.models import FeedEvent, Instrument
 
 
 @admin.register(Instrument)
@@ -13,3 +13,14 @@ class InstrumentAdmin(ReadOnlyAdmin):
     list_display = ("symbol", "category", "status", "tick_size", "lot_size", "min_notional", "max_leverage")
     list_filter = ("venue", "category", "status")
     search_fields = ("symbol", "base_coin")
+
+
+@admin.register(FeedEvent)
+class FeedEventAdmin(ReadOnlyAdmin):
+    """What happened to market feeds, kept for 14 days."""
+
+    list_display = ("happened_at", "kind", "venue", "market_type", "symbol", "message")
+    list_filter = ("kind", "venue", "market_type")
+    search_fields = ("symbol", "message")
+    date_hierarchy = "happened_at"
+    show_full_result_count = False

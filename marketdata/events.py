@@ -5,8 +5,11 @@ Two clocks on every event that a strategy may act on: the venue's and ours at re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +74,29 @@ class BookView:
     best_bid: Decimal
     best_ask: Decimal
     features: NDArray[np.float64]
+
+
+class FeedEventKind(StrEnum):
+    """What happens to a market feed."""
+
+    CONNECTED = "CONNECTED"
+    DISCONNECTED = "DISCONNECTED"
+    ERROR = "ERROR"
+    RECONNECTING = "RECONNECTING"
+    SNAPSHOT_LOADED = "SNAPSHOT_LOADED"
+    GAP_DETECTED = "GAP_DETECTED"
+    UPDATE_FAILED = "UPDATE_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEvent:
+    """One thing that happened to a feed. ``symbol`` is empty where it concerns several; ``metadata`` is plain JSON,
+    with ``alert: true`` where a person should look."""
+
+    kind: FeedEventKind
+    venue: str
+    market_type: str
+    symbol: str
+    message: str
+    time_ns: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)

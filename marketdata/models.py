@@ -5,6 +5,8 @@ from typing import Any
 
 from django.db import models
 
+from marketdata.events import FeedEventKind
+
 
 class PriceField(models.DecimalField):
     """A price, quantity or amount of money: exact, with room for the smallest tick and the largest notional."""
@@ -83,3 +85,23 @@ class Candle(models.Model):
 
     def __str__(self) -> str:
         return f"{self.instrument_id} {self.interval} {self.start:%Y-%m-%d %H:%M}"
+
+
+class FeedEvent(models.Model):
+    """One thing that happened to a market feed: what was missed is known, and why a book was not traded on."""
+
+    kind = models.CharField(max_length=16, choices=[(kind.value, kind.value) for kind in FeedEventKind])
+    venue = models.CharField(max_length=16)
+    market_type = models.CharField(max_length=16)
+    symbol = models.CharField(max_length=32, blank=True)
+    message = models.TextField()
+    metadata = models.JSONField(default=dict)
+    happened_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        # Serves the list of one symbol, newest first.
+        indexes = [models.Index(fields=["symbol", "-happened_at"], name="marketdata_feed_event_symbol")]
+        ordering = ["-happened_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.venue} {self.market_type} {self.symbol}"

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from marketdata.instruments import InstrumentRules
-from marketdata.models import Candle, Instrument
+from marketdata.models import Candle, FeedEvent, Instrument
 from marketdata.services import LATEST_KEY, SUMMARY_KEY
 
 INTERVALS = ("1", "5", "15", "30", "60", "240")
@@ -106,3 +106,13 @@ def candles(symbol: str, interval: str, limit: int, before: datetime | None = No
     if before is not None:
         rows = rows.filter(start__lt=before)
     return list(rows.order_by("-start")[:limit])[::-1]
+
+
+def feed_events(symbol: str | None, kind: str | None, limit: int) -> list[FeedEvent]:
+    """The newest events of feeds, newest first."""
+    rows = FeedEvent.objects.all()
+    if symbol is not None:
+        rows = rows.filter(symbol=symbol)
+    if kind is not None:
+        rows = rows.filter(kind=kind)
+    return list(rows[:limit])

@@ -1,22 +1,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 import redis
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from audit import bus
 from marketdata.events import Candle as CandleEvent
+from marketdata.events import FeedEvent as FeedEventValue
 from marketdata.instruments import InstrumentRules
-from marketdata.models import Candle, Instrument
+from marketdata.models import Candle, FeedEvent, Instrument
 
 LATEST_KEY = f"{settings.REDIS_PREFIX}:market:latest"
 SUMMARY_KEY = f"{settings.REDIS_PREFIX}:market:summary-rows"
 # What nobody refreshes is not the market any more.
 LATEST_SECONDS = 30
+FEED_EVENTS_KEPT = timedelta(days=14)
 
 
 @transaction.atomic
@@ -85,6 +88,31 @@ def candles_store(candles: Iterable[CandleEvent], instrument_ids: Mapping[str, i
         batch_size=2_000,
     )
     return len(rows)
+
+
+def feed_events_store(events: Iterable[FeedEventValue]) -> int:
+    """Store what happened to feeds; returns how many rows that made."""
+    rows = [
+        FeedEvent(
+            kind=event.kind.value,
+            venue=event.venue,
+            market_type=event.market_type,
+            symbol=event.symbol,
+            # PostgreSQL's texts hold no NUL, and a refused frame may.
+            message=event.message.replace("\0", ""),
+            metadata=dict(event.metadata),
+            happened_at=datetime.fromtimestamp(event.time_ns / 1e9, tz=UTC),
+        )
+        for event in events
+    ]
+    FeedEvent.objects.bulk_create(rows, batch_size=1_000)
+    return len(rows)
+
+
+def feed_events_prune() -> int:
+    """Forget events older than they are kept; returns how many."""
+    deleted, _ = FeedEvent.objects.filter(happened_at__lt=timezone.now() - FEED_EVENTS_KEPT).delete()
+    return deleted
 
 
 class LatestFrames:

@@ -174,6 +174,7 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "worker heartbeat": {"task": "audit.tasks.worker_heartbeat", "schedule": timedelta(seconds=5)},
     "reconcile accounts": {"task": "trading.tasks.reconcile_accounts", "schedule": timedelta(seconds=10)},
+    "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
 }
 
@@ -195,6 +196,20 @@ if 2 * LEASE_RENEWAL_SECONDS > LEASE_SECONDS:
         f"({LEASE_SECONDS})."
     )
 SIMULATOR_URL = environment.text("SIMULATOR_URL", "http://127.0.0.1:8900")
+SYMBOLS_A_CONNECTION = environment.integer("SYMBOLS_A_CONNECTION", 10, minimum=1, maximum=100)
+# Symbols whose books are followed at Binance too, to compare with. Bybit's testnet has prices of its own.
+BINANCE_SYMBOLS = tuple(
+    symbol
+    for symbol in environment.text(
+        "BINANCE_SYMBOLS", "" if EXCHANGE == "bybit-testnet" else "BTCUSDT,ETHUSDT,SOLUSDT"
+    ).split(",")
+    if symbol
+)
+BINANCE_MARKET = environment.choice("BINANCE_MARKET", "usdm", ("usdm", "spot"))
+# Raw frames go to files of this folder; empty: they are not recorded.
+RECORD_DIR = environment.text("RECORD_DIR")
+RECORD_FILE_MEGABYTES = environment.integer("RECORD_FILE_MEGABYTES", 256, minimum=1, maximum=65_536)
+RECORD_FILE_MINUTES = environment.integer("RECORD_FILE_MINUTES", 60, minimum=1, maximum=1_440)
 
 LOGGING = {
     "version": 1,

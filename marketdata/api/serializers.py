@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from marketdata.models import Candle, Instrument
+from marketdata.models import Candle, FeedEvent, Instrument
 from marketdata.plain_decimals import PlainDecimalField
 
 
@@ -69,3 +69,9 @@ class OrderBookSerializer(serializers.Serializer):
     bids = serializers.ListField(child=serializers.ListField(child=serializers.CharField()))
     asks = serializers.ListField(child=serializers.ListField(child=serializers.CharField()))
     timestamp = serializers.IntegerField()
+
+
+class FeedEventSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = FeedEvent
+        fields = ["happened_at", "kind", "venue", "market_type", "symbol", "message", "metadata"]

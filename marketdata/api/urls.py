@@ -9,4 +9,5 @@ urlpatterns = [
     path("market/ticker/<str:symbol>", views.TickerView.as_view()),
     path("market/candles/<str:symbol>", views.CandlesView.as_view()),
     path("market/orderbook/<str:symbol>", views.OrderBookView.as_view()),
+    path("market/feed-events", views.FeedEventsView.as_view()),
 ]

@@ -16,13 +16,16 @@ from rest_framework.views import APIView
 from marketdata import selectors
 from marketdata.api.serializers import (
     CandleSerializer,
+    FeedEventSerializer,
     InstrumentSerializer,
     OrderBookSerializer,
     TickerSerializer,
 )
+from marketdata.events import FeedEventKind
 
 MOST_CANDLES = 1_000
 MOST_LEVELS = 25
+MOST_EVENTS = 500
 
 
 class MarketSilent(APIException):
@@ -129,3 +132,23 @@ class CandlesView(APIView):
             rule = f"{text} is not an ISO 8601 time with its zone, like 2026-01-31T12:00:00Z"
             raise serializers.ValidationError({"before": [rule]})
         return moment
+
+
+class FeedEventsView(APIView):
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("symbol", str, description="only events of this symbol"),
+            OpenApiParameter("kind", str, enum=[kind.value for kind in FeedEventKind]),
+            OpenApiParameter("limit", int, description=f"1 to {MOST_EVENTS}"),
+        ],
+        responses=FeedEventSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """What happened to market feeds in the last 14 days, newest first."""
+        symbol, kind = request.query_params.get("symbol"), request.query_params.get("kind")
+        if symbol is not None:
+            known_symbol(symbol)
+        if kind is not None and kind not in list(FeedEventKind):
+            raise serializers.ValidationError({"kind": [f"{kind[:50]} is not one of {', '.join(FeedEventKind)}"]})
+        rows = selectors.feed_events(symbol, kind, whole_number(request, "limit", 100, MOST_EVENTS))
+        return Response(FeedEventSerializer(rows, many=True).data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,17 @@ from marketdata.engine.process import (
     FRAME_RECEIVE_NS,
     FRAME_WORDS,
     Work,
+    note_book,
     process,
 )
 from marketdata.engine.scratch import new_scratch
-from marketdata.engine.sync import BookOutcome
+from marketdata.engine.sync import BookOutcome, BookState
 
 FRAMES = 1_024
 BUFFER_BYTES = 1 << 20
 FEATURE_COUNT = len(FEATURES)
 _ENTRY = struct.Struct(f"={FRAME_WORDS}q")
-_OUTCOMES = tuple(BookOutcome)
+_OUTCOMES, _STATES = tuple(BookOutcome), tuple(BookState)
 
 
 class Taker(Protocol):
@@ -40,6 +41,17 @@ class Taker(Protocol):
     def take_unusual(self, frame: bytes, receive_ns: int, batch: FrameBatch, row: int) -> BookOutcome: ...
 
     def fit_window(self) -> None: ...
+
+
+class Taken(NamedTuple):
+    """What one frame did, and how its book was right after it; the times are of the newest message that was applied."""
+
+    outcome: BookOutcome
+    state: BookState
+    update_id: int
+    sequence: int
+    sent_ms: int
+    venue_ms: int
 
 
 class FrameBatch:
@@ -72,7 +84,9 @@ class FrameBatch:
                 return False
             self._make_buffer(2 * length)
         self._view[used : used + length] = frame
-        _ENTRY.pack_into(self._entries, _ENTRY.size * index, self._start + used, length, book.address, receive_ns, 0)
+        _ENTRY.pack_into(
+            self._entries, _ENTRY.size * index, self._start + used, length, book.address, receive_ns, 0, 0, 0, 0, 0, 0
+        )
         self._used = used + length
         self._books.append(book)
         return True
@@ -91,6 +105,16 @@ class FrameBatch:
         self.clear()
         for place, outcome in enumerate(outcomes):
             yield place, _OUTCOMES[outcome]
+
+    def take_noted(self) -> list[Taken]:
+        """As :meth:`take`, with how each book was right after each frame: what it is now, later frames made it."""
+        number = len(self._books)
+        for _ in self.take():
+            pass
+        return [
+            Taken(_OUTCOMES[outcome], _STATES[state], *rest)
+            for outcome, state, *rest in self._table[:number, FRAME_OUTCOME:].tolist()
+        ]
 
     def run(self, number: int) -> None:
         table, scratch, rows = self._table.ctypes.data, self.scratch.ctypes.data, self.rows.ctypes.data
@@ -113,6 +137,7 @@ class FrameBatch:
         row = int(self.rows[place].ctypes.data)
         outcome = book.take_unusual(frame, int(entry[FRAME_RECEIVE_NS]), self, row)
         entry[FRAME_OUTCOME] = int(outcome)
+        note_book(int(entry.ctypes.data), book.address)
         # Its memory may have moved.
         for later in range(place + 1, number):
             if self._books[later] is book:

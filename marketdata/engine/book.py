@@ -250,6 +250,9 @@ class SymbolBook:
     def best_ask_ticks(self) -> int | None:
         return int(self._words[layout.BEST + layout.ASK]) if self._words[layout.LEVEL_COUNT + layout.ASK] else None
 
+    def price_of(self, ticks: int) -> Decimal:
+        return self._prices.value(ticks)
+
     def counts(self) -> dict[str, int]:
         """What became of the messages so far."""
         return {name: int(self._words[place]) for name, place in _COUNTERS.items()}

@@ -1,4 +1,4 @@
-"""Bybit's public market data: a pool of connections with a bounded number of symbols each."""
+"""Bybit's public market data: books, trades, tickers and candles of one category."""
 
 from __future__ import annotations
 
@@ -8,177 +8,81 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
+from marketdata.events import FeedEventKind
+from marketdata.feeds.bybit_rest import BybitPublicRest
 from marketdata.feeds.connection import Connection
+from marketdata.feeds.pool import SYMBOLS_A_CONNECTION, Member, PooledFeed, topic_in
+from marketdata.feeds.protocol import Heartbeat, Tap, VenueBest, VenueError
 
 log = logging.getLogger(__name__)
 
-SYMBOLS_A_CONNECTION = 10
+TOPIC_MARKER = b'"topic":"'
 ARGUMENTS_A_REQUEST = 10
 # Unsubscribing and subscribing at once can be answered in the wrong order.
 RESUBSCRIBE_SECONDS = 0.2
-# A book that is refused again and again must not hammer the venue.
-RESUBSCRIBE_INTERVAL_SECONDS = 1.0
 
 
-class BybitPublicFeed:
-    """Delivers each data frame with its topic. States are told as ``on_state(state, reason)``: connecting, connected,
-    subscribed, disconnected."""
+class BybitPublicFeed(PooledFeed):
+    """``topics`` gives those of a symbol (``orderbook.200.BTCUSDT``), which share a connection, so that they arrive in
+    order. A book is brought back by subscribing to it anew."""
 
-    def __init__(
-        self,
-        url: str,
-        topics: Sequence[str],
-        on_frame: Callable[[str, bytes, int], None],
-        on_state: Callable[[str, str], None],
-    ) -> None:
-        self._url, self._on_frame, self._on_state = url, on_frame, on_state
-        self._members: list[_Member] = []
-        self._tasks: dict[_Member, asyncio.Task[None]] = {}
-        self._group: asyncio.TaskGroup | None = None
-        self._resubscribing: set[str] = set()
-        self.add(topics)
-
-    async def run(self) -> None:
-        self._on_state("connecting", f"{len(self._members)} connections")
-        try:
-            async with asyncio.TaskGroup() as self._group:
-                for member in self._members:
-                    self._connect(member, self._group)
-                await asyncio.Event().wait()  # members come and go; the end is a cancellation
-        finally:
-            self._group = None
-
-    async def stop(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def add(self, topics: Sequence[str]) -> None:
-        """Carry more topics, on connections that have room and then on new ones. A symbol's topics belong together."""
-        waiting = symbols_of(topics)
-        for member in self._members:
-            room = SYMBOLS_A_CONNECTION - len(symbols_of(member.topics))
-            fitting = list(waiting)[: max(0, room)]
-            member.subscribe([topic for symbol in fitting for topic in waiting.pop(symbol)])
-        for group in by_connection([topic for each in waiting.values() for topic in each]):
-            member = _Member(self._url, group, self._on_frame, self._member_state)
-            self._members.append(member)
-            if self._group is not None:
-                self._connect(member, self._group)
-
-    def remove(self, topics: Sequence[str]) -> None:
-        """Carry these no more; a connection without topics is closed."""
-        for member in list(self._members):
-            member.unsubscribe([topic for topic in topics if topic in member.topics])
-            if not member.topics:
-                self._members.remove(member)
-                if (task := self._tasks.pop(member, None)) is not None:
-                    task.cancel()
-
-    def _connect(self, member: _Member, group: asyncio.TaskGroup) -> None:
-        self._tasks[member] = group.create_task(member.connection.run())
-
-    async def resubscribe(self, topic: str) -> None:
-        """Ask for a new snapshot of one topic. Calls while one is under way are one call."""
-        if topic in self._resubscribing:
-            return
-        self._resubscribing.add(topic)
-        try:
-            for member in self._members:
-                if topic in member.topics:
-                    member.request("unsubscribe", [topic])
-                    await asyncio.sleep(RESUBSCRIBE_SECONDS)
-                    if topic in member.topics:
-                        member.request("subscribe", [topic])
-            await asyncio.sleep(RESUBSCRIBE_INTERVAL_SECONDS)
-        finally:
-            self._resubscribing.discard(topic)
-
-    def counts(self) -> dict[str, int]:
-        """Messages, reconnects and handler errors of all connections."""
-        connections = [member.connection for member in self._members]
-        return {
-            "connections": len(connections),
-            "connected": sum(connection.connected for connection in connections),
-            "messages": sum(connection.messages for connection in connections),
-            "reconnects": sum(connection.reconnects for connection in connections),
-            "handler_errors": sum(connection.handler_errors for connection in connections),
-        }
-
-    def _member_state(self, member: _Member, state: str, reason: str) -> None:
-        if state == "disconnected":
-            self._on_state("disconnected", reason)
-        elif all(each.connection.connected for each in self._members):
-            self._on_state("subscribed", f"{sum(len(each.topics) for each in self._members)} topics")
-
-
-class _Member:
-    """One connection of the pool and the topics it carries."""
+    HEARTBEAT = Heartbeat(message=b'{"op":"ping"}')
+    MARKER = TOPIC_MARKER
 
     def __init__(
         self,
         url: str,
-        topics: Sequence[str],
-        on_frame: Callable[[str, bytes, int], None],
-        on_state: Callable[[_Member, str, str], None],
+        topics: Callable[[str], Sequence[str]],
+        rest: BybitPublicRest,
+        symbols: Sequence[str] = (),
+        *,
+        name: str = "bybit linear",
+        symbols_a_connection: int = SYMBOLS_A_CONNECTION,
+        tap: Tap | None = None,
     ) -> None:
-        self.topics = list(topics)
-        self._on_frame, self._on_state = on_frame, on_state
-        self.connection = Connection(
-            url,
-            on_connected=self._connected,
-            on_message=self._message,
-            on_disconnected=lambda reason: on_state(self, "disconnected", reason),
-        )
+        self._url, self._topics, self._rest = url, topics, rest
+        super().__init__(name, symbols, symbols_a_connection=symbols_a_connection, tap=tap)
 
-    def request(self, operation: str, topics: Sequence[str]) -> None:
+    async def best_prices(self, symbol: str) -> VenueBest:
+        """Its number is ``seq``, which orders data across depths."""
+        answer = await self._rest.orderbook(symbol, 1)
+        try:
+            return VenueBest(int(answer["seq"]), str(answer["b"][0][0]), str(answer["a"][0][0]))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise VenueError(f"orderbook of {symbol}: {type(error).__name__}: {error}") from None
+
+    def _address(self, symbols: Sequence[str]) -> str:
+        return self._url
+
+    def _subscribe(self, member: Member, connection: Connection) -> None:
+        self._request(connection, "subscribe", [topic for symbol in member.symbols for topic in self._topics(symbol)])
+
+    def _changed(self, member: Member, added: Sequence[str], removed: Sequence[str]) -> None:
+        # One that is away subscribes to what it carries when it is back.
+        for operation, symbols in (("unsubscribe", removed), ("subscribe", added)):
+            self._request(member.connection, operation, [topic for each in symbols for topic in self._topics(each)])
+
+    async def _ask(self, symbol: str) -> None:
+        books = [topic for topic in self._topics(symbol) if topic.startswith("orderbook.")]
+        member = self._by_symbol[symbol]
+        self._request(member.connection, "unsubscribe", books)
+        await asyncio.sleep(RESUBSCRIBE_SECONDS)
+        if self._by_symbol.get(symbol) is member:
+            self._request(member.connection, "subscribe", books)
+
+    def _request(self, connection: Connection, operation: str, topics: Sequence[str]) -> None:
         for start in range(0, len(topics), ARGUMENTS_A_REQUEST):
             arguments = list(topics[start : start + ARGUMENTS_A_REQUEST])
-            self.connection.send(orjson.dumps({"op": operation, "args": arguments}))
+            connection.send(orjson.dumps({"op": operation, "args": arguments}))
 
-    def subscribe(self, topics: Sequence[str]) -> None:
-        self.topics += topics
-        self.request("subscribe", topics)
-
-    def unsubscribe(self, topics: Sequence[str]) -> None:
-        self.topics = [topic for topic in self.topics if topic not in topics]
-        self.request("unsubscribe", topics)
-
-    def _connected(self) -> None:
-        self.request("subscribe", self.topics)
-        self._on_state(self, "subscribed", "")
-
-    def _message(self, frame: bytes, receive_ns: int) -> None:
-        topic = topic_of(frame)
-        if topic is not None:
-            self._on_frame(topic, frame, receive_ns)
-        elif b'"success":false' in frame:
-            log.error("the venue refused a request: %s", frame.decode(errors="replace")[:500])
+    def _answered(self, member: Member, frame: bytes) -> None:
+        if b'"success":false' in frame:
+            text = frame.decode(errors="replace")[:500]
+            log.error("the venue refused a request: %s", text)
+            self.tell(FeedEventKind.ERROR, f"the venue refused a request: {text}", member)
 
 
 def topic_of(frame: bytes) -> str | None:
     """The topic of a data frame, found without parsing it; None for answers and pongs."""
-    start = frame.find(b'"topic":"', 0, 200)
-    if start < 0:
-        return None
-    end = frame.find(b'"', start + 9, start + 200)
-    return frame[start + 9 : end].decode("ascii", errors="replace") if end > 0 else None
-
-
-def by_connection(topics: Sequence[str]) -> list[list[str]]:
-    """Topics in groups of at most ten symbols; a symbol's topics stay together, so that they arrive in order."""
-    by_symbol = symbols_of(topics)
-    symbols = list(by_symbol)
-    return [
-        [topic for symbol in symbols[start : start + SYMBOLS_A_CONNECTION] for topic in by_symbol[symbol]]
-        for start in range(0, len(symbols), SYMBOLS_A_CONNECTION)
-    ]
-
-
-def symbols_of(topics: Sequence[str]) -> dict[str, list[str]]:
-    """Each symbol's topics, in their order."""
-    by_symbol: dict[str, list[str]] = {}
-    for topic in topics:
-        by_symbol.setdefault(topic.rpartition(".")[2], []).append(topic)
-    return by_symbol
+    topic = topic_in(frame, TOPIC_MARKER)
+    return None if topic is None else topic.decode("ascii", errors="replace")

@@ -11,16 +11,13 @@ from typing import Any
 import aiohttp
 
 from marketdata.events import Candle
+from marketdata.feeds.protocol import VenueError
 from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10.0
 MAX_PAGES = 20
-
-
-class VenueError(Exception):
-    """The venue gave no usable answer; the message names the question and what came."""
 
 
 class BybitPublicRest:

@@ -12,7 +12,8 @@ from django.db.models import Max
 from django.utils import timezone
 
 from marketdata.events import Candle
-from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
+from marketdata.feeds.bybit_rest import BybitPublicRest
+from marketdata.feeds.protocol import VenueError
 from marketdata.models import Candle as CandleRow
 from marketdata.services import candles_store
 from trading.runtime.database import ask_database

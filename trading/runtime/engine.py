@@ -19,18 +19,21 @@ from django.db import DatabaseError, Error
 
 from audit.services import heartbeat_record
 from marketdata.engine.sync import BookState
-from marketdata.events import Candle, Trade
-from marketdata.feeds.bybit_rest import BybitPublicRest, VenueError
+from marketdata.events import BookView, Candle, Trade
+from marketdata.feeds.bybit_rest import BybitPublicRest
+from marketdata.feeds.protocol import VenueError
 from marketdata.instruments import InstrumentRules
 from marketdata.selectors import as_rules, instruments
 from marketdata.services import LatestFrames, instruments_sync
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
+from trading.runtime import market_feeds, replay
 from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import load_accounts, load_configuration
 from trading.runtime.database import ask_database
+from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_frames import SymbolMarket, summary, summary_rows, text
 from trading.runtime.market_plane import MarketPlane
 from trading.runtime.shards import Shards
@@ -60,6 +63,8 @@ class Engine:
         self._rules: dict[str, InstrumentRules] = {}
         self._rest = BybitPublicRest(self.endpoints.rest)
         self._candles: CandleStore | None = None
+        self._feed_events = FeedEventStore(settings.DATA_DIR / f"feed-events-{name}.jsonl")
+        self._recorder = market_feeds.recorder(name)
         self._frames = LatestFrames()
         self._reload = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -72,13 +77,18 @@ class Engine:
         identifiers = await ask_database(lambda: dict(instruments().values_list("symbol", "pk")))
         self._rules = {each.symbol: each for each in rules if not settings.SYMBOLS or each.symbol in settings.SYMBOLS}
         self._candles = CandleStore(self._rest, identifiers)
+        tap = self._recorder.record if self._recorder is not None else None
         self.plane = MarketPlane(
-            self.endpoints.websocket,
             (),
             on_book=self._on_book,
             on_trade=self._on_trade,
             on_candle=self._on_candle,
+            on_event=self._feed_events.add,
+            tap=tap,
         )
+        market_feeds.connect(self.plane, self.endpoints, self._rest, tap)
+        if self._recorder is not None:
+            self._recorder.start(replay.about(self._rules.values()))
         self.shards = Shards(self.name, self._rules, self)
         self.pipeline.follow(frozenset())
         await self._configure()
@@ -86,6 +96,7 @@ class Engine:
             self.plane.run,
             self.shards.run,
             self._candles.run,
+            self._feed_events.run,
             self._publish,
             self._beat,
             self._watch_configuration,
@@ -107,6 +118,9 @@ class Engine:
         await asyncio.gather(*(desk.stop() for desk in self.desks.values()), return_exceptions=True)
         if self._candles is not None:
             await self._candles.flush()
+        await self._feed_events.close()
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close)
         await self._rest.close()
         with suppress(DatabaseError):
             await ask_database(partial(heartbeat_record, "engine", self.name, "stopped"))
@@ -161,7 +175,7 @@ class Engine:
 
     def market_report(self) -> dict[str, list[str | None]]:
         markets = self.plane.markets.values() if self.plane is not None else ()
-        return {market.symbol: [market.book.state.name, text(market.reference_price)] for market in markets}
+        return {market.symbol: [market.state.name, text(market.reference_price)] for market in markets}
 
     def _may_act(self, symbol: str) -> bool:
         return self.shards is not None and self.shards.holds(symbol)
@@ -176,16 +190,16 @@ class Engine:
 
     # Market events, in the order of arrival.
 
-    def _on_book(self, market: SymbolMarket, receive_ns: int) -> None:
+    def _on_book(self, market: SymbolMarket, view: Callable[[], BookView], receive_ns: int) -> None:
         price = market.reference_price
         if price is not None:
             self.pipeline.update_reference_price(market.symbol, price)
         if self.pipeline.listens(market.symbol):
-            self._act(self.pipeline.on_book(market.book.view()), receive_ns)
+            self._act(self.pipeline.on_book(view()), receive_ns)
 
     def _book_proven(self, symbol: str) -> bool:
         market = self.plane.markets.get(symbol) if self.plane is not None else None
-        return market is not None and market.book.state is BookState.LIVE
+        return market is not None and market.state is BookState.LIVE
 
     def _on_trade(self, trade: Trade, receive_ns: int) -> None:
         self._act(self.pipeline.on_trade(trade), receive_ns)
@@ -324,13 +338,10 @@ class Engine:
         return {
             "pid": os.getpid(),
             "environment": self.environment,
-            "feeds": {
-                "bybit linear": {
-                    "connected": bool(plane and (plane.connected or not plane.markets)),
-                    "books": plane.states() if plane else {},
-                    **(plane.counts if plane else {}),
-                }
-            },
+            "feeds": plane.status() if plane else {},
+            "turns": plane.turn_counts if plane else {},
+            "feed_events": self._feed_events.counts,
+            "recording": self._recorder.status() if self._recorder is not None else None,
             "shards": self.shards.status() if self.shards else {},
             "accounts": {
                 str(desk.account_id): {

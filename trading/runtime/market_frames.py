@@ -12,16 +12,25 @@ import orjson
 
 from marketdata.engine.book import SymbolBook
 from marketdata.engine.feature_table import FEATURES, feature_index
+from marketdata.engine.sync import BookState
 from marketdata.events import Candle, Ticker, Trade
 
 LADDER_LEVELS = 25
 TRADES_A_FRAME = 50
-SHOWN_FEATURES = ("imbalance_5", "imbalance_25", "microprice", "spread_ticks")
+SHOWN_FEATURES = (
+    "imbalance_5",
+    "imbalance_25",
+    "microprice",
+    "spread_ticks",
+    "venue_spread",
+    "reference_correlation_60s",
+)
 
 
 @dataclass(slots=True)
 class SymbolMarket:
-    """Everything newest of one symbol that a frame shows. ``changed`` is set by whoever changes it."""
+    """Everything newest of one symbol that a frame shows. ``changed`` is set by whoever changes it; ``state`` is the
+    book's after the newest message that was told. ``elsewhere``: the same instrument's book at another venue."""
 
     symbol: str
     book: SymbolBook
@@ -29,6 +38,8 @@ class SymbolMarket:
     trades: deque[Trade] = field(default_factory=lambda: deque(maxlen=TRADES_A_FRAME))
     candles: dict[str, Candle] = field(default_factory=dict)
     changed: bool = True
+    state: BookState = BookState.SYNCING
+    elsewhere: tuple[str, SymbolBook] | None = None
 
     @property
     def reference_price(self) -> Decimal | None:
@@ -41,8 +52,9 @@ class SymbolMarket:
         features = self.book.features() if self.book.update_id else None
         data: dict[str, Any] = {
             "symbol": self.symbol,
-            "state": self.book.state.name,
+            "state": self.state.name,
             "state_reason": self.book.state_reason,
+            "elsewhere": self._elsewhere(),
             "u": self.book.update_id,
             "bids": bids,
             "asks": asks,
@@ -78,7 +90,21 @@ class SymbolMarket:
             "change_24h": text(self.ticker.change_24h),
             "bid": bids[0][0] if bids else None,
             "ask": asks[0][0] if asks else None,
-            "state": self.book.state.name,
+            "state": self.state.name,
+            "state_reason": self.book.state_reason,
+        }
+
+    def _elsewhere(self) -> dict[str, Any] | None:
+        if self.elsewhere is None:
+            return None
+        venue, book = self.elsewhere
+        bids, asks = book.ladder(1)
+        return {
+            "venue": venue,
+            "state": book.state.name,
+            "state_reason": book.state_reason,
+            "bid": bids[0][0] if bids else None,
+            "ask": asks[0][0] if asks else None,
         }
 
 

@@ -4,146 +4,221 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from marketdata.engine import sources
+from marketdata.engine.batch import Taken
 from marketdata.engine.book import SymbolBook
-from marketdata.engine.sync import BookOutcome, BookState
-from marketdata.events import Candle, Trade
-from marketdata.feeds.bybit import BybitPublicFeed
+from marketdata.engine.sources import BookSource
+from marketdata.events import Candle, FeedEvent, Trade
+from marketdata.feeds.binance import depth_stream
 from marketdata.feeds.bybit_messages import MessageError, TickerState, decode_klines, decode_trades
+from marketdata.feeds.protocol import MarketFeed, Tap
 from marketdata.instruments import InstrumentRules
+from trading.runtime.book_stream import BookStream
+from trading.runtime.frame_turn import FrameTurn
 from trading.runtime.market_frames import SymbolMarket
+from trading.runtime.venue_books import TellBook, VenueBooks
 
 log = logging.getLogger(__name__)
 
 BOOK_DEPTH = 200
 INTERVALS = ("1", "5", "15", "30", "60", "240")
-# A book that heard nothing for this long is not proven any more.
-STALE_SECONDS = 5.0
+# What the other books are correlated with.
+REFERENCE_SYMBOL = "BTCUSDT"
+CLOSED_CANDLE = b'"confirm":true'
+
+
+def bybit_topics(symbol: str) -> list[str]:
+    """All that a plane wants to hear of a symbol."""
+    kinds = (f"orderbook.{BOOK_DEPTH}", "publicTrade", "tickers", *(f"kline.{interval}" for interval in INTERVALS))
+    return [f"{kind}.{symbol}" for kind in kinds]
 
 
 class MarketPlane:
-    """``on_book``, ``on_trade`` and ``on_candle`` are called in the order of arrival, in the event loop."""
+    """``on_book``, ``on_trade`` and ``on_candle`` are called in the order of arrival, in the event loop. A book's view
+    is only made when it is asked for, during the call.
+
+    ``scheduled`` False: what arrives is taken by :meth:`take` alone (replays).
+    """
 
     def __init__(
         self,
-        websocket: str,
         rules: Iterable[InstrumentRules],
         *,
-        on_book: Callable[[SymbolMarket, int], None],
+        on_book: TellBook,
         on_trade: Callable[[Trade, int], None],
         on_candle: Callable[[Candle, int], None],
+        on_event: Callable[[FeedEvent], None] = lambda event: None,
+        tap: Tap | None = None,
+        scheduled: bool = True,
     ) -> None:
-        self.markets: dict[str, SymbolMarket] = {}
+        self._on_book, self._on_trade, self._on_candle, self._on_event = on_book, on_trade, on_candle, on_event
+        self._tap = tap
+        self._rules: dict[str, InstrumentRules] = {}
         self._tickers: dict[str, TickerState] = {}
-        self.connected = False
-        self.counts = {"frames": 0, "book": 0, "gaps": 0, "refused": 0, "unreadable": 0}
-        self._on_book, self._on_trade, self._on_candle = on_book, on_trade, on_candle
-        self._feed = BybitPublicFeed(f"{websocket}/v5/public/linear", (), self._on_frame, self._on_state)
+        self.markets: dict[str, SymbolMarket] = {}
+        self.venues: dict[str, VenueBooks] = {}
+        self._bybit: VenueBooks | None = None
+        self._binance: VenueBooks | None = None
+        self._binance_symbols: frozenset[str] = frozenset()
+        self._venue_of: dict[BookStream, VenueBooks] = {}
+        self._turn = FrameTurn(self._tell_book, scheduled=scheduled)
         self.add(rules)
 
     def add(self, rules: Iterable[InstrumentRules]) -> None:
         """Follow more symbols, at any time: each begins with a snapshot of its own."""
-        topics: list[str] = []
-        for each in rules:
-            if each.symbol not in self.markets:
-                book = SymbolBook(each.symbol, each.tick_size, each.lot_size, BOOK_DEPTH)
-                ticker = self._tickers[each.symbol] = TickerState(each.symbol)
-                self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
-                topics += symbol_topics(each.symbol)
-        self._feed.add(topics)
+        new = [each for each in rules if each.symbol not in self.markets]
+        for each in new:
+            book = SymbolBook(each.symbol, each.tick_size, each.lot_size, BOOK_DEPTH)
+            ticker = self._tickers[each.symbol] = TickerState(each.symbol)
+            self._rules[each.symbol] = each
+            self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
+        symbols = [each.symbol for each in new]
+        if self._bybit is not None:
+            self._begin_bybit(self._bybit, symbols)
+        if self._binance is not None:
+            self._begin_binance(self._binance, symbols)
+        self._compare()
 
     def remove(self, symbols: Iterable[str]) -> None:
         """Follow these no more; frames that are still on their way are dropped."""
         known = [symbol for symbol in symbols if symbol in self.markets]
+        self._turn.take()
+        for venue in self.venues.values():
+            venue.remove(known)
         for symbol in known:
-            del self.markets[symbol], self._tickers[symbol]
-        self._feed.remove([topic for symbol in known for topic in symbol_topics(symbol)])
+            del self.markets[symbol], self._tickers[symbol], self._rules[symbol]
+        self._venue_of = {stream: venue for stream, venue in self._venue_of.items() if stream.symbol in self.markets}
+        self._compare()
+
+    def follow_bybit(self, feed: MarketFeed) -> None:
+        """Books, trades, tickers and candles of the markets themselves."""
+        self._bybit = self._follow(feed)
+        self._begin_bybit(self._bybit, list(self.markets))
+        self._compare()
+
+    def follow_binance(self, feed: MarketFeed, symbols: Iterable[str]) -> None:
+        """Books of the same instruments at Binance, which ours are compared with, as far as we follow them."""
+        self._binance_symbols = frozenset(symbols)
+        self._binance = self._follow(feed)
+        self._begin_binance(self._binance, list(self.markets))
+        self._compare()
+
+    def _begin_bybit(self, venue: VenueBooks, symbols: Sequence[str]) -> None:
+        for symbol in symbols:
+            market = self.markets[symbol]
+            stream = BookStream(symbol, market.book, market, by_rest=False)
+            self._venue_of[stream] = venue
+            venue.add(stream, f"orderbook.{BOOK_DEPTH}.{symbol}")
+            venue.route(symbol, f"publicTrade.{symbol}", partial(self._trade_frame, venue, stream, market))
+            venue.route(symbol, f"tickers.{symbol}", partial(self._ticker_frame, venue, market))
+            for interval in INTERVALS:
+                take = partial(self._candle_frame, venue, market, (symbol, interval))
+                venue.route(symbol, f"kline.{interval}.{symbol}", take)
+        venue.feed.add(symbols)
+
+    def _begin_binance(self, venue: VenueBooks, symbols: Sequence[str]) -> None:
+        spot = venue.feed.name.endswith(" spot")
+        wanted = [symbol for symbol in symbols if symbol in self._binance_symbols]
+        for symbol in wanted:
+            rules, stream_name = self._rules[symbol], depth_stream(symbol)
+            source: BookSource
+            source = sources.binance_spot(symbol, stream_name) if spot else sources.binance_futures(symbol, stream_name)
+            book = SymbolBook(symbol, rules.tick_size, rules.lot_size, source=source)
+            stream = BookStream(symbol, book, None, by_rest=True)
+            self._venue_of[stream] = venue
+            venue.add(stream, stream_name)
+            self.markets[symbol].elsewhere = (venue.feed.name, book)
+        venue.feed.add(wanted)
 
     async def run(self) -> None:
-        watcher = asyncio.create_task(self._watch())
+        await asyncio.gather(*(venue.run() for venue in self.venues.values()))
+
+    def take(self) -> None:
+        """Take everything that has arrived, now."""
+        self._turn.take()
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """The figures of each feed."""
+        return {name: venue.status() for name, venue in self.venues.items()}
+
+    @property
+    def turn_counts(self) -> dict[str, int]:
+        return self._turn.counts
+
+    def _follow(self, feed: MarketFeed) -> VenueBooks:
+        venue = VenueBooks(feed, self._turn, on_book=self._on_book, on_event=self._on_event, tap=self._tap)
+        self.venues[feed.name] = venue
+        return venue
+
+    def _compare(self) -> None:
+        shared = self._bybit.streams.get(REFERENCE_SYMBOL) if self._bybit is not None else None
+        self._turn.shared_books = frozenset() if shared is None else frozenset({shared})
+        reference = self.markets.get(REFERENCE_SYMBOL)
+        for symbol, market in self.markets.items():
+            other = market.elsewhere[1] if market.elsewhere is not None else None
+            market.book.compare_with(reference.book if reference and symbol != REFERENCE_SYMBOL else None, other)
+
+    def _tell_book(
+        self,
+        stream: BookStream,
+        taken: Taken,
+        row: NDArray[np.float64],
+        frame: bytes,
+        receive_ns: int,
+        is_stale: bool,
+    ) -> None:
+        self._venue_of[stream].tell_book(stream, taken, row, frame, receive_ns, is_stale)
+
+    def _trade_frame(
+        self, venue: VenueBooks, stream: BookStream, market: SymbolMarket, frame: bytes, receive_ns: int
+    ) -> None:
         try:
-            await self._feed.run()
-        finally:
-            watcher.cancel()
-            await self._feed.stop()
-
-    def states(self) -> dict[str, int]:
-        """How many books are in each state."""
-        counted = dict.fromkeys((state.name for state in BookState), 0)
-        for market in self.markets.values():
-            counted[market.book.state.name] += 1
-        return counted
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(1.0)
-            oldest = time.time_ns() - int(STALE_SECONDS * 1e9)
-            for market in self.markets.values():
-                if market.book.state is BookState.LIVE and market.book.receive_ns < oldest:
-                    market.book.mark_stale(f"no update for {STALE_SECONDS:g} s")
-                    market.changed = True
-
-    def _on_state(self, state: str, reason: str) -> None:
-        self.connected = state == "subscribed" or (self.connected and state != "disconnected")
-        log.info("market feed %s: %s", state, reason)
-        if state == "disconnected":
-            for market in self.markets.values():
-                market.book.mark_disconnected(reason)
-                market.changed = True
-
-    def _on_frame(self, topic: str, frame: bytes, receive_ns: int) -> None:
-        self.counts["frames"] += 1
-        kind, _, rest = topic.partition(".")
-        market = self.markets.get(rest.rpartition(".")[2])
-        if market is None:
+            trades = decode_trades(frame, receive_ns)
+        except MessageError as error:
+            _unreadable(venue, error, frame)
             return
-        try:
-            if kind == "orderbook":
-                self._book_frame(market, topic, frame, receive_ns)
-            elif kind == "publicTrade":
-                self._trade_frame(market, frame, receive_ns)
-            elif kind == "tickers":
+
+        def tell() -> None:
+            for trade in trades:
+                market.trades.append(trade)
+                self._on_trade(trade, receive_ns)
+            market.changed = True
+
+        if trades:
+            self._turn.add_trades(stream, trades, tell)
+
+    def _ticker_frame(self, venue: VenueBooks, market: SymbolMarket, frame: bytes, receive_ns: int) -> None:
+        def tell() -> None:
+            try:
                 market.ticker = self._tickers[market.symbol].update(frame)
                 market.changed = True
-            elif kind == "kline":
-                self._candle_frame(market, frame, receive_ns)
-        except MessageError as error:
-            self.counts["unreadable"] += 1
-            log.warning("%s: unreadable frame: %s: %r", topic, error, frame[:200])
+            except MessageError as error:
+                _unreadable(venue, error, frame)
 
-    def _book_frame(self, market: SymbolMarket, topic: str, frame: bytes, receive_ns: int) -> None:
-        self.counts["book"] += 1
-        outcome = market.book.on_frame(frame, receive_ns)
-        market.changed = True
-        if outcome is BookOutcome.GAP or outcome is BookOutcome.REFUSED:
-            self.counts["gaps" if outcome is BookOutcome.GAP else "refused"] += 1
-            log.warning("%s: %s; asking for a new snapshot", topic, market.book.state_reason)
-            self._later(self._feed.resubscribe(topic))
-        elif market.book.state is BookState.BROKEN:
-            self._later(self._feed.resubscribe(topic))
-        elif market.book.state is BookState.LIVE:
-            self._on_book(market, receive_ns)
+        self._turn.add(tell, receive_ns)
 
-    def _trade_frame(self, market: SymbolMarket, frame: bytes, receive_ns: int) -> None:
-        for trade in decode_trades(frame, receive_ns):
-            market.trades.append(trade)
-            self._on_trade(trade, receive_ns)
-        market.changed = True
+    def _candle_frame(
+        self, venue: VenueBooks, market: SymbolMarket, key: tuple[str, str], frame: bytes, receive_ns: int
+    ) -> None:
+        def tell() -> None:
+            try:
+                for candle in decode_klines(frame):
+                    market.candles[candle.interval] = candle
+                    self._on_candle(candle, receive_ns)
+                market.changed = True
+            except MessageError as error:
+                _unreadable(venue, error, frame)
 
-    def _candle_frame(self, market: SymbolMarket, frame: bytes, receive_ns: int) -> None:
-        for candle in decode_klines(frame):
-            market.candles[candle.interval] = candle
-            self._on_candle(candle, receive_ns)
-        market.changed = True
-
-    def _later(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._turn.add(tell, receive_ns, None if CLOSED_CANDLE in frame else key)
 
 
-def symbol_topics(symbol: str) -> list[str]:
-    kinds = (f"orderbook.{BOOK_DEPTH}", "publicTrade", "tickers", *(f"kline.{interval}" for interval in INTERVALS))
-    return [f"{kind}.{symbol}" for kind in kinds]
+def _unreadable(venue: VenueBooks, error: MessageError, frame: bytes) -> None:
+    venue.counts["unreadable"] += 1
+    log.warning("%s: unreadable frame: %s: %r", venue.feed.name, error, frame[:200])

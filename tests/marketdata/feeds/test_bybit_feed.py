@@ -10,9 +10,11 @@ import orjson
 import pytest
 from aiohttp import WSMsgType, web
 
+from marketdata.events import FeedEventKind
 from marketdata.feeds import connection
-from marketdata.feeds.bybit import BybitPublicFeed, by_connection, topic_of
+from marketdata.feeds.bybit import BybitPublicFeed, topic_of
 from marketdata.feeds.bybit_messages import MessageError, TickerState, decode_klines, decode_trades
+from marketdata.feeds.bybit_rest import BybitPublicRest
 
 TOPIC = "orderbook.200.BTCUSDT"
 
@@ -55,26 +57,41 @@ async def venue() -> AsyncIterator[TinyVenue]:
 class Heard:
     def __init__(self) -> None:
         self.frames: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
-        self.states: list[str] = []
+        self.events: list[FeedEventKind] = []
+        self.lost: list[str] = []
 
-    def frame(self, topic: str, frame: bytes, receive_ns: int) -> None:
+    def on_frame(self, topic: bytes, frame: bytes, receive_ns: int) -> None:
         if b"explode" in frame:
             raise RuntimeError("a handler that fails")
-        self.frames.put_nowait((topic, frame, receive_ns))
+        self.frames.put_nowait((topic.decode(), frame, receive_ns))
 
-    def state(self, state: str, reason: str) -> None:
-        self.states.append(state)
+    def on_snapshot(self, symbol: str, body: bytes, receive_ns: int) -> None:
+        raise AssertionError("Bybit's snapshots come by websocket")
+
+    def on_lost(self, symbols: list[str], reason: str) -> None:
+        self.lost += symbols
+
+    def on_event(self, kind: FeedEventKind, symbol: str, message: str, metadata: dict) -> None:
+        self.events.append(kind)
+
+
+def book_topic(symbol: str) -> list[str]:
+    return [f"orderbook.200.{symbol}"]
+
+
+def feed_of(venue: TinyVenue, symbols: list[str]) -> BybitPublicFeed:
+    return BybitPublicFeed(venue.url, book_topic, BybitPublicRest("http://127.0.0.1:1"), symbols)
 
 
 @pytest.fixture
 async def heard(venue: TinyVenue, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[BybitPublicFeed, Heard]]:
     monkeypatch.setattr(connection, "FIRST_BACK_OFF_SECONDS", 0.05)
     ears = Heard()
-    feed = BybitPublicFeed(venue.url, [TOPIC], ears.frame, ears.state)
-    running = asyncio.create_task(feed.run())
+    feed = feed_of(venue, ["BTCUSDT"])
+    running = asyncio.create_task(feed.run(ears))
     yield feed, ears
     running.cancel()
-    await feed.stop()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 def frame(text: str) -> str:
@@ -96,14 +113,17 @@ async def test_it_reconnects_and_subscribes_again(venue: TinyVenue, heard: tuple
     assert await venue.asked() == {"op": "subscribe", "args": [TOPIC]}
     await venue.sockets[1].send_str(frame("two"))
     await asyncio.wait_for(ears.frames.get(), 5)
-    assert "disconnected" in ears.states and ears.states[-1] == "subscribed"
-    assert feed.counts()["reconnects"] == 1
+    assert ears.lost == ["BTCUSDT"]
+    kinds = [FeedEventKind.CONNECTED, FeedEventKind.RECONNECTING, FeedEventKind.CONNECTED]
+    assert ears.events == kinds
+    assert feed.meter("BTCUSDT").reconnects == 1
 
 
 async def test_a_new_snapshot_is_asked_for_once_however_often_it_is_wanted(venue: TinyVenue, heard: tuple) -> None:
     feed, _ = heard
     await venue.asked()
-    await asyncio.gather(*(feed.resubscribe(TOPIC) for _ in range(5)))
+    for _ in range(5):
+        feed.resync("BTCUSDT", "a gap")
     assert [(await venue.asked())["op"] for _ in range(2)] == ["unsubscribe", "subscribe"]
     assert venue.requests.empty()
 
@@ -142,14 +162,36 @@ async def test_a_handler_that_fails_costs_its_frame_alone(venue: TinyVenue, hear
     await venue.sockets[0].send_str(frame("explode"))
     await venue.sockets[0].send_str(frame("after"))
     assert b"after" in (await asyncio.wait_for(ears.frames.get(), 5))[1]
-    assert feed.counts()["handler_errors"] == 1
+    assert feed.meter("BTCUSDT").handler_errors == 1
 
 
-def test_connections_carry_at_most_ten_symbols_and_keep_a_symbols_topics_together() -> None:
-    topics = [f"{kind}.S{number}" for kind in ("orderbook.200", "publicTrade") for number in range(23)]
-    groups = by_connection(topics)
-    assert [len({topic.rpartition(".")[2] for topic in group}) for group in groups] == [10, 10, 3]
-    assert sorted(topic for group in groups for topic in group) == sorted(topics)
+def test_connections_carry_at_most_ten_symbols_and_keep_a_symbols_topics_together(venue: TinyVenue) -> None:
+    members = feed_of(venue, [f"S{number}" for number in range(23)]).members
+    assert [len(member.symbols) for member in members] == [10, 10, 3]
+    assert sorted(symbol for member in members for symbol in member.symbols) == sorted(f"S{n}" for n in range(23))
+
+
+async def test_symbols_come_and_go_on_the_connections_that_run(venue: TinyVenue, heard: tuple) -> None:
+    feed, ears = heard
+    await venue.asked()
+    feed.add(["BTCUSDT", "ETHUSDT"])
+    assert await venue.asked() == {"op": "subscribe", "args": ["orderbook.200.ETHUSDT"]}
+    feed.remove(["BTCUSDT", "NEVERUSDT"])
+    assert await venue.asked() == {"op": "unsubscribe", "args": [TOPIC]}
+    await venue.sockets[0].close()
+    assert await venue.asked() == {"op": "subscribe", "args": ["orderbook.200.ETHUSDT"]}
+    assert ears.lost == ["ETHUSDT"]
+
+
+async def test_a_connection_without_symbols_ends_and_new_ones_get_another(venue: TinyVenue, heard: tuple) -> None:
+    feed, _ = heard
+    await venue.asked()
+    feed.remove(["BTCUSDT"])
+    assert feed.members == [] and feed.status() == {"connected": True, "connections": {}}
+    feed.add([f"S{number}" for number in range(11)])
+    assert [len(member.symbols) for member in feed.members] == [10, 1]
+    asked = [await venue.asked(), await venue.asked()]
+    assert sorted(len(each["args"]) for each in asked) == [1, 10]
 
 
 def test_the_topic_is_found_without_parsing() -> None:

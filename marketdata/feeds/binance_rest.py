@@ -1,0 +1,143 @@
+"""Binance's public REST: snapshots of books, within the weight that an address may use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+import orjson
+
+from marketdata.feeds.protocol import VenueBest, VenueError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 10.0
+CONCURRENT_REQUESTS = 2
+MINUTE_SECONDS = 60.0
+# The rest is for others at the same address.
+USABLE_SHARE = 0.8
+DEFAULT_RETRY_SECONDS = 60.0
+TOO_MANY_REQUESTS, BANNED = 429, 418
+USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
+
+
+@dataclass(frozen=True, slots=True)
+class BinanceMarket:
+    """One of Binance's markets: where its snapshots are, how deep, and what they weigh of how much a minute."""
+
+    name: str
+    depth_path: str
+    snapshot_limit: int
+    snapshot_weight: int
+    best_limit: int
+    best_weight: int
+    weight_a_minute: int
+
+
+SPOT = BinanceMarket("spot", "/api/v3/depth", 1_000, 50, 5, 5, 6_000)
+USDM = BinanceMarket("usdm", "/fapi/v1/depth", 1_000, 20, 5, 2, 2_400)
+MARKETS = {market.name: market for market in (SPOT, USDM)}
+
+
+class WeightBudget:
+    """Says how long to wait before a request: what the venue counted in this minute, and what it forbade.
+
+    ``now`` is a clock in seconds since 1970: the venue's minutes are those of the calendar.
+    """
+
+    def __init__(self, weight_a_minute: int) -> None:
+        self._usable = int(weight_a_minute * USABLE_SHARE)
+        self._minute, self.used = 0, 0
+        self._closed_until = 0.0
+
+    def delay(self, weight: int, now: float) -> float:
+        """Seconds until a request of this weight may leave; 0 takes the weight at once."""
+        if now < self._closed_until:
+            return self._closed_until - now
+        self._turn(now)
+        if self.used and self.used + weight > self._usable:
+            return (self._minute + 1) * MINUTE_SECONDS - now
+        self.used += weight
+        return 0.0
+
+    def counted(self, used: int, now: float) -> None:
+        """The venue's own count; requests that are under way are in ours alone."""
+        self._turn(now)
+        self.used = max(self.used, used)
+
+    def close(self, seconds: float, now: float) -> None:
+        """The venue refuses everything for so long."""
+        self._closed_until = max(self._closed_until, now + seconds)
+
+    def _turn(self, now: float) -> None:
+        minute = int(now // MINUTE_SECONDS)
+        if minute != self._minute:
+            self._minute, self.used = minute, 0
+
+
+class BinanceRest:
+    """Use from one event loop, and close it there. Every question waits until the budget lets it pass."""
+
+    def __init__(self, url: str, market: BinanceMarket) -> None:
+        self._url, self.market = url.rstrip("/"), market
+        self.budget = WeightBudget(market.weight_a_minute)
+        self._gate = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def snapshot(self, symbol: str) -> bytes:
+        """The book as it came, to be taken by a book itself."""
+        return await self._depth(symbol, self.market.snapshot_limit, self.market.snapshot_weight)
+
+    def snapshot_url(self, symbol: str) -> str:
+        """Where :meth:`snapshot` asks, for recordings."""
+        return f"{self._url}{self.market.depth_path}?symbol={symbol}&limit={self.market.snapshot_limit}"
+
+    async def best_prices(self, symbol: str) -> VenueBest:
+        """Its number is ``lastUpdateId``."""
+        body = await self._depth(symbol, self.market.best_limit, self.market.best_weight)
+        try:
+            answer = orjson.loads(body)
+            return VenueBest(int(answer["lastUpdateId"]), str(answer["bids"][0][0]), str(answer["asks"][0][0]))
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise VenueError(f"depth of {symbol}: {type(error).__name__}: {error}") from None
+
+    async def _depth(self, symbol: str, limit: int, weight: int) -> bytes:
+        async with self._gate:
+            while (delay := self.budget.delay(weight, time.time())) > 0:
+                log.info("a request for %s waits %.1f s for Binance's limits", symbol, delay)
+                await asyncio.sleep(delay)
+            return await self._get(self.market.depth_path, {"symbol": symbol, "limit": str(limit)})
+
+    async def _get(self, path: str, fields: Mapping[str, str]) -> bytes:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+        try:
+            async with self._session.get(f"{self._url}{path}", params=fields) as response:
+                self._obey(response)
+                body = await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise VenueError(f"{path}: {type(error).__name__}: {error}") from error
+        if response.status != 200:
+            raise VenueError(f"{path}: HTTP {response.status}: {body[:200].decode(errors='replace')}")
+        return body
+
+    def _obey(self, response: aiohttp.ClientResponse) -> None:
+        """Take over the venue's own count, and stop when it says so."""
+        now = time.time()
+        used = response.headers.get(USED_WEIGHT, "")
+        if used.isdecimal():
+            self.budget.counted(int(used), now)
+        if response.status in (TOO_MANY_REQUESTS, BANNED):
+            told = response.headers.get("Retry-After", "")
+            seconds = float(told) if told.isdecimal() else DEFAULT_RETRY_SECONDS
+            log.error("Binance refuses requests for %g s (HTTP %d)", seconds, response.status)
+            self.budget.close(seconds, now)

@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from celery import shared_task
+
+from marketdata import services
+
+
+@shared_task
+def prune_feed_events() -> int:
+    """Forget what happened to feeds more than 14 days ago."""
+    return services.feed_events_prune()
