@@ -311,8 +311,9 @@ def write(benchmark: Benchmark, before: dict[str, Any], after: dict[str, Any]) -
         "# The order-book engine, measured",
         "",
         f"{before['when']}, {before['cpu']}, {before['cores']} cores, Python {before['python']},"
-        f" numba {before['numba']}, numpy {before['numpy']}. Load average before {before['load']}, after {after['load']}. Medians of CPU time a"
-        " message, all in turns on one core; ratios mean something, absolute times are this machine's at this hour.",
+        f" numba {before['numba']}, numpy {before['numpy']}. Load average before {before['load']}, after {after['load']}."
+        " Medians of CPU time a message, all in turns on one core; ratios mean something, absolute times are this"
+        " machine's at this hour.",
         "Made by `make bench`.",
     ]
     absent = ["", "Absent: " + ("; ".join(dict.fromkeys(benchmark.absent)) or "nothing") + "."]

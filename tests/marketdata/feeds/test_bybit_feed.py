@@ -128,34 +128,6 @@ async def test_a_new_snapshot_is_asked_for_once_however_often_it_is_wanted(venue
     assert venue.requests.empty()
 
 
-async def test_symbols_come_and_go_while_it_runs(venue: TinyVenue, heard: tuple) -> None:
-    feed, _ = heard
-    await venue.asked()
-    feed.add(["orderbook.200.ETHUSDT", "publicTrade.ETHUSDT"])
-    assert await venue.asked() == {"op": "subscribe", "args": ["orderbook.200.ETHUSDT", "publicTrade.ETHUSDT"]}
-    feed.remove([TOPIC])
-    assert await venue.asked() == {"op": "unsubscribe", "args": [TOPIC]}
-    await venue.sockets[0].close()
-    assert await venue.asked() == {"op": "subscribe", "args": ["orderbook.200.ETHUSDT", "publicTrade.ETHUSDT"]}
-    assert len(venue.sockets) == 2
-
-
-async def test_a_full_connection_gets_a_second_beside_it_and_an_empty_one_is_closed(
-    venue: TinyVenue, heard: tuple
-) -> None:
-    feed, ears = heard
-    await venue.asked()
-    many = [f"tickers.COIN{number}" for number in range(12)]
-    feed.add(many)
-    asked = [await venue.asked() for _ in range(2)]
-    assert [len(each["args"]) for each in asked] == [9, 3] and feed.counts()["connections"] == 2
-    disconnected = ears.states.count("disconnected")
-    feed.remove(many[9:])
-    assert feed.counts()["connections"] == 1 and ears.states.count("disconnected") == disconnected
-    await venue.sockets[0].send_str(frame("still there"))
-    await asyncio.wait_for(ears.frames.get(), 5)
-
-
 async def test_a_handler_that_fails_costs_its_frame_alone(venue: TinyVenue, heard: tuple) -> None:
     feed, ears = heard
     await venue.asked()
