@@ -20,6 +20,7 @@ from audit.selectors import heartbeats
 ENGINE_AGE = timedelta(seconds=10)
 # Beat rings every 5 s, and a worker may be busy with a reconciliation meanwhile.
 WORKER_AGE = timedelta(seconds=20)
+SHOWN_BOOKS = 5
 
 
 def components() -> dict[str, dict[str, str]]:
@@ -84,16 +85,45 @@ def _engine() -> tuple[dict[str, str], dict[str, str]]:
 
 def _venue(detail: dict[str, Any]) -> dict[str, str]:
     """The market feed and the accounts' private streams, as the engine sees them."""
-    feeds = detail.get("feeds", {}).values()
-    if not all(feed.get("connected") for feed in feeds):
-        return {"status": "degraded", "detail": "the market feed is not connected"}
-    books = [feed.get("books", {}) for feed in feeds]
-    if not any(states.get("LIVE") for states in books):
+    feeds = detail.get("feeds", {})
+    away = [name for name, feed in feeds.items() if not feed.get("connected")]
+    if away or not feeds:
+        return {"status": "degraded", "detail": f"market feeds that are not connected: {', '.join(away) or 'all'}"}
+    if not any(feed.get("books", {}).get("LIVE") for feed in feeds.values()):
         return {"status": "starting", "detail": "no book is proven yet"}
     closed = sum(account.get("state") != "trading" for account in detail.get("accounts", {}).values())
     if closed:
         return {"status": "degraded", "detail": f"{closed} of the accounts do not trade; see the status page"}
-    return {"status": "ok", "detail": ""}
+    return {"status": "ok", "detail": _unproven(feeds)}
+
+
+def _unproven(feeds: dict[str, Any]) -> str:
+    """Which books do not trade now, and why; one symbol's trouble is not the venue's."""
+    found = [
+        f"{feed} {symbol} {row['state']} ({row['reason']})"
+        for feed, figures in feeds.items()
+        for symbol, row in figures.get("symbols", {}).items()
+        if row.get("state") != "LIVE"
+    ]
+    if not found:
+        return ""
+    more = f" and {len(found) - SHOWN_BOOKS} more" if len(found) > SHOWN_BOOKS else ""
+    return f"books that do not trade: {', '.join(found[:SHOWN_BOOKS])}{more}"
+
+
+def feeds() -> list[dict[str, Any]]:
+    """Each connection of each engine's market feeds: where it stands, how late it is, how far the clocks are apart."""
+    rows: list[dict[str, Any]] = []
+    try:
+        beats = list(heartbeats("engine").filter(updated_at__gt=timezone.now() - ENGINE_AGE))
+    except DatabaseError:
+        return rows
+    for beat in beats:
+        for feed, figures in beat.detail.get("feeds", {}).items():
+            for name, row in figures.get("connections", {}).items():
+                shown = {key: row.get(key) for key in ("connected", "reconnects", "clock_offset_ms", "latency_p99_ms")}
+                rows.append({"engine": beat.instance, "feed": feed, "connection": name, **shown})
+    return rows
 
 
 def overall(found: dict[str, dict[str, str]]) -> str:
@@ -117,6 +147,7 @@ class HealthView(APIView):
                     "version": {"type": "string"},
                     "exchange": {"type": "string"},
                     "components": {"type": "object"},
+                    "feeds": {"type": "array", "items": {"type": "object"}},
                 },
             }
         }
@@ -130,5 +161,6 @@ class HealthView(APIView):
             "version": settings.VERSION,
             "exchange": settings.EXCHANGE,
             "components": found,
+            "feeds": feeds(),
         }
         return Response(body, status=code)

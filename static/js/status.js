@@ -1,19 +1,29 @@
 // The status page: asks the health endpoint every few seconds and says so when it does not answer.
 const overall = document.getElementById("overall");
 const rows = document.getElementById("components");
+const feeds = document.getElementById("feeds");
+
+const milliseconds = (value) => (value == null ? "" : `${value.toFixed(1)} ms`);
+
+function line(texts, status) {
+  const row = document.createElement("tr");
+  for (const text of texts) {
+    const cell = document.createElement("td");
+    cell.textContent = text;
+    row.append(cell);
+  }
+  row.dataset.status = status;
+  return row;
+}
 
 function show(health) {
   overall.textContent = `${health.status} · version ${health.version} · ${health.exchange}`;
   overall.dataset.status = health.status;
-  rows.replaceChildren(...Object.entries(health.components).map(([name, component]) => {
-    const row = document.createElement("tr");
-    for (const text of [name, component.status, component.detail]) {
-      const cell = document.createElement("td");
-      cell.textContent = text;
-      row.append(cell);
-    }
-    row.dataset.status = component.status;
-    return row;
+  rows.replaceChildren(...Object.entries(health.components).map(([name, each]) => line([name, each.status, each.detail], each.status)));
+  feeds.replaceChildren(...health.feeds.map((each) => {
+    const state = each.connected ? "connected" : "not connected";
+    const figures = [String(each.reconnects), milliseconds(each.clock_offset_ms), milliseconds(each.latency_p99_ms)];
+    return line([each.connection, state, ...figures], each.connected ? "ok" : "degraded");
   }));
 }
 
