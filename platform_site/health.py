@@ -26,6 +26,7 @@ ENGINE_AGE = timedelta(seconds=10)
 NAMED_FOR = timedelta(minutes=5)
 # Beat rings every 5 s, and a worker may be busy with a reconciliation meanwhile.
 WORKER_AGE = timedelta(seconds=20)
+SHOWN_BOOKS = 5
 
 
 def components() -> dict[str, dict[str, str]]:
@@ -107,10 +108,11 @@ def _last_words(beat: ComponentHeartbeat, now: datetime) -> str:
 
 def _venue(details: list[dict[str, Any]]) -> dict[str, str]:
     """The market feeds and the accounts' private streams, as the engines see them."""
-    feeds = [feed for detail in details for feed in detail.get("feeds", {}).values()]
-    if not all(feed.get("connected") for feed in feeds):
-        return {"status": "degraded", "detail": "the market feed is not connected"}
-    if not any(feed.get("books", {}).get("LIVE") for feed in feeds):
+    feeds = [(name, feed) for detail in details for name, feed in detail.get("feeds", {}).items()]
+    away = sorted({name for name, feed in feeds if not feed.get("connected")})
+    if away or not feeds:
+        return {"status": "degraded", "detail": f"market feeds that are not connected: {', '.join(away) or 'all'}"}
+    if not any(feed.get("books", {}).get("LIVE") for _, feed in feeds):
         return {"status": "starting", "detail": "no book is proven yet"}
     accounts = [(key, account) for detail in details for key, account in detail.get("accounts", {}).items()]
     # Every engine names every account, and one of them owns it.
@@ -118,7 +120,36 @@ def _venue(details: list[dict[str, Any]]) -> dict[str, str]:
     closed = len({key for key, _ in accounts} - trading)
     if closed:
         return {"status": "degraded", "detail": f"{closed} of the accounts do not trade; see the status page"}
-    return {"status": "ok", "detail": ""}
+    return {"status": "ok", "detail": _unproven(feeds)}
+
+
+def _unproven(feeds: list[tuple[str, dict[str, Any]]]) -> str:
+    """Which books do not trade now, and why; one symbol's trouble is not the venue's."""
+    found = [
+        f"{feed} {symbol} {row['state']} ({row['reason']})"
+        for feed, figures in feeds
+        for symbol, row in figures.get("symbols", {}).items()
+        if row.get("state") != "LIVE"
+    ]
+    if not found:
+        return ""
+    more = f" and {len(found) - SHOWN_BOOKS} more" if len(found) > SHOWN_BOOKS else ""
+    return f"books that do not trade: {', '.join(found[:SHOWN_BOOKS])}{more}"
+
+
+def feeds() -> list[dict[str, Any]]:
+    """Each connection of each engine's market feeds: where it stands, how late it is, how far the clocks are apart."""
+    rows: list[dict[str, Any]] = []
+    try:
+        beats = list(heartbeats("engine").filter(updated_at__gt=timezone.now() - ENGINE_AGE))
+    except DatabaseError:
+        return rows
+    for beat in beats:
+        for feed, figures in beat.detail.get("feeds", {}).items():
+            for name, row in figures.get("connections", {}).items():
+                shown = {key: row.get(key) for key in ("connected", "reconnects", "clock_offset_ms", "latency_p99_ms")}
+                rows.append({"engine": beat.instance, "feed": feed, "connection": name, **shown})
+    return rows
 
 
 def overall(found: dict[str, dict[str, str]]) -> str:
@@ -142,6 +173,7 @@ class HealthView(APIView):
                     "version": {"type": "string"},
                     "exchange": {"type": "string"},
                     "components": {"type": "object"},
+                    "feeds": {"type": "array", "items": {"type": "object"}},
                 },
             }
         }
@@ -155,6 +187,7 @@ class HealthView(APIView):
             "version": settings.VERSION,
             "exchange": settings.EXCHANGE,
             "components": found,
+            "feeds": feeds(),
         }
         return Response(body, status=code)
 

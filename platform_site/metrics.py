@@ -1,9 +1,87 @@
+"""Figures for Prometheus: Django's own, and those of the engines' feeds, which come with their heartbeats."""
+
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
+from django.utils import timezone
 from django_prometheus.exports import ExportToDjangoView
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from audit.selectors import heartbeats
+from platform_site.health import ENGINE_AGE
 
 LOOPBACK = ("127.0.0.1", "::1")
+
+# Name in a row of figures, name of the metric, what it is, and what one unit of the row is in the metric's.
+Figure = tuple[str, str, str, float]
+COUNTERS: tuple[Figure, ...] = (
+    ("messages", "messages", "messages received", 1),
+    ("bytes", "bytes", "bytes received", 1),
+    ("reconnects", "reconnects", "times that the connection was lost", 1),
+    ("gaps", "gaps", "updates that were missed", 1),
+    ("refused", "refused", "frames that were refused", 1),
+    ("resyncs", "resyncs", "snapshots that were loaded", 1),
+    ("handler_errors", "handler_errors", "messages that could not be handled", 1),
+)
+GAUGES: tuple[Figure, ...] = (
+    ("connected", "connected", "1 while connected", 1),
+    ("clock_offset_ms", "clock_offset_seconds", "how far our clock runs ahead of the venue's", 1e-3),
+    ("latency_p50_ms", "latency_p50_seconds", "median latency, corrected by the clock offset", 1e-3),
+    ("latency_p99_ms", "latency_p99_seconds", "99th percentile of the latency", 1e-3),
+    ("last_update_ms", "last_update_timestamp_seconds", "when the newest message came", 1e-3),
+)
+
+
+class FeedCollector(Collector):
+    """Asked at each scrape; silent while the database is."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: without this, registering would ask the database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            beats = list(heartbeats("engine").filter(updated_at__gt=timezone.now() - ENGINE_AGE))
+        except DatabaseError:
+            return
+        connections, symbols = [], []
+        for beat in beats:
+            for feed, figures in beat.detail.get("feeds", {}).items():
+                labels = (beat.instance, feed)
+                connections += [((*labels, name), row) for name, row in figures.get("connections", {}).items()]
+                symbols += [((*labels, name), row) for name, row in figures.get("symbols", {}).items()]
+        yield from _families("ballast_feed_connection", ("engine", "feed", "connection"), connections)
+        yield from _families("ballast_feed_symbol", ("engine", "feed", "symbol"), symbols)
+        live = GaugeMetricFamily(
+            "ballast_feed_symbol_live", "1 while the book is proven", labels=("engine", "feed", "symbol")
+        )
+        for values, row in symbols:
+            live.add_metric(values, float(row.get("state") == "LIVE"))
+        yield live
+
+
+def _families(
+    prefix: str, labels: tuple[str, ...], rows: list[tuple[tuple[str, ...], Mapping[str, Any]]]
+) -> Iterator[Metric]:
+    kinds: tuple[tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], tuple[Figure, ...]], ...]
+    kinds = ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES))
+    for kind, figures in kinds:
+        for key, name, meaning, unit in figures:
+            family = kind(f"{prefix}_{name}", meaning, labels=labels)
+            for values, row in rows:
+                if row.get(key) is not None:
+                    family.add_metric(values, float(row[key]) * unit)
+            if family.samples:
+                yield family
+
+
+REGISTRY.register(FeedCollector())
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

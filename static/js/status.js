@@ -1,10 +1,11 @@
 // The status page: asks the health endpoint every few seconds and says so when it does not answer.
 const overall = document.getElementById("overall");
 const rows = document.getElementById("components");
+const feeds = document.getElementById("feeds");
 
-const engines = document.getElementById("engines");
+const milliseconds = (value) => (value == null ? "" : `${value.toFixed(1)} ms`);
 
-function tableRow(status, ...texts) {
+function line(texts, status) {
   const row = document.createElement("tr");
   for (const text of texts) {
     const cell = document.createElement("td");
@@ -15,17 +16,24 @@ function tableRow(status, ...texts) {
   return row;
 }
 
+const engines = document.getElementById("engines");
+
 function show(health) {
   overall.textContent = `${health.status} · version ${health.version} · ${health.exchange}`;
   overall.dataset.status = health.status;
-  rows.replaceChildren(...Object.entries(health.components).map(([name, { status, detail }]) => tableRow(status, name, status, detail)));
+  rows.replaceChildren(...Object.entries(health.components).map(([name, each]) => line([name, each.status, each.detail], each.status)));
+  feeds.replaceChildren(...health.feeds.map((each) => {
+    const state = each.connected ? "connected" : "not connected";
+    const figures = [String(each.reconnects), milliseconds(each.clock_offset_ms), milliseconds(each.latency_p99_ms)];
+    return line([each.connection, state, ...figures], each.connected ? "ok" : "degraded");
+  }));
 }
 
 function showEngines(living) {
   engines.replaceChildren(...living.map(({ name, session, symbols, standing_by }) => {
     const held = symbols.map(({ symbol, epoch, state }) => `${symbol} (${epoch}, ${state || "…"})`);
     const status = symbols.every(({ state }) => state === "LIVE") ? "ok" : "degraded";
-    return tableRow(status, name, session, held.join(", ") || "none", standing_by.join(", "));
+    return line([name, session, held.join(", ") || "none", standing_by.join(", ")], status);
   }));
 }
 

@@ -48,6 +48,10 @@ export class Switcher {
       button.type = "button";
       const change = row?.change_24h ? Number(row.change_24h) * 100 : null;
       button.append(element("span", symbol), element("span", row?.last ?? "—"), element("span", change === null ? "—" : `${signed(change)} %`, tone(change)));
+      if (row && row.state !== "LIVE") {
+        button.append(element("span", row.state.toLowerCase(), "warn"));
+        button.title = `This book does not trade now: ${row.state_reason}`;
+      }
       button.addEventListener("click", () => {
         this.dialog.close();
         this.onChoose(symbol);

@@ -18,6 +18,7 @@ from marketdata.feeds.bybit import BybitPublicFeed
 from marketdata.feeds.bybit_rest import BybitPublicRest
 from marketdata.feeds.protocol import Tap
 from marketdata.instruments import InstrumentRules, rules_from_bybit
+from trading.pipeline import Outcome, Pipeline, PipelineResult
 from trading.runtime.market_feeds import SIMULATED_STREAMS
 from trading.runtime.market_frames import SymbolMarket
 from trading.runtime.market_plane import MarketPlane, bybit_topics
@@ -86,22 +87,37 @@ class Heard:
     candles: list[Candle] = field(default_factory=list)
     events: list[FeedEvent] = field(default_factory=list)
     order: list[tuple[Any, ...]] = field(default_factory=list)
+    # Decides on what is heard, where given; what it decided is in ``order``.
+    pipeline: Pipeline | None = None
     happened: asyncio.Event = field(default_factory=asyncio.Event)
 
     def book(self, market: SymbolMarket, view: Callable[[], BookView], receive_ns: int) -> None:
         seen = view()
         self.views.append(seen)
         self.order.append(("book", seen.symbol, seen.update_id, seen.best_bid, seen.best_ask, seen.features.tobytes()))
+        if self.pipeline is not None:
+            if market.reference_price is not None:
+                self.pipeline.update_reference_price(seen.symbol, market.reference_price)
+            self.decided(self.pipeline.on_book(seen))
         self.happened.set()
+
+    def decided(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            assert isinstance(outcome, PipelineResult), outcome
+            self.order.append(("signal", outcome.signal, outcome.intent, outcome.decision, outcome.trace_id))
 
     def trade(self, trade: Trade, receive_ns: int) -> None:
         self.trades.append(trade)
         self.order.append(("trade", trade))
+        if self.pipeline is not None:
+            self.decided(self.pipeline.on_trade(trade))
         self.happened.set()
 
     def candle(self, candle: Candle, receive_ns: int) -> None:
         self.candles.append(candle)
         self.order.append(("candle", candle))
+        if self.pipeline is not None:
+            self.decided(self.pipeline.on_candle(candle))
         self.happened.set()
 
     def event(self, event: FeedEvent) -> None:

@@ -3,7 +3,9 @@ wrong is told meanwhile, and a recording decides as the live run did."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,20 @@ import pytest
 from marketdata.engine.feature_table import feature_index
 from marketdata.engine.sync import BookState
 from marketdata.events import FeedEventKind
-from marketdata.feeds import connection, resync
+from marketdata.feeds import connection, pool, resync
+from marketdata.feeds.binance import BinanceFeed
+from marketdata.feeds.bybit import BybitPublicFeed
 from marketdata.feeds.protocol import VenueBest
 from marketdata.feeds.recorded import read_header, read_recording
 from marketdata.feeds.recorder import Recorder
+from risk.exposure import Exposure
 from tests.trading.markets import SYMBOLS, Exchange, Heard, all_live, exchange, listening, plane_of, rules
+from tests.trading.test_pipeline import running
+from trading.pipeline import Pipeline, PipelineConfiguration
 from trading.runtime.market_plane import MarketPlane
 from trading.runtime.replay import SilentFeed, about, grids, replay
 from trading.runtime.top_check import Finding
+from trading.simulator.binance.products import Pace
 
 pytestmark = pytest.mark.slow
 
@@ -183,11 +191,87 @@ async def test_a_connection_is_replaced_without_a_hole_when_the_server_is_about_
         assert kinds.count(FeedEventKind.SNAPSHOT_LOADED) == sum(event.venue == "binance" for event in snapshots)
 
 
+async def test_a_connection_is_replaced_without_a_hole_before_the_venue_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "LIFE_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "OVERLAP_SECONDS", 0.3)
+    monkeypatch.setattr(BinanceFeed, "HEARTBEAT", replace(BinanceFeed.HEARTBEAT, life=1.0))
+    heard = Heard()
+    async with exchange(pace=Pace(ping=20, pong=60, life=4.0)) as venue, listening(venue, heard) as plane:
+        await heard.until(lambda: sum("was replaced" in event.message for event in heard.events) >= 5)
+        await agree(plane, venue, heard, "binance usdm")
+        kinds = [event.kind for event in heard.events if event.venue == "binance"]
+        assert FeedEventKind.DISCONNECTED not in kinds and FeedEventKind.GAP_DETECTED not in kinds
+
+
+async def test_the_servers_pings_are_answered() -> None:
+    heard = Heard()
+    async with exchange(pace=Pace(ping=0.3, pong=1.0)) as venue, listening(venue, heard) as plane:
+        await heard.until(lambda: all_live(plane))
+        stream = plane.venues["binance usdm"].streams["BTCUSDT"]
+        await heard.until(lambda: stream.meter.messages > 25)
+        kinds = [event.kind for event in heard.events if event.venue == "binance"]
+        assert FeedEventKind.DISCONNECTED not in kinds
+
+
+async def test_a_silent_connection_is_cut_and_its_books_are_out_of_trade(monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat = replace(BybitPublicFeed.HEARTBEAT, ping=0.1, silence=0.4)
+    monkeypatch.setattr(BybitPublicFeed, "HEARTBEAT", heartbeat)
+    heard = Heard()
+    async with exchange() as venue, listening(venue, heard) as plane:
+        await heard.until(lambda: all_live(plane))
+        # Nothing of the venue's leaves any more, pongs included, and the socket stays open.
+        (client,) = [each for each in venue.venue.hub.clients if "orderbook.200.BTCUSDT" in "".join(each.topics)]
+        client.stall(5_000)
+        await heard.until(lambda: FeedEventKind.DISCONNECTED in heard.kinds())
+        assert plane.venues["bybit linear"].states()["LIVE"] == 0
+        assert plane.markets["BTCUSDT"].state is BookState.SYNCING
+        await heard.until(lambda: all_live(plane))
+
+
+async def test_a_venue_that_cannot_be_reached_is_tried_on_and_a_person_is_told() -> None:
+    heard = Heard()
+    async with exchange() as venue:
+        venue.url = "http://127.0.0.1:1"
+        async with listening(venue, heard):
+            await heard.until(lambda: any(event.metadata.get("alert") for event in heard.events))
+    (alert, *_) = [event for event in heard.events if event.metadata.get("alert")]
+    assert "5 attempts to connect failed" in alert.message
+    assert heard.kinds().count(FeedEventKind.RECONNECTING) >= 5
+
+
+async def test_a_book_without_updates_goes_stale_and_comes_back() -> None:
+    heard = Heard()
+    async with exchange() as venue, listening(venue, heard) as plane:
+        await heard.until(lambda: all_live(plane))
+        books = plane.venues["bybit linear"]
+        stream = books.streams["ETHUSDT"]
+        books.look_after(stream.book.receive_ns + 6 * 10**9, 0.0)
+        assert stream.state is BookState.STALE and "no update for 5 s" in stream.book.state_reason
+        assert plane.markets["ETHUSDT"].summary_row()["state"] == "STALE"
+        await heard.until(lambda: all_live(plane))
+
+
+def deciding(heard: Heard) -> Heard:
+    """With a strategy that decides on every book."""
+    both = running(
+        symbols=SYMBOLS,
+        parameters={**running().parameters, "threshold": 0.5},
+    )
+    numbers = count()
+    heard.pipeline = Pipeline(lambda: f"{next(numbers):032x}")
+    known = {each.symbol: each for each in rules()}
+    heard.pipeline.configure(PipelineConfiguration((both,), known))
+    heard.pipeline.update_exposure(1, Exposure(known=True, equity=Decimal(10**6), available_balance=Decimal(10**6)))
+    return heard
+
+
 @pytest.mark.parametrize("a_turn", [1, 7, 100])
-async def test_a_recording_of_a_troubled_hour_replays_to_the_same_features_and_decisions(
+async def test_a_recording_of_troubled_seconds_replays_to_the_same_features_and_decisions(
     tmp_path: Path, a_turn: int
 ) -> None:
-    live = Heard()
+    live = deciding(Heard())
     recorder = Recorder(tmp_path, "test", most_bytes=200_000, most_seconds=3_600)
     recorder.start(about(rules()))
     async with exchange(seed=3) as venue, listening(venue, live, tap=recorder.record) as plane:
@@ -204,10 +288,11 @@ async def test_a_recording_of_a_troubled_hour_replays_to_the_same_features_and_d
     lines = [line for file in files for line in read_recording(file)]
     assert grids(read_header(files[0]))["BTCUSDT"] == (rules()[0].tick_size, rules()[0].lot_size)
 
-    again = Heard()
+    again = deciding(Heard())
     plane = plane_of(again, scheduled=False)
     plane.follow_bybit(SilentFeed("bybit linear"))
     plane.follow_binance(SilentFeed("binance usdm"), SYMBOLS)
     replay(plane, lines, a_turn=a_turn)
     assert dropped == 0, "the machine was too slow for this test to say anything"
-    assert again.order[: len(live.order)] == live.order
+    assert {"book", "trade", "candle", "signal"} == {entry[0] for entry in live.order}
+    assert again.order == live.order
