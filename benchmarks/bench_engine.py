@@ -303,7 +303,10 @@ def main() -> int:
             done = len(benchmark.rows)
             part(benchmark)
             print(markdown(benchmark.rows[done:]), flush=True)
-    write(benchmark, before, description())
+    # A part of it says nothing about the rest: it is shown, not kept.
+    if options.only is None:
+        write(benchmark, before, description())
+    print("Absent: " + ("; ".join(dict.fromkeys(benchmark.absent)) or "nothing") + ".")
     return 0
 
 
@@ -342,7 +345,6 @@ def write(benchmark: Benchmark, before: dict[str, Any], after: dict[str, Any]) -
     (RESULTS / "engine.md").write_text("\n".join([*head, *absent]) + "\n" + markdown(benchmark.rows))
     found = {"before": before, "after": after, "absent": benchmark.absent, "rows": as_json(benchmark.rows)}
     (RESULTS / "engine.json").write_text(json.dumps(found, indent=1) + "\n")
-    print("\n".join(absent))
 
 
 if __name__ == "__main__":
