@@ -13,7 +13,7 @@ from benchmarks.engine.peers import Best, Run
 from benchmarks.engine.streams import Stream
 from marketdata.engine.ladder import apply_changes, clear, place_window
 from marketdata.engine.layout import ASK, BEST, BID
-from marketdata.engine.memory import load, store
+from marketdata.engine.memory import copy_text, load, store
 from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, TICKS, new_scratch
 
 
@@ -36,9 +36,8 @@ def _apply_all(book: int, scratch: int, ticks: int, lots: int, bid_ends: int, en
     start = checksum = 0
     for message in range(number):
         stop = load(ends, message)
-        for index in range(start, stop):
-            store(scratch, TICKS + index - start, load(ticks, index))
-            store(scratch, LOTS + index - start, load(lots, index))
+        copy_text(scratch + 8 * TICKS, ticks + 8 * start, 8 * (stop - start))
+        copy_text(scratch + 8 * LOTS, lots + 8 * start, 8 * (stop - start))
         store(scratch, BID_CHANGES, load(bid_ends, message) - start)
         store(scratch, ALL_CHANGES, stop - start)
         if message == 0:

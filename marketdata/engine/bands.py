@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import compiled, inlined, kernel
-from marketdata.engine.ladder import level_lots, next_level, overflow, position_of, ring
+from marketdata.engine.ladder import EVERYTHING, NOTHING, ONE, bitmap, overflow, position_of, ring
 from marketdata.engine.layout import (
     ASK,
     BAND_BEST,
@@ -33,7 +33,7 @@ from marketdata.engine.layout import (
     WINDOW_LOW,
     WORST,
 )
-from marketdata.engine.memory import load, store
+from marketdata.engine.memory import load, load_bits, store, trailing_zeros
 from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, OLD_LOTS, TICKS
 
 U = np.uint64
@@ -61,36 +61,29 @@ def bucket_of(book, side, tick):
 
 
 @kernel
-def count_bands(book: int, side: int) -> None:
-    """Fill a side's buckets from all of its levels."""
-    best = load(book, BEST + side)
-    store(book, BAND_BEST + side, best)
-    for band in range(BANDS):
-        store(book, BAND_LIMIT + side * BANDS + band, limit_of(best, side, band))
-    for bucket in range(BUCKETS):
-        store(book, BAND_LOTS + side * BUCKETS + bucket, 0)
-        store(book, BAND_NOTIONAL + side * BUCKETS + bucket, 0)
-    tick = best
-    for _ in range(load(book, LEVEL_COUNT + side)):
-        lots = level_lots(book, side, tick)
-        bucket = side * BUCKETS + bucket_of(book, side, tick)
-        store(book, BAND_LOTS + bucket, load(book, BAND_LOTS + bucket) + lots)
-        store(book, BAND_NOTIONAL + bucket, load(book, BAND_NOTIONAL + bucket) + lots * tick)
-        tick = next_level(book, side, tick)
-
-
-@kernel
-def _transfer(book: int, side: int, band: int, first: int, last: int, sign: int) -> None:
-    """Levels from tick ``first`` to ``last`` come into a band (sign 1) from the bucket beyond it, or leave it (-1)."""
+def _sum_levels(book: int, side: int, first: int, last: int) -> tuple[int, int]:
+    """The lots, and ticks times lots, of the levels from tick ``first`` to ``last``."""
     mask, low = load(book, RING_MASK), load(book, WINDOW_LOW)
-    lots = ring(book, side)
+    lots, bits = ring(book, side), bitmap(book, side)
     sum_lots, sum_notional = 0, 0
-    for tick in range(max(first, low), min(last, low + mask) + 1):
-        quantity = load(lots, tick & mask)
-        sum_lots += quantity
-        sum_notional += quantity * tick
-    if load(book, OVERFLOW_COUNT + side) > 0 and (first < low or last > low + mask):
-        ticks, far = overflow(book, side), load(book, OVERFLOW_COUNT + side)
+    lowest, highest = max(first, low), min(last, low + mask)
+    for base in range(lowest // 64 * 64, highest + 1, 64):
+        found = load_bits(bits, (base & mask) >> 6)
+        if base < lowest:
+            found &= EVERYTHING << U(lowest - base)
+        if base + 63 > highest:
+            found &= EVERYTHING >> U(63 - (highest - base))
+        for _ in range(64):
+            if found == NOTHING:
+                break
+            tick = base + trailing_zeros(found)
+            quantity = load(lots, tick & mask)
+            sum_lots += quantity
+            sum_notional += quantity * tick
+            found &= found - ONE
+    far = load(book, OVERFLOW_COUNT + side)
+    if far > 0 and (first < low or last > low + mask):
+        ticks = overflow(book, side)
         quantities = ticks + 8 * load(book, OVERFLOW_ROOM)
         for index in range(position_of(ticks, far, first), far):
             tick = load(ticks, index)
@@ -98,6 +91,33 @@ def _transfer(book: int, side: int, band: int, first: int, last: int, sign: int)
                 break
             sum_lots += load(quantities, index)
             sum_notional += load(quantities, index) * tick
+    return sum_lots, sum_notional
+
+
+@kernel
+def count_bands(book: int, side: int) -> None:
+    """Fill a side's buckets from all of its levels."""
+    best, worst = load(book, BEST + side), load(book, WORST + side)
+    store(book, BAND_BEST + side, best)
+    for band in range(BANDS):
+        store(book, BAND_LIMIT + side * BANDS + band, limit_of(best, side, band))
+    # From the best price to the first limit, from limit to limit, and from the last to the furthest level.
+    nearer = best + 1 if side == BID else best - 1
+    for bucket in range(BUCKETS):
+        limit = load(book, BAND_LIMIT + side * BANDS + bucket) if bucket < BANDS else worst
+        if side == BID:
+            lots, notional = _sum_levels(book, side, max(limit, worst), nearer - 1)
+        else:
+            lots, notional = _sum_levels(book, side, nearer + 1, min(limit, worst))
+        store(book, BAND_LOTS + side * BUCKETS + bucket, lots)
+        store(book, BAND_NOTIONAL + side * BUCKETS + bucket, notional)
+        nearer = limit
+
+
+@kernel
+def _transfer(book: int, side: int, band: int, first: int, last: int, sign: int) -> None:
+    """Levels from tick ``first`` to ``last`` come into a band (sign 1) from the bucket beyond it, or leave it (-1)."""
+    sum_lots, sum_notional = _sum_levels(book, side, first, last)
     sum_lots *= sign
     sum_notional *= sign
     bucket = side * BUCKETS + band

@@ -2,6 +2,7 @@
 const overall = document.getElementById("overall");
 const rows = document.getElementById("components");
 const feeds = document.getElementById("feeds");
+const engines = document.getElementById("engines");
 
 const milliseconds = (value) => (value == null ? "" : `${value.toFixed(1)} ms`);
 
@@ -16,7 +17,7 @@ function line(texts, status) {
   return row;
 }
 
-const engines = document.getElementById("engines");
+
 
 function show(health) {
   overall.textContent = `${health.status} · version ${health.version} · ${health.exchange}`;
