@@ -172,6 +172,13 @@ class SymbolBook:
         return BookState(self._words[layout.STATE])
 
     @property
+    def needs_snapshot(self) -> bool:
+        """Whether only a snapshot can make it LIVE: updates that arrive until then are of use only after it."""
+        state = self.state
+        waits = state is BookState.SYNCING and not self._words[layout.FRESH_SNAPSHOT]
+        return bool(waits or state is BookState.BROKEN)
+
+    @property
     def state_reason(self) -> str:
         reason = Reason(self._words[layout.REASON])
         if reason is Reason.TOLD:

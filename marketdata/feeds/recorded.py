@@ -1,14 +1,36 @@
-"""Recordings of public sessions: zstd-compressed JSON lines, each one frame as it came."""
+"""Recordings of public sessions, whatever wrote them: each frame and each REST answer in the order of arrival.
+
+Three forms are read, compressed with zstd or gzip:
+
+* JSON lines ``{"t":"recv"|"send"|"http"|"connect","conn","ts","data"}``
+* text lines ``<nanoseconds> <frame>``, REST answers among them
+* text lines ``<seconds>: <frame>``, with ``<url> -> <seconds>: <answer>`` for REST; where the answers were written to a
+  file of their own (``x.ws.zst`` and ``x.http.zst``), both are merged by time.
+"""
 
 from __future__ import annotations
 
+import gzip
+import heapq
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 import zstandard
+
+RECEIVED, SENT, HTTP, CONNECTED = "recv", "send", "http", "connect"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_STREAM, _ANSWERS = ".ws.zst", ".http.zst"
+# `url -> time: body` is an answer, `url <- time: body` was sent, `url <-> time` is a connection.
+_TEXT_LINE = re.compile(
+    rb"(?:(?P<url>[a-z]+://\S+) (?P<arrow>->|<-|<->) )?(?P<time>[0-9]{10,19}(?:\.[0-9]+)?):?(?: (?P<body>.*))?", re.DOTALL
+)
+_ARROWS = {None: RECEIVED, b"->": HTTP, b"<-": SENT, b"<->": CONNECTED}
+_CONFIGURATION = b"configuration: "
 
 
 class RecordingError(ValueError):
@@ -17,7 +39,8 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """``kind`` is recv, send, http or connect; ``data`` is the raw frame or body; ``category`` the public channel."""
+    """``kind`` is recv, send, http or connect; ``data`` is the raw frame or body; ``category`` the public channel of
+    Bybit; ``url`` where a connection or an answer came from."""
 
     receive_ns: int
     connection: str
@@ -28,24 +51,46 @@ class RecordedFrame:
 
 
 def read_recording(path: Path) -> Iterator[RecordedFrame]:
-    """Every line after the header, in the order of arrival.
+    """Every frame in the order of arrival, without headers and configurations.
 
     Raises:
-        RecordingError: not zstd, not JSON, or a line without its fields.
+        RecordingError: cannot be read, is of none of the forms, or a line without its parts.
     """
+    answers = path.with_name(path.name.removesuffix(_STREAM) + _ANSWERS)
+    if path.name.endswith(_STREAM) and answers.exists():
+        yield from heapq.merge(_read_file(path), _read_file(answers), key=lambda frame: frame.receive_ns)
+    else:
+        yield from _read_file(path)
+
+
+def _read_file(path: Path) -> Iterator[RecordedFrame]:
     categories: dict[str, str] = {}
-    with path.open("rb") as compressed:
-        try:
-            lines = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(compressed))
-            for number, line in enumerate(lines, start=1):
-                frame = _frame(path, number, line, categories)
+    read = None
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(_decompressed(path, file), start=1):
+                if not line.strip() or line.startswith(_CONFIGURATION):
+                    continue
+                if read is None:
+                    read = _json_line if line.startswith(b'{"t":') else _text_line
+                frame = read(path, number, line, categories)
                 if frame is not None:
                     yield frame
-        except zstandard.ZstdError as error:
-            raise RecordingError(f"{path.name} is not a zstd recording: {error}") from None
+    except (OSError, EOFError, zstandard.ZstdError) as error:
+        raise RecordingError(f"{path.name} cannot be read: {error}") from None
 
 
-def _frame(path: Path, number: int, line: bytes, categories: dict[str, str]) -> RecordedFrame | None:
+def _decompressed(path: Path, file: BinaryIO) -> BinaryIO:
+    magic = file.read(4)
+    file.seek(0)
+    if magic.startswith(_GZIP):
+        return io.BufferedReader(gzip.GzipFile(fileobj=file))  # type: ignore[return-value]
+    if magic == _ZSTD:
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file))  # type: ignore[return-value]
+    raise RecordingError(f"{path.name} is no recording: it is compressed neither with gzip nor with zstd")
+
+
+def _json_line(path: Path, number: int, line: bytes, categories: dict[str, str]) -> RecordedFrame | None:
     try:
         row = orjson.loads(line)
         kind = row["t"]
@@ -56,8 +101,48 @@ def _frame(path: Path, number: int, line: bytes, categories: dict[str, str]) -> 
         data = row.get("data") or ""
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise RecordingError(f"{path.name}, line {number}: {type(error).__name__}: {error}") from None
-    for category in ("linear", "spot"):
-        if url and (f"/public/{category}" in url or f"category={category}" in url):
-            categories[connection] = category
+    category = _category(url) if url else None
+    if category is not None:
+        categories[connection] = category
     text = data if isinstance(data, str) else orjson.dumps(data).decode()
     return RecordedFrame(receive_ns, connection, kind, categories.get(connection), text.encode(), url)
+
+
+def _text_line(path: Path, number: int, line: bytes, categories: dict[str, str]) -> RecordedFrame:
+    found = _TEXT_LINE.fullmatch(line.rstrip(b"\r\n"))
+    if found is None:
+        raise RecordingError(f"{path.name}, line {number}: expected a time and a frame, found {line[:40]!r}")
+    url = found["url"].decode() if found["url"] else None
+    kind, body = _ARROWS[found["arrow"]], found["body"] or b""
+    if not body and kind in (RECEIVED, HTTP):
+        raise RecordingError(f"{path.name}, line {number}: no frame after its time")
+    if not line.endswith(b"\n") and not _is_json(body):
+        raise RecordingError(f"{path.name}, line {number}: the recording breaks off in the middle of a frame")
+    if kind == CONNECTED and url is not None:
+        categories.pop("", None)
+        category = _category(url)
+        if category is not None:
+            categories[""] = category
+    return RecordedFrame(_nanoseconds(found["time"]), "", kind, categories.get(""), body, url)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _nanoseconds(text: bytes) -> int:
+    if len(text) == 19 and b"." not in text:
+        return int(text)
+    seconds, _, fraction = text.partition(b".")
+    return int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
+
+
+def _category(url: str) -> str | None:
+    for category in ("linear", "spot", "inverse"):
+        if f"/public/{category}" in url or f"category={category}" in url:
+            return category
+    return None
