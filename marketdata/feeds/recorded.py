@@ -27,7 +27,9 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _STREAM, _ANSWERS = ".ws.zst", ".http.zst"
 # `url -> time: body` is an answer, `url <- time: body` was sent, `url <-> time` is a connection.
 _TEXT_LINE = re.compile(
-    rb"(?:(?P<url>[a-z]+://\S+) (?P<arrow>->|<-|<->) )?(?P<time>[0-9]{10,19}(?:\.[0-9]+)?):?(?: (?P<body>.*))?", re.DOTALL
+    rb"(?:(?P<url>[a-z]+://\S+) (?P<arrow>->|<-|<->) )?"
+    rb"(?P<time>[0-9]{10,19}(?:\.[0-9]+)?):?(?: (?P<body>.*))?",
+    re.DOTALL,
 )
 _ARROWS = {None: RECEIVED, b"->": HTTP, b"<-": SENT, b"<->": CONNECTED}
 _CONFIGURATION = b"configuration: "
@@ -84,9 +86,9 @@ def _decompressed(path: Path, file: BinaryIO) -> BinaryIO:
     magic = file.read(4)
     file.seek(0)
     if magic.startswith(_GZIP):
-        return io.BufferedReader(gzip.GzipFile(fileobj=file))  # type: ignore[return-value]
+        return io.BufferedReader(gzip.GzipFile(fileobj=file))
     if magic == _ZSTD:
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file))  # type: ignore[return-value]
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file))
     raise RecordingError(f"{path.name} is no recording: it is compressed neither with gzip nor with zstd")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -24,10 +25,12 @@ SEED = int(os.environ.get("BALLAST_SEED", "11"))
 BIDS = [["100.0", "1.5"], ["99.9", "2"], ["42", "10"], ["99.8", "123456.789"]]
 ASKS = [["100.1", "3"], ["100.30", "0.001"], ["4000", "1.000"]]
 NUMBERS = [b"0", b"1", b"-1", b"00", b"01", b"1.", b".5", b"1e5", b"NaN", b"Infinity", b"null", b"true", b'"7"', b"1.5"]
-NUMBERS += [b"9" * digits for digits in (8, 16, 17, 18, 19, 20, 40)] + [b"0.00000001", b"0.0000000000000000001", b"1_0"]
+NUMBERS += [b"9" * digits for digits in (8, 16, 17, 18, 19, 20, 40)]
+NUMBERS += [b"0.00000001", b"0.0000000000000000001", b"1_0"]
 NUMBERS += [b"18446745", b"4503599627370496", b"1125899906842625", b"9223372036854775808", b"18446744073709551616"]
-ODDITIES = [b" ", b"\n", b"\\u0041", b"\\", b'"', b"{", b"}", b"[", b"]", b",", b":", b"\x00", b"\x7f", b"\xff", b"\xc3\xa9"]
-ODDITIES += [b',"x":1', b',"u":5', b',"b":[]', b',"y":[1,{"z":"\\n"}]', b',"k":01', b',"k":"\x01"', b',"k":nul', b"/**/"]
+ODDITIES = [b" ", b"\n", b"\\u0041", b"\\", b'"', b"{", b"}", b"[", b"]", b",", b":"]
+ODDITIES += [b"\x00", b"\x7f", b"\xff", b"\xc3\xa9", b"/**/"]
+ODDITIES += [b',"x":1', b',"u":5', b',"b":[]', b',"y":[1,{"z":"\\n"}]', b',"k":01', b',"k":"\x01"', b',"k":nul']
 
 
 class NotJSON(ValueError):
@@ -118,11 +121,11 @@ class Watched(SymbolBook):
 
 
 def base_frames(form: BybitStream | BinanceStream) -> list[bytes]:
-    long = [["99.12345678", "1234567890.123"], ["7.0", "0"], ["12345678.1", "0.00000001"]]
+    long = [["99.12345678", "0.123"], ["7.0", "0"], ["1234567.1", "0.00000001"]]
     frames = [
         form.update(1_000, 1_001, [["99.9", "0"], ["99.5", "12.5"]], [["100.2", "7"]], SENT_MS + 1_000),
         form.update(1_000, 1_001, [], [], SENT_MS + 1_000),
-        form.update(1_000, 1_001, [["99.90", "1.000"]] * 3, [["101", "99999999"]], SENT_MS + 1_000),
+        form.update(1_000, 1_001, [["99.90", "1.000"]] * 3, [["101", "1234567890.125"]], SENT_MS + 1_000),
         form.update(1_000, 1_001, long, [["100.20000000", "1.25000000"]], SENT_MS + 1_000),
         form.snapshot(2_000, BIDS, ASKS, SENT_MS + 1_000),
     ]
@@ -151,11 +154,13 @@ def meaning(frame: bytes, form: BybitStream | BinanceStream) -> BookMessage:
     return read_binance_snapshot(frame, SYMBOL) if b'"lastUpdateId"' in frame else read_binance(frame)
 
 
-def check_meaning(book: Watched, message: BookMessage) -> None:
+def check_meaning(book: Watched, message: BookMessage, outcome: BookOutcome) -> None:
     """The book is what it was, changed by what the general parser read."""
+    resets = message.is_snapshot or (bool(message.topic) and message.update_id == 1)
+    assert resets == (outcome is BookOutcome.SNAPSHOT)
     sides = []
     for rows, changes in ((BIDS, message.bids), (ASKS, message.asks)):
-        levels = {} if message.is_snapshot else {Decimal(price): Decimal(size) for price, size in rows}
+        levels = {} if resets else {Decimal(price): Decimal(size) for price, size in rows}
         for price, size in changes:
             levels[price] = size
         sides.append({price: size for price, size in levels.items() if size})
@@ -168,7 +173,9 @@ def check_meaning(book: Watched, message: BookMessage) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_mutated_frames_never_crash_and_mean_the_same_to_both_parsers_or_are_refused(name: str) -> None:
+def test_mutated_frames_never_crash_and_mean_the_same_to_both_parsers_or_are_refused(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
     form, rng = STREAMS[name], random.Random(f"{SEED}-{name}")
     frames, counts = base_frames(form), {"fast": 0, "general": 0, "refused": 0}
     book = fresh_book(form)
@@ -187,14 +194,14 @@ def test_mutated_frames_never_crash_and_mean_the_same_to_both_parsers_or_are_ref
                 strict_json(frame)
                 message = meaning(frame, form)
                 if outcome <= BookOutcome.DELTA:
-                    check_meaning(book, message)
+                    check_meaning(book, message, outcome)
         except Exception as error:
             raise AssertionError(f"{name}: {frame!r}: {type(error).__name__}: {error}") from error
         if grid_of(book) != usual:
             book = fresh_book(form)
         else:
             reset(book, form)
-    print(f"{name}: {counts}")
+    record_property("frames", counts)
     assert min(counts.values()) > 0
 
 

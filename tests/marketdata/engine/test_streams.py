@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-from decimal import Decimal, localcontext
+from decimal import localcontext
 
 import pytest
 
 from marketdata.engine.book import SymbolBook
 from tests.marketdata.engine.dict_book import DictBook, engine_bands, engine_levels
-from tests.marketdata.engine.streams import SYMBOL, STREAMS, StreamMaker
+from tests.marketdata.engine.streams import STREAMS, SYMBOL, StreamMaker
 
 # The long run: BALLAST_STREAMS=200 makes so many streams of each form.
 STREAMS_EACH = int(os.environ.get("BALLAST_STREAMS", "3"))
