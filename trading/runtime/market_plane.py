@@ -124,6 +124,8 @@ class MarketPlane:
     def _trade_frame(self, market: SymbolMarket, frame: bytes, receive_ns: int) -> None:
         for trade in decode_trades(frame, receive_ns):
             market.trades.append(trade)
+            # The features of flow and toxicity are made of them.
+            market.book.on_trade(trade.venue_ns, trade.price, trade.quantity, trade.side)
             self._on_trade(trade, receive_ns)
         market.changed = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,26 +15,28 @@ from marketdata.engine.feature_table import FEATURES
 from marketdata.feeds import replay
 from marketdata.feeds.recorded import RecordedFrame, read_recording
 from tests.marketdata.engine.feature_oracle import Session, WatchedBook
-from tests.recordings import recording
+from tests.recordings import bybit_session, recording
 
 NAMES = [spec.name for spec in FEATURES]
 # A birth is kept in odd milliseconds.
 LIFETIME_TOLERANCE = 0.0011
 
 
-def watched_books(monkeypatch: pytest.MonkeyPatch, paths: list[Path]) -> dict[tuple[str, str], WatchedBook]:
+def watched_books(monkeypatch: pytest.MonkeyPatch, paths: list[Path]) -> list[WatchedBook]:
     """The books of the files, each compared with those before it, after all their frames in the order of arrival."""
-    monkeypatch.setattr(replay, "SymbolBook", WatchedBook)
-    playing = replay.Replay()
     made: list[WatchedBook] = []
-    for frame in in_order(paths):
-        for _ in playing.take(frame):
-            pass
-        if len(playing.books) > len(made):
-            made = [book for book in playing.books if isinstance(book, WatchedBook)]
-            if len(made) > 1:
-                made[-1].compare_with(made[0], made[0])
-    return {(book.symbol, book.source.head.decode()): book for book in made}
+
+    def make(*arguments: Any, **options: Any) -> WatchedBook:
+        made.append(WatchedBook(*arguments, **options))
+        if len(made) > 1:
+            made[-1].compare_with(made[0], made[0])
+        return made[-1]
+
+    monkeypatch.setattr(replay, "SymbolBook", make)
+    playing = replay.Replay()
+    for _ in playing.run(in_order(paths)):
+        pass
+    return made
 
 
 def in_order(paths: list[Path]) -> Iterator[RecordedFrame]:
@@ -68,12 +71,24 @@ SCALE = {"noise_60s": 1e-6, "return_mean_60s": 1e-4, "order_flow_60s": 1e3, "ord
 
 
 @pytest.mark.recording
+def test_every_feature_of_three_books_of_a_bybit_session_equals_an_independent_computation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    books = watched_books(monkeypatch, [bybit_session()])
+    sessions = [Session(book.happened, 200, 0, every=1) for book in books]
+    sessions[0].compare_with(None, None)
+    for session in sessions[1:]:
+        session.compare_with(sessions[0], sessions[0])
+    assert sum(map(check, sessions)) > 90_000
+
+
+@pytest.mark.recording
 @pytest.mark.slow
 def test_every_feature_of_two_perpetuals_equals_an_independent_computation(monkeypatch: pytest.MonkeyPatch) -> None:
     # 5.7 minutes: windows of 300 s are seen whole.
     names = ("usdm_btcusdt_20240808.gz", "usdm_ethusdt_20240808.gz")
     books = watched_books(monkeypatch, [recording("binance-raw", name) for name in names])
-    sessions = [Session(book.happened, 0, 1_000, every=25) for book in books.values()]
+    sessions = [Session(book.happened, 0, 1_000, every=25) for book in books]
     sessions[0].compare_with(None, None)
     sessions[1].compare_with(sessions[0], sessions[0])
     assert sum(map(check, sessions)) > 500_000
