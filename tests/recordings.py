@@ -15,3 +15,10 @@ def bybit_session() -> Path:
     if not found:
         pytest.skip(f"needs the recorded Bybit session under {FOLDER} (set MARKET_DATA_DIR)")
     return found[0]
+
+
+def recording(folder: str, name: str) -> Path:
+    path = FOLDER / folder / name
+    if not path.exists():
+        pytest.skip(f"needs {folder}/{name} under {FOLDER} (set MARKET_DATA_DIR)")
+    return path

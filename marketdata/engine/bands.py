@@ -40,6 +40,8 @@ U = np.uint64
 PER_MILLE = np.array(BAND_PER_MILLE, dtype=np.int64)
 # A limit that moved further than this, in ticks, is cheaper counted anew than followed.
 FURTHEST_MOVE = 4_096
+# One message adds less than 2**60 to a sum of ticks times lots, and eight such sums fit an int64.
+LARGEST_SUM_BITS = 60
 
 
 @inlined
@@ -187,6 +189,15 @@ def follow_bands(book: int, scratch: int, is_snapshot: int) -> None:
     bids, changes = load(scratch, BID_CHANGES), load(scratch, ALL_CHANGES)
     follow_side(book, scratch, BID, 0, bids)
     follow_side(book, scratch, ASK, bids, changes)
+
+
+@kernel
+def sums_are_too_large(book: int) -> int:
+    """Whether a sum has come so far that the next message could carry it beyond an int64."""
+    bits = np.int64(0)
+    for bucket in range(2 * BUCKETS):
+        bits |= load(book, BAND_NOTIONAL + bucket)
+    return 1 if bits >> LARGEST_SUM_BITS != 0 else 0
 
 
 @kernel

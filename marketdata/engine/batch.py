@@ -18,6 +18,7 @@ from marketdata.engine.process import (
     FRAME_OUTCOME,
     FRAME_RECEIVE_NS,
     FRAME_WORDS,
+    UNUSUAL_FORM,
     Work,
     note_book,
     process,
@@ -99,9 +100,6 @@ class FrameBatch:
         number = len(self._books)
         self.run(number)
         outcomes = self._table[:number, FRAME_OUTCOME].tolist()
-        for place, outcome in enumerate(outcomes):
-            if outcome == BookOutcome.SNAPSHOT:
-                self._books[place].fit_window()
         self.clear()
         for place, outcome in enumerate(outcomes):
             yield place, _OUTCOMES[outcome]
@@ -119,12 +117,16 @@ class FrameBatch:
     def run(self, number: int) -> None:
         table, scratch, rows = self._table.ctypes.data, self.scratch.ctypes.data, self.rows.ctypes.data
         place = 0
-        while True:
-            place = process(table, place, number, scratch, int(self.work), rows, FEATURE_COUNT)
-            if place >= number:
-                return
-            self._take_unusual(place, number)
-            place += 1
+        while place < number:
+            stop = process(table, place, number, scratch, int(self.work), rows, FEATURE_COUNT)
+            # Now, not after the batch: what follows a snapshot must not depend on what was taken with it.
+            if stop > place and self._table[stop - 1, FRAME_OUTCOME] == BookOutcome.SNAPSHOT:
+                self._books[stop - 1].fit_window()
+                self._point_anew(stop - 1, number)
+            if stop < number and self._table[stop, FRAME_OUTCOME] >= UNUSUAL_FORM:
+                self._take_unusual(stop, number)
+                stop += 1
+            place = stop
 
     def clear(self) -> None:
         self._books.clear()
@@ -137,8 +139,14 @@ class FrameBatch:
         row = int(self.rows[place].ctypes.data)
         outcome = book.take_unusual(frame, int(entry[FRAME_RECEIVE_NS]), self, row)
         entry[FRAME_OUTCOME] = int(outcome)
+        if outcome is BookOutcome.SNAPSHOT:
+            book.fit_window()
         note_book(int(entry.ctypes.data), book.address)
-        # Its memory may have moved.
+        self._point_anew(place, number)
+
+    def _point_anew(self, place: int, number: int) -> None:
+        """The memory of the book of this frame may have moved."""
+        book = self._books[place]
         for later in range(place + 1, number):
             if self._books[later] is book:
                 self._table[later, FRAME_BOOK] = book.address

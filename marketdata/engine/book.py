@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from weakref import WeakSet
 
 import numpy as np
@@ -17,8 +17,15 @@ from marketdata.engine.block import MOST_DECIMALS, OVERFLOW_ROOM, RING_SIZE, Boo
 from marketdata.engine.compiled import without_dispatch
 from marketdata.engine.feature_table import FEATURES
 from marketdata.engine.grid import Grid, decimals_of, finer_step
-from marketdata.engine.ladder import list_levels, set_levels
-from marketdata.engine.memory import PADDING
+from marketdata.engine.ladder import (
+    LARGEST_RING,
+    MOST_FAR_LEVELS,
+    copy_births,
+    list_levels,
+    set_levels,
+    window_around,
+)
+from marketdata.engine.memory import LARGEST_UNITS, PADDING
 from marketdata.engine.parse_json import BookMessage, FrameError, read_binance, read_binance_snapshot, read_bybit
 from marketdata.engine.process import (
     CONTROL_BOOK,
@@ -57,16 +64,16 @@ from marketdata.engine.sync import BookOutcome, BookState, Reason
 from marketdata.engine.windows import note_trade
 from marketdata.events import BookView
 
-LARGEST_UNITS = 1 << 50
-# A window of a million ticks takes 21 MB.
-LARGEST_RING = 1 << 20
-MOST_FAR_LEVELS = 64
 # Of all books, for frames that come one by one: see take_frame. A longer frame takes the way of unusual ones.
 _SCRATCH = new_scratch()
 _TEXT: NDArray[np.uint8] = np.zeros((1 << 18) + PADDING, dtype=np.uint8)
 _take_frame = without_dispatch(take_frame)
 _DELTA = BookOutcome.DELTA
 LARGEST_NOTIONAL = 1 << 60
+# Of one side, in one call of a kernel.
+LEVELS_AT_ONCE = CHANGES_ROOM // 2
+# Steps and numbers have up to 18 decimals and 18 digits before them: everything that is computed of them is exact.
+EXACT_DIGITS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,29 +146,39 @@ class SymbolBook:
         return outcome
 
     def on_trade(self, venue_ns: int, price: Decimal, quantity: Decimal, side: str) -> None:
-        """One trade of the market, ``side`` is the taker's: what the features of flow and toxicity are made of."""
-        ticks, lots = int(price / self.tick_size), int(quantity / self.lot_size)
+        """One trade of the market, ``side`` is the taker's: what the features of flow and toxicity are made of.
+
+        One that is too large for this book's steps is left out.
+        """
+        with localcontext(prec=EXACT_DIGITS):
+            try:
+                self._take_finer_steps([(price, quantity)])
+            except FrameError:
+                return
+            ticks, lots = int(price / self.tick_size), int(quantity / self.lot_size)
         note_trade(self.address, venue_ns // 1_000_000, ticks, lots, int(side == "Buy"))
 
     def take_unusual(self, frame: bytes, receive_ns: int, batch: FrameBatch, row: int) -> BookOutcome:
         """Judge a frame that the kernels left: of another form, on a finer grid, or in need of room."""
-        try:
-            message = self._read(frame)
-            if message.symbol != self.symbol:
-                raise FrameError(f"symbol is {message.symbol}; this is the book of {self.symbol}")
-            self._widen_grid(message)
-            self._write(message, batch.scratch)
-        except FrameError as error:
-            self._words[layout.REFUSED] += 1
-            self._words[layout.MESSAGES] += 1
-            self._wait(f"refused a frame: {error}")
-            return BookOutcome.REFUSED
-        scratch = int(batch.scratch.ctypes.data)
-        outcome = take_message(self.address, scratch, receive_ns, int(batch.work), row)
-        if outcome == NEEDS_ROOM:
-            self._make_room(batch)
-            self._write(message, batch.scratch)
+        with localcontext(prec=EXACT_DIGITS):
+            try:
+                message = self._read(frame)
+                if message.symbol != self.symbol:
+                    raise FrameError(f"symbol is {message.symbol}; this is the book of {self.symbol}")
+                if message.topic != self.source.topic:
+                    raise FrameError(f"topic is {message.topic}; this is the book of {self.source.topic}")
+                levels = [*message.bids, *message.asks]
+                self._take_finer_steps(levels)
+                self._learn_decimals(levels)
+                self._write(message, batch.scratch)
+            except FrameError as error:
+                return self._refuse(str(error))
+            scratch = int(batch.scratch.ctypes.data)
             outcome = take_message(self.address, scratch, receive_ns, int(batch.work), row)
+            if outcome == NEEDS_ROOM:
+                self._make_room(batch)
+                self._write(message, batch.scratch)
+                outcome = take_message(self.address, scratch, receive_ns, int(batch.work), row)
         return BookOutcome(outcome)
 
     def fit_window(self) -> None:
@@ -208,6 +225,13 @@ class SymbolBook:
     @property
     def state(self) -> BookState:
         return BookState(self._words[layout.STATE])
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Whether only a snapshot can make it LIVE: updates that arrive until then are of use only after it."""
+        state = self.state
+        waits = state is BookState.SYNCING and not self._words[layout.FRESH_SNAPSHOT]
+        return bool(waits or state is BookState.BROKEN)
 
     @property
     def state_reason(self) -> str:
@@ -347,9 +371,18 @@ class SymbolBook:
             return read_binance_snapshot(frame, self.symbol)
         return read_binance(frame)
 
-    def _widen_grid(self, message: BookMessage) -> None:
-        """Take on a finer step where the message needs one, and the number of decimals that it writes."""
-        levels = [*message.bids, *message.asks]
+    def _refuse(self, reason: str) -> BookOutcome:
+        self._words[layout.REFUSED] += 1
+        self._words[layout.MESSAGES] += 1
+        self._wait(f"refused a frame: {reason}")
+        return BookOutcome.REFUSED
+
+    def _take_finer_steps(self, levels: Sequence[tuple[Decimal, Decimal]]) -> None:
+        """Take on finer steps where a price or a quantity needs them.
+
+        Raises:
+            FrameError: too large for them, or the book would be.
+        """
         tick, lot = self.tick_size, self.lot_size
         for price, quantity in levels:
             tick = tick if not price % tick else finer_step(tick, price)
@@ -362,6 +395,10 @@ class SymbolBook:
                 raise FrameError(f"a level of {quantity:f} at {price:f} is too large for steps of {lot:f} and {tick:f}")
         if (tick, lot) != (self.tick_size, self.lot_size):
             self._regrid(tick, lot)
+
+    def _learn_decimals(self, levels: Sequence[tuple[Decimal, Decimal]]) -> None:
+        """Read the number of decimals that these are written with fast from now on."""
+        tick, lot = self.tick_size, self.lot_size
         for place, setter, step, values in (
             (layout.PRICE_DECIMALS, self._block.set_price_decimals, tick, [price for price, _ in levels]),
             (layout.QUANTITY_DECIMALS, self._block.set_quantity_decimals, lot, [size for _, size in levels]),
@@ -412,12 +449,20 @@ class SymbolBook:
         self._block.set_quantity_decimals(written, self.lot_size)
         self._words = self._block.words
         self._control[CONTROL_BOOK] = self._block.address
+        low = int(old.words[layout.WINDOW_LOW])
+        if tick_factor > 1 or ring_size > int(old.words[layout.RING_MASK]) + 1:
+            nearest = [levels[0][0] * tick_factor for levels in (bids, asks) if levels]
+            low = window_around(self.address, sum(nearest) // max(len(nearest), 1))
+        self._words[layout.WINDOW_LOW] = low
         scratch = own_batch().scratch
-        levels: Sequence[tuple[int, int]] = [*bids, *asks]
-        scratch[BID_CHANGES], scratch[ALL_CHANGES] = len(bids), len(levels)
-        for index, (ticks, lots) in enumerate(levels):
-            scratch[TICKS + index], scratch[LOTS + index] = ticks * tick_factor, lots * lot_factor
-        set_levels(self.address, int(scratch.ctypes.data))
+        for start in range(0, max(len(bids), len(asks)), LEVELS_AT_ONCE):
+            stop = start + LEVELS_AT_ONCE
+            levels = np.array([*bids[start:stop], *asks[start:stop]], dtype=np.int64).reshape(-1, 2)
+            scratch[BID_CHANGES], scratch[ALL_CHANGES] = len(bids[start:stop]), len(levels)
+            scratch[TICKS : TICKS + len(levels)] = levels[:, 0] * tick_factor
+            scratch[LOTS : LOTS + len(levels)] = levels[:, 1] * lot_factor
+            set_levels(self.address, int(scratch.ctypes.data))
+        copy_births(old.address, self.address, tick_factor)
         for other in self._compared_by:
             other._point_at_compared()
 
@@ -438,6 +483,7 @@ _REASONS = {
     Reason.NONE: "",
     Reason.EMPTY_SIDE: "a side is empty",
     Reason.CROSSED: "crossed: the best bid is not below the best ask",
+    Reason.TOO_LARGE: "its sums are too large for its steps",
     Reason.NOT_BRIDGED: "a snapshot was loaded; waiting for the update that bridges it",
 }
 _COUNTERS = {

@@ -181,7 +181,9 @@ def _shape(book: int, scratch: int, row: int, tick_size: float, lot_size: float)
         store_float(row, F_SLOPE + 4 + side, wall)
         store_float(row, F_SLOPE + 6 + side, load(scratch, TOP_LARGEST + side) / total)
         reach = known_reach(book, side)
-        known = np.inf if reach >= NO_ASK else abs(best - reach) / best
+        # The price may have passed what a snapshot knew.
+        beyond = max(best - reach, 0) if side == BID else max(reach - best, 0)
+        known = np.inf if reach >= NO_ASK else beyond / best
         store_float(row, F_REACH + side, known)
 
 

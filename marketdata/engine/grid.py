@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from decimal import Decimal
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
 NUMBER = re.compile(r"(0|[1-9][0-9]{0,17})(?:\.([0-9]{1,18}))?")
@@ -30,6 +31,21 @@ def finer_step(step: Decimal, value: Decimal) -> Decimal:
     decimals = max(decimals_of(step), decimals_of(value))
     common = math.gcd(int(step.scaleb(decimals)), int(value.scaleb(decimals)))
     return Decimal(common).scaleb(-decimals)
+
+
+def common_step(texts: Iterable[str]) -> Decimal:
+    """The largest step that every number is a multiple of; 1 if there is none but zeros.
+
+    Raises:
+        GridError: a text that is no number.
+    """
+    try:
+        numbers = [Decimal(text) for text in dict.fromkeys(texts)]
+    except InvalidOperation as error:
+        raise GridError(f"a number cannot be read: {error}") from None
+    decimals = max((decimals_of(number) for number in numbers if number), default=0)
+    units = math.gcd(*(int(number.scaleb(decimals)) for number in numbers))
+    return Decimal(units).scaleb(-decimals) if units else Decimal(1)
 
 
 class Grid:

@@ -28,6 +28,7 @@ from marketdata.engine.memory import (
     leading_zeros,
     load,
     load_bits,
+    load_half,
     store,
     store_bits,
     store_half,
@@ -56,6 +57,10 @@ NONE = -(1 << 60)
 # A window starts at a multiple of this, so that no word of a bitmap holds both of its ends.
 ALIGNMENT = 64
 LONGEST_SEARCH = 64
+# A window of a million ticks takes 21 MB.
+LARGEST_RING = 1 << 20
+# More than these outside of the window after a snapshot, and it is made larger: far levels are right, but slow.
+MOST_FAR_LEVELS = 64
 
 
 @inlined
@@ -273,7 +278,7 @@ def clear(book: int) -> None:
         store(book, WORST + side, NO_BID if side == BID else NO_ASK)
 
 
-@kernel
+@compiled("int64(int64, int64)")
 def window_around(book: int, tick: int) -> int:
     """Where a window that has a tick in its middle starts."""
     low = tick - ((load(book, RING_MASK) + 1) >> 1)
@@ -333,6 +338,7 @@ def move_window(book: int, new_low: int) -> None:
                     store(ticks, position, tick)
                     store(quantities, position, load(lots, tick & mask))
                     store(lots, tick & mask, 0)
+                    store_half(born, tick & mask, np.int32(0))
                     position += 1
                     found &= found - ONE
                 store_bits(bits, place, NOTHING)
@@ -375,15 +381,39 @@ def apply_changes(book: int, scratch: int) -> None:
     bids = load(scratch, BID_CHANGES)
     apply_side(book, scratch, BID, 0, bids)
     apply_side(book, scratch, ASK, bids, load(scratch, ALL_CHANGES))
-    follow_price(book)
 
 
 @compiled("void(int64, int64)")
 def set_levels(book: int, scratch: int) -> None:
-    """Replace every level by those in the scratch."""
-    clear(book)
-    place_window(book, scratch)
+    """Set the levels in the scratch, whatever the book makes of it; its window stays."""
     apply_changes(book, scratch)
+
+
+@kernel
+def window_fits(book: int) -> int:
+    """Whether most levels lie in the window, or it cannot be larger."""
+    far = max(load(book, OVERFLOW_COUNT + BID), load(book, OVERFLOW_COUNT + ASK))
+    return 1 if far <= MOST_FAR_LEVELS or load(book, RING_MASK) + 1 >= LARGEST_RING else 0
+
+
+@compiled("void(int64, int64, int64)")
+def copy_births(old: int, book: int, tick_factor: int) -> None:
+    """The births of the levels that lie in both windows, from a block whose ticks were so many times larger."""
+    old_mask, old_low = load(old, RING_MASK), load(old, WINDOW_LOW)
+    mask, low = load(book, RING_MASK), load(book, WINDOW_LOW)
+    for side in range(SIDES):
+        old_bits, old_born = bitmap(old, side), births(old, side)
+        born = births(book, side)
+        for base in range(old_low, old_low + old_mask + 1, ALIGNMENT):
+            found = load_bits(old_bits, (base & old_mask) >> 6)
+            for _ in range(64):
+                if found == NOTHING:
+                    break
+                old_tick = base + trailing_zeros(found)
+                tick = old_tick * tick_factor
+                if U(tick - low) <= U(mask):
+                    store_half(born, tick & mask, load_half(old_born, old_tick & old_mask))
+                found &= found - ONE
 
 
 @kernel

@@ -131,6 +131,8 @@ def copy_text(_typing: Any, target: Any, source: Any, length: Any) -> Any:
 
 
 LANES = 8
+# No price or quantity has more steps: their products with a per mille, and a price beyond any other, fit an int64.
+LARGEST_UNITS = 1 << 50
 _LANES = ir.VectorType(_LONG, LANES)
 _FLOAT_LANES = ir.VectorType(_DOUBLE, LANES)
 
@@ -153,7 +155,7 @@ def convert_lanes(
     ``results``.
 
     A text is eight characters, each already reduced by "0", the first lowest; ``inverse`` is 1 / ``unit``. Returns 0
-    when all were digits, multiples of the unit, and results not below ``lowest``.
+    when all were digits, multiples of the unit, and results from ``lowest`` to LARGEST_UNITS.
     """
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -179,8 +181,11 @@ def convert_lanes(
         steps = builder.fptosi(builder.fadd(scaled, _every_lane(_DOUBLE, 0.5)), _LANES)
         builder.store(steps, _pointer(builder, results, index, 8, _LANES), align=8)
         between = builder.icmp_signed("!=", builder.mul(steps, _spread(builder, unit, _LONG)), number)
-        below = builder.icmp_signed("<", steps, _spread(builder, lowest, _LONG))
-        wrong = builder.or_(wrong, builder.sext(builder.or_(between, below), _LANES))
+        # Unsigned: what is below the lowest lies far beyond the highest.
+        above_lowest = builder.sub(steps, _spread(builder, lowest, _LONG))
+        room = builder.sub(ir.Constant(_LONG, LARGEST_UNITS), lowest)
+        outside = builder.icmp_unsigned(">", above_lowest, _spread(builder, room, _LONG))
+        wrong = builder.or_(wrong, builder.sext(builder.or_(between, outside), _LANES))
         reduce = builder.module.declare_intrinsic("llvm.vector.reduce.or.v8i64", fnty=ir.FunctionType(_LONG, [_LANES]))
         return builder.call(reduce, [wrong])
 

@@ -11,6 +11,8 @@ A snapshot does not always name its symbol: whoever asked for it knows which boo
 
 from __future__ import annotations
 
+import numpy as np
+
 from marketdata.engine.compiled import kernel
 from marketdata.engine.layout import DATA, DATA_LENGTH, HEAD, HEAD_LENGTH, TEMPLATE_WORDS
 from marketdata.engine.memory import load, load_byte, load_text, store
@@ -80,7 +82,7 @@ def parse_binance(frame: int, end: int, book: int, scratch: int) -> int:
     sent, position = integer(frame, position + 23, end, powers)
     if position == REFUSED:
         return REFUSED
-    venue = sent
+    venue = np.int64(0)
     if (load_text(frame, position) & COMMA_TIME_MASK) == COMMA_TIME:
         venue, position = integer(frame, position + 5, end, powers)
         if position == REFUSED:
@@ -104,7 +106,7 @@ def parse_binance(frame: int, end: int, book: int, scratch: int) -> int:
         before, position = integer(frame, position + 6, end, powers)
         if position == REFUSED:
             return REFUSED
-    if (load_text(frame, position) & BIDS_MASK) != BIDS or update < first:
+    if (load_text(frame, position) & BIDS_MASK) != BIDS or update < first or first < 1:
         return REFUSED
     found = parse_levels(frame, position + 6, end, book, scratch, 0)
     if found == REFUSED:
@@ -120,7 +122,7 @@ def parse_binance(frame: int, end: int, book: int, scratch: int) -> int:
         return REFUSED
     store(scratch, KIND, DELTA)
     store(scratch, SENT_MS, sent)
-    store(scratch, VENUE_MS, venue)
+    store(scratch, VENUE_MS, venue if venue else sent)
     store(scratch, FIRST_ID, first)
     store(scratch, UPDATE_ID, update)
     store(scratch, PREVIOUS_ID, before)
@@ -137,7 +139,7 @@ def parse_binance_snapshot(frame: int, end: int, book: int, scratch: int) -> int
     if load_text(frame, 0) != LAST_START or load_text(frame, 8) != LAST_END:
         return REFUSED
     update, position = integer(frame, 16, end, powers)
-    if position == REFUSED:
+    if position == REFUSED or update < 1:
         return REFUSED
     sent, venue = 0, 0
     if (load_text(frame, position) & SENT_MASK) == SENT:
@@ -163,7 +165,7 @@ def parse_binance_snapshot(frame: int, end: int, book: int, scratch: int) -> int
         return REFUSED
     store(scratch, KIND, SNAPSHOT)
     store(scratch, SENT_MS, sent)
-    store(scratch, VENUE_MS, venue)
+    store(scratch, VENUE_MS, venue if venue else sent)
     store(scratch, FIRST_ID, update)
     store(scratch, UPDATE_ID, update)
     store(scratch, PREVIOUS_ID, update)

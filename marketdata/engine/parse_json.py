@@ -1,14 +1,16 @@
 """Any valid form of a frame, judged by its meaning: the way for what the strict parsers leave to it.
 
-msgspec refuses whatever is not valid JSON or not of these types, in any key order and with any spaces.
+Any key order and any spaces, but nothing that a strict parser refuses, and no name twice in one object: two readers
+might believe different ones of them. Integers are those that the strict parsers read, 0 to 18 digits long.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -20,10 +22,14 @@ class FrameError(ValueError):
     """A frame that cannot be believed; the message says why."""
 
 
+_Natural = Annotated[int, msgspec.Meta(ge=0, lt=10**18)]
+_Positive = Annotated[int, msgspec.Meta(ge=1, lt=10**18)]
+
+
 class _BybitBook(msgspec.Struct):
     s: str
-    u: int
-    seq: int
+    u: _Positive
+    seq: _Natural
     b: list[tuple[str, str]]
     a: list[tuple[str, str]]
 
@@ -31,21 +37,21 @@ class _BybitBook(msgspec.Struct):
 class _BybitFrame(msgspec.Struct):
     topic: str
     type: str
-    ts: int
+    ts: _Natural
     data: _BybitBook
-    cts: int = 0
+    cts: _Natural = 0
 
 
 class _Event(msgspec.Struct):
     e: str
-    E: int
+    E: _Natural
     s: str
-    U: int
-    u: int
+    U: _Positive
+    u: _Positive
     b: list[tuple[str, str]]
     a: list[tuple[str, str]]
-    T: int = 0
-    pu: int | None = None
+    T: _Natural = 0
+    pu: _Natural | None = None
 
 
 class _Combined(msgspec.Struct):
@@ -54,11 +60,11 @@ class _Combined(msgspec.Struct):
 
 
 class _Snapshot(msgspec.Struct):
-    lastUpdateId: int
+    lastUpdateId: _Positive
     bids: list[tuple[str, str]]
     asks: list[tuple[str, str]]
-    E: int = 0
-    T: int = 0
+    E: _Natural = 0
+    T: _Natural = 0
     symbol: str = ""
 
 
@@ -70,7 +76,8 @@ _SNAPSHOT = msgspec.json.Decoder(_Snapshot)
 
 @dataclass(frozen=True, slots=True)
 class BookMessage:
-    """What a frame says of one book. Levels are (price, quantity); quantity 0 removes the level."""
+    """What a frame says of one book. Levels are (price, quantity); quantity 0 removes the level. ``topic`` is
+    Bybit's."""
 
     symbol: str
     is_snapshot: bool
@@ -82,6 +89,7 @@ class BookMessage:
     sequence: int
     bids: list[tuple[Decimal, Decimal]]
     asks: list[tuple[Decimal, Decimal]]
+    topic: str = ""
 
 
 def read_bybit(frame: bytes) -> BookMessage:
@@ -90,14 +98,12 @@ def read_bybit(frame: bytes) -> BookMessage:
     Raises:
         FrameError: not JSON, not an order-book frame, or a level that is none.
     """
-    message = _decode(_BYBIT, frame)
+    message = _decode(_BYBIT, _json(frame))
     if message.type not in ("snapshot", "delta"):
         raise FrameError(f"type is {message.type!r}; expected snapshot or delta")
     if not message.topic.endswith(f".{message.data.s}"):
         raise FrameError(f"topic {message.topic!r} carries symbol {message.data.s!r}")
     data = message.data
-    if data.u < 1 or message.ts < 0 or message.cts < 0 or data.seq < 0:
-        raise FrameError(f"u is {data.u}, ts is {message.ts}; expected positive numbers")
     return BookMessage(
         symbol=data.s,
         is_snapshot=message.type == "snapshot",
@@ -109,6 +115,7 @@ def read_bybit(frame: bytes) -> BookMessage:
         sequence=data.seq,
         bids=_levels(data.b),
         asks=_levels(data.a),
+        topic=message.topic,
     )
 
 
@@ -118,14 +125,15 @@ def read_binance(frame: bytes) -> BookMessage:
     Raises:
         FrameError: not JSON, not such an event, or a level that is none.
     """
+    frame = _json(frame)
     try:
-        event = _COMBINED.decode(_ascii(frame)).data
+        event = _COMBINED.decode(frame).data
     except msgspec.DecodeError:
         event = _decode(_EVENT, frame)
     if event.e != "depthUpdate":
         raise FrameError(f"event is {event.e!r}; expected depthUpdate")
-    if not 0 < event.U <= event.u or event.E < 0 or event.T < 0 or (event.pu is not None and event.pu < 0):
-        raise FrameError(f"U is {event.U}, u is {event.u}; expected positive numbers, U not above u")
+    if event.u < event.U:
+        raise FrameError(f"U is {event.U}, u is {event.u}; expected U not above u")
     return BookMessage(
         symbol=event.s,
         is_snapshot=False,
@@ -146,11 +154,9 @@ def read_binance_snapshot(body: bytes, symbol: str) -> BookMessage:
     Raises:
         FrameError: not JSON, not such an answer, or one for another symbol.
     """
-    snapshot = _decode(_SNAPSHOT, body)
+    snapshot = _decode(_SNAPSHOT, _json(body))
     if snapshot.symbol and snapshot.symbol != symbol:
         raise FrameError(f"the snapshot is of {snapshot.symbol}; {symbol} was asked for")
-    if snapshot.lastUpdateId < 1 or snapshot.E < 0 or snapshot.T < 0:
-        raise FrameError(f"lastUpdateId is {snapshot.lastUpdateId}; expected a positive number")
     return BookMessage(
         symbol=symbol,
         is_snapshot=True,
@@ -167,16 +173,34 @@ def read_binance_snapshot(body: bytes, symbol: str) -> BookMessage:
 
 def _decode(decoder: msgspec.json.Decoder[T], frame: bytes) -> T:
     try:
-        return decoder.decode(_ascii(frame))
+        return decoder.decode(frame)
     except msgspec.DecodeError as error:
         raise FrameError(f"not an order-book frame: {error}") from None
 
 
-def _ascii(frame: bytes) -> bytes:
+def _json(frame: bytes) -> bytes:
+    """The frame, if all of it is JSON: msgspec does not look closely at fields that it skips."""
     if not frame.isascii():
-        # The venues' frames are; msgspec would pass broken UTF-8 in fields that it skips.
+        # The venues' frames are.
         raise FrameError("not an order-book frame: it holds bytes that are not ASCII")
+    try:
+        json.loads(frame.decode("ascii"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except FrameError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"not an order-book frame: {error}") from None
     return frame
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) != len(pairs):
+        raise FrameError("not an order-book frame: a name appears twice in one object")
+    return named
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise FrameError(f"not an order-book frame: {name} is not JSON")
 
 
 def _levels(levels: list[tuple[str, str]]) -> list[tuple[Decimal, Decimal]]:

@@ -49,8 +49,10 @@ REFUSED = -1
 # The largest position in a frame; a level count and a position travel in one int64.
 POSITION_BITS = 32
 POSITION_MASK = (1 << POSITION_BITS) - 1
-# Sums of ticks times lots stay in an int64 with room to spare.
-LARGEST_NOTIONAL = 2.0**60
+# Ticks times lots of one message: half of what the general path allows, because this sum is a float.
+LARGEST_NOTIONAL = 2.0**59
+# Eight digits times ten to the power of this stay in an int64: books with finer texts are left to slow_number.
+MOST_FAST_DECIMALS = 10
 
 ONE, EIGHT, SIXTEEN, THIRTY_TWO = U(1), U(8), U(16), U(32)
 NOTHING, EVERYTHING = U(0), U(0xFFFFFFFFFFFFFFFF)
@@ -192,6 +194,8 @@ def parse_levels(frame: int, position: int, end: int, book: int, scratch: int, n
     quantity_texts, quantity_scales = scratch + 8 * QUANTITY_TEXT, scratch + 8 * QUANTITY_SCALE
     quantity_values = scratch + 8 * QUANTITY_VALUE
     price_decimals, quantity_decimals = load(book, PRICE_DECIMALS), load(book, QUANTITY_DECIMALS)
+    fast_price_decimals = price_decimals if price_decimals <= MOST_FAST_DECIMALS else -1
+    fast_quantity_decimals = quantity_decimals if quantity_decimals <= MOST_FAST_DECIMALS else -1
     wrong = NOTHING  # its high bits: something of a long number was no digit
     not_dot = NOTHING  # any bit: a dot was missing
     negative = 0  # below zero: a number of an unusual form is none
@@ -228,7 +232,7 @@ def parse_levels(frame: int, position: int, end: int, book: int, scratch: int, n
             fraction = length - whole - has_dot
             price_value = slow_number(frame, place, length, price_decimals, powers)
             negative |= price_value
-            missing = price_decimals - fraction
+            missing = fast_price_decimals - fraction
             narrow = length <= 8
             usual = whole >= 1 and fraction >= has_dot and missing >= 0
             wide = has_dot == 1 and whole <= 8 and fraction <= 8
@@ -256,7 +260,7 @@ def parse_levels(frame: int, position: int, end: int, book: int, scratch: int, n
             dots = ((x - LOW_BITS) & ~x & HIGH_BITS) | (ONE << U(8 * size + 7))
             dot = trailing_zeros(dots) >> 3
             has_dot = np.int64(dot < size)
-            missing = quantity_decimals - (size - dot - has_dot)
+            missing = fast_quantity_decimals - (size - dot - has_dot)
             regular = (dot - 1) | missing | (size - dot - 2 * has_dot)
             if regular >= 0:
                 kept = EVERYTHING >> U(64 - 8 * dot)
@@ -271,7 +275,7 @@ def parse_levels(frame: int, position: int, end: int, book: int, scratch: int, n
             size = trailing_zeros(quotes)
             dot = trailing_zeros(match_32(frame, start, DOT))
             parts = size - dot - 1
-            missing = quantity_decimals - parts
+            missing = fast_quantity_decimals - parts
             if (parts - 1) | (8 - parts) | (dot - 1) | (8 - dot) | missing >= 0:
                 high, wrong_high = digits(text, dot)
                 low, wrong_low = digits(load_text(frame, start + dot + 1), parts)

@@ -10,10 +10,10 @@ from enum import IntEnum
 
 import numpy as np
 
-from marketdata.engine.bands import follow_bands
+from marketdata.engine.bands import follow_bands, sums_are_too_large
 from marketdata.engine.compiled import compiled, kernel
 from marketdata.engine.features import compute_features
-from marketdata.engine.ladder import apply_changes, clear, has_room, place_window
+from marketdata.engine.ladder import apply_changes, clear, follow_price, has_room, place_window, window_fits
 from marketdata.engine.layout import (
     ASK,
     BANDS_READY,
@@ -83,7 +83,7 @@ _SNAPSHOT, _DELTA, _GAP = int(BookOutcome.SNAPSHOT), int(BookOutcome.DELTA), int
 _SYNCING, _LIVE, _BROKEN = int(BookState.SYNCING), int(BookState.LIVE), int(BookState.BROKEN)
 _BYBIT_FORMAT = int(FrameFormat.BYBIT)
 _NO_REASON, _GAP_REASON, _EMPTY_SIDE = int(Reason.NONE), int(Reason.GAP), int(Reason.EMPTY_SIDE)
-_CROSSED, _NOT_BRIDGED = int(Reason.CROSSED), int(Reason.NOT_BRIDGED)
+_CROSSED, _NOT_BRIDGED, _TOO_LARGE = int(Reason.CROSSED), int(Reason.NOT_BRIDGED), int(Reason.TOO_LARGE)
 _BYBIT_RULE = int(SyncRule.BYBIT)
 _BANDS, _FEATURES = int(Work.BANDS), int(Work.FEATURES)
 SECOND_CHARACTER_OF_SNAPSHOT = ord("l")
@@ -162,11 +162,18 @@ def take_message(book: int, scratch: int, receive_ns: int, work: int, row: int) 
     _conclude(book, is_snapshot)
     if work >= _BANDS:
         follow_bands(book, scratch, is_snapshot)
+        if sums_are_too_large(book):
+            store(book, STATE, _BROKEN)
+            store(book, REASON, _TOO_LARGE)
+    else:
+        store(book, BANDS_READY, 0)
     if work >= _FEATURES:
         # A snapshot by REST may not name its time.
         move_clock(book, load(scratch, MESSAGE_VENUE_MS))
         note_changes(book, scratch, is_snapshot)
         compute_features(book, scratch, row)
+    # After all that looks at what the message changed, and where.
+    follow_price(book)
     return outcome
 
 
@@ -208,7 +215,8 @@ def process(table: int, start: int, stop: int, scratch: int, work: int, rows: in
     """Take the frames ``start`` to ``stop`` of the table at an address (``FRAME_WORDS`` a frame); each one's outcome is
     written there, and its features to row ``index`` of ``rows``.
 
-    Returns the index of the first frame that was not taken: ``stop``, or one whose outcome says why.
+    Returns the index of the first frame that was not taken: ``stop``, or one whose outcome says why, or the one after a
+    snapshot that asks for a larger window.
     """
     for index in range(start, stop):
         entry = table + 8 * FRAME_WORDS * index
@@ -221,4 +229,6 @@ def process(table: int, start: int, stop: int, scratch: int, work: int, rows: in
         note_book(entry, book)
         if outcome >= UNUSUAL_FORM:
             return index
+        if outcome == _SNAPSHOT and window_fits(book) == 0:
+            return index + 1
     return stop

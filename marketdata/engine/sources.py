@@ -12,7 +12,8 @@ from marketdata.engine.sync import SyncRule
 @dataclass(frozen=True, slots=True)
 class BookSource:
     """``head`` and ``data`` are what every frame of this book begins with, and begins its data with. ``depth_limit``:
-    levels a side that the stream shows at most (0: each that changes); ``snapshot_limit``: levels asked for by REST.
+    levels a side that the stream shows at most (0: each that changes); ``snapshot_limit``: levels asked for by REST;
+    ``topic``: the only one of Bybit's whose frames are its own.
     """
 
     format: FrameFormat
@@ -21,12 +22,14 @@ class BookSource:
     data: bytes
     depth_limit: int = 0
     snapshot_limit: int = 0
+    topic: str = ""
 
 
 def bybit(symbol: str, depth: int) -> BookSource:
     """``orderbook.DEPTH.SYMBOL``, linear, inverse or spot."""
-    head = parse_bybit.head_text(f"orderbook.{depth}.{symbol}")
-    return BookSource(FrameFormat.BYBIT, SyncRule.BYBIT, head, parse_bybit.data_text(symbol), depth_limit=depth)
+    topic = f"orderbook.{depth}.{symbol}"
+    head, data = parse_bybit.head_text(topic), parse_bybit.data_text(symbol)
+    return BookSource(FrameFormat.BYBIT, SyncRule.BYBIT, head, data, depth_limit=depth, topic=topic)
 
 
 def binance_spot(symbol: str, stream: str = "", snapshot_limit: int = 1_000) -> BookSource:

@@ -38,6 +38,7 @@ class Reason(IntEnum):
     CROSSED = 3
     NOT_BRIDGED = 4  # a snapshot was loaded; the update that bridges it is still to come
     TOLD = 5  # in words, by whoever marked the book
+    TOO_LARGE = 6  # the sums of its levels would not fit an int64
 
 
 class BookOutcome(IntEnum):

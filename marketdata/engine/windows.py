@@ -69,7 +69,8 @@ FIRST_SUMMED = (FLOW_SERIES - MID_SERIES) // SERIES_SECONDS
 VOLATILITY_10, VOLATILITY_60, VOLATILITY_300, MEAN_60, SKEW_300, NOISE_60, RETURN_BEFORE = range(7)
 CORRELATION_60, CORRELATION_300 = 7, 8
 STATISTICS = 9
-# A toxicity bucket is a fiftieth of what was traded in 300 s before it.
+# A toxicity bucket is a fiftieth of what was traded in the 300 s before it.
+TOXICITY_SECONDS = 300
 FEWEST_BUCKETS = 10
 MOST_BUCKETS_A_TRADE = 200
 
@@ -95,10 +96,18 @@ def mid_of_second(book: int, second: int) -> float:
     return load_float(book, MID_SERIES + (min(second, current) & MASK))
 
 
-@inlined
-def return_of_second(book, second):
-    """The log return of a second; 0 for one that the book has not seen end."""
-    return load_float(book, RETURN_SERIES + (second & MASK)) if second < load(book, SECOND) else 0.0
+@kernel
+def return_of_second(book: int, second: int) -> float:
+    """The log return of a second; of one that the book has not seen end, so far: 0 where nothing of it was seen.
+
+    Books hear of a new second one after the other, so the newest is not over yet for half of those compared with.
+    """
+    current = load(book, SECOND)
+    if second < current:
+        return load_float(book, RETURN_SERIES + (second & MASK))
+    if second > current:
+        return 0.0
+    return np.log(mid_of_second(book, second) / mid_of_second(book, second - 1))
 
 
 @kernel
@@ -131,6 +140,8 @@ def correlation(book: int, other: int, last: int, seconds: int) -> float:
     sum_a, sum_b, sum_aa, sum_bb, sum_ab = 0.0, 0.0, 0.0, 0.0, 0.0
     first = last - seconds + 1
     if first <= load(book, FIRST_SECOND) or first <= load(other, FIRST_SECOND) or load(other, SECOND) == 0:
+        return np.nan
+    if first <= load(other, SECOND) - SERIES_SECONDS:
         return np.nan
     for second in range(first, last + 1):
         a, b = return_of_second(book, second), return_of_second(other, second)
@@ -219,8 +230,9 @@ def move_clock(book: int, venue_ms: int) -> None:
     else:
         mid = load_float(book, MID_SERIES + (before & MASK))
         change = np.log(mid / mid_of_second(book, before - 1))
+        quiet = 0.0 if mid == mid else np.nan
         for each in range(before + 1, second + 1):
-            store_float(book, RETURN_SERIES + ((each - 1) & MASK), change if each == before + 1 else 0.0)
+            store_float(book, RETURN_SERIES + ((each - 1) & MASK), change if each == before + 1 else quiet)
             _begin_second(book, each)
             for series in range(FIRST_SUMMED, ALL_SERIES):
                 store(book, MID_SERIES + series * SERIES_SECONDS + (each & MASK), 0)
@@ -234,8 +246,10 @@ def note_changes(book: int, scratch: int, is_snapshot: int) -> None:
     """Births and deaths of the window's levels among the changes of a message that was applied."""
     mask, low, now = load(book, RING_MASK), load(book, WINDOW_LOW), load(book, NOW_MS)
     ticks, news, olds = scratch + 8 * TICKS, scratch + 8 * LOTS, scratch + 8 * OLD_LOTS
-    # Whoever was in the book before we looked has no known birth: 0. (One millisecond in 25 days is 0 itself.)
-    born_ms = np.int32(0) if is_snapshot else np.int32(now & 0x7FFFFFFF)
+    # Whoever was in the book before we looked has no known birth.
+    # Odd, so that it is never 0; the time of death must be, too, or who dies in the same millisecond lives for weeks.
+    stamp = (now & 0x7FFFFFFF) | 1
+    born_ms = np.int32(0) if is_snapshot else np.int32(stamp)
     added, removed = 0, 0
     for side in range(SIDES):
         start = 0 if side == BID else load(scratch, BID_CHANGES)
@@ -251,10 +265,12 @@ def note_changes(book: int, scratch: int, is_snapshot: int) -> None:
             inside = np.int64(U(tick - low) <= U(mask))
             slot = tick & mask
             since = load_half(born, slot)
-            store_half(born, slot, born_ms if (appeared & inside) != 0 else since)
+            # Only levels that exist have a birth.
+            newer = born_ms if appeared != 0 else (np.int32(0) if vanished != 0 else since)
+            store_half(born, slot, newer if inside != 0 else since)
             ended = vanished & inside & np.int64(since != 0)
             lives += ended
-            lifetime += ended * ((now - np.int64(since)) & 0x7FFFFFFF)
+            lifetime += ended * ((stamp - np.int64(since)) & 0x7FFFFFFF)
         add(book, LIVES_SERIES + side * SERIES_SECONDS, lives)
         add(book, LIFETIME_SERIES + side * SERIES_SECONDS, lifetime)
     if is_snapshot == 0:
@@ -283,7 +299,9 @@ def note_trade(book: int, venue_ms: int, tick: int, lots: int, is_bought: int) -
         if size == 0:
             traded = load(book, BOUGHT_SUM_300) + load(book, SOLD_SUM_300)
             traded += running(book, BOUGHT_SERIES) + running(book, SOLD_SERIES)
-            size = max(traded // TOXICITY_BUCKETS, 1)
+            # At the rate seen so far while that is less: a young book's first trade does not fill every bucket.
+            seen = min(load(book, SECOND) - load(book, FIRST_SECOND) + 1, TOXICITY_SECONDS)
+            size = max(traded * (TOXICITY_SECONDS // TOXICITY_BUCKETS) // seen, 1)
             store(book, TOXICITY_SIZE, size)
         bought, sold = load(book, TOXICITY_BOUGHT), load(book, TOXICITY_SOLD)
         taken = min(left, size - bought - sold)

@@ -1,32 +1,27 @@
 """A recorded Binance session as a market: its order books and trades move the simulated books at their own pace.
 
 Unlike a Bybit recording, whose frames are told again as they were, this one only moves the books; every stream is made
-from them. Read are lines ``<nanoseconds> <frame>`` (gzip) and ``<seconds>: <frame>`` with REST answers as
-``<url> -> <seconds>: <body>`` (zstd), as collectors write them.
+from them.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
-import zstandard
 
-from marketdata.feeds.recorded import RecordingError
+from marketdata.engine.grid import GridError, common_step
+from marketdata.feeds.recorded import CONNECTED, HTTP, RECEIVED, RecordedFrame, RecordingError, read_recording
 from trading.simulator.exchange import Exchange
 from trading.simulator.instruments import SimulatedInstrument
 from trading.simulator.markets import Market
 
-_LINE = re.compile(rb"(?:(?P<url>\S+) -> )?(?P<time>\d+(?:\.\d+)?):? (?P<body>\{.*)")
-_SYMBOL = re.compile(rb"[?&]symbol=([A-Z0-9]+)")
+_SYMBOL = re.compile(r"[?&]symbol=([A-Z0-9]+)")
 SNAPSHOT, DELTA, TRADE = "snapshot", "delta", "trade"
 QUOTE = "USDT"
 
@@ -53,9 +48,9 @@ class BinanceRecording:
         """Raises RecordingError when the file cannot be read or holds no book with its snapshot."""
         synchroniser = _Synchroniser()
         try:
-            for line in _lines(path):
-                synchroniser.take(line)
-        except (OSError, EOFError, zstandard.ZstdError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+            for frame in read_recording(path):
+                synchroniser.take(frame)
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise RecordingError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from None
         if not synchroniser.local_ids:
             raise RecordingError(f"{path.name} holds no order book with its REST snapshot")
@@ -67,7 +62,10 @@ class BinanceRecording:
         rows = {}
         for symbol in dict.fromkeys(event.symbol for event in self.events):
             levels = [row for event in self.events if event.symbol == symbol for row in event.rows]
-            tick, lot = _step(row[1] for row in levels), _step(row[2] for row in levels)
+            try:
+                tick, lot = common_step(row[1] for row in levels), common_step(row[2] for row in levels)
+            except GridError as error:
+                raise RecordingError(f"{self.name}: {symbol}: {error}") from None
             price = Decimal(levels[0][1])
             base = symbol.removesuffix(QUOTE)
             rows[symbol] = SimulatedInstrument(symbol, base, price, tick, lot, Decimal(50), 0.0005, 9_000.0).listing()
@@ -75,12 +73,17 @@ class BinanceRecording:
 
 
 def is_binance(path: Path) -> bool:
-    """Whether a file looks like a Binance session: its first kilobytes speak of depth updates or streams."""
+    """Whether a file looks like a Binance session: its first frames are updates, or of streams, of Binance."""
     try:
-        head = b"".join(line for _, line in zip(range(5), _lines(path), strict=False))
-    except (OSError, EOFError, zstandard.ZstdError):
+        return any(_is_of_binance(frame) for frame in islice(read_recording(path), 5))
+    except RecordingError:
         return False
-    return b"binance.com" in head or b'"depthUpdate"' in head or b'"stream":"' in head
+
+
+def _is_of_binance(frame: RecordedFrame) -> bool:
+    if frame.kind == CONNECTED:
+        return "binance" in (frame.url or "")
+    return frame.kind == RECEIVED and (b'"depthUpdate"' in frame.data or frame.data.startswith(b'{"stream":'))
 
 
 class _Synchroniser:
@@ -91,17 +94,14 @@ class _Synchroniser:
         self.local_ids: dict[str, int] = {}
         self._symbol_of_stream = ""
 
-    def take(self, line: bytes) -> None:
-        found = _LINE.match(line)
-        if found is None:
+    def take(self, frame: RecordedFrame) -> None:
+        if frame.kind not in (RECEIVED, HTTP):
             return
-        text = found["time"]
-        time_ns = int(text) if len(text) == 19 else int(Decimal(text.decode()) * 1_000_000_000)
-        body = orjson.loads(found["body"])
+        time_ns, body = frame.receive_ns, orjson.loads(frame.data)
         data = body.get("data", body)
         if "lastUpdateId" in data:
-            asked = _SYMBOL.search(found["url"] or b"")
-            self._snapshot(time_ns, asked[1].decode() if asked is not None else self._symbol_of_stream, data)
+            asked = _SYMBOL.search(frame.url or "")
+            self._snapshot(time_ns, asked[1] if asked is not None else self._symbol_of_stream, data)
         elif data.get("e") == "depthUpdate":
             self._symbol_of_stream = data["s"]
             self._delta(time_ns, data)
@@ -123,27 +123,6 @@ class _Synchroniser:
 
 def _levels(bids: list[list[str]], asks: list[list[str]]) -> tuple[tuple[str, str, str], ...]:
     return tuple([("Buy", row[0], row[1]) for row in bids] + [("Sell", row[0], row[1]) for row in asks])
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    if path.suffix == ".gz":
-        with gzip.open(path) as stream:
-            yield from stream
-    else:
-        with path.open("rb") as compressed:
-            yield from io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(compressed))
-
-
-def _step(texts: Iterator[str]) -> Decimal:
-    """The largest step that every number is a multiple of."""
-    try:
-        numbers = [Decimal(text).normalize() for text in dict.fromkeys(texts)]
-    except InvalidOperation as error:
-        raise RecordingError(f"a recorded number cannot be read: {error}") from None
-    places = max((-int(number.as_tuple().exponent) for number in numbers), default=0)
-    places = max(0, places)
-    units = math.gcd(*(int(number.scaleb(places)) for number in numbers)) or 1
-    return Decimal(units).scaleb(-places)
 
 
 class BinanceReplay:
