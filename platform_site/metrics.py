@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import DatabaseError
@@ -67,7 +67,7 @@ class FeedCollector(Collector):
 
 
 def _families(
-    prefix: str, labels: tuple[str, ...], rows: list[tuple[tuple[str, ...], Mapping[str, Any]]]
+    prefix: str, labels: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]
 ) -> Iterator[Metric]:
     kinds: tuple[tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], tuple[Figure, ...]], ...]
     kinds = ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES))

@@ -113,7 +113,7 @@ def test_a_killed_process_leaves_what_it_had_written(tmp_path: Path) -> None:
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.zst"
     path.write_bytes(b"plain text")
-    with pytest.raises(RecordingError, match="not a zstd recording"):
+    with pytest.raises(RecordingError, match="neither with gzip nor with zstd"):
         list(read_recording(path))
     path.write_bytes(zstandard.compress(b'{"t":"recv"}\n'))
     with pytest.raises(RecordingError, match="line 1"):
