@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db import DatabaseError
@@ -20,6 +20,8 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 # Name in a row of figures, name of the metric, what it is, and what one unit of the row is in the metric's.
 Figure = tuple[str, str, str, float]
+# Values of the labels, and the row.
+LabelledRow = tuple[tuple[str, ...], Mapping[str, Any]]
 COUNTERS: tuple[Figure, ...] = (
     ("messages", "messages", "messages received", 1),
     ("bytes", "bytes", "bytes received", 1),
@@ -50,7 +52,8 @@ class FeedCollector(Collector):
             beats = list(heartbeats("engine").filter(updated_at__gt=timezone.now() - ENGINE_AGE))
         except DatabaseError:
             return
-        connections, symbols = [], []
+        connections: list[LabelledRow] = []
+        symbols: list[LabelledRow] = []
         for beat in beats:
             for feed, figures in beat.detail.get("feeds", {}).items():
                 labels = (beat.instance, feed)
@@ -66,9 +69,7 @@ class FeedCollector(Collector):
         yield live
 
 
-def _families(
-    prefix: str, labels: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]
-) -> Iterator[Metric]:
+def _families(prefix: str, labels: tuple[str, ...], rows: list[LabelledRow]) -> Iterator[Metric]:
     kinds: tuple[tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], tuple[Figure, ...]], ...]
     kinds = ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES))
     for kind, figures in kinds:

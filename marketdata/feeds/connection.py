@@ -73,7 +73,7 @@ class Connection:
         self._transport: WSTransport | None = None
         self._last_sign = self._began = 0.0
         self._heard = asyncio.Event()
-        self.retired = False
+        self._retired = asyncio.Event()
 
     @property
     def connected(self) -> bool:
@@ -86,11 +86,11 @@ class Connection:
 
     async def run(self) -> None:
         failures = 0
-        while True:
+        while not self._retired.is_set():
             self._heard.clear()
             reason = await self._one_connection()
             self._transport = None
-            if self.retired:
+            if self._retired.is_set():
                 return
             # Only a connection that delivered something earns a fresh back-off.
             failures = 0 if self._heard.is_set() else failures + 1
@@ -105,7 +105,7 @@ class Connection:
 
     def retire(self) -> None:
         """End without a word: another connection has taken over."""
-        self.retired = True
+        self._retired.set()
         if self._transport is not None:
             self._transport.disconnect()
 

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from django.db import connection
 
 from audit.models import AuditEvent, ComponentHeartbeat
 from audit.selectors import chain_break
+from marketdata.feeds.recorded import read_recording
+from marketdata.models import FeedEvent
 from strategies.models import Signal
 from strategies.services import strategy_config_create, strategy_disable, strategy_enable
 from tests import builders
@@ -113,6 +116,8 @@ def test_orders_of_people_and_strategies_reach_the_venue_and_come_back_as_fills(
     control(venue, "disconnect", which="private")
     control(venue, "skip_update", symbol="BTCUSDT")
     until(lambda: engine_detail()["feeds"]["bybit linear"]["gaps"] >= 1)
+    until(lambda: FeedEvent.objects.filter(kind="GAP_DETECTED", venue="bybit", symbol="BTCUSDT").exists())
+    until(lambda: engine_detail()["feeds"]["binance usdm"]["books"]["LIVE"] == 3)
     until(lambda: engine_detail()["feeds"]["bybit linear"]["books"]["LIVE"] == 3 and trades(account))
     again = place(account, "after-reconnect", side="Sell", reduce_only=True)
     until(lambda: state_of(again) == OrderState.FILLED)
@@ -122,14 +127,16 @@ def test_orders_of_people_and_strategies_reach_the_venue_and_come_back_as_fills(
 
 
 def test_an_engine_that_dies_leaves_orders_that_the_next_one_resolves(
-    account: Account, start_process: Starter, start_simulator: Starter
+    account: Account, start_process: Starter, start_simulator: Starter, tmp_path: Path
 ) -> None:
     venue = start_simulator("--symbols", "3")
-    first = start_process("runengine", SIMULATOR_URL=venue.url)
+    first = start_process("runengine", SIMULATOR_URL=venue.url, RECORD_DIR=str(tmp_path / "recorded"))
     until(lambda: trades(account), 90)
     resting = place(account, "resting", order_type="Limit", price=D("50000.0"), quantity=D("0.001"))
     until(lambda: state_of(resting) == OrderState.ACKNOWLEDGED)
     first.kill()
+    (recorded,) = (tmp_path / "recorded").glob("*.zst")
+    assert {"connect", "recv", "http"} <= {line.kind for line in read_recording(recorded)}
     # A minute of the dead engine's heartbeat must not pass for the new one's.
     ComponentHeartbeat.objects.all().delete()
     stale = place(account, "while-down", order_type="Limit", price=D("50000.0"), quantity=D("0.001"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError
+from django.db import Error
 
 from marketdata.events import FeedEvent, FeedEventKind
 from marketdata.services import feed_events_store
@@ -59,7 +59,7 @@ class FeedEventStore:
                     if self._waiting and self._waiting[0] is event:
                         self._waiting.popleft()
             await asyncio.to_thread(self._store_spilled)
-        except DatabaseError as error:
+        except Error as error:
             log.warning("%d events of feeds wait for the database: %s", len(self._waiting), error)
             if len(self._waiting) > MOST_WAITING:
                 await self._spill_waiting()
@@ -90,7 +90,7 @@ class FeedEventStore:
         return True
 
     def _store_spilled(self) -> None:
-        """Raises DatabaseError, and leaves the file as it is."""
+        """Raises django.db.Error, and leaves the file as it is."""
         if not self._spill.exists():
             return
         events = []

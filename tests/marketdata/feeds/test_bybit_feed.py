@@ -15,6 +15,8 @@ from marketdata.feeds import connection
 from marketdata.feeds.bybit import BybitPublicFeed, topic_of
 from marketdata.feeds.bybit_messages import MessageError, TickerState, decode_klines, decode_trades
 from marketdata.feeds.bybit_rest import BybitPublicRest
+from marketdata.feeds.meters import ConnectionMeter
+from marketdata.feeds.protocol import Heartbeat
 
 TOPIC = "orderbook.200.BTCUSDT"
 
@@ -135,6 +137,29 @@ async def test_a_handler_that_fails_costs_its_frame_alone(venue: TinyVenue, hear
     await venue.sockets[0].send_str(frame("after"))
     assert b"after" in (await asyncio.wait_for(ears.frames.get(), 5))[1]
     assert feed.meter("BTCUSDT").handler_errors == 1
+
+
+async def test_a_retired_connection_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_BACK_OFF_SECONDS", 0.05)
+    lost = asyncio.Event()
+    made = connection.Connection(
+        "ws://127.0.0.1:1/",
+        Heartbeat(message=None),
+        ConnectionMeter("retired"),
+        on_connected=lambda: None,
+        on_message=lambda frame, receive_ns: None,
+        on_disconnected=lambda reason, failures: lost.set(),
+    )
+    running = asyncio.create_task(made.run())
+    await asyncio.wait_for(lost.wait(), 5)
+    made.retire()
+    await asyncio.wait_for(running, 5)
+
+
+def test_back_off_grows_from_one_second_to_thirty() -> None:
+    waits = [connection.back_off(failures) for failures in (1, 2, 3, 4, 5, 6, 50)]
+    for wait, longest in zip(waits, (1, 2, 4, 8, 16, 30, 30), strict=True):
+        assert longest / 2 <= wait <= longest
 
 
 def test_connections_carry_at_most_ten_symbols_and_keep_a_symbols_topics_together(venue: TinyVenue) -> None:
