@@ -89,7 +89,9 @@ def _tell(book: int, detector: int, side: int, attack: int, shown: float) -> Non
     tick, begin = load(attack, ATTACK_TICK), load(attack, ATTACK_BEGIN_MS)
     traded = np.float64(load(attack, ATTACK_TRADED))
     least = np.float64(max(load(detector, ATTACK_LEAST), 1))
-    score = 0.5 * min(traded / shown / (4.0 * load_float(detector, RATIO)), 1.0) + 0.5 * min(traded / (4.0 * least), 1.0)
+    score = 0.5 * min(traded / shown / (4.0 * load_float(detector, RATIO)), 1.0) + 0.5 * min(
+        traded / (4.0 * least), 1.0
+    )
     evidence = new_record(book, detector, ABSORPTION, side, tick, tick, begin, score)
     store_float(evidence, 0, traded)
     store_float(evidence, 1, np.float64(load(attack, ATTACK_SHOWN)))

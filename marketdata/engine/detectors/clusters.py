@@ -47,9 +47,7 @@ GONE_SHARE, GONE_SCANS = 0.5, 2
 @kernel
 def choose_zones(book: int, detector: int) -> None:
     """How wide zones are, from how far the book reaches and from its price."""
-    span = min(
-        load(book, BEST + BID) - load(book, WORST + BID), load(book, WORST + ASK) - load(book, BEST + ASK)
-    )
+    span = min(load(book, BEST + BID) - load(book, WORST + BID), load(book, WORST + ASK) - load(book, BEST + ASK))
     widest = min(np.float64(span) / ZONES_OF_SIDE, WIDEST_ZONE * load(book, BEST + ASK))
     shift = 0
     for each in range(1, WIDEST_SHIFT):
@@ -142,9 +140,7 @@ def _see(book: int, detector: int, side: int, zone: int, lots: int) -> None:
 
 
 @kernel
-def _tell(
-    book: int, detector: int, kind: int, side: int, cluster: int, lots: int, median: int, limit: float
-) -> None:
+def _tell(book: int, detector: int, kind: int, side: int, cluster: int, lots: int, median: int, limit: float) -> None:
     zone, shift = load(cluster, CLUSTER_ZONE), load(detector, ZONE_SHIFT)
     best = load(book, BEST + side)
     low, high = zone << shift, ((zone + 1) << shift) - 1

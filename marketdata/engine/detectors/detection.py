@@ -68,7 +68,7 @@ EVIDENCE: Mapping[DetectionKind, tuple[str, ...]] = MappingProxyType(
             "distance_ticks",
             "nearest_ticks",
         ),
-        DetectionKind.TOXICITY: ("vpin", "threshold", "median_vpin", "deviations", "flow_imbalance", "buckets"),
+        DetectionKind.TOXICITY: ("vpin", "deviations", "threshold", "flow_imbalance", "seconds"),
         DetectionKind.EXPLOSION: ("move", "volume_ratio", "volume_per_second", "usual_volume_per_second", "seconds"),
     }
 )
@@ -191,8 +191,8 @@ def _lifetime(side: str, where: str, e: Mapping[str, float]) -> str:
 def _toxicity(side: str, where: str, e: Mapping[str, float]) -> str:
     who = "buyers" if side == "bid" else "sellers"
     return (
-        f"the flow is toxic: VPIN {e['vpin']:.2f}, usual {e['median_vpin']:.2f}, {who} press"
-        f" ({e['flow_imbalance']:+.2f} of the last minute's volume)"
+        f"the flow is toxic: {who} press, {e['flow_imbalance']:+.0%} of the volume of {e['seconds']:.0f} s (VPIN"
+        f" {e['vpin']:.2f}), {e['deviations']:.1f} deviations from chance"
     )
 
 

@@ -24,7 +24,11 @@ from marketdata.engine.layout import (
 from marketdata.engine.memory import load, load_float, store, store_float
 
 MOVE, VOLUME = place_of("explosion_move"), place_of("explosion_volume")
-WINDOW_S, BEFORE_S, CHECK_MS = place_of("explosion_window_s"), place_of("explosion_before_s"), place_of("explosion_check_ms")
+WINDOW_S, BEFORE_S, CHECK_MS = (
+    place_of("explosion_window_s"),
+    place_of("explosion_before_s"),
+    place_of("explosion_check_ms"),
+)
 EXPLOSION = int(DetectionKind.EXPLOSION)
 MASK = SERIES_SECONDS - 1
 

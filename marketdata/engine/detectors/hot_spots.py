@@ -69,7 +69,9 @@ def note_zone_trade(book: int, detector: int, tick: int, lots: int, is_warm: int
     if is_warm == 0 or load_float(zones, 0) < FEWEST_SECONDS:
         return
     median = log_value(quantile(zones, 0.5))
-    limit = max(log_value(quantile(zones, load_float(detector, QUANTILE))), load_float(detector, RATIO) * max(median, 1.0))
+    limit = max(
+        log_value(quantile(zones, load_float(detector, QUANTILE))), load_float(detector, RATIO) * max(median, 1.0)
+    )
     if volume < limit:
         if volume < COOLED_SHARE * limit:
             store(slot, PROFILE_TOLD, 0)

@@ -45,12 +45,12 @@ def _tell(book: int, detector: int, scratch: int, mean: float, limit: float, bid
     now, since = load(book, NOW_MS), load(detector, IMBALANCE_SINCE)
     side = BID if mean > 0.0 else ASK
     levels = np.int64(load_float(detector, LEVELS))
-    furthest = scratch + 8 * (TOP + side * TOP_SIDE_WORDS + TOP_TICKS + min(levels, load(scratch, TOP_COUNT + side)) - 1)
+    furthest = scratch + 8 * (
+        TOP + side * TOP_SIDE_WORDS + TOP_TICKS + min(levels, load(scratch, TOP_COUNT + side)) - 1
+    )
     best, last = load(book, BEST + side), load(furthest, 0)
     score = (abs(mean) - abs(limit)) / max(1.0 - abs(limit), 0.01)
-    evidence = new_record(
-        book, detector, IMBALANCE, side, min(best, last), max(best, last), since, 0.5 + 0.5 * score
-    )
+    evidence = new_record(book, detector, IMBALANCE, side, min(best, last), max(best, last), since, 0.5 + 0.5 * score)
     store_float(evidence, 0, mean)
     store_float(evidence, 1, limit)
     store_float(evidence, 2, np.float64(bids))

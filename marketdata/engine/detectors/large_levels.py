@@ -13,10 +13,13 @@ from marketdata.engine.compiled import inlined, kernel
 from marketdata.engine.detectors.distributions import add_weight, log_bucket, log_value, quantile
 from marketdata.engine.detectors.layout import (
     BOUGHT,
+    FAST_BOUGHT,
+    FAST_SOLD,
     LARGE_LOTS,
     LIVES,
     NOTABLE_LOTS,
     RECENT_BOUGHT,
+    RECENT_MS,
     RECENT_SOLD,
     SOLD,
     START_MS,
@@ -28,10 +31,10 @@ from marketdata.engine.detectors.layout import (
     WATCH_DISTANCE,
     WATCH_DUE_MS,
     WATCH_ENDED_MS,
-    WATCH_GROUPED,
     WATCH_NEAREST,
     WATCH_OTHER_TRADED,
     WATCH_OTHER_USUAL,
+    WATCH_OWN_TRADED,
     WATCH_TICK,
     WATCH_TRADED,
     WATCH_WORDS,
@@ -44,10 +47,13 @@ from marketdata.engine.memory import load, load_float, store, store_float
 from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, OLD_LOTS, TICKS
 
 ENDED_SHARE, SETTLE_MS = place_of("ended_share"), place_of("settle_ms")
+NEAR_SHARE = place_of("near_share")
 LIFETIME_LEAST_MS, SPOOF_FILL = place_of("lifetime_least_ms"), place_of("spoof_fill")
 LEVEL_LIFETIME = int(DetectionKind.LEVEL_LIFETIME)
 NEVER = 1 << 60
-RATE_MS = 60_000.0
+NEAR_TICKS = 100.0
+# Two memories of what is traded: of a minute, and of what happened just before.
+RATE_MS, FAST_MS = 60_000.0, 3_000.0
 FILLED_SHARE = 0.5
 # An order that is moved comes back at about its size, at about the time when it went.
 MOVED_MS, MOVED_SHARE = 500, 0.25
@@ -68,10 +74,15 @@ def distance_of(book, side, tick):
 
 
 @kernel
-def usual_rate(book: int, detector: int, sums: int) -> float:
-    """Lots a ms that were lately traded, from a decaying sum that may be young."""
-    age = np.float64(max(load(book, NOW_MS) - load(detector, START_MS), 1_000))
-    return load_float(detector, sums) / (RATE_MS * (1.0 - np.exp(-age / RATE_MS)))
+def usual_rate(book: int, detector: int, side: int) -> float:
+    """Lots a ms that takers of one direction traded lately, or just now if that is more: a burst that is under way is
+    nobody's success."""
+    now = load(book, NOW_MS)
+    age = np.float64(max(now - load(detector, START_MS), 1_000))
+    passed = np.float64(now - load(detector, RECENT_MS))
+    slow = load_float(detector, RECENT_BOUGHT if side == BID else RECENT_SOLD) * np.exp(-passed / RATE_MS)
+    fast = load_float(detector, FAST_BOUGHT if side == BID else FAST_SOLD) * np.exp(-passed / FAST_MS)
+    return max(slow / (RATE_MS * (1.0 - np.exp(-age / RATE_MS))), fast / FAST_MS)
 
 
 @kernel
@@ -93,7 +104,8 @@ def _place_for(detector: int, side: int, added: int) -> int:
 def _begin(book: int, detector: int, side: int, tick: int, old: int, new: int) -> None:
     distance = distance_of(book, side, tick)
     span = abs(load(book, WORST + side) - load(book, BEST + side))
-    if 2 * distance > span:
+    near = max(load_float(detector, NEAR_SHARE) * load(book, BEST + side), NEAR_TICKS)
+    if 2 * distance > span or distance > near:
         return
     place = _place_for(detector, side, new - old)
     if place < 0:
@@ -109,9 +121,8 @@ def _begin(book: int, detector: int, side: int, tick: int, old: int, new: int) -
     store(watch, WATCH_DISTANCE, distance)
     # A spoofed bid is there to sell to those who buy at the ask; and the other way round.
     store(watch, WATCH_OTHER_TRADED, load(detector, BOUGHT if side == BID else SOLD))
-    store_float(
-        watch, WATCH_OTHER_USUAL, usual_rate(book, detector, RECENT_BOUGHT if side == BID else RECENT_SOLD)
-    )
+    store(watch, WATCH_OWN_TRADED, load(detector, SOLD if side == BID else BOUGHT))
+    store_float(watch, WATCH_OTHER_USUAL, usual_rate(book, detector, side))
 
 
 @kernel

@@ -56,12 +56,11 @@ DISTRIBUTION_WORDS = BUCKETS + 1
 DISTRIBUTIONS = next(_next)
 SIZES = DISTRIBUTIONS  # lots of the best levels
 IMBALANCES = SIZES + DISTRIBUTION_WORDS
-TOXICITIES = IMBALANCES + DISTRIBUTION_WORDS
-CLUSTER_RATIOS = TOXICITIES + DISTRIBUTION_WORDS
+CLUSTER_RATIOS = IMBALANCES + DISTRIBUTION_WORDS
 ATTACKS = CLUSTER_RATIOS + DISTRIBUTION_WORDS  # lots that attacked levels took
 TRADED_ZONES = ATTACKS + DISTRIBUTION_WORDS  # lots traded in the zone of the price
 LIVES = TRADED_ZONES + DISTRIBUTION_WORDS  # ms that large levels lived
-NUMBER_OF_DISTRIBUTIONS = 7
+NUMBER_OF_DISTRIBUTIONS = 6
 _words(NUMBER_OF_DISTRIBUTIONS * DISTRIBUTION_WORDS - 1)
 
 # Renewed every second from the distributions.
@@ -71,6 +70,7 @@ IMBALANCE_LOW, IMBALANCE_HIGH = _word(), _word()  # float
 # What was traded: totals since the start, and their decaying sums (float) by takers who bought and who sold.
 BOUGHT, SOLD = _word(), _word()
 RECENT_BOUGHT, RECENT_SOLD, RECENT_MS = _word(), _word(), _word()
+FAST_BOUGHT, FAST_SOLD = _word(), _word()
 
 # Large levels that are watched, a side. Those that ended wait for late trades before they are judged.
 WATCHED = 48
@@ -84,10 +84,11 @@ WATCHED = 48
     WATCH_NEAREST,
     WATCH_DISTANCE,
     WATCH_OTHER_TRADED,
+    WATCH_OWN_TRADED,
     WATCH_OTHER_USUAL,  # float: lots a ms
     WATCH_GROUPED,
     WATCH_WORDS,
-) = range(12)
+) = range(13)
 WATCH_COUNT = _words(SIDES)
 WATCH_DUE_MS = _word()  # when the first ended one is to be judged
 WATCH = _words(SIDES * WATCHED * WATCH_WORDS)
@@ -113,8 +114,12 @@ ATTACK = _words(SIDES * ATTACKED * ATTACK_WORDS)
 # Imbalance: its mean (float), when it was last moved, and the side that weighs too much (0 neither, 1 bids, -1 asks).
 IMBALANCE_MEAN, IMBALANCE_MS, IMBALANCE_SIDE, IMBALANCE_SINCE, IMBALANCE_TOLD = (_word() for _ in range(5))
 
-# Toxicity: buckets seen, and since when the regime is toxic (0: it is not).
-TOXICITY_SEEN, TOXICITY_SINCE = _word(), _word()
+# Toxicity: the running bucket of equal volume, the signed shares of the last ones (float) with the time when each began,
+# and since when the regime is toxic (0: it is not).
+FLOW_BUCKETS = 50
+BUCKET_SIZE, BUCKET_BOUGHT, BUCKET_SOLD, BUCKET_BEGIN_MS, BUCKETS_FILLED, TOXICITY_SINCE = (_word() for _ in range(6))
+BUCKET_SHARES = _words(FLOW_BUCKETS)
+BUCKET_TIMES = _words(FLOW_BUCKETS)
 
 # Explosion: when each direction was last told.
 EXPLOSION_TOLD_MS = _words(SIDES)
@@ -144,7 +149,7 @@ TRADED_PROFILE = _words(PROFILE * PROFILE_WORDS)
 
 # Turns of the price. Twice the mid price, in ticks.
 TURN_DIRECTION, TURN_EXTREME, TURN_MS, TURN_TICK = (_word() for _ in range(4))
-MID_BEFORE, CHANGE_SQUARES = _word(), _word()  # float: the mean square of a second's change
+MID_BEFORE, CHANGE_BEFORE, CHANGE_SQUARES = _word(), _word(), _word()  # float
 TURNS = 16
 TURN_PLACE, TURN_AT_MS, TURN_WORDS = range(3)
 TURN_COUNT = _words(SIDES)

@@ -31,6 +31,7 @@ from marketdata.engine.detectors.layout import (
     WATCH_NEAREST,
     WATCH_OTHER_TRADED,
     WATCH_OTHER_USUAL,
+    WATCH_OWN_TRADED,
     WATCH_TICK,
     WATCH_TRADED,
     WATCHED,
@@ -41,7 +42,8 @@ from marketdata.engine.layout import BID, NOW_MS, SIDES
 from marketdata.engine.memory import load, load_float, store, store_float
 
 SETTLE_MS, SPOOF_FILL = place_of("settle_ms"), place_of("spoof_fill")
-SPOOF_LIFE_MS, SPOOF_DISTANCE = place_of("spoof_life_ms"), place_of("spoof_distance_ticks")
+LIFE_LEAST_MS, SPOOF_LIFE_MS = place_of("spoof_life_least_ms"), place_of("spoof_life_ms")
+SPOOF_DISTANCE, LURE = place_of("spoof_distance_ticks"), place_of("spoof_lure")
 OPPOSITE_SHARE, OPPOSITE_EXCESS = place_of("spoof_opposite_share"), place_of("spoof_opposite_excess")
 LAYERS = place_of("layers")
 PLACED_MS, PULLED_MS = place_of("layering_placed_ms"), place_of("layering_pulled_ms")
@@ -56,15 +58,24 @@ def _withdrawn_untouched(detector: int, watch: int) -> int:
         return 0
     if load(watch, WATCH_DISTANCE) < load_float(detector, SPOOF_DISTANCE):
         return 0
-    if ended - load(watch, WATCH_BORN_MS) > load_float(detector, SPOOF_LIFE_MS):
+    lived = ended - load(watch, WATCH_BORN_MS)
+    if lived < load_float(detector, LIFE_LEAST_MS) or lived > load_float(detector, SPOOF_LIFE_MS):
         return 0
     return np.int64(load(watch, WATCH_TRADED) <= load_float(detector, SPOOF_FILL) * added)
 
 
 @kernel
-def _in_ladder(detector: int, watch: int, other: int) -> int:
+def _in_ladder(detector: int, side: int, watch: int, other: int) -> int:
     if load(other, WATCH_GROUPED) or _withdrawn_untouched(detector, other) == 0:
         return 0
+    if end_of(detector, side, other) != CANCELLED:
+        return 0
+    return _together(detector, watch, other)
+
+
+@kernel
+def _together(detector: int, watch: int, other: int) -> int:
+    """1 for two that were placed together and pulled together."""
     placed = abs(load(other, WATCH_BORN_MS) - load(watch, WATCH_BORN_MS))
     pulled = abs(load(other, WATCH_ENDED_MS) - load(watch, WATCH_ENDED_MS))
     return np.int64(placed <= load_float(detector, PLACED_MS) and pulled <= load_float(detector, PULLED_MS))
@@ -84,10 +95,15 @@ def _excess(book: int, watch: int, traded: float) -> float:
 
 
 @kernel
-def _tell(book: int, detector: int, side: int, watch: int, kind: int, levels: int, lots: int, low: int, high: int) -> None:
+def _tell(
+    book: int, detector: int, side: int, watch: int, kind: int, levels: int, lots: int, low: int, high: int
+) -> None:
     born, ended = load(watch, WATCH_BORN_MS), load(watch, WATCH_ENDED_MS)
     traded = _other_side(book, detector, side, watch)
+    own = load(detector, SOLD if side == BID else BOUGHT) - load(watch, WATCH_OWN_TRADED)
     excess = _excess(book, watch, traded)
+    if traded < load_float(detector, LURE) * own:
+        return
     if traded < load_float(detector, OPPOSITE_SHARE) * lots or excess < load_float(detector, OPPOSITE_EXCESS):
         return
     size = lots / load(detector, LARGE_LOTS)
@@ -106,6 +122,17 @@ def _tell(book: int, detector: int, side: int, watch: int, kind: int, levels: in
 
 
 @kernel
+def _mirrored(detector: int, side: int, watch: int) -> int:
+    """How many levels of the other side came and went with it: who quotes both sides lures nobody."""
+    number = 0
+    for index in range(load(detector, WATCH_COUNT + 1 - side)):
+        other = watch_of(detector, 1 - side, index)
+        if load(other, WATCH_ENDED_MS) != 0:
+            number += _together(detector, watch, other)
+    return number
+
+
+@kernel
 def _judge(book: int, detector: int, side: int, watch: int) -> None:
     tell_lifetime(book, detector, side, watch)
     if load(watch, WATCH_GROUPED) or _withdrawn_untouched(detector, watch) == 0:
@@ -115,16 +142,18 @@ def _judge(book: int, detector: int, side: int, watch: int) -> None:
     count = load(detector, WATCH_COUNT + side)
     for index in range(count):
         other = watch_of(detector, side, index)
-        if _in_ladder(detector, watch, other):
+        if _in_ladder(detector, side, watch, other):
             levels += 1
             lots += load(other, WATCH_ADDED)
             low, high = min(low, load(other, WATCH_TICK)), max(high, load(other, WATCH_TICK))
     large = load(detector, LARGE_LOTS)
+    if 2 * _mirrored(detector, side, watch) >= max(levels, 1):
+        return
     if levels >= load_float(detector, LAYERS) and lots >= large:
         _tell(book, detector, side, watch, LAYERING, levels, lots, low, high)
         for index in range(count):
             other = watch_of(detector, side, index)
-            if other != watch and _in_ladder(detector, watch, other):
+            if other != watch and _in_ladder(detector, side, watch, other):
                 store(other, WATCH_GROUPED, 1)
     elif load(watch, WATCH_ADDED) >= large and end_of(detector, side, watch) == CANCELLED:
         _tell(book, detector, side, watch, SPOOFING, 1, load(watch, WATCH_ADDED), tick, tick)

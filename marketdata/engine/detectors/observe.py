@@ -16,6 +16,7 @@ from marketdata.engine.detectors.explosion import look_for_explosion
 from marketdata.engine.detectors.hot_spots import note_zone_trade, sample_traded_zone
 from marketdata.engine.detectors.imbalance import follow_imbalance, renew_imbalance_thresholds
 from marketdata.engine.detectors.large_levels import (
+    FAST_MS,
     NEVER,
     RATE_MS,
     forget_levels,
@@ -31,7 +32,8 @@ from marketdata.engine.detectors.layout import (
     DISTRIBUTIONS,
     EVENT_RING,
     EVENTS,
-    EVENTS_WRITTEN,
+    FAST_BOUGHT,
+    FAST_SOLD,
     KNOWN_LOT_SIZE,
     KNOWN_TICK_SIZE,
     LARGE_LOTS,
@@ -45,15 +47,13 @@ from marketdata.engine.detectors.layout import (
     SIZES,
     SOLD,
     START_MS,
-    TOXICITIES,
-    TOXICITY_SEEN,
     USUAL_LOTS,
     WATCH_DUE_MS,
 )
 from marketdata.engine.detectors.manipulation import judge_ended
 from marketdata.engine.detectors.support import follow_turns, renew_deviation
 from marketdata.engine.detectors.thresholds import place_of
-from marketdata.engine.detectors.toxicity import follow_toxicity
+from marketdata.engine.detectors.toxicity import note_flow
 from marketdata.engine.layout import (
     ASK,
     BID,
@@ -65,7 +65,6 @@ from marketdata.engine.layout import (
     SIDES,
     STATE,
     TICK_SIZE,
-    TOXICITY_FILLED,
 )
 from marketdata.engine.memory import load, load_float, store, store_float
 from marketdata.engine.scratch import TOP, TOP_COUNT, TOP_LOTS, TOP_SIDE_WORDS
@@ -88,7 +87,6 @@ def _begin(book: int, detector: int) -> None:
     store_float(detector, KNOWN_LOT_SIZE, load_float(book, LOT_SIZE))
     store(detector, START_MS, load(book, NOW_MS))
     store(detector, SECOND_SEEN, load(book, SECOND))
-    store(detector, TOXICITY_SEEN, load(book, TOXICITY_FILLED))
     store(detector, RECENT_MS, load(book, NOW_MS))
     store(detector, LARGE_LOTS, NEVER)
     store(detector, NOTABLE_LOTS, NEVER)
@@ -122,9 +120,7 @@ def _begin_second(book: int, detector: int, scratch: int, is_warm: int) -> None:
     store(detector, SECOND_SEEN, load(book, SECOND))
     factor = np.exp(-passed / load_float(detector, MEMORY_S))
     for number in range(NUMBER_OF_DISTRIBUTIONS):
-        distribution = DISTRIBUTIONS + number * DISTRIBUTION_WORDS
-        # Buckets of toxicity come with the volume, slowly where little is traded: they are remembered longer.
-        fade(detector + 8 * distribution, np.sqrt(np.sqrt(factor)) if distribution == TOXICITIES else factor)
+        fade(detector + 8 * (DISTRIBUTIONS + number * DISTRIBUTION_WORDS), factor)
     _sample_sizes(detector, scratch)
     sample_traded_zone(book, detector)
     renew_deviation(book, detector)
@@ -136,7 +132,11 @@ def _begin_second(book: int, detector: int, scratch: int, is_warm: int) -> None:
         store(detector, LARGE_LOTS, max(np.int64(large), 1))
         store(detector, NOTABLE_LOTS, max(np.int64(load_float(detector, NOTABLE_SHARE) * large), 1))
         if load_float(attacks, 0) >= FEWEST_ATTACKS:
-            store(detector, ATTACK_LEAST, max(np.int64(log_value(quantile(attacks, load_float(detector, ATTACK_QUANTILE)))), 1))
+            store(
+                detector,
+                ATTACK_LEAST,
+                max(np.int64(log_value(quantile(attacks, load_float(detector, ATTACK_QUANTILE)))), 1),
+            )
         elif load(detector, ATTACK_LEAST) == 0:
             # Too little was traded to know what is usual: a large level's worth.
             store(detector, ATTACK_LEAST, load(detector, LARGE_LOTS))
@@ -177,6 +177,9 @@ def observe_trade(book: int, tick: int, lots: int, is_bought: int) -> None:
     sold = load_float(detector, RECENT_SOLD) * kept + (0 if is_bought else lots)
     store_float(detector, RECENT_BOUGHT, bought)
     store_float(detector, RECENT_SOLD, sold)
+    kept = np.exp(-(now - load(detector, RECENT_MS)) / FAST_MS)
+    store_float(detector, FAST_BOUGHT, load_float(detector, FAST_BOUGHT) * kept + (lots if is_bought else 0))
+    store_float(detector, FAST_SOLD, load_float(detector, FAST_SOLD) * kept + (0 if is_bought else lots))
     store(detector, RECENT_MS, now)
     total = BOUGHT if is_bought else SOLD
     store(detector, total, load(detector, total) + lots)
@@ -184,4 +187,4 @@ def observe_trade(book: int, tick: int, lots: int, is_bought: int) -> None:
     note_trade_at_levels(detector, side, tick, lots)
     note_attack(book, detector, side, tick, lots)
     note_zone_trade(book, detector, tick, lots, _is_warm(book, detector))
-    follow_toxicity(book, detector)
+    note_flow(book, detector, lots, is_bought)

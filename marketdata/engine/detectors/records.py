@@ -42,9 +42,7 @@ class DetectionKind(IntEnum):
 
 
 @kernel
-def new_record(
-    book: int, detector: int, kind: int, side: int, low: int, high: int, begin_ms: int, score: float
-) -> int:
+def new_record(book: int, detector: int, kind: int, side: int, low: int, high: int, begin_ms: int, score: float) -> int:
     """Begin a record; returns the address of its evidence (float), which the caller fills."""
     written = load(detector, EVENTS_WRITTEN)
     record = detector + 8 * (EVENT_RING + written % EVENTS * RECORD_WORDS)

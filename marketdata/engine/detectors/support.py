@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import inlined, kernel
-from marketdata.engine.detectors.hot_spots import zone_volume
+from marketdata.engine.detectors.hot_spots import profile_slot, zone_volume
 from marketdata.engine.detectors.layout import (
+    CHANGE_BEFORE,
     CHANGE_SQUARES,
     MID_BEFORE,
     PROFILE,
@@ -26,7 +27,6 @@ from marketdata.engine.detectors.layout import (
     TURNS,
     ZONE_SHIFT,
 )
-from marketdata.engine.detectors.hot_spots import profile_slot
 from marketdata.engine.detectors.records import DetectionKind, new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.ladder import level_lots
@@ -50,13 +50,16 @@ def turn_of(detector, side, index):
 
 @kernel
 def renew_deviation(book: int, detector: int) -> None:
-    """Once a second: how much the price changes in one."""
+    """Once a second: how much the price changes in one, apart from a steady drift: half the mean square of the
+    difference of successive changes."""
     mid, before = 0.5 * (load(book, BEST + BID) + load(book, BEST + ASK)), load_float(detector, MID_BEFORE)
     store_float(detector, MID_BEFORE, mid)
     if before > 0.0:
-        squares, change = load_float(detector, CHANGE_SQUARES), (mid - before) * (mid - before)
+        change, squares = mid - before, load_float(detector, CHANGE_SQUARES)
+        turn = change - load_float(detector, CHANGE_BEFORE)
+        store_float(detector, CHANGE_BEFORE, change)
         weight = 1.0 / CHANGE_SECONDS if squares > 0.0 else 1.0
-        store_float(detector, CHANGE_SQUARES, squares + (change - squares) * weight)
+        store_float(detector, CHANGE_SQUARES, squares + (0.5 * turn * turn - squares) * weight)
 
 
 @inlined
@@ -144,7 +147,11 @@ def _turned(book: int, detector: int, scratch: int, side: int, rebound: float) -
     density = load_float(detector, DENSITY)
     if resting < density and traded < density:
         return
-    score = 0.25 * min(touches - 1, 2) + 0.25 * min(resting / (2.0 * density), 1.0) + 0.25 * min(traded / (2.0 * density), 1.0)
+    score = (
+        0.25 * min(touches - 1, 2)
+        + 0.25 * min(resting / (2.0 * density), 1.0)
+        + 0.25 * min(traded / (2.0 * density), 1.0)
+    )
     kind = SUPPORT if side == BID else RESISTANCE
     evidence = new_record(book, detector, kind, side, tick - half, tick + half, load(detector, TURN_MS), score)
     store_float(evidence, 0, np.float64(touches))
