@@ -155,8 +155,8 @@ def _hot_spot(side: str, where: str, e: Mapping[str, float]) -> str:
 def _support(side: str, where: str, e: Mapping[str, float]) -> str:
     name = "support" if side == "bid" else "resistance"
     return (
-        f"{name} at {where}: the price turned there {e['touches']:.0f} times within {e['seconds']:.0f} s; volume resting"
-        f" {e['resting_density']:.1f} times and traded {e['traded_density']:.1f} times as dense as elsewhere"
+        f"{name} at {where}: the price turned there {e['touches']:.0f} times within {e['seconds']:.0f} s; volume"
+        f" resting {e['resting_density']:.1f} times and traded {e['traded_density']:.1f} times as dense as elsewhere"
     )
 
 
@@ -179,8 +179,8 @@ def _layering(side: str, where: str, e: Mapping[str, float]) -> str:
 
 def _absorption(side: str, where: str, e: Mapping[str, float]) -> str:
     return (
-        f"the {side} at {where} took {_amount(e['traded_volume'])} in {e['trades']:.0f} trades over {e['seconds']:.1f} s,"
-        f" {e['ratio']:.1f} times what it showed, and holds"
+        f"the {side} at {where} took {_amount(e['traded_volume'])} in {e['trades']:.0f} trades over"
+        f" {e['seconds']:.1f} s, {e['ratio']:.1f} times what it showed, and holds"
     )
 
 

@@ -17,9 +17,10 @@ from marketdata.engine.memory import leading_zeros, load_float, store_float
 def log_bucket(value: int) -> int:
     """The bucket of a whole number: 0 to 7 as they are, then eight an octave."""
     if value < 8:
-        return max(value, 0)
+        return value if value > 0 else 0
     octave = 60 - leading_zeros(np.uint64(value))
-    return min((octave << 3) + (value >> octave), BUCKETS - 1)
+    bucket = (octave << 3) + (value >> octave)
+    return bucket if bucket < BUCKETS else BUCKETS - 1
 
 
 @kernel

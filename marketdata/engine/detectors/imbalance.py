@@ -89,7 +89,8 @@ def follow_imbalance(book: int, detector: int, scratch: int, is_warm: int) -> No
     limit = high if side > 0 else low
     if side * mean < OVER_SHARE * side * limit:
         store(detector, IMBALANCE_SIDE, 0)
-    elif load(detector, IMBALANCE_TOLD) == 0 and side * mean > side * limit:
-        if now - load(detector, IMBALANCE_SINCE) >= load_float(detector, HOLD_MS):
-            store(detector, IMBALANCE_TOLD, 1)
-            _tell(book, detector, scratch, mean, limit, bids, asks)
+        return
+    lasted = now - load(detector, IMBALANCE_SINCE) >= load_float(detector, HOLD_MS)
+    if load(detector, IMBALANCE_TOLD) == 0 and lasted and side * mean > side * limit:
+        store(detector, IMBALANCE_TOLD, 1)
+        _tell(book, detector, scratch, mean, limit, bids, asks)

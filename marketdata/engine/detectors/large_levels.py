@@ -180,9 +180,9 @@ def _came_back(detector: int, side: int, watch: int) -> int:
         other = watch_of(detector, side, index)
         if load(other, WATCH_TICK) == load(watch, WATCH_TICK):
             continue
-        if abs(load(other, WATCH_BORN_MS) - ended) <= MOVED_MS:
-            if abs(load(other, WATCH_ADDED) - added) <= MOVED_SHARE * added:
-                return 1
+        at_once = abs(load(other, WATCH_BORN_MS) - ended) <= MOVED_MS
+        if at_once and abs(load(other, WATCH_ADDED) - added) <= MOVED_SHARE * added:
+            return 1
     return 0
 
 
@@ -205,9 +205,11 @@ def tell_lifetime(book: int, detector: int, side: int, watch: int) -> None:
     if added < load(detector, LARGE_LOTS) or lived < load_float(detector, LIFETIME_LEAST_MS):
         return
     usual = log_value(quantile(detector + 8 * LIVES, 0.5))
+    # The first one is the usual one; a NaN in the evidence would make equal events unequal.
+    usual = usual if usual > 0.0 else np.float64(lived)
     add_weight(detector + 8 * LIVES, log_bucket(lived), 1.0)
     tick = load(watch, WATCH_TICK)
-    score = lived / (lived + (usual if usual > 0.0 else np.float64(lived)))
+    score = lived / (lived + usual)
     evidence = new_record(book, detector, LEVEL_LIFETIME, side, tick, tick, born, score)
     store_float(evidence, 0, lived / 1_000.0)
     store_float(evidence, 1, usual / 1_000.0)

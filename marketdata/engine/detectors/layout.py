@@ -114,8 +114,8 @@ ATTACK = _words(SIDES * ATTACKED * ATTACK_WORDS)
 # Imbalance: its mean (float), when it was last moved, and the side that weighs too much (0 neither, 1 bids, -1 asks).
 IMBALANCE_MEAN, IMBALANCE_MS, IMBALANCE_SIDE, IMBALANCE_SINCE, IMBALANCE_TOLD = (_word() for _ in range(5))
 
-# Toxicity: the running bucket of equal volume, the signed shares of the last ones (float) with the time when each began,
-# and since when the regime is toxic (0: it is not).
+# Toxicity: the running bucket of equal volume, the signed shares of the last ones (float), the times when they
+# began, and since when the regime is toxic (0: it is not).
 FLOW_BUCKETS = 50
 BUCKET_SIZE, BUCKET_BOUGHT, BUCKET_SOLD, BUCKET_BEGIN_MS, BUCKETS_FILLED, TOXICITY_SINCE = (_word() for _ in range(6))
 BUCKET_SHARES = _words(FLOW_BUCKETS)

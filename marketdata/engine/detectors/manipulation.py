@@ -61,7 +61,7 @@ def _withdrawn_untouched(detector: int, watch: int) -> int:
     lived = ended - load(watch, WATCH_BORN_MS)
     if lived < load_float(detector, LIFE_LEAST_MS) or lived > load_float(detector, SPOOF_LIFE_MS):
         return 0
-    return np.int64(load(watch, WATCH_TRADED) <= load_float(detector, SPOOF_FILL) * added)
+    return 1 if load(watch, WATCH_TRADED) <= load_float(detector, SPOOF_FILL) * added else 0
 
 
 @kernel
@@ -78,7 +78,7 @@ def _together(detector: int, watch: int, other: int) -> int:
     """1 for two that were placed together and pulled together."""
     placed = abs(load(other, WATCH_BORN_MS) - load(watch, WATCH_BORN_MS))
     pulled = abs(load(other, WATCH_ENDED_MS) - load(watch, WATCH_ENDED_MS))
-    return np.int64(placed <= load_float(detector, PLACED_MS) and pulled <= load_float(detector, PULLED_MS))
+    return 1 if placed <= load_float(detector, PLACED_MS) and pulled <= load_float(detector, PULLED_MS) else 0
 
 
 @kernel

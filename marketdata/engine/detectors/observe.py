@@ -97,12 +97,12 @@ def _begin(book: int, detector: int) -> None:
 @kernel
 def _on_known_grid(book: int, detector: int) -> int:
     same_ticks = load_float(detector, KNOWN_TICK_SIZE) == load_float(book, TICK_SIZE)
-    return np.int64(same_ticks and load_float(detector, KNOWN_LOT_SIZE) == load_float(book, LOT_SIZE))
+    return 1 if same_ticks and load_float(detector, KNOWN_LOT_SIZE) == load_float(book, LOT_SIZE) else 0
 
 
 @kernel
 def _is_warm(book: int, detector: int) -> int:
-    return np.int64(load(book, NOW_MS) - load(detector, START_MS) >= 1_000.0 * load_float(detector, WARM_UP_S))
+    return 1 if load(book, NOW_MS) - load(detector, START_MS) >= 1_000.0 * load_float(detector, WARM_UP_S) else 0
 
 
 @kernel

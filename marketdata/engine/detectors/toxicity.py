@@ -2,8 +2,8 @@
 
 VPIN (Easley, Lopez de Prado, O'Hara 2012) is the mean of |bought - sold| / size over the last 50 buckets. Where few
 large trades make the volume it is near 1 whoever trades (measured: 0.6 to 0.9 in recorded markets without pressure),
-so it alone says little. Here the signs decide: with s the signed shares, |sum s| / sqrt(sum s^2) is about standard normal
-for buckets that lean at random, however large the trades are, and is the square root of 50 when all lean one way.
+so it alone says little. Here the signs decide: with s the signed shares, |sum s| / sqrt(sum s^2) is about standard
+normal for buckets that lean at random, however large the trades are, and the square root of 50 when all lean one way.
 """
 
 from __future__ import annotations
