@@ -35,7 +35,8 @@ def log_value(place: float) -> float:
 @kernel
 def linear_bucket(value: float) -> int:
     """The bucket of a number from -1 to 1."""
-    return min(max(np.int64((value + 1.0) * (BUCKETS / 2)), 0), BUCKETS - 1)
+    bucket = int((value + 1.0) * (BUCKETS / 2))
+    return min(max(bucket, 0), BUCKETS - 1)
 
 
 @kernel

@@ -86,10 +86,10 @@ def look_for_explosion(book: int, detector: int) -> None:
     low, high, low_at, high_at = mid, mid, second, second
     for each in range(first, second):
         past = load_float(book, MID_SERIES + (each & MASK))
-        # Comparisons with a second that is not known, NaN, are false.
-        if past < low:
+        # A flat price: the move begins where it leaves it. Comparisons with a second that is not known, NaN, are false.
+        if past <= low:
             low, low_at = past, each
-        if past > high:
+        if past >= high:
             high, high_at = past, each
     if mid >= low * (1.0 + load_float(detector, MOVE)):
         _tell(book, detector, BID, low_at, low, mid)
