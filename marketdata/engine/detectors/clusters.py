@@ -13,6 +13,7 @@ from marketdata.engine.detectors.layout import (
     CLUSTER,
     CLUSTER_BEGIN_MS,
     CLUSTER_COUNT,
+    CLUSTER_LIMIT,
     CLUSTER_LOTS,
     CLUSTER_MISSED,
     CLUSTER_RATIOS,
@@ -194,12 +195,16 @@ def _follow(book: int, detector: int, side: int, known: int, median: int, limit:
 
 
 @kernel
+def renew_cluster_threshold(detector: int) -> None:
+    usual = log_value(quantile(detector + 8 * CLUSTER_RATIOS, load_float(detector, QUANTILE))) / FINENESS
+    least = load_float(detector, RATIO)
+    store_float(detector, CLUSTER_LIMIT, max(usual, least) if usual > 0.0 else least)
+
+
+@kernel
 def scan_clusters(book: int, detector: int, is_warm: int) -> None:
     """Once a second."""
-    ratios = detector + 8 * CLUSTER_RATIOS
-    usual = log_value(quantile(ratios, load_float(detector, QUANTILE))) / FINENESS
-    least = load_float(detector, RATIO)
-    limit = max(usual, least) if usual > 0.0 else least
+    ratios, limit = detector + 8 * CLUSTER_RATIOS, load_float(detector, CLUSTER_LIMIT)
     for side in range(SIDES):
         known = _count_zones(book, detector, side)
         if known < FEWEST_ZONES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import kernel
-from marketdata.engine.detectors.layout import CHECKED_MS, EXPLOSION_TOLD_MS
+from marketdata.engine.detectors.layout import CHECKED_MS, EXPLOSION_TOLD_MS, WINDOW_HIGHEST, WINDOW_LOWEST
 from marketdata.engine.detectors.records import DetectionKind, new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import (
@@ -75,6 +75,19 @@ def _tell(book: int, detector: int, side: int, since: int, start: float, mid: fl
 
 
 @kernel
+def renew_extremes(book: int, detector: int) -> None:
+    """Once a second: between which prices the window lies."""
+    second, low, high = load(book, SECOND), np.inf, 0.0
+    first = max(second - np.int64(load_float(detector, WINDOW_S)), load(book, FIRST_SECOND))
+    for each in range(first, second):
+        past = load_float(book, MID_SERIES + (each & MASK))
+        low = past if past < low else low
+        high = past if past > high else high
+    store_float(detector, WINDOW_LOWEST, low)
+    store_float(detector, WINDOW_HIGHEST, high)
+
+
+@kernel
 def look_for_explosion(book: int, detector: int) -> None:
     """After a message; looks every ``explosion_check_ms``."""
     now, second = load(book, NOW_MS), load(book, SECOND)
@@ -82,6 +95,9 @@ def look_for_explosion(book: int, detector: int) -> None:
         return
     store(detector, CHECKED_MS, now)
     mid = 0.5 * (load(book, BEST + BID) + load(book, BEST + ASK)) * load_float(book, TICK_SIZE)
+    up, down = 1.0 + load_float(detector, MOVE), 1.0 - load_float(detector, MOVE)
+    if mid < up * load_float(detector, WINDOW_LOWEST) and mid > down * load_float(detector, WINDOW_HIGHEST):
+        return
     first = max(second - np.int64(load_float(detector, WINDOW_S)), load(book, FIRST_SECOND))
     low, high, low_at, high_at = mid, mid, second, second
     for each in range(first, second):
@@ -91,7 +107,7 @@ def look_for_explosion(book: int, detector: int) -> None:
             low, low_at = past, each
         if past >= high:
             high, high_at = past, each
-    if mid >= low * (1.0 + load_float(detector, MOVE)):
+    if mid >= low * up:
         _tell(book, detector, BID, low_at, low, mid)
-    if mid <= high * (1.0 - load_float(detector, MOVE)):
+    if mid <= high * down:
         _tell(book, detector, ASK, high_at, high, mid)

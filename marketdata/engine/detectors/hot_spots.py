@@ -10,6 +10,8 @@ import numpy as np
 from marketdata.engine.compiled import inlined, kernel
 from marketdata.engine.detectors.distributions import add_weight, log_bucket, log_value, quantile
 from marketdata.engine.detectors.layout import (
+    HOT_SPOT_LIMIT,
+    HOT_SPOT_MEDIAN,
     PROFILE,
     PROFILE_LOTS,
     PROFILE_MS,
@@ -52,6 +54,15 @@ def zone_volume(book: int, detector: int, zone: int) -> float:
 
 
 @kernel
+def renew_hot_spot_threshold(detector: int) -> None:
+    zones = detector + 8 * TRADED_ZONES
+    median = log_value(quantile(zones, 0.5))
+    usual = log_value(quantile(zones, load_float(detector, QUANTILE)))
+    store_float(detector, HOT_SPOT_MEDIAN, median)
+    store_float(detector, HOT_SPOT_LIMIT, max(usual, load_float(detector, RATIO) * max(median, 1.0)))
+
+
+@kernel
 def note_zone_trade(book: int, detector: int, tick: int, lots: int, is_warm: int) -> None:
     zone, now = tick >> load(detector, ZONE_SHIFT), load(book, NOW_MS)
     slot, volume = profile_slot(detector, zone), zone_volume(book, detector, zone)
@@ -66,12 +77,9 @@ def note_zone_trade(book: int, detector: int, tick: int, lots: int, is_warm: int
     store(slot, PROFILE_TRADES, load(slot, PROFILE_TRADES) + 1)
     store(detector, PROFILE_NEWEST, zone)
     zones = detector + 8 * TRADED_ZONES
-    if is_warm == 0 or load_float(zones, 0) < FEWEST_SECONDS:
+    if is_warm == 0 or load_float(zones, 0) < FEWEST_SECONDS or not load_float(detector, HOT_SPOT_LIMIT) > 0.0:
         return
-    median = log_value(quantile(zones, 0.5))
-    limit = max(
-        log_value(quantile(zones, load_float(detector, QUANTILE))), load_float(detector, RATIO) * max(median, 1.0)
-    )
+    median, limit = load_float(detector, HOT_SPOT_MEDIAN), load_float(detector, HOT_SPOT_LIMIT)
     if volume < limit:
         if volume < COOLED_SHARE * limit:
             store(slot, PROFILE_TOLD, 0)

@@ -63,7 +63,9 @@ LIVES = TRADED_ZONES + DISTRIBUTION_WORDS  # ms that large levels lived
 NUMBER_OF_DISTRIBUTIONS = 6
 _words(NUMBER_OF_DISTRIBUTIONS * DISTRIBUTION_WORDS - 1)
 
-# Renewed every second from the distributions.
+# Renewed every few seconds from the distributions.
+RENEWED_SECOND = _word()
+CLUSTER_LIMIT, HOT_SPOT_MEDIAN, HOT_SPOT_LIMIT = _word(), _word(), _word()  # float
 LARGE_LOTS, NOTABLE_LOTS, USUAL_LOTS = _word(), _word(), _word()
 IMBALANCE_LOW, IMBALANCE_HIGH = _word(), _word()  # float
 
@@ -121,7 +123,8 @@ BUCKET_SIZE, BUCKET_BOUGHT, BUCKET_SOLD, BUCKET_BEGIN_MS, BUCKETS_FILLED, TOXICI
 BUCKET_SHARES = _words(FLOW_BUCKETS)
 BUCKET_TIMES = _words(FLOW_BUCKETS)
 
-# Explosion: when each direction was last told.
+# Explosion: the extremes of the window without the running second (float), and when each direction was last told.
+WINDOW_LOWEST, WINDOW_HIGHEST = _word(), _word()
 EXPLOSION_TOLD_MS = _words(SIDES)
 
 # Zones: so many ticks wide (a power of two), counted from price 0. Resting volume of a scan, nearest first.

@@ -10,10 +10,10 @@ import numpy as np
 
 from marketdata.engine.compiled import kernel
 from marketdata.engine.detectors.absorption import follow_attacks, note_attack
-from marketdata.engine.detectors.clusters import choose_zones, scan_clusters
+from marketdata.engine.detectors.clusters import choose_zones, renew_cluster_threshold, scan_clusters
 from marketdata.engine.detectors.distributions import add_weight, fade, log_bucket, log_value, quantile
-from marketdata.engine.detectors.explosion import look_for_explosion
-from marketdata.engine.detectors.hot_spots import note_zone_trade, sample_traded_zone
+from marketdata.engine.detectors.explosion import look_for_explosion, renew_extremes
+from marketdata.engine.detectors.hot_spots import note_zone_trade, renew_hot_spot_threshold, sample_traded_zone
 from marketdata.engine.detectors.imbalance import follow_imbalance, renew_imbalance_thresholds
 from marketdata.engine.detectors.large_levels import (
     FAST_MS,
@@ -43,6 +43,7 @@ from marketdata.engine.detectors.layout import (
     RECENT_MS,
     RECENT_SOLD,
     RECORD_WORDS,
+    RENEWED_SECOND,
     SECOND_SEEN,
     SIZES,
     SOLD,
@@ -75,6 +76,8 @@ MEMORY_S, WARM_UP_S = place_of("memory_s"), place_of("warm_up_s")
 LARGE_QUANTILE, LARGE_FACTOR = place_of("large_quantile"), place_of("large_factor")
 NOTABLE_SHARE, ATTACK_QUANTILE = place_of("notable_share"), place_of("absorption_quantile")
 FEWEST_ATTACKS = 5.0
+# Quantiles of 256 buckets each: every second they would be most of what a message costs.
+RENEW_SECONDS = 4
 FIRST_CHANGING = EVENT_RING + EVENTS * RECORD_WORDS
 
 
@@ -87,6 +90,7 @@ def _begin(book: int, detector: int) -> None:
     store_float(detector, KNOWN_LOT_SIZE, load_float(book, LOT_SIZE))
     store(detector, START_MS, load(book, NOW_MS))
     store(detector, SECOND_SEEN, load(book, SECOND))
+    store(detector, RENEWED_SECOND, load(book, SECOND))
     store(detector, RECENT_MS, load(book, NOW_MS))
     store(detector, LARGE_LOTS, NEVER)
     store(detector, NOTABLE_LOTS, NEVER)
@@ -114,32 +118,42 @@ def _sample_sizes(detector: int, scratch: int) -> None:
 
 
 @kernel
-def _begin_second(book: int, detector: int, scratch: int, is_warm: int) -> None:
-    """What is done once a second: distributions fade and take a sample, thresholds are renewed, zones are scanned."""
-    passed = load(book, SECOND) - load(detector, SECOND_SEEN)
-    store(detector, SECOND_SEEN, load(book, SECOND))
+def _renew_thresholds(book: int, detector: int, is_warm: int) -> None:
+    """Distributions fade, and what is usual is read from them."""
+    passed = load(book, SECOND) - load(detector, RENEWED_SECOND)
+    store(detector, RENEWED_SECOND, load(book, SECOND))
     factor = np.exp(-passed / load_float(detector, MEMORY_S))
     for number in range(NUMBER_OF_DISTRIBUTIONS):
         fade(detector + 8 * (DISTRIBUTIONS + number * DISTRIBUTION_WORDS), factor)
+    renew_imbalance_thresholds(detector)
+    renew_cluster_threshold(detector)
+    renew_hot_spot_threshold(detector)
+    sizes, attacks = detector + 8 * SIZES, detector + 8 * ATTACKS
+    store(detector, USUAL_LOTS, np.int64(log_value(quantile(sizes, 0.5))))
+    if is_warm == 0:
+        return
+    large = load_float(detector, LARGE_FACTOR) * log_value(quantile(sizes, load_float(detector, LARGE_QUANTILE)))
+    store(detector, LARGE_LOTS, max(np.int64(large), 1))
+    store(detector, NOTABLE_LOTS, max(np.int64(load_float(detector, NOTABLE_SHARE) * large), 1))
+    if load_float(attacks, 0) >= FEWEST_ATTACKS:
+        least = log_value(quantile(attacks, load_float(detector, ATTACK_QUANTILE)))
+        store(detector, ATTACK_LEAST, max(np.int64(least), 1))
+    elif load(detector, ATTACK_LEAST) == 0:
+        # Too little was traded to know what is usual: a large level's worth.
+        store(detector, ATTACK_LEAST, load(detector, LARGE_LOTS))
+
+
+@kernel
+def _begin_second(book: int, detector: int, scratch: int, is_warm: int) -> None:
+    """What is done once a second: samples are taken and zones scanned; every few seconds thresholds are renewed."""
+    store(detector, SECOND_SEEN, load(book, SECOND))
     _sample_sizes(detector, scratch)
     sample_traded_zone(book, detector)
     renew_deviation(book, detector)
-    renew_imbalance_thresholds(detector)
-    sizes, attacks = detector + 8 * SIZES, detector + 8 * ATTACKS
-    store(detector, USUAL_LOTS, np.int64(log_value(quantile(sizes, 0.5))))
-    if is_warm:
-        large = load_float(detector, LARGE_FACTOR) * log_value(quantile(sizes, load_float(detector, LARGE_QUANTILE)))
-        store(detector, LARGE_LOTS, max(np.int64(large), 1))
-        store(detector, NOTABLE_LOTS, max(np.int64(load_float(detector, NOTABLE_SHARE) * large), 1))
-        if load_float(attacks, 0) >= FEWEST_ATTACKS:
-            store(
-                detector,
-                ATTACK_LEAST,
-                max(np.int64(log_value(quantile(attacks, load_float(detector, ATTACK_QUANTILE)))), 1),
-            )
-        elif load(detector, ATTACK_LEAST) == 0:
-            # Too little was traded to know what is usual: a large level's worth.
-            store(detector, ATTACK_LEAST, load(detector, LARGE_LOTS))
+    renew_extremes(book, detector)
+    first_warm = is_warm and load(detector, LARGE_LOTS) == NEVER
+    if first_warm or load(book, SECOND) - load(detector, RENEWED_SECOND) >= RENEW_SECONDS:
+        _renew_thresholds(book, detector, is_warm)
     scan_clusters(book, detector, is_warm)
 
 
@@ -160,9 +174,9 @@ def observe_message(book: int, scratch: int, is_snapshot: int) -> None:
     follow_attacks(book, detector)
     follow_imbalance(book, detector, scratch, is_warm)
     follow_turns(book, detector, scratch)
-    look_for_explosion(book, detector)
     if load(book, SECOND) != load(detector, SECOND_SEEN):
         _begin_second(book, detector, scratch, is_warm)
+    look_for_explosion(book, detector)
 
 
 @kernel
