@@ -26,8 +26,8 @@ _CACHES = Path(_settings.CACHE_DIR or _SOURCES / "__pycache__")
 
 def _cache_folder() -> Path:
     digest = hashlib.sha256()
-    for source in sorted(_SOURCES.glob("*.py")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    for source in sorted(_SOURCES.rglob("*.py")):
+        digest.update(str(source.relative_to(_SOURCES)).encode() + b"\0" + source.read_bytes())
     return _CACHES / f"kernels-{digest.hexdigest()[:16]}"
 
 

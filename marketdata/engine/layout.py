@@ -98,6 +98,8 @@ DATA = _words(TEMPLATE_WORDS)
 # Other books that features compare with: addresses, 0 for none.
 REFERENCE_BOOK = _word()
 OTHER_VENUE_BOOK = _word()
+# The block of its detectors (marketdata.engine.detectors.layout): its address, 0 for none.
+DETECTORS = _word()
 
 # What features carry from message to message: see marketdata.engine.windows and marketdata.engine.features.
 NOW_MS = _word()  # the venue's clock, never going back

@@ -12,6 +12,7 @@ import numpy as np
 
 from marketdata.engine.bands import follow_bands, sums_are_too_large
 from marketdata.engine.compiled import compiled, kernel
+from marketdata.engine.detectors.observe import observe_message
 from marketdata.engine.features import compute_features
 from marketdata.engine.ladder import apply_changes, clear, follow_price, has_room, place_window, window_fits
 from marketdata.engine.layout import (
@@ -22,6 +23,7 @@ from marketdata.engine.layout import (
     BID,
     CHANGES,
     DELTAS,
+    DETECTORS,
     FORMAT,
     FRESH_SNAPSHOT,
     GAPS,
@@ -172,6 +174,8 @@ def take_message(book: int, scratch: int, receive_ns: int, work: int, row: int) 
         move_clock(book, load(scratch, MESSAGE_VENUE_MS))
         note_changes(book, scratch, is_snapshot)
         compute_features(book, scratch, row)
+        if load(book, DETECTORS) != 0:
+            observe_message(book, scratch, is_snapshot)
     # After all that looks at what the message changed, and where.
     follow_price(book)
     return outcome

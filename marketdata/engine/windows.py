@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import compiled, inlined, kernel
+from marketdata.engine.detectors.observe import observe_trade
 from marketdata.engine.ladder import births
 from marketdata.engine.layout import (
     ADDED_SERIES,
@@ -20,6 +21,7 @@ from marketdata.engine.layout import (
     BOUGHT_SUM_10,
     BOUGHT_SUM_60,
     BOUGHT_SUM_300,
+    DETECTORS,
     FIRST_SECOND,
     FLOW_SERIES,
     FLOW_SUM_10,
@@ -319,6 +321,8 @@ def note_trade(book: int, venue_ms: int, tick: int, lots: int, is_bought: int) -
         store(book, TOXICITY_SOLD, sold)
         if left == 0:
             break
+    if load(book, DETECTORS) != 0:
+        observe_trade(book, tick, lots, is_bought)
 
 
 @kernel
