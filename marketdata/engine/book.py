@@ -216,10 +216,11 @@ class SymbolBook:
                 other._compared_by.add(self)
         self._point_at_compared()
 
-    def observe_with(self, detectors: int) -> None:
-        """From now on the detectors whose block is at this address look at it; 0: none do. Who owns the block keeps it
-        for as long (see ``marketdata.engine.detectors.symbol``)."""
+    def observe_with(self, detectors: int, on_message: int, on_trade: int) -> None:
+        """From now on the detectors whose block is at an address look at it, through two functions' addresses; 0: none
+        do. Who owns the block keeps it for as long (see ``marketdata.engine.detectors.symbol``)."""
         self._words[layout.DETECTORS] = detectors
+        self._words[layout.OBSERVE_MESSAGE], self._words[layout.OBSERVE_TRADE] = on_message, on_trade
 
     # Out.
 

@@ -75,6 +75,19 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         return _once(numba.njit(cache=True, **_INNER)(function))
 
 
+def callback(function: Callable[..., Any]) -> int:
+    """The address of a function of four int64 that kernels call through it: what few books need is not part of the
+    kernels of all, which would compile and load it."""
+    with _our_cache():
+        made = numba.cfunc("void(int64, int64, int64, int64)", cache=True, error_model="numpy")(function)
+    _CALLBACKS.append(made)
+    return int(made.address or 0)
+
+
+# Kept for as long as anybody might call them.
+_CALLBACKS: list[Any] = []
+
+
 @contextmanager
 def _our_cache() -> Iterator[None]:
     usual = _settings.CACHE_DIR

@@ -100,6 +100,7 @@ REFERENCE_BOOK = _word()
 OTHER_VENUE_BOOK = _word()
 # The block of its detectors (marketdata.engine.detectors.layout): its address, 0 for none.
 DETECTORS = _word()
+OBSERVE_MESSAGE, OBSERVE_TRADE = _word(), _word()  # addresses of what lets them look, 0 for none
 
 # What features carry from message to message: see marketdata.engine.windows and marketdata.engine.features.
 NOW_MS = _word()  # the venue's clock, never going back

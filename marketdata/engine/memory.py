@@ -130,6 +130,20 @@ def copy_text(_typing: Any, target: Any, source: Any, length: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), generate
 
 
+_CALLBACK = ir.FunctionType(ir.VoidType(), [_LONG] * 4)
+
+
+@instruction
+def call_back(_typing: Any, function: Any, first: Any, second: Any, third: Any, fourth: Any) -> Any:
+    """Call a compiled function (``marketdata.engine.compiled.callback``) by its address."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        builder.call(builder.inttoptr(arguments[0], _CALLBACK.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
 LANES = 8
 # No price or quantity has more steps: their products with a per mille, and a price beyond any other, fit an int64.
 LARGEST_UNITS = 1 << 50

@@ -12,7 +12,6 @@ import numpy as np
 
 from marketdata.engine.bands import follow_bands, sums_are_too_large
 from marketdata.engine.compiled import compiled, kernel
-from marketdata.engine.detectors.observe import observe_message
 from marketdata.engine.features import compute_features
 from marketdata.engine.ladder import apply_changes, clear, follow_price, has_room, place_window, window_fits
 from marketdata.engine.layout import (
@@ -23,7 +22,6 @@ from marketdata.engine.layout import (
     BID,
     CHANGES,
     DELTAS,
-    DETECTORS,
     FORMAT,
     FRESH_SNAPSHOT,
     GAPS,
@@ -32,6 +30,7 @@ from marketdata.engine.layout import (
     MESSAGES,
     MISSED_ID,
     NO_ASK,
+    OBSERVE_MESSAGE,
     REACH,
     REASON,
     RECEIVE_NS,
@@ -46,7 +45,7 @@ from marketdata.engine.layout import (
     VENUE_MS,
     WORST,
 )
-from marketdata.engine.memory import BYTES_LENGTH, BYTES_TEXT, copy_text, load, load_byte, store
+from marketdata.engine.memory import BYTES_LENGTH, BYTES_TEXT, call_back, copy_text, load, load_byte, store
 from marketdata.engine.parse_binance import parse_binance, parse_binance_snapshot
 from marketdata.engine.parse_bybit import parse_bybit
 from marketdata.engine.parse_text import REFUSED, finish_levels
@@ -174,8 +173,8 @@ def take_message(book: int, scratch: int, receive_ns: int, work: int, row: int) 
         move_clock(book, load(scratch, MESSAGE_VENUE_MS))
         note_changes(book, scratch, is_snapshot)
         compute_features(book, scratch, row)
-        if load(book, DETECTORS) != 0:
-            observe_message(book, scratch, is_snapshot)
+        if load(book, OBSERVE_MESSAGE) != 0:
+            call_back(load(book, OBSERVE_MESSAGE), book, scratch, is_snapshot, 0)
     # After all that looks at what the message changed, and where.
     follow_price(book)
     return outcome

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import compiled, inlined, kernel
-from marketdata.engine.detectors.observe import observe_trade
 from marketdata.engine.ladder import births
 from marketdata.engine.layout import (
     ADDED_SERIES,
@@ -21,7 +20,6 @@ from marketdata.engine.layout import (
     BOUGHT_SUM_10,
     BOUGHT_SUM_60,
     BOUGHT_SUM_300,
-    DETECTORS,
     FIRST_SECOND,
     FLOW_SERIES,
     FLOW_SUM_10,
@@ -32,6 +30,7 @@ from marketdata.engine.layout import (
     LIVES_SUM_60,
     MID_SERIES,
     NOW_MS,
+    OBSERVE_TRADE,
     REFERENCE_BOOK,
     REMOVED_SERIES,
     REMOVED_SUM_10,
@@ -60,7 +59,7 @@ from marketdata.engine.layout import (
     UPDATE_SUM_10,
     WINDOW_LOW,
 )
-from marketdata.engine.memory import load, load_float, load_half, store, store_float, store_half
+from marketdata.engine.memory import call_back, load, load_float, load_half, store, store_float, store_half
 from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, OLD_LOTS, TICKS
 
 U = np.uint64
@@ -321,8 +320,8 @@ def note_trade(book: int, venue_ms: int, tick: int, lots: int, is_bought: int) -
         store(book, TOXICITY_SOLD, sold)
         if left == 0:
             break
-    if load(book, DETECTORS) != 0:
-        observe_trade(book, tick, lots, is_bought)
+    if load(book, OBSERVE_TRADE) != 0:
+        call_back(load(book, OBSERVE_TRADE), book, tick, lots, is_bought)
 
 
 @kernel

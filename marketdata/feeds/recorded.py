@@ -98,7 +98,7 @@ def _read_file(path: Path) -> Iterator[RecordedFrame]:
                 if not line.strip() or line.startswith(_CONFIGURATION):
                     continue
                 if read is None:
-                    read = _json_line if line.startswith(b'{"t":') else _text_line
+                    read = _json_line if line.startswith(b"{") else _text_line
                 frame = read(path, number, line, categories)
                 if frame is not None:
                     yield frame

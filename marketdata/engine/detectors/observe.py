@@ -1,7 +1,7 @@
 """The two moments at which detectors look: after a message that was applied, and after a trade.
 
-Both are called only for books with detectors, by the kernels that take messages and trades; each message costs a look
-at its changes and at the best levels, each second of the venue's time one look at the whole book.
+Both are called only for books with detectors, by address, by the kernels that take messages and trades; each message
+costs a look at its changes and at the best levels, each second of the venue's time one look at the whole book.
 """
 
 from __future__ import annotations
@@ -157,8 +157,7 @@ def _begin_second(book: int, detector: int, scratch: int, is_warm: int) -> None:
     scan_clusters(book, detector, is_warm)
 
 
-@kernel
-def observe_message(book: int, scratch: int, is_snapshot: int) -> None:
+def observe_message(book: int, scratch: int, is_snapshot: int, _unused: int) -> None:
     """Look at a book that has just taken the message in the scratch, its best levels there too."""
     detector = load(book, DETECTORS)
     if load(book, STATE) != LIVE or load(book, LEVEL_COUNT + BID) == 0 or load(book, LEVEL_COUNT + ASK) == 0:
@@ -179,7 +178,6 @@ def observe_message(book: int, scratch: int, is_snapshot: int) -> None:
     look_for_explosion(book, detector)
 
 
-@kernel
 def observe_trade(book: int, tick: int, lots: int, is_bought: int) -> None:
     """Look at a trade of which the book's windows already know."""
     detector = load(book, DETECTORS)

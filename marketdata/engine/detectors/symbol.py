@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.engine.book import SymbolBook
+from marketdata.engine.compiled import callback
 from marketdata.engine.detectors import layout
 from marketdata.engine.detectors.detection import SIDE_NAMES, Detection, evidence_of, reason_of
+from marketdata.engine.detectors.observe import observe_message, observe_trade
 from marketdata.engine.detectors.parameters import DetectorParameters
 from marketdata.engine.detectors.records import DetectionKind
+
+OBSERVE_MESSAGE, OBSERVE_TRADE = callback(observe_message), callback(observe_trade)
 
 
 class SymbolDetectors:
@@ -32,9 +36,9 @@ class SymbolDetectors:
         values = self.parameters.values()
         self._floats[layout.PARAMETERS : layout.PARAMETERS + len(values)] = values
         self._fetched = 0
-        book.observe_with(int(self._words.ctypes.data))
+        book.observe_with(int(self._words.ctypes.data), OBSERVE_MESSAGE, OBSERVE_TRADE)
         # The book's kernels follow the address: it must be forgotten before the memory goes.
-        self._detach = finalize(self, book.observe_with, 0)
+        self._detach = finalize(self, book.observe_with, 0, 0, 0)
 
     def detach(self) -> None:
         """The book is not looked at any more."""

@@ -81,7 +81,7 @@ def test_the_top_of_the_book_equals_every_book_ticker_of_the_same_update(
     assert [key for key in both if tickers[key] != tops[key]] == []
     counts = playing.counts
     assert (counts.gaps, counts.refused, counts.resyncs, playing.waiting) == (0, 0, 0, 0)
-    # A first snapshot of coin-M, more decimals and finer steps than the first message showed; all the rest is read fast.
+    # A first snapshot of coin-M, more decimals and finer steps than the first message showed; the rest is read fast.
     assert max(book.unusual for book in playing.books if isinstance(book, CountedBook)) <= MOST_UNUSUAL
 
 
@@ -201,7 +201,7 @@ def test_features_are_dumped_with_the_trades_before_them(tmp_path: Path) -> None
     ("content", "sentence"),
     [
         (b"not compressed", "compressed neither with gzip nor with zstd"),
-        (b"", "compressed neither with gzip nor with zstd"),
+        (b"", "holds no order-book message"),
         (gzip.compress(b"hello\n"), "line 1: expected a time and a frame"),
         (gzip.compress(b'1723161255000000000 {"e":"depthUpdate"\n')[:30], "cannot be read"),
         (gzip.compress(b'1723161255000000000 {"e":"dep'), "breaks off in the middle of a frame"),
