@@ -1,7 +1,7 @@
 """What the detectors can be told: one value a symbol, each with its unit, its range and where its default comes from.
 
-"Measured" names what was counted on the recorded Bybit session. Every other default is chosen, for the reason given, and
-was tried on simulated markets and scenarios with other seeds than those that docs/detectors.md reports.
+"Measured" names what was counted on the recorded Bybit session. Every other default is chosen, for the reason given,
+and was tried on simulated markets and scenarios with other seeds than those that docs/detectors.md reports.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DetectorParameters:
         "1",
         0.1,
         100.0,
-        "how far beyond that quantile large begins; measured: 42 BTCUSDT orders in 42 s reach it, 2 reach 1.5 of it, none 2",
+        "how far beyond it large begins; measured: of 42 BTCUSDT orders beyond it in 42 s none was twice it",
     )
     notable_share: float = _parameter(
         0.4, "1", 0.05, 1.0, "the part of a large level that is followed at all; layers are smaller than one wall"
