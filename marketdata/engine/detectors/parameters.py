@@ -1,7 +1,7 @@
 """What the detectors can be told: one value a symbol, each with its unit, its range and where its default comes from.
 
-"Measured" means: on the recorded Bybit session and the recorded Binance streams named in docs/detectors.md, and on
-simulated markets with other seeds than those that the precision is reported for.
+"Measured" names what was counted on the recorded Bybit session. Every other default is chosen, for the reason given,
+and was tried on simulated markets and scenarios with other seeds than those that docs/detectors.md reports.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ class DetectorParameters:
         "time constant of every distribution; as long as the engine's longest feature window",
     )
     warm_up_s: float = _parameter(
-        10.0, "s", 0.0, 3_600.0, "nothing is judged by a distribution that is younger; measured: sizes settle in 10 s"
+        10.0,
+        "s",
+        0.0,
+        3_600.0,
+        "nothing is judged by a distribution that is younger; chosen: a hundred messages of a 100 ms stream",
     )
 
     # Large levels, and what becomes of them.
@@ -39,7 +43,11 @@ class DetectorParameters:
         0.98, "1", 0.5, 0.9999, "of the sizes of the best 50 levels; above it lies what a ladder shows as a wall"
     )
     large_factor: float = _parameter(
-        2.0, "1", 0.1, 100.0, "how far beyond that quantile large begins; measured: below, makers' quotes are large"
+        2.0,
+        "1",
+        0.1,
+        100.0,
+        "how far beyond it large begins; measured: of 42 BTCUSDT orders beyond it in 42 s none was twice it",
     )
     notable_share: float = _parameter(
         0.4, "1", 0.05, 1.0, "the part of a large level that is followed at all; layers are smaller than one wall"
@@ -55,7 +63,7 @@ class DetectorParameters:
         0.3, "1", 0.0, 0.9, "a level has ended when no more than this part of what was added is left"
     )
     settle_ms: float = _parameter(
-        1_000.0, "ms", 0.0, 60_000.0, "how long trades may arrive after the book that shows them; recorded: below 0.3 s"
+        1_000.0, "ms", 0.0, 60_000.0, "how long trades may come after the book that shows them; chosen"
     )
     lifetime_least_ms: float = _parameter(
         1_000.0, "ms", 0.0, 3_600_000.0, "shorter lives of large levels are no news: quotes that follow the price"
@@ -63,10 +71,14 @@ class DetectorParameters:
 
     # Spoofing and layering.
     spoof_life_least_ms: float = _parameter(
-        250.0, "ms", 0.0, 60_000.0, "shortest life; measured: makers in a hurry replace whole ladders within 0.2 s"
+        250.0,
+        "ms",
+        0.0,
+        60_000.0,
+        "shortest life; chosen: two messages of a 100 ms stream, what makers replace is younger",
     )
     spoof_life_ms: float = _parameter(
-        15_000.0, "ms", 100.0, 3_600_000.0, "longest life; cases before courts lived from below 1 s to some 10 s"
+        15_000.0, "ms", 100.0, 3_600_000.0, "longest life; chosen: what stands longer has taken a real risk"
     )
     spoof_fill: float = _parameter(
         0.1, "1", 0.0, 0.9, "the most that may have been traded of it: it is not meant to be"
@@ -83,7 +95,7 @@ class DetectorParameters:
     spoof_lure: float = _parameter(
         1.5, "1", 0.0, 1_000.0, "the same, as a multiple of what was traded on its own side: who flees is being hit"
     )
-    layers: float = _parameter(3.0, "levels", 2.0, 16.0, "fewest levels of a ladder; the usual wording of regulators")
+    layers: float = _parameter(3.0, "levels", 2.0, 16.0, "fewest levels of a ladder; chosen: two are common by chance")
     layering_placed_ms: float = _parameter(2_500.0, "ms", 1.0, 60_000.0, "they were placed within this time")
     layering_pulled_ms: float = _parameter(800.0, "ms", 1.0, 60_000.0, "and pulled within this time, below settle_ms")
 
