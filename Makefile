@@ -17,6 +17,8 @@ run: environment ## start everything and print the URL and the logins [PORT=8000
 	@$(if $(PORT),export BALLAST_PORT="$(PORT)";) $(if $(MARKET),export MARKET="$(MARKET)";) exec .venv/bin/python manage.py up
 
 test: test-environment ## run the whole test suite against real PostgreSQL, Valkey and simulator processes [ARGS=...]
+	@# Once, not in every process that the tests start: a minute each on a busy machine.
+	@.venv/bin/python -m marketdata.engine.process
 	@$(PYTEST) $(ARGS)
 
 lint: test-environment ## check style (ruff), types (mypy) and the direction of imports (import-linter)

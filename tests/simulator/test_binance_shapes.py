@@ -202,3 +202,4 @@ def test_all_comparisons_are_counted(record_testsuite_property: Callable[[str, o
     paths = {path for path, _, _ in PAIRS}
     kinds = f"{len(STREAMS)} messages, {len(ANSWERS)} answers, {len(PAIRS)} recorded answers of {len(paths)} paths"
     sys.stdout.write(f"{count} compared: {kinds}\n")
+    assert count >= 90

@@ -84,7 +84,7 @@ def spoilt(rng: random.Random) -> Row:
     return fields
 
 
-def check(answer: requests.Response, sent: object) -> None:
+def assert_answered(answer: requests.Response, sent: object) -> None:
     assert answer.status_code == 200, (answer.status_code, sent)
     body = answer.json()
     assert body["retCode"] != 10016 and body.keys() >= {"retCode", "retMsg", "result", "retExtInfo", "time"}, sent
@@ -103,7 +103,7 @@ def test_every_command_answers_any_fields(venue: ServerProcess, path: str) -> No
                 }
             body = json.dumps(fields).encode()
             answer = session.post(f"{venue.url}{path}", data=body, headers=signed(next(unused), body), timeout=SECONDS)
-            check(answer, fields)
+            assert_answered(answer, fields)
 
 
 @pytest.mark.parametrize("path", [*QUERIES, *ENDPOINTS])
@@ -114,7 +114,7 @@ def test_every_question_answers_any_query(venue: ServerProcess, path: str) -> No
             fields = spoilt(rng)
             query = urlencode({name: str(value)[:2_000] for name, value in fields.items()})
             url = f"{venue.url}{path}?{query}"
-            check(session.get(url, headers=signed(next(unused), query.encode()), timeout=SECONDS), fields)
+            assert_answered(session.get(url, headers=signed(next(unused), query.encode()), timeout=SECONDS), fields)
 
 
 @pytest.mark.parametrize("path", ["/v5/order/create", "/v5/order/create-batch", "/v5/position/trading-stop"])
@@ -138,7 +138,7 @@ def test_every_question_answers_any_query(venue: ServerProcess, path: str) -> No
 )
 def test_any_body_is_refused_with_a_code(venue: ServerProcess, path: str, body: bytes) -> None:
     answer = requests.post(f"{venue.url}{path}", data=body, headers=signed(next(unused), body), timeout=SECONDS)
-    check(answer, body)
+    assert_answered(answer, body)
     assert answer.json()["retCode"] != 0
 
 
@@ -157,7 +157,7 @@ def test_any_header_is_refused_with_a_code(venue: ServerProcess, missing: str, v
     if value is not None:
         headers[missing] = value
     answer = requests.post(f"{venue.url}/v5/order/create", data=b"{}", headers=headers, timeout=SECONDS)
-    check(answer, headers)
+    assert_answered(answer, headers)
     assert answer.json()["retCode"] in (10002, 10003, 10004)
 
 

@@ -154,6 +154,7 @@ async def test_a_retired_connection_does_not_come_back(monkeypatch: pytest.Monke
     await asyncio.wait_for(lost.wait(), 5)
     made.retire()
     await asyncio.wait_for(running, 5)
+    assert not made.connected
 
 
 def test_back_off_grows_from_one_second_to_thirty() -> None:
