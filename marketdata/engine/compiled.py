@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numba
 from numba import types
@@ -81,7 +81,7 @@ def callback(function: Callable[..., Any]) -> int:
     with _our_cache():
         made = numba.cfunc("void(int64, int64, int64, int64)", cache=True, error_model="numpy")(function)
     _CALLBACKS.append(made)
-    return int(made.address or 0)
+    return cast("int", made.address)
 
 
 # Kept for as long as anybody might call them.

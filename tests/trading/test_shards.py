@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
 import psycopg
 import psycopg.sql
 import pytest
+from asgiref.sync import SyncToAsync
 from django.conf import settings
-from django.db import connection
+from django.db import connection, connections
 from django.db.models import Max
 from django.utils import timezone
 
@@ -100,6 +101,14 @@ def trade_everywhere(account: Account) -> None:
     strategy_enable(config=config, actor="alice")
 
 
+def quantity_worth(symbol: str, usd: Decimal) -> Decimal:
+    """The number of whole lots that are worth at least as much, at the price that the symbol's engine reports."""
+    instrument = Instrument.objects.get(symbol=symbol)
+    price = D(str(Lease.objects.get(resource=f"symbol:{symbol}").session.report[symbol][1]))
+    lots = (usd / price / instrument.lot_size).to_integral_value(ROUND_UP)
+    return max(lots * instrument.lot_size, instrument.min_quantity)
+
+
 def owner_of(account: Account) -> str:
     """The engine that owns the account and trades it; empty while there is none."""
     for beat in ComponentHeartbeat.objects.filter(component="engine"):
@@ -130,7 +139,7 @@ def test_an_engine_takes_over_what_a_killed_one_held_and_keeps_its_books_while_t
     shared = held()
     # A person trades a symbol that the account's owner does not follow: risk has its price from the other engine.
     symbol = shared[others_name][0]
-    quantity = Instrument.objects.get(symbol=symbol).min_quantity * 10
+    quantity = quantity_worth(symbol, D(50))
     placed = order_place(
         account=account, actor="alice", symbol=symbol, side="Buy", order_type="Market", quantity=quantity
     )
@@ -243,6 +252,8 @@ def database_cut() -> Iterator[None]:
             psycopg.sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(psycopg.sql.Identifier(name))
         )
         try:
+            # Asynchronous tests before this one left a connection in asgiref's thread: the next would find it dead.
+            SyncToAsync.single_thread_executor.submit(connections.close_all).result()
             server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> %s",
                 [name, connection.connection.info.backend_pid],

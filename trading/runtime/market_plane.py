@@ -138,7 +138,10 @@ class MarketPlane:
         venue.feed.add(wanted)
 
     async def run(self) -> None:
-        await asyncio.gather(*(venue.run() for venue in self.venues.values()))
+        """Until cancelled. When one venue's feed fails, all end: whoever starts them again must find none running."""
+        async with asyncio.TaskGroup() as group:
+            for venue in self.venues.values():
+                group.create_task(venue.run())
 
     def take(self) -> None:
         """Take everything that has arrived, now."""

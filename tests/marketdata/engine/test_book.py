@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketdata.engine.book import SymbolBook
+from marketdata.engine.memory import BYTES_LENGTH, BYTES_TEXT
 from marketdata.engine.sync import BookOutcome, BookState
 from marketdata.feeds.recorded import read_recording
 from tests.builders import book_frame
@@ -112,6 +114,13 @@ def test_any_valid_stream_gives_the_same_book_as_a_dict(stream: list) -> None:
                 if Decimal(size) == 0:
                     del side[Decimal(price)]
         assert levels_of(book, "0.1", "0.001") == expected.levels()
+
+
+@pytest.mark.parametrize("frame", [b"", b"x", book_frame("delta", 11, [["99.8", "1"]], [])])
+def test_a_frame_lies_in_memory_where_the_kernels_read_it(frame: bytes) -> None:
+    # take_frame is given the id of a bytes object: another Python may lay one out in another way.
+    length = ctypes.c_ssize_t.from_address(id(frame) + 8 * BYTES_LENGTH).value
+    assert ctypes.string_at(id(frame) + BYTES_TEXT, length) == frame
 
 
 def test_a_gap_makes_the_book_wait_for_a_snapshot() -> None:
