@@ -76,6 +76,12 @@ def account_changed(account_id: int, kind: str, identifier: object = "") -> None
     ring_on_commit(f"account.{account_id}", message)
 
 
+def platform_changed(kind: str, identifier: object = "") -> None:
+    """Tell the browsers of staff what changed that belongs to no account."""
+    message = {"type": "platform.changed", "kind": kind, "id": str(identifier)}
+    ring_on_commit("platform", message)
+
+
 def engines_doorbell(kind: str, identifier: object = "") -> None:
     """Tell every engine that configuration of this kind changed and should be re-read."""
     ring_on_commit("engines", {"type": "engine.doorbell", "kind": kind, "id": str(identifier)})

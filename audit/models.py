@@ -57,3 +57,43 @@ class ComponentHeartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.component}/{self.instance} {self.status}"
+
+
+class Alert(models.Model):
+    """Something that a person should know: how bad, what, of which account (none: of the platform), seen by whom.
+
+    Open until it is acknowledged. An open one with the same ``key`` is raised again by counting up, so that a trouble
+    that lasts is one row. ``account_id`` is a number, not a foreign key: nothing here depends on other apps.
+    """
+
+    class Level(models.TextChoices):
+        INFO = "info", "info"
+        WARNING = "warning", "warning"
+        CRITICAL = "critical", "CRITICAL"
+
+    level = models.CharField(max_length=8, choices=Level.choices)
+    kind = models.CharField(max_length=64, db_index=True)
+    message = models.TextField()
+    account_id = models.BigIntegerField(null=True, blank=True, db_index=True)
+    detail = models.JSONField(default=dict)
+    key = models.CharField(max_length=128, blank=True)
+    count = models.PositiveIntegerField(default=1)
+    raised_at = models.DateTimeField(db_index=True)
+    last_raised_at = models.DateTimeField()
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        ordering = ["-last_raised_at", "-id"]
+        permissions = [("acknowledge_alert", "Can acknowledge alerts")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account_id", "key"],
+                condition=models.Q(acknowledged_at=None) & ~models.Q(key=""),
+                nulls_distinct=False,
+                name="audit_alert_open_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.level} {self.kind}: {self.message[:60]}"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 
 from audit.chain import Break, Link, first_break
-from audit.models import AuditChain, AuditEvent, ComponentHeartbeat
+from audit.models import Alert, AuditChain, AuditEvent, ComponentHeartbeat
 from audit.services import hashed_content
 
 
@@ -31,3 +32,21 @@ def chain_break(name: str) -> Break | None:
 
 def events_about(subject: str) -> QuerySet[AuditEvent]:
     return AuditEvent.objects.filter(subject=subject).order_by("created_at", "sequence")
+
+
+def alerts_of(account_ids: QuerySet[Any] | Collection[int], *, platform: bool) -> QuerySet[Alert]:
+    """Alerts of these accounts, and with ``platform`` those that belong to no account."""
+    of_accounts = Q(account_id__in=account_ids)
+    return Alert.objects.filter(of_accounts | Q(account_id=None) if platform else of_accounts)
+
+
+def alert_counts() -> list[tuple[str, str, int]]:
+    """How often alerts were raised, by level and kind."""
+    rows = Alert.objects.order_by().values_list("level", "kind").annotate(raised=Sum("count"))
+    return [(level, kind, raised) for level, kind, raised in rows]
+
+
+def open_alert_counts() -> dict[str, int]:
+    """How many alerts nobody has acknowledged, by level."""
+    rows = Alert.objects.filter(acknowledged_at=None).order_by().values_list("level").annotate(found=Count("pk"))
+    return dict(rows)

@@ -5,14 +5,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from audit import bus
 from audit.chain import GENESIS, link_hash
-from audit.models import AuditChain, AuditEvent, ComponentHeartbeat
+from audit.models import Alert, AuditChain, AuditEvent, ComponentHeartbeat
 
 PLATFORM = "platform"
 
@@ -143,3 +144,74 @@ def heartbeat_record(
         instance=instance,
         defaults={"status": status, "detail": dict(detail or {}), "updated_at": timezone.now()},
     )
+
+
+@transaction.atomic
+def alert_raise(
+    *,
+    level: Literal["info", "warning", "critical"],
+    kind: str,
+    message: str,
+    account_id: int | None = None,
+    detail: Mapping[str, Any] | None = None,
+    key: str = "",
+) -> Alert:
+    """Tell people: a row, a doorbell to their pages, a count for Prometheus, all when the caller's transaction commits.
+
+    ``kind`` names what happened in general (``circuit_breaker_open``), ``key`` this trouble in particular: while an
+    alert with the key is open on the same account, that one is brought up to date and counts up instead of a new row.
+    """
+    if level not in Alert.Level:
+        raise ValueError(f"level is {level!r}; expected one of {', '.join(Alert.Level.values)}")
+    now = timezone.now()
+    values: dict[str, Any] = {
+        "level": level,
+        "kind": kind,
+        "message": message,
+        "detail": as_json(detail or {}),
+        "last_raised_at": now,
+    }
+    alert = Alert(account_id=account_id, key=key, raised_at=now, count=0, **values)
+    if key:
+        alert = _open_alert(alert)
+    for name, value in values.items():
+        setattr(alert, name, value)
+    alert.count += 1
+    alert.save()
+    _alert_changed(alert)
+    return alert
+
+
+def _open_alert(alert: Alert) -> Alert:
+    """The open one with its key, made of ``alert`` where there is none, locked. Whoever else raises it meanwhile waits
+    for the end of our transaction; one that is acknowledged in between is another one's beginning."""
+    rows = Alert.objects.select_for_update().filter(acknowledged_at=None, account_id=alert.account_id, key=alert.key)
+    while (found := rows.first()) is None:
+        Alert.objects.bulk_create([alert], ignore_conflicts=True)
+    return found
+
+
+@transaction.atomic
+def alert_acknowledge(*, alert_id: int, actor: str) -> Alert:
+    """Somebody has seen it. Acknowledged once: whoever is later changes nothing."""
+    alert = Alert.objects.select_for_update().get(pk=alert_id)
+    if alert.acknowledged_at is not None:
+        return alert
+    alert.acknowledged_at, alert.acknowledged_by = timezone.now(), actor[:150]
+    alert.save(update_fields=["acknowledged_at", "acknowledged_by"])
+    record(
+        actor=actor,
+        action="alert.acknowledged",
+        subject=f"alert:{alert.pk}",
+        account_id=alert.account_id,
+        parameters={"kind": alert.kind, "level": alert.level, "message": alert.message, "count": alert.count},
+    )
+    _alert_changed(alert)
+    return alert
+
+
+def _alert_changed(alert: Alert) -> None:
+    if alert.account_id is None:
+        bus.platform_changed("raised_alert", alert.pk)
+    else:
+        bus.account_changed(alert.account_id, "raised_alert", alert.pk)

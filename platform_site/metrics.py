@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from audit.selectors import heartbeats
+from audit.selectors import alert_counts, heartbeats, open_alert_counts
 from platform_site.health import ENGINE_AGE
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -82,7 +82,28 @@ def _families(prefix: str, labels: tuple[str, ...], rows: list[LabelledRow]) -> 
                 yield family
 
 
+class AlertCollector(Collector):
+    """From the rows, not from a counter of some process: alerts are raised in all of them, and only if committed."""
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            raised, unseen = alert_counts(), open_alert_counts()
+        except DatabaseError:
+            return
+        counter = CounterMetricFamily("alerts_raised", "how often alerts were raised", labels=("level", "kind"))
+        for level, kind, count in raised:
+            counter.add_metric((level, kind), count)
+        gauge = GaugeMetricFamily("alerts_open", "alerts that nobody has acknowledged", labels=("level",))
+        for level, count in unseen.items():
+            gauge.add_metric((level,), count)
+        yield from (counter, gauge)
+
+
 REGISTRY.register(FeedCollector())
+REGISTRY.register(AlertCollector())
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

@@ -35,3 +35,8 @@ def may_trade(user: Any, account: Account) -> bool:
 
 def may_manage(user: Any, account: Account) -> bool:
     return role_on(user, account) == Membership.Role.MANAGER
+
+
+def is_staff(user: Any) -> bool:
+    """Whether the user looks after the platform: its own alerts, its dead letters."""
+    return bool(getattr(user, "is_authenticated", False) and user.is_active and user.is_staff)

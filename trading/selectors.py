@@ -6,11 +6,13 @@ from django.conf import settings
 from django.db.models import Prefetch, QuerySet
 from django.db.models.functions import Now
 
+from audit.models import Alert
+from audit.selectors import alerts_of
 from marketdata.selectors import instruments
 from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE
 from trading.models import Account, EngineSession, EquitySnapshot, Fill, Lease, Order, Position
-from trading.permissions import accounts_visible_to
+from trading.permissions import accounts_visible_to, is_staff
 
 LIVE_STATES = sorted(str(state) for state in LIVE)
 EQUITY_POINTS = 500
@@ -40,6 +42,11 @@ def visible_signals(user: Any) -> QuerySet[Signal]:
 
 def visible_strategies(user: Any) -> QuerySet[StrategyConfig]:
     return StrategyConfig.objects.filter(account__in=accounts_visible_to(user)).select_related("account")
+
+
+def visible_alerts(user: Any) -> QuerySet[Alert]:
+    """Alerts of the accounts a user may see; those of the platform are for staff."""
+    return alerts_of(accounts_visible_to(user).values("pk"), platform=is_staff(user))
 
 
 def live_orders(account: Account) -> QuerySet[Order]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from audit.models import Alert
 from marketdata.plain_decimals import PlainDecimalField
 from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE
@@ -261,6 +262,26 @@ class StrategySerializer(serializers.ModelSerializer):
             "enabled",
             "version",
             "updated_at",
+        ]
+
+
+class AlertSerializer(serializers.ModelSerializer):
+    account = serializers.IntegerField(source="account_id", allow_null=True, help_text="null: of the platform")
+
+    class Meta:
+        model = Alert
+        fields = [
+            "id",
+            "level",
+            "kind",
+            "message",
+            "account",
+            "detail",
+            "count",
+            "raised_at",
+            "last_raised_at",
+            "acknowledged_at",
+            "acknowledged_by",
         ]
 
 

@@ -277,8 +277,9 @@ const HEARD = {
     redraw("account", ...(state.tab === "equity" ? ["table"] : []));
   },
   alert({ data }) {
+    if (data.alert?.acknowledged_at) return;
     if (data.account?.id === state.account) Object.assign(accountRow(), data.account);
-    toast(data.message, { ERROR: "error", WARNING: "warn" }[data.level] ?? "info");
+    toast(data.message, { CRITICAL: "error", ERROR: "error", WARNING: "warn" }[data.level] ?? "info");
     redraw("account");
   },
   error: ({ data }) => toast(`${data.field}: ${data.message}`, "error"),
@@ -300,6 +301,8 @@ const stream = new Stream({
     }
   },
 });
+
+if (boot.staff) stream.subscribe("platform", { channel: "platform" });
 
 // What nobody refreshes is shown as old.
 setInterval(() => {

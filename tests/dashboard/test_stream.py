@@ -17,6 +17,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.test import Client
 
+from audit.services import alert_raise
 from marketdata.services import LATEST_KEY
 from tests import builders
 from trading.consumers.browser import FRAMES_UNDERWAY, NOT_LOGGED_IN, BrowserConsumer
@@ -202,4 +203,35 @@ async def test_market_frames_pass_unchanged_and_the_newest_is_there_at_once() ->
     await get_channel_layer().group_send("market.BTCUSDT", message)
     assert await communicator.receive_nothing(0.3)
     await sync_to_async(store.delete)(LATEST_KEY)
+    await communicator.disconnect()
+
+
+async def test_an_alert_reaches_the_pages_of_its_account_and_no_others() -> None:
+    alice, bob, account = await cast()
+    alices, bobs = await connected(alice), await connected(bob)
+    await alices.send_json_to({"type": "subscribe", "channel": "account", "account": account.pk})
+    await said(alices, "snapshot")
+    await bobs.send_json_to({"type": "subscribe", "channel": "platform"})
+    assert "for staff" in (await said(bobs, "error"))["message"]
+    await sync_to_async(alert_raise)(level="critical", kind="test", message="look here", account_id=account.pk)
+    told = await said(alices, "alert")
+    assert (told["level"], told["message"], told["alert"]["account"]) == ("CRITICAL", "look here", account.pk)
+    await sync_to_async(alert_raise)(level="info", kind="test", message="of the platform")
+    assert await bobs.receive_nothing(0.3) and await alices.receive_nothing(0.1)
+    await alices.disconnect()
+    await bobs.disconnect()
+
+
+async def test_staff_hear_the_alerts_of_the_platform_for_as_long_as_they_are_staff() -> None:
+    staff = await sync_to_async(builders.user)("staff", is_staff=True)
+    communicator = await connected(staff)
+    await communicator.send_json_to({"type": "subscribe", "channel": "platform"})
+    await communicator.send_json_to({"type": "ping"})
+    await said(communicator, "pong")
+    await sync_to_async(alert_raise)(level="warning", kind="test", message="of the platform")
+    assert (await said(communicator, "alert"))["message"] == "of the platform"
+    staff.is_staff = False
+    await sync_to_async(staff.save)()
+    await sync_to_async(alert_raise)(level="warning", kind="test", message="not for you")
+    assert "not staff" in (await said(communicator, "error"))["message"]
     await communicator.disconnect()

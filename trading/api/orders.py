@@ -148,12 +148,19 @@ SYMBOL = OpenApiParameter("symbol", str, description="only of this symbol")
 
 def chosen(request: Request, rows: Any, symbol_path: str) -> Any:
     """Rows narrowed by ``account`` and ``symbol``."""
-    account, symbol = request.query_params.get("account"), request.query_params.get("symbol")
-    if account:
-        if not re.fullmatch(r"[0-9]{1,30}", account):
-            raise serializers.ValidationError({"account": [f"{account[:50]} is not an account's number"]})
-        rows = rows.filter(account_id=int(account))
+    symbol = request.query_params.get("symbol")
+    rows = of_account(request, rows)
     return rows.filter(**{symbol_path: symbol}) if symbol else rows
+
+
+def of_account(request: Request, rows: Any) -> Any:
+    """Rows narrowed by ``account``."""
+    account = request.query_params.get("account")
+    if not account:
+        return rows
+    if not re.fullmatch(r"[0-9]{1,30}", account):
+        raise serializers.ValidationError({"account": [f"{account[:50]} is not an account's number"]})
+    return rows.filter(account_id=int(account))
 
 
 class OrderListView(generics.ListAPIView):

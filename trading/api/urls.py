@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, re_path
 
-from trading.api import accounts, orders, strategies
+from trading.api import accounts, alerts, orders, strategies
 
 urlpatterns = [
     path("accounts", accounts.AccountListView.as_view()),
     path("accounts/<int:pk>", accounts.AccountDetailView.as_view()),
     path("accounts/<int:pk>/equity", accounts.AccountEquityView.as_view()),
+    re_path(r"^alerts/?$", alerts.AlertListView.as_view()),
+    re_path(r"^alerts/(?P<pk>[0-9]{1,18})/acknowledge/?$", alerts.AlertAcknowledgeView.as_view()),
     path("positions", accounts.PositionListView.as_view()),
     path("positions/<str:symbol>", accounts.PositionDetailView.as_view()),
     path("trading/order", orders.OrderCreateView.as_view()),

@@ -13,12 +13,14 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib import auth
 
+from audit.models import Alert
 from marketdata import selectors as market
 from strategies.models import Signal, StrategyConfig
 from trading.models import Account, Fill, Order, Position, ReconciliationRun
-from trading.permissions import accounts_visible_to
+from trading.permissions import accounts_visible_to, is_staff
 from trading.serializers import (
     AccountSerializer,
+    AlertSerializer,
     FillSerializer,
     OrderSerializer,
     PositionSerializer,
@@ -48,8 +50,9 @@ CHANGES: dict[str, tuple[str, Any, Any]] = {
 class BrowserConsumer(AsyncWebsocketConsumer):
     """One page's live data. Every subscription and every account message asks for permission anew.
 
-    Takes ``subscribe`` and ``unsubscribe`` (``channel`` market with ``symbols``, summary, or account with ``account``),
-    ``ping``, and ``ack`` with the number of market ``frames`` received so far. Market frames are passed on as they are.
+    Takes ``subscribe`` and ``unsubscribe`` (``channel`` market with ``symbols``, summary, account with ``account``, or
+    platform, for staff), ``ping``, and ``ack`` with the number of market ``frames`` received so far. Market frames are
+    passed on as they are.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -122,8 +125,10 @@ class BrowserConsumer(AsyncWebsocketConsumer):
                 await self._forward(await self._read(market.market_summary))
         elif channel == "account":
             await self._account(message.get("account"), joining)
+        elif channel == "platform":
+            await self._platform(joining)
         else:
-            await self._error("channel", f"{channel!r} is not one of market, summary, account")
+            await self._error("channel", f"{channel!r} is not one of market, summary, account, platform")
 
     async def _market(self, symbols: Any, joining: bool) -> None:
         if not isinstance(symbols, list) or not all(isinstance(s, str) and SYMBOL.fullmatch(s) for s in symbols):
@@ -161,6 +166,16 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         if joining:
             await self._tell("snapshot", await database_sync_to_async(account_snapshot)(account, user))
 
+    async def _platform(self, joining: bool) -> None:
+        if not joining:
+            await self._join("platform", joining=False)
+            return
+        user = await self._user_or_close()
+        if user is not None and is_staff(user):
+            await self._join("platform", joining)
+        elif user is not None:
+            await self._error("channel", "platform is for staff")
+
     async def _join(self, group: str, joining: bool) -> None:
         if joining and group not in self.groups_joined:
             self.groups_joined.add(group)
@@ -192,11 +207,30 @@ class BrowserConsumer(AsyncWebsocketConsumer):
             await self._tell("equity", await database_sync_to_async(self._account_row)(account, user))
         elif kind == "alert":
             await self._tell("alert", await database_sync_to_async(self._alert)(account, user))
+        elif kind == "raised_alert":
+            await self._tell_alert(message["id"], account.pk)
         elif kind in CHANGES:
             name, model, serializer = CHANGES[kind]
             row = await database_sync_to_async(self._row)(account, model, serializer, message["id"])
             if row is not None:
                 await self._tell(name, row)
+
+    async def platform_changed(self, message: dict[str, Any]) -> None:
+        if "platform" not in self.groups_joined:
+            return
+        user = await self._user_or_close()
+        if user is None:
+            return
+        if not is_staff(user):
+            await self._join("platform", joining=False)
+            await self._error("channel", "you are not staff any more")
+        elif message["kind"] == "raised_alert":
+            await self._tell_alert(message["id"], None)
+
+    async def _tell_alert(self, identifier: str, account_id: int | None) -> None:
+        row = await database_sync_to_async(self._raised_alert)(identifier, account_id)
+        if row is not None:
+            await self._tell("alert", row)
 
     # Reading.
 
@@ -244,6 +278,15 @@ class BrowserConsumer(AsyncWebsocketConsumer):
             "details": {"differences": run.differences if run is not None else []},
             "account": self._account_row(account, user),
         }
+
+    def _raised_alert(self, identifier: str, account_id: int | None) -> dict[str, Any] | None:
+        if not identifier.isdigit():
+            return None
+        alert = Alert.objects.filter(account_id=account_id, pk=int(identifier)).first()
+        if alert is None:
+            return None
+        row = dict(AlertSerializer(alert).data)
+        return {"level": alert.level.upper(), "message": alert.message, "details": alert.detail, "alert": row}
 
     async def _read(self, question: Any) -> dict[str, Any] | None:
         try:
