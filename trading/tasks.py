@@ -10,6 +10,7 @@ from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.models import Account
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
 from trading.runtime.reconciler import reconcile_account
+from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,11 @@ def reconcile_accounts() -> int:
             troubled += 1
             continue
         troubled += bool(run.differences or run.error)
+    venue_access_tell(worker_name())
     return troubled
 
 
 def gateway_of(account: Account) -> BybitGateway:
     endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
-    return BybitGateway(endpoints, decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted))
+    key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
+    return BybitGateway(endpoints, key, secret, guard=venue_guard(endpoints.rest))

@@ -9,7 +9,7 @@ from typing import Any
 import requests
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 
-from trading.gateways.bybit_codes import AMBIGUOUS, THROTTLED
+from trading.gateways.bybit_codes import AMBIGUOUS, REFUSED_STATUSES, THROTTLED
 from trading.resilience.guard import Ending, Endpoint
 from trading.resilience.rate_budget import CANCEL_SHARES, NOTHING_SAID, Allowance, Bucket
 
@@ -69,15 +69,16 @@ def ending_of(end: Any) -> Ending:
         if end.status_code == ADDRESS_REFUSED:
             return Ending(said=Allowance(blocked_ms=ADDRESS_PAUSE_MS))
         broken = end.status_code >= SERVER_ERROR or end.status_code == UNREADABLE
-        failure = f"HTTP {end.status_code}: {end.message}" if broken or end.status_code not in (400, 401, 404) else ""
+        failure = f"HTTP {end.status_code}" if broken or end.status_code not in REFUSED_STATUSES else ""
         return Ending(failure=failure, transport=broken)
     if isinstance(end, UNANSWERED):
-        return Ending(failure=f"{type(end).__name__}: {end}"[:300], transport=isinstance(end, TRANSPORT))
+        # Its text would name the address with its query: whose order was asked for is not for every status page.
+        return Ending(failure=type(end).__name__, transport=isinstance(end, TRANSPORT))
     if isinstance(end, Exception):
         return Ending(asked=False)
     content, _, headers = end
     is_answer = isinstance(content, Mapping) and content.get("retCode") == 0
-    return Ending(failure="" if is_answer else f"not an answer: {str(content)[:200]}", said=allowance_of(headers))
+    return Ending(failure="" if is_answer else "an answer that is none", said=allowance_of(headers))
 
 
 def allowance_of(headers: Mapping[str, str] | None, *, throttled: bool = False) -> Allowance:

@@ -323,14 +323,15 @@ class SharedBudget:
         with self._lock:
             now = self._clock()
             self._ask_again_at = now + LOCAL_SECONDS
-            self._reason = f"{type(error).__name__}: {error}"[:200]
+            # Not its text, which names the server: the reason is on the public health page.
+            self._reason = f"Valkey does not answer ({type(error).__name__})"
             if self._away_since is not None:
                 return
             self._away_since = now
             self._counts["outages"] += 1
         # What all of us took in the last second is still counted at the venue.
         self._local.block(1.0)
-        log.warning("the shared rate budget is away, this process goes on with its share: %s", self._reason)
+        log.warning("the shared rate budget is away, this process goes on with its share: %s", error)
 
     def _came_back(self, processes: int) -> None:
         with self._lock:

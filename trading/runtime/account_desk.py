@@ -42,7 +42,9 @@ from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.ownership import AccountLock
+from trading.runtime.position_watch import PositionWatch
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, reconcile_account, resolve_order
+from trading.runtime.venue_access import venue_guard
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply, position_report_apply
@@ -88,9 +90,10 @@ class AccountDesk:
         self.keys = stored_keys(account)
         key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
         # pybit's session is not for two threads at once: each thread has one of its own.
-        self._gateway = BybitGateway(endpoints, key, secret)
-        self._reading_gateway = BybitGateway(endpoints, key, secret)
-        self._watching_gateway = BybitGateway(endpoints, key, secret)
+        guard = venue_guard(endpoints.rest)
+        self._gateway = BybitGateway(endpoints, key, secret, guard=guard)
+        self._reading_gateway = BybitGateway(endpoints, key, secret, guard=guard)
+        self._watching_gateway = BybitGateway(endpoints, key, secret, guard=guard)
         self._stream = BybitPrivateStream(
             f"{endpoints.websocket}/v5/private",
             key,
@@ -100,6 +103,7 @@ class AccountDesk:
             on_disconnected=self._on_disconnected,
             on_trouble=self._on_trouble,
         )
+        self.watch = PositionWatch()
         self._lock = AccountLock(account.pk)
         self._owns = False
         self._refused_at = 0.0
@@ -242,6 +246,7 @@ class AccountDesk:
         self._committed_ids -= booked
         for intent in self._in_flight.values():
             exposure = exposure.with_pending(intent.symbol, intent.side, intent.quantity)
+        self.watch.booked(exposure.positions)
         if self.state == "trading":
             self._pipeline.update_exposure(self.account_id, exposure)
 
@@ -286,6 +291,9 @@ class AccountDesk:
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:
+        for report in reports:
+            if isinstance(report, PositionReport):
+                self.watch.reported(report)
         try:
             await self._books(partial(self._apply, reports))
             await self._refresh_exposure()
@@ -422,7 +430,7 @@ class AccountDesk:
         if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
             return
         result = self._gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
-        if result.outcome not in (Submission.REJECTED, Submission.THROTTLED):
+        if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._cancelled_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
         if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
