@@ -177,6 +177,7 @@ CELERY_BEAT_SCHEDULE = {
     "worker heartbeat": {"task": "audit.tasks.worker_heartbeat", "schedule": timedelta(seconds=5)},
     "reconcile accounts": {"task": "trading.tasks.reconcile_accounts", "schedule": timedelta(seconds=10)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
+    "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
 }
 

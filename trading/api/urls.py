@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from trading.api import accounts, alerts, orders, strategies
+from trading.api import accounts, alerts, dead_letters, orders, strategies
+
+LETTER = "(?P<identifier>[0-9]{1,20}-[0-9]{1,20})"
 
 urlpatterns = [
     path("accounts", accounts.AccountListView.as_view()),
@@ -10,6 +12,9 @@ urlpatterns = [
     path("accounts/<int:pk>/equity", accounts.AccountEquityView.as_view()),
     re_path(r"^alerts/?$", alerts.AlertListView.as_view()),
     re_path(r"^alerts/(?P<pk>[0-9]{1,18})/acknowledge/?$", alerts.AlertAcknowledgeView.as_view()),
+    re_path(r"^dlq/?$", dead_letters.DeadLetterListView.as_view()),
+    re_path(rf"^dlq/{LETTER}/?$", dead_letters.DeadLetterDetailView.as_view()),
+    re_path(rf"^dlq/{LETTER}/replay/?$", dead_letters.DeadLetterReplayView.as_view()),
     path("positions", accounts.PositionListView.as_view()),
     path("positions/<str:symbol>", accounts.PositionDetailView.as_view()),
     path("trading/order", orders.OrderCreateView.as_view()),

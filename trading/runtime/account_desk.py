@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -22,7 +23,7 @@ import psycopg
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from audit.services import recorded_together
+from audit.services import dead_letters, recorded_together
 from mlops.validation import Verdict
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
@@ -33,11 +34,12 @@ from strategies.signals import Signal
 from trading.credentials import decrypt
 from trading.gateways.base import GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS, BybitEndpoints, BybitGateway
-from trading.gateways.bybit_stream import BybitPrivateStream, Report
+from trading.gateways.bybit_stream import BybitPrivateStream
 from trading.lifecycle import OrderState
 from trading.models import Account, Order
 from trading.pipeline import Pipeline, PipelineResult, UnjudgedSignal
-from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
+from trading.report_text import Report, reports_as_text
+from trading.reports import PositionReport, Submission, SubmissionResult
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
 from trading.runtime.latency import LatencyWindow
@@ -47,7 +49,6 @@ from trading.runtime.reconciler import WINDOW_MARGIN_MS, reconcile_account, reso
 from trading.runtime.venue_access import venue_guard
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
-from trading.services.fills import fill_apply, order_report_apply, position_report_apply
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import (
     INTENT_LIFETIME,
@@ -56,6 +57,7 @@ from trading.services.orders import (
     order_submission_apply,
     order_take,
 )
+from trading.services.reports import reports_apply
 from trading.services.signals import signal_hand_over, signal_note, signal_take
 
 log = logging.getLogger(__name__)
@@ -288,6 +290,7 @@ class AccountDesk:
 
     def _on_trouble(self, sentence: str, frame: bytes) -> None:
         log.error("account %s: %s: %r", self.account_name, sentence, frame[:500])
+        self._lay_aside("private_frame", sentence, frame.decode(errors="replace"))
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:
@@ -295,29 +298,18 @@ class AccountDesk:
             if isinstance(report, PositionReport):
                 self.watch.reported(report)
         try:
-            await self._books(partial(self._apply, reports))
+            await self._books(partial(reports_apply, account_id=self.account_id, reports=reports))
             await self._refresh_exposure()
         except Exception as error:
             # The news is not lost: reconciliation asks for it again.
             log.exception("account %s: reports could not be booked", self.account_name)
+            self._lay_aside("reports", f"{type(error).__name__}: {error}", reports_as_text(reports))
             if self._owns:
                 self.state, self.reason = "reconciling", f"reports could not be booked: {error}"
                 self._pipeline.update_exposure(self.account_id, Exposure())
             self.reconcile_soon("unbooked")
 
     # On the bookkeeper's thread.
-
-    def _apply(self, reports: list[Report]) -> None:
-        for report in reports:
-            match report:
-                case OrderReport():
-                    order_report_apply(account_id=self.account_id, report=report)
-                case FillReport():
-                    fill_apply(account_id=self.account_id, report=report)
-                case PositionReport():
-                    position_report_apply(account_id=self.account_id, report=report)
-                case WalletReport():
-                    wallet_apply(account_id=self.account_id, report=report)
 
     def _note(self, result: PipelineResult, lease: LeaseToken) -> None:
         try:
@@ -540,7 +532,17 @@ class AccountDesk:
     def _done(self, future: asyncio.Future[Any]) -> None:
         self._background.discard(future)
         if not future.cancelled() and future.exception() is not None:
-            log.error("account %s: background work failed", self.account_name, exc_info=future.exception())
+            error = future.exception()
+            log.error("account %s: background work failed", self.account_name, exc_info=error)
+            self._lay_aside("desk_work", f"{type(error).__name__}: {error}", "", same=type(error).__name__)
+
+    def _lay_aside(self, kind: str, error: str, payload: str, same: str = "") -> None:
+        """Keep what could not be handled as a dead letter, on the thread that no order waits for."""
+        known_as = f"{self.account_id}:{same}" if same else ""
+        context = {"account": self.account_id}
+        put = partial(dead_letters().put, kind, error=error, payload=payload, context=context, same=known_as)
+        with suppress(RuntimeError):  # the desk has ended, and its threads with it
+            self._keep(self._in_thread(self._watcher, put))
 
 
 def stored_keys(account: Account) -> tuple[bytes, bytes]:
