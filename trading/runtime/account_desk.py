@@ -105,7 +105,8 @@ class AccountDesk:
             on_disconnected=self._on_disconnected,
             on_trouble=self._on_trouble,
         )
-        self.watch = PositionWatch()
+        # What it holds stays while nobody can say whose the account is, and goes when another engine owns it.
+        self.watch, self._database_away = PositionWatch(), False
         self._lock = AccountLock(account.pk)
         self._owns = False
         self._refused_at = 0.0
@@ -197,7 +198,11 @@ class AccountDesk:
     async def _acquire(self) -> bool:
         try:
             self._owns = await self._books(self._lock.acquire)
+            self._database_away = False
+            if not self._owns:
+                self.watch.booked({})
         except psycopg.Error as error:
+            self._database_away = True
             log.warning("account %s: the ownership lock cannot be asked for: %s", self.account_name, error)
         return self._owns
 
@@ -295,7 +300,7 @@ class AccountDesk:
 
     async def _on_reports(self, reports: list[Report]) -> None:
         for report in reports:
-            if isinstance(report, PositionReport):
+            if isinstance(report, PositionReport) and (self._owns or self._database_away):
                 self.watch.reported(report)
         try:
             await self._books(partial(reports_apply, account_id=self.account_id, reports=reports))
@@ -349,6 +354,7 @@ class AccountDesk:
             return
         try:
             self._ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+            self._gateway.prepare_order()
             with transaction.atomic(), recorded_together():
                 signal = _record_signal(result, lease)
                 order = order_intend(
@@ -373,6 +379,7 @@ class AccountDesk:
         try:
             if intent is not None:
                 self._ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+                self._gateway.prepare_order()
             order = signal_take(signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS)
         finally:
             if intent is not None:
@@ -387,7 +394,10 @@ class AccountDesk:
 
     def _take_and_submit(self, order: Order, refusals: Sequence[Refusal]) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
+        # What has to wait for the venue's rate waits before; without room it stays recorded, and is taken up again.
         try:
+            if not refusals:
+                self._gateway.prepare_order()
             taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
         finally:
             self._committed_ids.add(order.client_order_id)

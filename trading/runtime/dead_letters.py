@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 from celery import current_app
@@ -12,7 +12,8 @@ from audit.dead_letters import DeadLetter
 from audit.services import dead_letter_close, dead_letters
 from trading.gateways.bybit_stream import reports_of_frame
 from trading.models import Account
-from trading.report_text import reports_from_text
+from trading.report_text import Report, reports_from_text
+from trading.reports import FillReport, OrderReport
 from trading.services.reports import reports_apply
 
 ENGINE_COMMANDS = frozenset({"order_send", "order_cancel", "signal_take", "reconcile"})
@@ -61,13 +62,22 @@ def _account_of(letter: DeadLetter) -> int:
 def _private_frame(letter: DeadLetter) -> None:
     account_id = _account_of(letter)
     reports, troubles = reports_of_frame(letter.payload.encode())
-    reports_apply(account_id=account_id, reports=reports)
+    _book(account_id, reports)
     if troubles:
         raise NotReplayed(f"it fails again: {'; '.join(troubles)}")
 
 
 def _reports(letter: DeadLetter) -> None:
-    reports_apply(account_id=_account_of(letter), reports=reports_from_text(letter.payload))
+    account_id = _account_of(letter)
+    _book(account_id, reports_from_text(letter.payload))
+
+
+def _book(account_id: int, reports: Sequence[Report]) -> None:
+    """Orders and fills are true for ever; what the venue said of a position or a wallet then is old now, and is asked
+    for anew by the account's owner instead."""
+    lasting = [report for report in reports if isinstance(report, (OrderReport, FillReport))]
+    reports_apply(account_id=account_id, reports=lasting)
+    bus.engines_command("reconcile", account_id)
 
 
 def _task(letter: DeadLetter) -> None:

@@ -368,7 +368,7 @@ class Engine:
                     "frame_to_send": desk.sent.summary(),
                     "answer": desk.answered.summary(),
                     "refused_by_lease": desk.refused_by_lease,
-                    "positions": desk.watch.status(self.pipeline.reference_price) if desk.owns else [],
+                    "positions": desk.watch.status(self.pipeline.reference_price),
                 }
                 for desk in self.desks.values()
             },
