@@ -19,7 +19,7 @@ from django.db import DatabaseError, Error
 
 from audit.services import heartbeat_record
 from marketdata.engine.sync import BookState
-from marketdata.events import BookView, Candle, Trade
+from marketdata.events import Candle, Trade
 from marketdata.feeds.bybit_rest import BybitPublicRest
 from marketdata.feeds.protocol import VenueError
 from marketdata.instruments import InstrumentRules
@@ -28,7 +28,7 @@ from marketdata.services import LatestFrames, instruments_sync
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
-from trading.runtime import market_feeds, replay
+from trading.runtime import market_feeds, plane_replay
 from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
@@ -86,7 +86,8 @@ class Engine:
         )
         market_feeds.connect(self.plane, self.endpoints, self._rest, tap)
         if self._recorder is not None:
-            self._recorder.start(replay.about(self._rules.values()))
+            grids = {each.symbol: (each.tick_size, each.lot_size) for each in self._rules.values()}
+            self._recorder.start(plane_replay.about(grids))
         self.shards = Shards(self.name, self._rules, self)
         self.pipeline.follow(frozenset())
         await self._configure()
@@ -188,12 +189,13 @@ class Engine:
 
     # Market events, in the order of arrival.
 
-    def _on_book(self, market: SymbolMarket, view: Callable[[], BookView], receive_ns: int) -> None:
+    def _on_book(self, market: SymbolMarket) -> None:
         price = market.reference_price
         if price is not None:
             self.pipeline.update_reference_price(market.symbol, price)
         if self.pipeline.listens(market.symbol):
-            self._act(self.pipeline.on_book(view()), receive_ns)
+            view = market.book.view()
+            self._act(self.pipeline.on_book(view), view.receive_ns)
 
     def _book_proven(self, symbol: str) -> bool:
         market = self.plane.markets.get(symbol) if self.plane is not None else None
@@ -337,7 +339,7 @@ class Engine:
             "pid": os.getpid(),
             "environment": self.environment,
             "feeds": plane.status() if plane else {},
-            "turns": plane.turn_counts if plane else {},
+            "backlog": plane.backlog.counts if plane else {},
             "feed_events": self._feed_events.counts,
             "recording": self._recorder.status() if self._recorder is not None else None,
             "shards": self.shards.status() if self.shards else {},
