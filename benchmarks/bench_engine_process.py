@@ -2,7 +2,10 @@
 frames for pages, on real loopback sockets; 100 symbols on ten connections.
 
 ``python benchmarks/bench_engine_process.py [--seconds 10] [--rates 10000 20000]`` plays each rate and prints a line for
-it. Times are from when the venue wrote a message (``sent``), and from when the engine had it in hand (``received``), to
+it. ``--realtime`` (root): on a machine that others use too, its cores are asked for before them while it is measured.
+How long the engine's main thread was kept waiting for a core is told.
+
+Times are from when the venue wrote a message (``sent``), and from when the engine had it in hand (``received``), to
 when its features were made and strategies were told. Servers and data are of a folder that is thrown away.
 """
 
@@ -52,10 +55,22 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
+def waited_seconds(pid: int) -> float:
+    """How long the main thread could have run but had no core."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+def schedule(pid: int, policy: int) -> None:
+    """All threads of a process."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setscheduler(int(thread.name), policy, os.sched_param(os.sched_get_priority_min(policy)))
+
+
 class EngineProcess:
     """An engine that follows the load venue, with servers of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, realtime: bool) -> None:
+        self._realtime = realtime
         self.services = TestServices()
         self.folder = self.services.folder
         self.rows_file = self.folder / "rows.npy"
@@ -141,14 +156,31 @@ class EngineProcess:
         messages = int(rate * seconds) // len(LISTINGS) * len(LISTINGS)
         times = self.folder / f"sent-{rate}.npy"
         first = self.handled()
-        cpu, began = cpu_seconds(self.pid), time.monotonic()
-        sending = asked(
-            f"{self.url}/play?rate={rate}&messages={messages}&times={times}", 5 * seconds + PATIENCE_SECONDS
-        )
-        self._until(lambda: self.handled() >= first + messages, PATIENCE_SECONDS)
-        spent, cpu = time.monotonic() - began, cpu_seconds(self.pid) - cpu
-        found = {"rate": rate, "first": first, "messages": messages, "sending": sending, "cpu": cpu / spent}
-        return found | {"cpu_us": 1e6 * cpu / messages, "rss_mb": memory_mb(self.pid, "VmRSS")}
+        question = f"{self.url}/play?rate={rate}&messages={messages}&times={times}"
+        self._schedule(os.SCHED_RR)
+        try:
+            cpu, waited, began = cpu_seconds(self.pid), waited_seconds(self.pid), time.monotonic()
+            sending = asked(question, 5 * seconds + PATIENCE_SECONDS)
+            self._until(lambda: self.handled() >= first + messages, PATIENCE_SECONDS)
+            spent, cpu = time.monotonic() - began, cpu_seconds(self.pid) - cpu
+            waited = waited_seconds(self.pid) - waited
+        finally:
+            self._schedule(os.SCHED_OTHER)
+        return {
+            "rate": rate,
+            "first": first,
+            "messages": messages,
+            "sending": sending,
+            "cpu": cpu / spent,
+            "cpu_us": 1e6 * cpu / messages,
+            "waited": waited / spent,
+            "rss_mb": memory_mb(self.pid, "VmRSS"),
+        }
+
+    def _schedule(self, policy: int) -> None:
+        if self._realtime and self._venue is not None:
+            schedule(self.pid, policy)
+            schedule(self._venue.pid, policy)
 
     def stop(self) -> np.ndarray:
         """End it as its supervisor does; the rows that it wrote."""
@@ -223,9 +255,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each rate")
     parser.add_argument("--rates", type=int, nargs="+", default=list(RATES), help="book messages a second")
+    parser.add_argument("--realtime", action="store_true", help="measured threads run before others (root)")
     options = parser.parse_args()
     print(f"load average before: {os.getloadavg()}", flush=True)
-    with EngineProcess() as engine:
+    with EngineProcess(realtime=options.realtime) as engine:
         print(f"idle: {memory_mb(engine.pid, 'VmRSS'):.0f} MB", flush=True)
         all_played = []
         for rate in options.rates:
@@ -240,12 +273,12 @@ def main() -> None:
             sent = np.load(engine.folder / f"sent-{int(played['rate'])}.npy")
             told = latencies(rows, played, sent)
             lost = max(0, int(played["messages"]) - len(rows[int(played["first"]) :]))
-            print(f"{int(played['rate']):>7,}/s: sent in {played['sending']:.2f} s, lost {lost}, ", end="")
             print(
-                f"CPU {100 * played['cpu']:.0f} % ({played['cpu_us']:.1f} us a message), {played['rss_mb']:.0f} MB; ",
-                end="",
+                f"{int(played['rate']):,}/s: sent in {played['sending']:.2f} s, lost {lost}, "
+                f"CPU {100 * played['cpu']:.0f} % of a core ({played['cpu_us']:.1f} us a message), "
+                f"{100 * played['waited']:.0f} % waiting for one, {played['rss_mb']:.0f} MB; p50, p99, p99.9 in ms:",
+                "; ".join(f"{name} {values}" for name, values in told.items()),
             )
-            print("; ".join(f"{name} {values}" for name, values in told.items()))
         feed = detail["feeds"]["bybit linear"]
         print(f"most memory {most:.0f} MB; books {feed['books']}, gaps {feed['gaps']}, refused {feed['refused']}")
         print(f"backlog {detail['backlog']}; signals {detail['signals']}; faults {detail['faults']}")

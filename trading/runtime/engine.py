@@ -34,7 +34,7 @@ from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
 from trading.runtime.database import ask_database
 from trading.runtime.feed_event_store import FeedEventStore
-from trading.runtime.market_frames import SymbolMarket, summary, summary_rows, text
+from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import MarketPlane
 from trading.runtime.shards import Shards
 
@@ -302,20 +302,24 @@ class Engine:
             await asyncio.sleep(FRAME_SECONDS)
             now_ms = time.time_ns() // 1_000_000
             # Whoever only stands by for a symbol keeps quiet about it.
-            markets = {name: market for name, market in self.plane.markets.items() if self._is_holder(name)}
-            frames = {market.symbol: market.frame(now_ms) for market in markets.values() if market.changed}
-            overview = None
-            if time.monotonic() >= next_summary:
-                next_summary = time.monotonic() + SUMMARY_SECONDS
-                overview = summary(markets, now_ms)
+            markets = [market for name, market in self.plane.markets.items() if self._is_holder(name)]
+            frames, rows = {}, {}
+            summary_is_due = time.monotonic() >= next_summary
+            for market in markets:
+                if market.changed:
+                    frames[market.symbol] = market.frame(now_ms)
+                if summary_is_due:
+                    rows[market.symbol] = market.summary_row()
+                await asyncio.sleep(0)  # books first: the sockets are read between two symbols
             try:
-                rows = None if overview is None else summary_rows(markets)
                 await asyncio.to_thread(self._frames.store, frames, rows)
                 for symbol, body in frames.items():
                     await layer.group_send(f"market.{symbol}", {"type": "market.frame", "symbol": symbol, "body": body})
-                if overview is not None:
+                if summary_is_due:
+                    next_summary = time.monotonic() + SUMMARY_SECONDS
                     # Under a name of its own: a newer summary of one engine must not displace another's.
-                    message = {"type": "market.frame", "symbol": f"*{self.name}", "body": overview}
+                    body = summary(rows.values(), now_ms)
+                    message = {"type": "market.frame", "symbol": f"*{self.name}", "body": body}
                     await layer.group_send("market.summary", message)
             except (redis.RedisError, OSError) as error:
                 log.warning("market frames are not published, the cache is away: %s", error)
@@ -323,7 +327,7 @@ class Engine:
 
     async def _beat(self) -> None:
         while True:
-            await self._beat_once("ok", self.status())
+            await self._beat_once("ok", await self.status())
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _beat_once(self, status: str, detail: dict[str, Any]) -> None:
@@ -332,13 +336,13 @@ class Engine:
         except DatabaseError as error:
             log.warning("no heartbeat, the database does not answer: %s", error)
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """What the health page shows of this engine."""
         plane = self.plane
         return {
             "pid": os.getpid(),
             "environment": self.environment,
-            "feeds": plane.status() if plane else {},
+            "feeds": await plane.status() if plane else {},
             "backlog": plane.backlog.counts if plane else {},
             "feed_events": self._feed_events.counts,
             "recording": self._recorder.status() if self._recorder is not None else None,

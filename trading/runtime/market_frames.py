@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -82,9 +82,10 @@ class SymbolMarket:
         self.changed = False
         return orjson.dumps({"type": "market_data", "timestamp": now_ms, "data": data}).decode()
 
-    def summary_row(self) -> dict[str, Any]:
+    def summary_row(self) -> str:
+        """Its row of the summary as JSON text, which is also kept beside those of other engines."""
         bids, asks = self.book.ladder(1)
-        return {
+        row = {
             "symbol": self.symbol,
             "last": text(self.ticker.last_price),
             "change_24h": text(self.ticker.change_24h),
@@ -93,6 +94,7 @@ class SymbolMarket:
             "state": self.state.name,
             "state_reason": self.book.state_reason,
         }
+        return orjson.dumps(row).decode()
 
     def _elsewhere(self) -> dict[str, Any] | None:
         if self.elsewhere is None:
@@ -108,14 +110,9 @@ class SymbolMarket:
         }
 
 
-def summary(markets: Mapping[str, SymbolMarket], now_ms: int) -> str:
-    rows = [market.summary_row() for market in markets.values()]
-    return orjson.dumps({"type": "market_summary", "timestamp": now_ms, "data": rows}).decode()
-
-
-def summary_rows(markets: Mapping[str, SymbolMarket]) -> dict[str, str]:
-    """Each symbol's row of the summary as JSON text, to be kept beside those of other engines."""
-    return {symbol: orjson.dumps(market.summary_row()).decode() for symbol, market in markets.items()}
+def summary(rows: Iterable[str], now_ms: int) -> str:
+    """One ``market_summary`` message as JSON text, of the rows of all symbols."""
+    return f'{{"type":"market_summary","timestamp":{now_ms},"data":[{",".join(rows)}]}}'
 
 
 def shown_features(features: Any) -> dict[str, float]:

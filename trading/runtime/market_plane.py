@@ -127,9 +127,9 @@ class MarketPlane:
             for venue in self.venues.values():
                 group.create_task(venue.run())
 
-    def status(self) -> dict[str, dict[str, Any]]:
+    async def status(self) -> dict[str, dict[str, Any]]:
         """The figures of each feed."""
-        return {name: venue.status() for name, venue in self.venues.items()}
+        return {name: await venue.status() for name, venue in self.venues.items()}
 
     def _follow(self, feed: MarketFeed) -> VenueBooks:
         venue = VenueBooks(feed, self.backlog, on_book=self._on_book, on_event=self._on_event, tap=self._tap)

@@ -84,13 +84,13 @@ class VenueBooks:
             counted[stream.state.name] += 1
         return counted
 
-    def status(self) -> dict[str, Any]:
-        return {
-            **self.feed.status(),
-            "books": self.states(),
-            **self.counts,
-            "symbols": {symbol: stream.row() for symbol, stream in self.streams.items()},
-        }
+    async def status(self) -> dict[str, Any]:
+        """The figures of the feed and its symbols, whose sockets are read between two of them."""
+        rows = {}
+        for symbol, stream in list(self.streams.items()):
+            rows[symbol] = stream.row()
+            await asyncio.sleep(0)
+        return {**self.feed.status(), "books": self.states(), **self.counts, "symbols": rows}
 
     # What the feed brings.
 
