@@ -1,7 +1,7 @@
 # Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-simulator clean environment test-environment python
+.PHONY: help run test lint bench bench-simulator bench-engine-process bench-deployment clean environment test-environment python
 
 # 3.11 first: it is the version that every pinned package is tested with.
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
@@ -38,6 +38,12 @@ bench: python ## measure the order-book engine beside its peers, on one core; th
 
 bench-simulator: environment ## measure the exchange simulator: matching, REST, websockets, likeness to recorded markets
 	@.venv/bin/python benchmarks/bench_simulator.py
+
+bench-engine-process: test-environment ## measure a whole engine process: 100 symbols on loopback sockets, up to the highest rate it keeps up with [ARGS=...]
+	@.venv/bin/python benchmarks/bench_engine_process.py $(ARGS)
+
+bench-deployment: environment ## measure a whole deployment: seconds to start and stop, memory, how long orders take [ARGS=...]
+	@.venv/bin/python benchmarks/bench_deployment.py $(ARGS)
 
 clean: ## remove what can be made again: .venv, node_modules, static/vendor, caches (never the data in var/)
 	rm -rf .venv .venv-bench node_modules static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

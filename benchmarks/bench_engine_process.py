@@ -181,6 +181,7 @@ class EngineProcess:
         if self._realtime and self._venue is not None:
             schedule(self.pid, policy)
             schedule(self._venue.pid, policy)
+            time.sleep(1)  # the change itself is not what is measured
 
     def stop(self) -> np.ndarray:
         """End it as its supervisor does; the rows that it wrote."""

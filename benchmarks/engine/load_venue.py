@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.engine.load_venue`` prints its port. ``/play?rate=R&messages=N&times=FILE`` sends N book messages
 of all symbols in turns, after each tenth of a symbol a trade and a ticker, and answers with the seconds that took; the
-file (numpy) has when each of the N left, in ns since 1970.
+file (numpy) has when each of the N left, in ns since 1970. A book's snapshot comes with its subscription, and again
+when its prepared frames are at their end, which is not at the same time for all.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmarks.engine import streams
 from benchmarks.engine.load_server import FRAMES_A_SYMBOL, SYMBOLS, framed, played
 
 LISTINGS = [streams.alike(index) for index in range(SYMBOLS)]
+PLACES = {listing.symbol: place for place, listing in enumerate(LISTINGS)}
 BETWEEN_OTHERS = 10
 
 
@@ -53,11 +55,14 @@ def others(symbol: str) -> bytes:
 
 class LoadVenue:
     def __init__(self) -> None:
-        self._frames = [[framed(frame) for frame in frames] for frames in played().values()]
+        self._frames = [
+            [framed(frame) for frame in frames[: FRAMES_A_SYMBOL - 2 * place]]
+            for place, frames in enumerate(played().values())
+        ]
         self._others = [others(listing.symbol) for listing in LISTINGS]
         self._wanted: dict[str, asyncio.Transport] = {}
-        # Book messages so far: streams go on where they stopped.
-        self._sent = 0
+        # Book messages so far, with the snapshots: streams go on where they stopped.
+        self._sent = SYMBOLS
 
     def application(self) -> web.Application:
         application = web.Application()
@@ -83,7 +88,9 @@ class LoadVenue:
             await socket.send_json({"success": True, "ret_msg": "", "op": asked["op"]})
             for topic in asked.get("args", ()):
                 if topic.startswith("orderbook."):
-                    self._wanted[topic.rpartition(".")[2]] = request.transport
+                    symbol = topic.rpartition(".")[2]
+                    self._wanted[symbol] = request.transport
+                    request.transport.write(self._frames[PLACES[symbol]][0])
         return socket
 
     async def _subscribed(self, request: web.Request) -> web.Response:
@@ -101,7 +108,7 @@ class LoadVenue:
             for number in range(start + sent, start + due):
                 turn, symbol = divmod(number, SYMBOLS)
                 chunks = parts.setdefault(targets[symbol], [])
-                chunks.append(frames[symbol][turn % FRAMES_A_SYMBOL])
+                chunks.append(frames[symbol][turn % len(frames[symbol])])
                 if turn % BETWEEN_OTHERS == 0:
                     chunks.append(others[symbol])
             times[sent:due] = time.time_ns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -91,6 +92,9 @@ class Engine:
         self.shards = Shards(self.name, self._rules, self)
         self.pipeline.follow(frozenset())
         await self._configure()
+        # What is here now stays: a full collection that looks at it again stops everything for more than 0.1 s.
+        gc.collect()
+        gc.freeze()
         loops = (
             self.plane.run,
             self.shards.run,
