@@ -11,7 +11,7 @@ BOOTSTRAP = "$(PYTHON)" -I platform_site/supervisor/bootstrap.py
 PYTEST = .venv/bin/python -m pytest -p tests.services_plugin -n auto --maxprocesses 2
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: environment ## start everything and print the URL and the logins [PORT=8000] [MARKET=recording file]; Ctrl-C stops it
 	@$(if $(PORT),export BALLAST_PORT="$(PORT)";) $(if $(MARKET),export MARKET="$(MARKET)";) exec .venv/bin/python -m platform_site.supervisor

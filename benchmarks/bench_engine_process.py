@@ -1,8 +1,8 @@
 """The whole engine process, measured: ``manage.py runengine`` with PostgreSQL, Valkey, a strategy on every symbol and
 frames for pages, on real loopback sockets; 100 symbols on ten connections.
 
-``python benchmarks/bench_engine_process.py [--seconds 10] [--rates 10000 20000]`` plays each rate and prints a line for
-it. ``--realtime`` (root): on a machine that others use too, its cores are asked for before them while it is measured.
+``make bench-engine-process [ARGS="--seconds 10 --rates 10000 20000"]`` plays each rate and prints a line for it.
+``--realtime`` (root): on a machine that others use too, its cores are asked for before them while it is measured.
 How long the engine's main thread was kept waiting for a core is told.
 
 Times are from when the venue wrote a message (``sent``), and from when the engine had it in hand (``received``), to
