@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 import sys
-from contextlib import suppress
 from typing import Any
 
 import uvloop
@@ -14,6 +13,7 @@ from channels.worker import Worker
 from django.core.management.base import BaseCommand, CommandParser
 
 from trading.consumers.engine import EngineConsumer
+from trading.runtime.cancellation import end_tasks
 from trading.runtime.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,7 @@ async def serve(name: str) -> None:
     try:
         await engine.run()
     finally:
-        ears.cancel()
-        with suppress(asyncio.CancelledError):
-            await ears
+        await end_tasks([ears])
 
 
 async def listen(engine: Engine) -> None:
