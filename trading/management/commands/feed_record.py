@@ -24,6 +24,7 @@ from marketdata.feeds.recorder import Recorder
 from trading.gateways.bybit import BybitEndpoints
 from trading.runtime.backlog import Backlog
 from trading.runtime.book_stream import BookStream, binance_book_stream
+from trading.runtime.cancellation import end_tasks
 from trading.runtime.configuration import ENVIRONMENTS
 from trading.runtime.market_feeds import binance_addresses, binance_feed, bybit_feed
 from trading.runtime.market_plane import BOOK_DEPTH
@@ -149,9 +150,7 @@ async def record(name: str, wanted: Sequence[str], recorder: Recorder, seconds: 
                 task.result()
             return books.states()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             await asyncio.to_thread(recorder.close)
     finally:
         await venue.close()
