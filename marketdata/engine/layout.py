@@ -86,7 +86,7 @@ BAND_LOTS = _words(SIDES * BUCKETS)
 BAND_NOTIONAL = _words(SIDES * BUCKETS)  # ticks times lots
 
 # What features carry from message to message: see marketdata.engine.windows and marketdata.engine.features.
-NOW_MS = _word()  # the venue's clock, never going back
+NOW_MS = _word()  # the venue's clock: see marketdata.engine.windows.move_clock
 SECOND = _word()  # the whole second of NOW_MS; 0 before the first message
 # Other books that features compare with: addresses, 0 for none.
 REFERENCE_BOOK, OTHER_VENUE_BOOK = _word(), _word()
@@ -118,8 +118,6 @@ FLOW_LEVELS = 10
 BEFORE_COUNT = _words(SIDES)
 BEFORE_LEVELS = _words(SIDES * 2 * FLOW_LEVELS)
 # Up to here a message reads nearly every line; what follows is for few messages, or for one a second.
-AFTER_HOT = BEFORE_LEVELS + SIDES * 2 * FLOW_LEVELS
-
 MISSED_ID = _word()  # the update that revealed the newest gap
 SNAPSHOT_LIMIT = _word()  # levels a side that a REST snapshot was asked for, for streams without a depth limit
 IGNORED, GAPS, REFUSED = _word(), _word(), _word()
@@ -127,6 +125,7 @@ IGNORED, GAPS, REFUSED = _word(), _word(), _word()
 DETECTORS = _word()
 OBSERVE_TRADE = _word()  # as OBSERVE_MESSAGE
 FIRST_SECOND = _word()
+DOUBTED_MS = _word()  # the newest frame's time, where the clock did not follow it; 0: it did
 TOXICITY_SIZE, TOXICITY_BOUGHT, TOXICITY_SOLD = _word(), _word(), _word()
 TOXICITY_BUCKETS = 50
 TOXICITY_SHARES = _words(TOXICITY_BUCKETS)  # float

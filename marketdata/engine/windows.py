@@ -22,6 +22,7 @@ from marketdata.engine.layout import (
     BOUGHT_SUM_10,
     BOUGHT_SUM_60,
     BOUGHT_SUM_300,
+    DOUBTED_MS,
     FIRST_SECOND,
     FIRST_SUM,
     FLOW_SERIES,
@@ -32,9 +33,11 @@ from marketdata.engine.layout import (
     LIFETIME_SUM_60,
     LIVES_SERIES,
     LIVES_SUM_60,
+    MEANS_MS,
     MID_SERIES,
     NOW_MS,
     OBSERVE_TRADE,
+    RECEIVE_NS,
     REFERENCE_BOOK,
     REMOVED_SERIES,
     REMOVED_SUM_10,
@@ -78,6 +81,9 @@ CORRELATION_60, CORRELATION_300 = 7, 8
 # Mid prices of the last whole second, and of those 10 and 60 before the running one.
 MID_1, MID_10, MID_60 = range(9, 12)
 STATISTICS = 12
+# A venue whose time is further ahead of ours than its largest recvWindow would take none of our orders. Replays without times of receipt tell 0, or count; no venue is as old as 2010.
+MOST_AHEAD_MS = 60_000
+EARLIEST_RECEIPT_MS = 1_262_304_000_000
 # A toxicity bucket is a fiftieth of what was traded in the 300 s before it.
 TOXICITY_SECONDS = 300
 FEWEST_BUCKETS = 10
@@ -245,10 +251,48 @@ def _describe_seconds(book: int) -> None:
         store_float(statistics, CORRELATION_300, correlation(book, other, last, 300))
 
 
+@inlined
+def _received_ms(book):
+    """When the newest message was received; 0 where that is not known."""
+    received = load(book, RECEIVE_NS) // 1_000_000
+    return received if received >= EARLIEST_RECEIPT_MS else 0
+
+
+@inlined
+def _is_plausible(book, venue_ms):
+    """Neither far ahead of the time of receipt nor, where that is another's time, of the clock itself."""
+    received, now = _received_ms(book), load(book, NOW_MS)
+    return received == 0 or now == 0 or venue_ms <= max(received, now) + MOST_AHEAD_MS
+
+
+@kernel
+def correct_clock(book: int, venue_ms: int) -> None:
+    """Before a frame moves the clock: it starts anew if it was wrong, or if a second frame says so."""
+    # A snapshot by REST may not name its time.
+    if venue_ms == 0:
+        return
+    doubted = load(book, DOUBTED_MS)
+    store(book, DOUBTED_MS, 0 if _is_plausible(book, venue_ms) else venue_ms)
+    confirmed = doubted != 0 and load(book, DOUBTED_MS) != 0 and abs(venue_ms - doubted) <= MOST_AHEAD_MS
+    if not confirmed and load(book, NOW_MS) <= max(_received_ms(book), venue_ms) + MOST_AHEAD_MS:
+        return
+    store(book, NOW_MS, venue_ms)
+    store(book, DOUBTED_MS, 0)
+    store(book, MEANS_MS, 0)
+    _forget(book, venue_ms // 1000)
+    _describe_seconds(book)
+    for side in range(SIDES):
+        born = births(book, side)
+        for slot in range(load(book, RING_MASK) + 1):
+            store_half(born, slot, np.int32(0))
+
+
 @kernel
 def move_clock(book: int, venue_ms: int) -> None:
-    """Bring the venue's clock forward; it never goes back, whatever a message says."""
-    now = max(venue_ms, load(book, NOW_MS))
+    """Bring the venue's clock forward; what is older, or cannot be right, leaves it where it is."""
+    now = load(book, NOW_MS)
+    if venue_ms > now and _is_plausible(book, venue_ms):
+        now = venue_ms
     store(book, NOW_MS, now)
     second, before = now // 1000, load(book, SECOND)
     if second == before:
