@@ -81,7 +81,8 @@ CORRELATION_60, CORRELATION_300 = 7, 8
 # Mid prices of the last whole second, and of those 10 and 60 before the running one.
 MID_1, MID_10, MID_60 = range(9, 12)
 STATISTICS = 12
-# A venue whose time is further ahead of ours than its largest recvWindow would take none of our orders. Replays without times of receipt tell 0, or count; no venue is as old as 2010.
+# A venue whose time is further ahead of ours than its largest recvWindow would take none of our orders. Replays without
+# times of receipt tell 0, or count; no venue is as old as 2010.
 MOST_AHEAD_MS = 60_000
 EARLIEST_RECEIPT_MS = 1_262_304_000_000
 # A toxicity bucket is a fiftieth of what was traded in the 300 s before it.
