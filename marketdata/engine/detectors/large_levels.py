@@ -11,6 +11,7 @@ import numpy as np
 
 from marketdata.engine.compiled import inlined, kernel
 from marketdata.engine.detectors.distributions import add_weight, log_bucket, log_value, quantile
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import (
     BOUGHT,
     FAST_BOUGHT,
@@ -40,7 +41,7 @@ from marketdata.engine.detectors.layout import (
     WATCH_WORDS,
     WATCHED,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import ASK, BEST, BID, NOW_MS, SIDES, WORST
 from marketdata.engine.memory import load, load_float, store, store_float

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import kernel
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.large_levels import (
     CANCELLED,
     NEVER,
@@ -36,7 +37,7 @@ from marketdata.engine.detectors.layout import (
     WATCH_TRADED,
     WATCHED,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import BID, NOW_MS, SIDES
 from marketdata.engine.memory import load, load_float, store, store_float

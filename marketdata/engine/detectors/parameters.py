@@ -177,7 +177,8 @@ class DetectorParameters:
         for each in fields(self):
             value, low, high = getattr(self, each.name), each.metadata["low"], each.metadata["high"]
             if not low <= value <= high:
-                raise ValueError(f"{each.name} is {value}; expected {low:g} to {high:g} {each.metadata['unit']}")
+                unit = "" if each.metadata["unit"] == "1" else f" {each.metadata['unit']}"
+                raise ValueError(f"{each.name} is {value}; expected {low:g} to {high:g}{unit}")
         if self.layering_pulled_ms > self.settle_ms:
             raise ValueError(f"layering_pulled_ms is {self.layering_pulled_ms:g}; expected at most settle_ms")
 
@@ -187,3 +188,23 @@ class DetectorParameters:
 
 
 NAMES = tuple(each.name for each in fields(DetectorParameters))
+
+
+def parameters_from_text(text: str) -> DetectorParameters:
+    """The defaults, changed by ``name=value`` pairs that are separated by commas.
+
+    Raises:
+        ValueError: an unknown name, no number, or a value outside its range; the message names it.
+    """
+    changes: dict[str, float] = {}
+    for pair in (each.strip() for each in text.split(",")):
+        if not pair:
+            continue
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if name not in NAMES:
+            raise ValueError(f"{name} is no threshold of a detector; they are {', '.join(NAMES)}")
+        try:
+            changes[name] = float(value)
+        except ValueError:
+            raise ValueError(f"{name} is {value!r}; expected a number") from None
+    return DetectorParameters(**changes)

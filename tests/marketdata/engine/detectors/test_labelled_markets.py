@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from marketdata.engine.detectors.records import DetectionKind
+from marketdata.engine.detectors.kinds import DetectionKind
 from tests.marketdata.labelled import injection
 from tests.marketdata.labelled.injection import Market, inject, plan
 from tests.marketdata.labelled.scoring import Score, detect

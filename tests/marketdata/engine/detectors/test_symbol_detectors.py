@@ -13,9 +13,9 @@ import pytest
 from marketdata.engine import layout
 from marketdata.engine.book import SymbolBook
 from marketdata.engine.detectors.detection import Detection
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import EVENTS
 from marketdata.engine.detectors.parameters import DetectorParameters
-from marketdata.engine.detectors.records import DetectionKind
 from marketdata.engine.detectors.symbol import SymbolDetectors
 from tests.marketdata.labelled.streams import MarketTrade, bybit_frames, simulated
 
