@@ -71,9 +71,9 @@ export class Flow {
     const summary = element("summary"), time = element("time");
     const side = PRESSING.has(each.kind) ? (each.side === "bid" ? "buyers" : "sellers") : each.side;
     const name = element("b", NAMES[each.kind] ?? words(each.kind), SUSPICIONS.has(each.kind) ? "warn" : "");
-    const score = element("meter");
-    Object.assign(score, { min: 0, max: 1, value: each.score, title: `score ${each.score.toFixed(2)}: how far beyond its thresholds` });
-    score.setAttribute("aria-label", "score");
+    const score = element("span", "", "score"), bar = score.appendChild(element("i"));
+    bar.style.width = `${100 * each.score}%`;
+    Object.assign(score, { role: "meter", ariaLabel: "score", ariaValueMin: "0", ariaValueMax: "1", ariaValueNow: each.score.toFixed(2), title: "score: how far beyond its thresholds" });
     time.dateTime = new Date(each.t).toISOString();
     summary.append(name, element("span", side, `side ${each.side === "bid" ? "up" : "down"}`), element("span", this.price(each), "at"), score, time);
     summary.title = each.reason;

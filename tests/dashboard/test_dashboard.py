@@ -141,7 +141,7 @@ def test_detections_are_shown_with_their_evidence_and_news_disturb_nobody_who_re
     page.keyboard.press("Enter")
     expect(page.get_by_text("a bid of 100 at 99.0 was withdrawn")).to_be_visible()
     expect(page.get_by_text("opposite volume")).to_be_visible()
-    toxic = spoof(1, kind="TOXICITY", side="ask", low="100.0", high="100.5", reason="sellers press")
+    toxic = spoof(1, kind="TOXICITY", side="ask", low="100.0", high="100.5", evidence={"vpin": 0.6})
     frame(["100.0", "1"], ["100.5", "2"], "LIVE", "", detections=[toxic])
     expect(rows.first).to_contain_text("sellers")
     # The older one is not among the newest any more, but somebody reads it.
