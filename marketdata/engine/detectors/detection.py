@@ -47,7 +47,7 @@ EVIDENCE: Mapping[DetectionKind, tuple[str, ...]] = MappingProxyType(
             "nearest_ticks",
             "opposite_volume",
             "opposite_excess",
-            "levels",
+            "repeats",
         ),
         DetectionKind.LAYERING: (
             "volume",

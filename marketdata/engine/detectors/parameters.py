@@ -92,6 +92,15 @@ class DetectorParameters:
     spoof_opposite_excess: float = _parameter(
         3.0, "1", 0.0, 1_000.0, "the same, as a multiple of what that time usually trades, and traded just before"
     )
+    spoof_opposite_most: float = _parameter(
+        1.0, "1", 0.01, 1_000.0, "most of it, as a part of its size: a lure is larger than what it is there for"
+    )
+    spoof_rank: float = _parameter(
+        30.0, "levels", 1.0, 50.0, "most levels before it: deeper ones are hardly seen by those whom it should lure"
+    )
+    spoof_score: float = _parameter(
+        0.6, "1", 0.0, 1.0, "least score of one level: what is just beyond every threshold is chance"
+    )
     spoof_lure: float = _parameter(
         1.5, "1", 0.0, 1_000.0, "the same, as a multiple of what was traded on its own side: who flees is being hit"
     )
