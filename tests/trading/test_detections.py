@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -17,14 +17,17 @@ from django.utils import timezone
 
 from marketdata.engine import layout
 from marketdata.engine.detectors.detection import Detection
-from marketdata.engine.detectors.kinds import DetectionKind, kinds_from_text
+from marketdata.engine.detectors.kinds import DEFAULT_KINDS, DetectionKind, kinds_from_text
 from marketdata.engine.detectors.parameters import DetectorParameters, parameters_from_text
 from marketdata.engine.sync import BookState
 from marketdata.events import Ticker
 from marketdata.models import Detection as DetectionRow
+from marketdata.selectors import latest_frame
 from marketdata.services import detections_store
 from marketdata.tasks import prune_detections
 from tests import builders
+from tests.processes import ServerProcess
+from tests.trading.test_engine import engine_detail, until
 from trading.runtime import detection_store
 from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch
@@ -226,6 +229,28 @@ async def test_detections_are_stored_once_and_wait_while_the_database_is_away(mo
     )
     assert rows[0].detected_at - rows[0].began_at == timedelta(seconds=2)
     assert rows[0].evidence == {"volume": 100.0, "opposite_excess": None}
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_running_engine_stores_what_it_detects_and_shows_the_newest(
+    start_process: Callable[..., Any], start_simulator: Callable[..., ServerProcess]
+) -> None:
+    venue = start_simulator("--symbols", "3", "--seed", "5")
+    impatient = "warm_up_s=1,cluster_seconds=1,imbalance_hold_ms=100"
+    start_process("runengine", SIMULATOR_URL=venue.url, DETECTOR_PARAMETERS=impatient)
+    stored = until(lambda: DetectionRow.objects.filter(symbol="BTCUSDT").order_by("detected_at").last(), 90)
+    assert DetectionKind[stored.kind] in kinds_from_text(DEFAULT_KINDS)
+    assert stored.low <= stored.high and 0 <= stored.score <= 1 and stored.evidence and stored.reason
+    assert abs(timezone.now() - stored.detected_at) < timedelta(minutes=1)
+
+    def newest() -> list[dict[str, Any]]:
+        frame = latest_frame("BTCUSDT")
+        return frame["data"].get("detections", []) if frame is not None else []
+
+    assert any(row["reason"] == stored.reason for row in until(newest))
+    counts = until(lambda: engine_detail().get("detections"))
+    assert counts["lost"] == 0 and counts["dropped"] == 0
 
 
 @pytest.mark.django_db
