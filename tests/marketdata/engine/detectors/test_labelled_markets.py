@@ -39,7 +39,7 @@ EXPLOSIVE = (injection.EXPLOSIVE_SCENARIOS, (100_000, 150_000), 120_000)
 @pytest.mark.parametrize(
     ("kind", "scenarios", "recall", "precision"),
     [
-        (DetectionKind.SPOOFING, LEVELS, 0.5, 0.5),
+        (DetectionKind.SPOOFING, LEVELS, 0.7, 0.8),
         (DetectionKind.LAYERING, LEVELS, 0.5, 0.8),
         (DetectionKind.ABSORPTION, LEVELS, 0.6, 0.7),
         (DetectionKind.LEVEL_LIFETIME, LEVELS, 0.6, 0.85),
