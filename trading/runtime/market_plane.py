@@ -16,6 +16,7 @@ from marketdata.feeds.protocol import MarketFeed, Tap
 from marketdata.instruments import InstrumentRules
 from trading.runtime.backlog import Backlog
 from trading.runtime.book_stream import BookStream, binance_book_stream
+from trading.runtime.detection_watch import DetectionWatch
 from trading.runtime.market_frames import SymbolMarket
 from trading.runtime.venue_books import VenueBooks
 
@@ -37,6 +38,8 @@ def bybit_topics(symbol: str) -> list[str]:
 class MarketPlane:
     """``on_book``, ``on_trade`` and ``on_candle`` are called in the event loop, as soon as what they tell of arrives;
     while the loop is behind, of views of books and open candles the newest alone (see ``trading.runtime.backlog``).
+
+    ``watch`` looks at the markets' books; its owner runs it.
     """
 
     def __init__(
@@ -47,10 +50,11 @@ class MarketPlane:
         on_trade: Callable[[Trade, int], None],
         on_candle: Callable[[Candle, int], None],
         on_event: Callable[[FeedEvent], None] = lambda event: None,
+        watch: DetectionWatch | None = None,
         tap: Tap | None = None,
     ) -> None:
         self._on_book, self._on_trade, self._on_candle, self._on_event = on_book, on_trade, on_candle, on_event
-        self._tap = tap
+        self._watch, self._tap = watch, tap
         self._rules: dict[str, InstrumentRules] = {}
         self._tickers: dict[str, TickerState] = {}
         self.markets: dict[str, SymbolMarket] = {}
@@ -68,7 +72,9 @@ class MarketPlane:
             book = SymbolBook(each.symbol, each.tick_size, each.lot_size, BOOK_DEPTH)
             ticker = self._tickers[each.symbol] = TickerState(each.symbol)
             self._rules[each.symbol] = each
-            self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
+            market = self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
+            if self._watch is not None:
+                self._watch.begin(market)
         symbols = [each.symbol for each in new]
         if self._bybit is not None:
             self._begin_bybit(self._bybit, symbols)
@@ -83,6 +89,8 @@ class MarketPlane:
         for venue in self.venues.values():
             venue.remove(known)
         for symbol in known:
+            if self._watch is not None:
+                self._watch.end(symbol)
             del self.markets[symbol], self._tickers[symbol], self._rules[symbol]
         self._compare()
 
