@@ -26,6 +26,7 @@ from risk.exposure import Exposure
 from tests.trading.markets import SYMBOLS, Exchange, Heard, all_live, exchange, listening, plane_of, rules
 from tests.trading.test_pipeline import running
 from trading.pipeline import Pipeline, PipelineConfiguration
+from trading.runtime import backlog
 from trading.runtime.market_plane import MarketPlane
 from trading.runtime.plane_replay import SilentFeed, about, grids, replay
 from trading.runtime.top_check import Finding
@@ -270,8 +271,10 @@ def deciding(heard: Heard) -> Heard:
 
 
 async def test_troubled_seconds_in_which_the_loop_fell_behind_replay_to_the_same_features_and_decisions(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Between two ticks several messages of each book come, although the venue is in this loop too.
+    monkeypatch.setattr(backlog, "TICK_SECONDS", 0.4)
     live = deciding(Heard())
     recorder = Recorder(tmp_path, "test", most_bytes=200_000, most_seconds=3_600)
     recorder.start(about({each.symbol: (each.tick_size, each.lot_size) for each in rules()}))
@@ -281,15 +284,15 @@ async def test_troubled_seconds_in_which_the_loop_fell_behind_replay_to_the_same
             venue.fault(channel="public", kind=kind, probability=probability)
         venue.fault(channel="public", kind="disconnect", probability=0.003, count=2)
         await live.until(lambda: len(live.views) > 120 and len(live.trades) > 5, 60)
-        for _ in range(20):
-            time.sleep(0.1)  # the whole loop, as a slow machine would
+        while plane.backlog.counts["behind"] < 5:
+            time.sleep(0.5)  # the whole loop, as a slow machine would
             seen = len(live.views)
             await live.until(lambda: len(live.views) > seen)  # noqa: B023
         venue.calm()
         await live.until(lambda: all_live(plane))
         counts = plane.backlog.counts
     recorder.close()
-    assert counts["behind"] >= 20 and counts["left_out"] > 0, counts
+    assert counts["left_out"] > 5 and counts["handler_errors"] == 0, counts
     files = sorted(tmp_path.glob("*.jsonl.zst"))
     lines = [line for file in files for line in read_recording(file)]
     assert grids(read_header(files[0]))["BTCUSDT"] == (rules()[0].tick_size, rules()[0].lot_size)
