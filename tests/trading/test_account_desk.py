@@ -58,7 +58,7 @@ async def until(question: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 async def control(venue: ServerProcess, what: str, **body: Any) -> None:
     request = urllib.request.Request(f"{venue.url}/simulator/control/{what}", data=json.dumps(body).encode())
-    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).close())
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=30).close())
 
 
 @pytest.fixture
