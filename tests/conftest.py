@@ -84,13 +84,19 @@ def clean_cache() -> Iterator[None]:
     cache.clear()
 
 
-@pytest.fixture
-def process_environment(transactional_db: None) -> dict[str, str]:
-    """The environment of a process that shall see this test's database and Valkey (rows must be committed)."""
+@pytest.fixture(scope="session")
+def worker_environment(django_db_setup: None) -> dict[str, str]:
+    """The environment of a process that shall see this worker's database and Valkey."""
     configuration = connection.settings_dict
     parts = urlsplit(os.environ["DATABASE_URL"])
     database_url = urlunsplit(parts._replace(path=f"/{quote(str(configuration['NAME']), safe='')}"))
     return {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": settings.REDIS_URL, "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def process_environment(transactional_db: None, worker_environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a process of this test, which sees its rows: they are committed."""
+    return worker_environment
 
 
 @pytest.fixture
@@ -106,13 +112,15 @@ def start_process(process_environment: dict[str, str], tmp_path: Path) -> Iterat
 
     yield start
     for process in running:
+        process.ask_to_stop()
+    for process in running:
         process.stop()
 
 
-@pytest.fixture
-def site(process_environment: dict[str, str], tmp_path: Path) -> Iterator[ServerProcess]:
-    """The real web process on this test's database, with pages and websockets."""
-    server = start_site(tmp_path / "web.log", process_environment)
+@pytest.fixture(scope="module")
+def site(worker_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The real web process on the worker's database, with pages and websockets, for tests that do not end it."""
+    server = start_site(tmp_path_factory.mktemp("site") / "web.log", worker_environment)
     yield server
     server.stop()
 
@@ -130,12 +138,6 @@ def start_simulator(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     yield start
     for simulator in running:
         simulator.stop()
-
-
-@pytest.fixture
-def fresh_simulator(start_simulator: Callable[..., ServerProcess]) -> ServerProcess:
-    """A simulator of this test's own: nobody else's orders, and it may be killed."""
-    return start_simulator()
 
 
 @pytest.fixture(scope="session")

@@ -123,13 +123,22 @@ def frame(bid: list[str], ask: list[str], state: str, reason: str) -> None:
     bus.BUS.ring("market.BTCUSDT", {"type": "market.frame", "symbol": "BTCUSDT", "body": body})
 
 
+@pytest.fixture
+def mortal_site(process_environment: dict[str, str], tmp_path: Path) -> Iterator[ServerProcess]:
+    """A web process of the test's own, which it may kill."""
+    server = start_site(tmp_path / "web.log", process_environment)
+    yield server
+    server.stop()
+
+
 def test_a_restart_of_the_server_is_survived_and_what_was_missed_is_there(
     page: Page,
-    site: ServerProcess,
+    mortal_site: ServerProcess,
     accounts: dict[str, Account],
     process_environment: dict[str, str],
     tmp_path: Path,
 ) -> None:
+    site = mortal_site
     log_in(page, site, "alice")
     page.get_by_role("tab", name="Open orders").click()
     expect(page.locator("#panel")).to_contain_text("No open orders")
