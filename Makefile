@@ -15,11 +15,11 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: environment ## start everything and print the URL and the logins [PORT=8000] [MARKET=recording file]; Ctrl-C stops it
-	@$(if $(PORT),export BALLAST_PORT="$(PORT)";) $(if $(MARKET),export MARKET="$(MARKET)";) exec .venv/bin/python manage.py up
+	@$(if $(PORT),export BALLAST_PORT="$(PORT)";) $(if $(MARKET),export MARKET="$(MARKET)";) exec .venv/bin/python -m platform_site.supervisor
 
 test: test-environment ## run the whole test suite against real PostgreSQL, Valkey and simulator processes [ARGS=...]
 	@# Kernels are compiled once, not by every process that the tests start: a minute each on a busy machine.
-	@.venv/bin/python manage.py runengine --help >/dev/null & .venv/bin/python manage.py runsimulator --help >/dev/null && wait $$!
+	@.venv/bin/python -m marketdata.engine & .venv/bin/python manage.py runsimulator --help >/dev/null && wait $$!
 	@$(PYTEST) $(ARGS)
 
 lint: test-environment ## check style (ruff), types (mypy) and the direction of imports (import-linter)

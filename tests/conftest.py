@@ -140,10 +140,16 @@ def start_simulator(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         simulator.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def fresh_simulator(start_simulator: Callable[..., ServerProcess]) -> ServerProcess:
+    """A simulator of this test's own: nobody else's orders, and it may be killed."""
+    return start_simulator("--symbols", "3")
+
+
+@pytest.fixture(scope="module")
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One simulator for all tests of a worker, for tests that do not mind what others did to it."""
-    server = processes.start_simulator(tmp_path_factory.mktemp("simulator") / "simulator.log")
+    """One simulator for a module's tests, for those that do not mind what others did to it."""
+    server = processes.start_simulator(tmp_path_factory.mktemp("simulator") / "simulator.log", ("--symbols", "3"))
     yield server
     server.stop()
 

@@ -8,8 +8,7 @@ from django.conf import settings
 from trading.credentials import CredentialsError, decrypt
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.models import Account
-from trading.runtime.configuration import load_accounts
-from trading.runtime.engine import ENVIRONMENTS
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts
 from trading.runtime.reconciler import reconcile_account
 
 log = logging.getLogger(__name__)

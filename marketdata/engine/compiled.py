@@ -1,50 +1,19 @@
-"""How the engine's kernels are compiled: without the GIL, and kept on disk so that a process starts in a fraction of a
-second.
-
-numba's own cache looks only at the file of the function itself: a changed constant or helper in another file would
-leave machine code that writes to last week's places in memory. Here the cache folder is named after the contents of
-every file of the engine, so any change compiles everything anew.
-"""
+"""How the engine's kernels are compiled: without the GIL, and kept on disk (``kernel_cache``) so that a process starts
+in a fraction of a second."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import numba
 from numba import types
 
-_SOURCES = Path(__file__).parent
+from marketdata.engine.kernel_cache import made_folder
+
 _settings: Any = numba.config
-# NUMBA_CACHE_DIR moves it, as it moves numba's own.
-_CACHES = Path(_settings.CACHE_DIR or _SOURCES / "__pycache__")
-
-
-def _cache_folder() -> Path:
-    digest = hashlib.sha256()
-    for source in sorted(_SOURCES.rglob("*.py")):
-        digest.update(str(source.relative_to(_SOURCES)).encode() + b"\0" + source.read_bytes())
-    return _CACHES / f"kernels-{digest.hexdigest()[:16]}"
-
-
-def _prepare(folder: Path) -> str:
-    """The folder, made if it can be; an installation that cannot be written to leaves the place to numba."""
-    try:
-        if not folder.is_dir():
-            for outdated in _CACHES.glob("kernels-*"):
-                shutil.rmtree(outdated, ignore_errors=True)
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return ""
-    return str(folder)
-
-
-CACHE_FOLDER = _prepare(_cache_folder())
-
+CACHE_FOLDER = made_folder()
 
 # What Python never calls needs no way in from Python: a fifth of the time of compiling.
 _INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from marketdata.engine import kernel_cache
 from platform_site import deployment
 from platform_site.supervisor import embedded
 from platform_site.supervisor.banner import LOGINS, banner, read_logins
@@ -83,11 +84,12 @@ class Launch:
         # Imports take seconds on a small machine: the simulator needs no database and starts beside the migrations.
         simulator = supervisor.start(plan.simulator()) if configuration.runs_simulator else None
         # The first time it takes as long as everything else together.
-        kernels = supervisor.begin(plan.kernels())
+        kernels = None if kernel_cache.is_filled() else supervisor.begin(plan.kernels())
         self._prepare_database(plan, database)
         for spec in (plan.web(), plan.worker(), plan.beat()):
             supervisor.start(spec)
-        supervisor.await_end(kernels, HEALTH_SECONDS)
+        if kernels is not None:
+            supervisor.await_end(kernels, HEALTH_SECONDS)
         for spec in plan.engines():
             supervisor.start(spec)
         self._announce(self._wait_for_health(simulator))
@@ -124,8 +126,7 @@ class Launch:
         if database is not None and database[0].create_database(embedded.DATABASE):
             self._console.event("postgres", f"created the database {embedded.DATABASE}")
         self._console.event("ballast", "bringing the database up to date")
-        self._supervisor.run_to_end(plan.command("migrate"), COMMAND_SECONDS)
-        self._supervisor.run_to_end(plan.command("seed_demo"), COMMAND_SECONDS)
+        self._supervisor.run_to_end(plan.command("prepare_database"), COMMAND_SECONDS)
 
     def _wait_for_health(self, simulator: Child | None) -> Health:
         configuration, supervisor = self._configuration, self._supervisor

@@ -57,8 +57,8 @@ class Plan:
         return replace(simulator, stage=Stage.VENUE, orphan_signal=signal.SIGTERM)
 
     def kernels(self) -> ChildSpec:
-        """Compiles the engine's kernels where their cache is not filled yet; ends by itself."""
-        return self._python("kernels", "-m", "marketdata.engine.process")
+        """Compiles the engine's kernels; ends by itself."""
+        return self._python("kernels", "-m", "marketdata.engine")
 
     def command(self, name: str) -> ChildSpec:
         """A management command that ends by itself."""

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from marketdata.events import Candle
 from strategies.base import ParameterSpec, QuietStrategy
-from strategies.indicators.supertrend import ATR, DIRECTION, new_state, supertrend_update
 from strategies.signals import Signal
 
 INTERVALS = ("1", "5", "15", "30", "60", "240")
@@ -30,13 +29,17 @@ class SuperTrend(QuietStrategy):
     )
 
     def __init__(self, symbol: str, parameters: Mapping[str, Any]) -> None:
+        # Here, not above: numba takes a second to load, and only engines make strategies.
+        from strategies.indicators import supertrend  # noqa: PLC0415
+
+        self._indicator = supertrend
         self._symbol = symbol
         self._timeframe = str(parameters["timeframe"])
         self._period, self._multiplier = int(parameters["period"]), float(parameters["multiplier"])
         self._reward_risk = Decimal(str(parameters["reward_risk"]))
         self._nearest = Decimal(str(parameters["min_stop_percent"])) / 100
         self._farthest = Decimal(str(parameters["max_stop_percent"])) / 100
-        self._state = new_state()
+        self._state = supertrend.new_state()
         self._last_start_ms = -1
 
     @classmethod
@@ -56,11 +59,11 @@ class SuperTrend(QuietStrategy):
         if not candle.closed or candle.interval != self._timeframe or candle.start_ms <= self._last_start_ms:
             return None
         self._last_start_ms = candle.start_ms
-        before = self._state[DIRECTION]
-        line = supertrend_update(
+        before = self._state[self._indicator.DIRECTION]
+        line = self._indicator.supertrend_update(
             self._state, float(candle.high), float(candle.low), float(candle.close), self._period, self._multiplier
         )
-        direction = self._state[DIRECTION]
+        direction = self._state[self._indicator.DIRECTION]
         if before == 0 or direction == before:
             return None
         return self._signal(candle, int(direction), line)
@@ -70,7 +73,11 @@ class SuperTrend(QuietStrategy):
         distance = abs(entry - Decimal(repr(line)))
         distance = min(max(distance, entry * self._nearest), entry * self._farthest)
         side = "Buy" if direction > 0 else "Sell"
-        strength = min(1.0, 0.5 + abs(float(entry) - line) / (4.0 * self._multiplier * float(self._state[ATR]) + 1e-12))
+        atr = float(self._state[self._indicator.ATR])
+        strength = min(
+            1.0,
+            0.5 + abs(float(entry) - line) / (4.0 * self._multiplier * atr + 1e-12),
+        )
         minutes = int(self._timeframe)
         return Signal(
             strategy=self.name,
@@ -83,5 +90,5 @@ class SuperTrend(QuietStrategy):
             reason=f"SuperTrend({self._period}, {self._multiplier:g}) on {self._timeframe} m flipped "
             f"{'up' if direction > 0 else 'down'}: close {entry} crossed the band, line now {line:.8g}",
             time_ns=(candle.start_ms + minutes * 60_000) * 1_000_000,
-            metadata={"line": line, "atr": float(self._state[ATR])},
+            metadata={"line": line, "atr": atr},
         )

@@ -14,6 +14,9 @@ from strategies.models import StrategyConfig
 from trading.models import Account
 from trading.pipeline import PipelineConfiguration, RunningStrategy
 
+# Which accounts a deployment trades, by the exchange that it is pointed at.
+ENVIRONMENTS = {"simulator": "simulator", "bybit-testnet": "testnet", "bybit": "live"}
+
 
 def load_accounts(environment: str) -> list[Account]:
     """The accounts an engine of this environment opens; a LIVE one only after a person opted in."""

@@ -31,7 +31,7 @@ from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
 from trading.runtime import market_feeds, replay
 from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.candle_store import CandleStore
-from trading.runtime.configuration import load_accounts, load_configuration
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
 from trading.runtime.database import ask_database
 from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_frames import SymbolMarket, summary, summary_rows, text
@@ -45,8 +45,6 @@ SUMMARY_SECONDS = 1.0
 HEARTBEAT_SECONDS = 2.0
 CONFIGURATION_SECONDS = 5.0
 VENUE_RETRY_SECONDS = 2.0
-
-ENVIRONMENTS = {"simulator": "simulator", "bybit-testnet": "testnet", "bybit": "live"}
 
 
 class Engine:
