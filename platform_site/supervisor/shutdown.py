@@ -1,4 +1,4 @@
-"""The order of an orderly end, and how long each part may take: less than ten seconds together."""
+"""The order of an orderly end, and the seconds that each part adds to its time: less than ten together."""
 
 from __future__ import annotations
 

@@ -185,13 +185,15 @@ class Supervisor:
         """Ends every child in order. Another Ctrl-C meanwhile kills what is left of the application."""
         for command in self._commands:
             command.kill_group()
+        deadline = time.monotonic()
         for stage, seconds in ORDER:
-            self._stop_stage([child for child in self.children.values() if child.spec.stage is stage], seconds)
+            # What one stage leaves of its time is the next one's.
+            deadline += seconds
+            self._stop_stage([child for child in self.children.values() if child.spec.stage is stage], deadline)
         write_record(self._record, self.children.values())
 
-    def _stop_stage(self, children: Iterable[Child], seconds: float) -> None:
+    def _stop_stage(self, children: Iterable[Child], deadline: float) -> None:
         running = [child for child in children if child.process is not None and child.process.poll() is None]
-        deadline = time.monotonic() + seconds
         for child in running:
             child.signal_process(child.spec.stop_signal)
         while any(_is_running(child) for child in running):

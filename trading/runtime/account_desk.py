@@ -38,6 +38,7 @@ from trading.lifecycle import OrderState
 from trading.models import Account, Order
 from trading.pipeline import Pipeline, PipelineResult, UnjudgedSignal
 from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
+from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.ownership import AccountLock
@@ -120,9 +121,7 @@ class AccountDesk:
         self._tasks.append(asyncio.create_task(self._run(), name=f"desk {self.account_name}"))
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         if self._background:
             await asyncio.wait(self._background, timeout=5.0)
         await self._books(self._lock.release)

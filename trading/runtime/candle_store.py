@@ -62,6 +62,8 @@ class CandleStore:
             if limit:
                 async with gate:
                     self._waiting += await self._rest.klines(symbol, interval, limit)
+                # A stop must not wait until everything that was ever missing is stored.
+                await self.flush()
 
         results = await asyncio.gather(
             *(one(symbol, interval) for interval in intervals for symbol in symbols), return_exceptions=True
@@ -71,7 +73,6 @@ class CandleStore:
                 log.warning("candles could not be fetched: %s", result)
             elif isinstance(result, BaseException):
                 raise result
-        await self.flush()
 
     async def history(self, symbol: str, interval: str, limit: int) -> list[Candle]:
         """The newest closed candles, oldest first, from the venue itself."""

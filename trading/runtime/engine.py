@@ -30,6 +30,7 @@ from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
 from trading.runtime import market_feeds, replay
 from trading.runtime.account_desk import AccountDesk, stored_keys
+from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
 from trading.runtime.database import ask_database
@@ -70,6 +71,19 @@ class Engine:
         self._counts = {"signals": 0, "orders": 0, "handed_over": 0, "faults": 0}
 
     async def run(self) -> None:
+        """Until :meth:`stop`, however far the beginning has come by then."""
+        beginning = asyncio.create_task(self._begin(), name="beginning")
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({beginning, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if beginning.done():
+                beginning.result()
+                await stopping
+        finally:
+            await end_tasks([beginning, stopping])
+            await self._shut_down()
+
+    async def _begin(self) -> None:
         await self._list_instruments()
         rules = await ask_database(lambda: [as_rules(row) for row in instruments()])
         identifiers = await ask_database(lambda: dict(instruments().values_list("symbol", "pk")))
@@ -100,17 +114,13 @@ class Engine:
             self._watch_configuration,
         )
         self._background |= {asyncio.create_task(self._forever(loop), name=loop.__qualname__) for loop in loops}
-        await self._stopping.wait()
-        await self._shut_down()
 
     def stop(self) -> None:
         self._stopping.set()
 
     async def _shut_down(self) -> None:
         """Orders stay as they are at the venue; the next start reconciles them."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await end_tasks(self._background)
         if self.shards is not None:
             await self.shards.close()
         await asyncio.gather(*(desk.stop() for desk in self.desks.values()), return_exceptions=True)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import suppress
 from typing import Any
 
 import uvloop
@@ -13,6 +12,7 @@ from channels.worker import Worker
 from django.core.management.base import BaseCommand, CommandParser
 
 from trading.consumers.engine import EngineConsumer
+from trading.runtime.cancellation import end_tasks
 from trading.runtime.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,7 @@ async def serve(name: str) -> None:
     try:
         await engine.run()
     finally:
-        ears.cancel()
-        with suppress(asyncio.CancelledError):
-            await ears
+        await end_tasks([ears])
 
 
 async def listen(engine: Engine) -> None:
