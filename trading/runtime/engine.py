@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError, Error
 
 from audit.services import heartbeat_record
+from marketdata.engine.detectors.detection import Detection
 from marketdata.engine.sync import BookState
 from marketdata.events import BookView, Candle, Trade
 from marketdata.feeds.bybit_rest import BybitPublicRest
@@ -34,6 +35,8 @@ from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
 from trading.runtime.database import ask_database
+from trading.runtime.detection_store import DetectionStore
+from trading.runtime.detection_watch import DetectionWatch
 from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_frames import SymbolMarket, summary, summary_rows, text
 from trading.runtime.market_plane import MarketPlane
@@ -63,6 +66,8 @@ class Engine:
         self._rest = BybitPublicRest(self.endpoints.rest)
         self._candles: CandleStore | None = None
         self._feed_events = FeedEventStore(settings.DATA_DIR / f"feed-events-{name}.jsonl")
+        self._watch = DetectionWatch(settings.DETECTORS, self._on_detected, settings.DETECTOR_PARAMETERS)
+        self._detections = DetectionStore()
         self._recorder = market_feeds.recorder(name)
         self._frames = LatestFrames()
         self._reload = asyncio.Event()
@@ -96,6 +101,7 @@ class Engine:
             on_trade=self._on_trade,
             on_candle=self._on_candle,
             on_event=self._feed_events.add,
+            watch=self._watch,
             tap=tap,
         )
         market_feeds.connect(self.plane, self.endpoints, self._rest, tap)
@@ -109,6 +115,8 @@ class Engine:
             self.shards.run,
             self._candles.run,
             self._feed_events.run,
+            self._watch.run,
+            self._detections.run,
             self._publish,
             self._beat,
             self._watch_configuration,
@@ -127,6 +135,7 @@ class Engine:
         if self._candles is not None:
             await self._candles.flush()
         await self._feed_events.close()
+        await self._detections.flush()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         await self._rest.close()
@@ -216,6 +225,10 @@ class Engine:
         if candle.closed and self._candles is not None and self._is_holder(candle.symbol):
             self._candles.add(candle)
         self._act(self.pipeline.on_candle(candle), receive_ns)
+
+    def _on_detected(self, detection: Detection) -> None:
+        if self._is_holder(detection.symbol):
+            self._detections.add(detection)
 
     def _act(self, outcomes: list[Outcome], receive_ns: int) -> None:
         for outcome in outcomes:
@@ -349,6 +362,7 @@ class Engine:
             "feeds": plane.status() if plane else {},
             "turns": plane.turn_counts if plane else {},
             "feed_events": self._feed_events.counts,
+            "detections": {**self._watch.counts, **self._detections.counts},
             "recording": self._recorder.status() if self._recorder is not None else None,
             "shards": self.shards.status() if self.shards else {},
             "accounts": {

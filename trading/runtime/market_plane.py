@@ -21,6 +21,7 @@ from marketdata.feeds.bybit_messages import MessageError, TickerState, decode_kl
 from marketdata.feeds.protocol import MarketFeed, Tap
 from marketdata.instruments import InstrumentRules
 from trading.runtime.book_stream import BookStream
+from trading.runtime.detection_watch import DetectionWatch
 from trading.runtime.frame_turn import FrameTurn
 from trading.runtime.market_frames import SymbolMarket
 from trading.runtime.venue_books import TellBook, VenueBooks
@@ -44,6 +45,8 @@ class MarketPlane:
     """``on_book``, ``on_trade`` and ``on_candle`` are called in the order of arrival, in the event loop. A book's view
     is only made when it is asked for, during the call.
 
+    ``watch`` looks at the markets' books; its owner runs it.
+
     ``scheduled`` False: what arrives is taken by :meth:`take` alone (replays).
     """
 
@@ -55,11 +58,12 @@ class MarketPlane:
         on_trade: Callable[[Trade, int], None],
         on_candle: Callable[[Candle, int], None],
         on_event: Callable[[FeedEvent], None] = lambda event: None,
+        watch: DetectionWatch | None = None,
         tap: Tap | None = None,
         scheduled: bool = True,
     ) -> None:
         self._on_book, self._on_trade, self._on_candle, self._on_event = on_book, on_trade, on_candle, on_event
-        self._tap = tap
+        self._watch, self._tap = watch, tap
         self._rules: dict[str, InstrumentRules] = {}
         self._tickers: dict[str, TickerState] = {}
         self.markets: dict[str, SymbolMarket] = {}
@@ -78,7 +82,9 @@ class MarketPlane:
             book = SymbolBook(each.symbol, each.tick_size, each.lot_size, BOOK_DEPTH)
             ticker = self._tickers[each.symbol] = TickerState(each.symbol)
             self._rules[each.symbol] = each
-            self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
+            market = self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
+            if self._watch is not None:
+                self._watch.begin(market)
         symbols = [each.symbol for each in new]
         if self._bybit is not None:
             self._begin_bybit(self._bybit, symbols)
@@ -93,6 +99,8 @@ class MarketPlane:
         for venue in self.venues.values():
             venue.remove(known)
         for symbol in known:
+            if self._watch is not None:
+                self._watch.end(symbol)
             del self.markets[symbol], self._tickers[symbol], self._rules[symbol]
         self._venue_of = {stream: venue for stream, venue in self._venue_of.items() if stream.symbol in self.markets}
         self._compare()
@@ -144,8 +152,10 @@ class MarketPlane:
                 group.create_task(venue.run())
 
     def take(self) -> None:
-        """Take everything that has arrived, now."""
+        """Take everything that has arrived, now, and tell what was detected in it."""
         self._turn.take()
+        if self._watch is not None:
+            self._watch.fetch()
 
     def status(self) -> dict[str, dict[str, Any]]:
         """The figures of each feed."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import kernel
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import CHECKED_MS, EXPLOSION_TOLD_MS, WINDOW_HIGHEST, WINDOW_LOWEST
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import (
     ASK,

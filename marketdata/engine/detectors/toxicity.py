@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import kernel
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import (
     BUCKET_BEGIN_MS,
     BUCKET_BOUGHT,
@@ -23,7 +24,7 @@ from marketdata.engine.detectors.layout import (
     START_MS,
     TOXICITY_SINCE,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import (
     ASK,
