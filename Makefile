@@ -7,8 +7,9 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	path=$$(command -v $$name) && "$$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$path" && break; done)
 BOOTSTRAP = "$(PYTHON)" -I platform_site/supervisor/bootstrap.py
-# Two workers: the tests start whole processes of their own, and more of them only wait for each other.
-PYTEST = .venv/bin/python -m pytest -p tests.services_plugin -n auto --maxprocesses 2
+# Two workers: the tests start whole processes of their own, and more of them only wait for each other. A worker that
+# has nothing left takes tests from the other one.
+PYTEST = .venv/bin/python -m pytest -p tests.services_plugin -n auto --maxprocesses 2 --dist worksteal
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,8 +18,8 @@ run: environment ## start everything and print the URL and the logins [PORT=8000
 	@$(if $(PORT),export BALLAST_PORT="$(PORT)";) $(if $(MARKET),export MARKET="$(MARKET)";) exec .venv/bin/python -m platform_site.supervisor
 
 test: test-environment ## run the whole test suite against real PostgreSQL, Valkey and simulator processes [ARGS=...]
-	@# Once, not in every process that the tests start: a minute each on a busy machine.
-	@.venv/bin/python -m marketdata.engine
+	@# Kernels are compiled once, not by every process that the tests start: a minute each on a busy machine.
+	@.venv/bin/python -m marketdata.engine & .venv/bin/python manage.py runsimulator --help >/dev/null && wait $$!
 	@$(PYTEST) $(ARGS)
 
 lint: test-environment ## check style (ruff), types (mypy) and the direction of imports (import-linter)

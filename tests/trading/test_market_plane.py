@@ -210,10 +210,10 @@ async def test_a_connection_is_replaced_without_a_hole_before_the_venue_ends_it(
 
 async def test_the_servers_pings_are_answered() -> None:
     heard = Heard()
-    async with exchange(pace=Pace(ping=0.3, pong=1.0)) as venue, listening(venue, heard) as plane:
+    async with exchange(pace=Pace(ping=0.3, pong=5.0)) as venue, listening(venue, heard) as plane:
         await heard.until(lambda: all_live(plane))
-        stream = plane.venues["binance usdm"].streams["BTCUSDT"]
-        await heard.until(lambda: stream.meter.messages > 25)
+        live_since = time.monotonic()
+        await heard.until(lambda: time.monotonic() - live_since > 6)
         kinds = [event.kind for event in heard.events if event.venue == "binance"]
         assert FeedEventKind.DISCONNECTED not in kinds
 
