@@ -66,6 +66,7 @@ class LetterView(APIView):
 
 class DeadLetterListView(LetterView):
     @extend_schema(
+        operation_id="dlq_list",
         parameters=[
             OpenApiParameter("kind", str, description="only this kind, like private_frame"),
             OpenApiParameter("before", str, description="the id of the last letter that you have"),
