@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import requests
 from pybit.exceptions import FailedRequestError, InvalidRequestError
@@ -20,6 +20,7 @@ from pybit.unified_trading import HTTP
 from trading.gateways.base import GatewayError, OrderRequest
 from trading.gateways.bybit_codes import NOT_MODIFIED, classify, classify_http_status
 from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
+from trading.gateways.fence import Fence, FencedAdapter, SendRefused, no_fence
 from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
 
 CATEGORY = "linear"
@@ -50,9 +51,21 @@ class BybitEndpoints:
 
 
 class BybitGateway:
-    """One account's REST connection; see :class:`trading.gateways.base.Gateway`. Use from one thread at a time."""
+    """One account's REST connection; see :class:`trading.gateways.base.Gateway`. Use from one thread at a time.
 
-    def __init__(self, endpoints: BybitEndpoints, api_key: str, api_secret: str) -> None:
+    ``fence`` is asked before every request that changes something; ``priority`` "kill" is for the kill switch, whose
+    requests no breaker and no budget may hold back.
+    """
+
+    def __init__(
+        self,
+        endpoints: BybitEndpoints,
+        api_key: str,
+        api_secret: str,
+        *,
+        fence: Fence = no_fence,
+        priority: Literal["normal", "kill"] = "normal",
+    ) -> None:
         self._http = HTTP(
             api_key=api_key,
             api_secret=api_secret,
@@ -63,6 +76,15 @@ class BybitGateway:
             retry_codes=NO_RETRY_CODES,
         )
         self._http.endpoint = endpoints.rest
+        self._fence = fence
+        self._latest_ms: int | None = None
+        self.priority = priority
+        self._http.client.mount(endpoints.rest, FencedAdapter(self._may_leave))
+
+    def _may_leave(self, timestamp_ms: int) -> str:
+        if self._latest_ms is not None and timestamp_ms > self._latest_ms:
+            return "it came too late to its sending: its absence might have been concluded already"
+        return self._fence(timestamp_ms)
 
     def server_time_ms(self) -> int:
         answer = self._ask(self._http.get_server_time)
@@ -92,13 +114,27 @@ class BybitGateway:
                 fields["takeProfit"] = plain(request.take_profit)
             if request.stop_loss is not None:
                 fields["stopLoss"] = plain(request.stop_loss)
-        return self._attempt(partial(self._http.place_order, **fields), cancelling=False)
+        self._latest_ms = request.latest_ms
+        try:
+            return self._attempt(partial(self._http.place_order, **fields), cancelling=False)
+        finally:
+            self._latest_ms = None
 
     def cancel(self, symbol: str, client_order_id: str, venue_order_id: str) -> SubmissionResult:
         """Ask for a cancel. ACCEPTED means the venue took the request; the order stream says how it ended."""
         fields = {"category": CATEGORY, "symbol": symbol}
         fields |= _named(client_order_id, venue_order_id)
         return self._attempt(partial(self._http.cancel_order, **fields), cancelling=True)
+
+    def cancel_all(self) -> SubmissionResult:
+        """Ask for a cancel of every open order, conditional ones too; Bybit picks 500 of them where there are more."""
+        call = partial(self._http.cancel_all_orders, category=CATEGORY, settleCoin=SETTLE_COIN)
+        return self._attempt(call, cancelling=True)
+
+    def set_disconnect_cancel(self, seconds: int) -> None:
+        """Let the venue cancel every order when our private stream, subscribed to its dcp topic, is gone for so long.
+        Bybit grants this to institutional clients only: others get an error."""
+        self._ask(self._http.set_dcp, product="DERIVATIVES", timeWindow=seconds)
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         text = plain(leverage)
@@ -152,6 +188,8 @@ class BybitGateway:
         except FailedRequestError as error:
             outcome = classify_http_status(error.status_code)
             return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
+        except SendRefused as error:
+            return SubmissionResult(Submission.NOT_SENT, message=str(error))
         except UNANSWERED as error:
             return SubmissionResult(Submission.UNKNOWN, message=f"{type(error).__name__}: {error}")
         result = answer.get("result")
@@ -166,6 +204,8 @@ class BybitGateway:
             raise GatewayError(f"{error.message} (retCode {error.status_code})", error.status_code) from error
         except FailedRequestError as error:
             raise GatewayError(f"HTTP {error.status_code}: {error.message}", error.status_code) from error
+        except SendRefused as error:
+            raise GatewayError(f"not sent: {error}") from error
         except UNANSWERED as error:
             raise GatewayError(f"{type(error).__name__}: {error}") from error
         result = answer.get("result")

@@ -1,4 +1,5 @@
-"""Who acts on which symbol: leases in PostgreSQL, held by sessions that engines renew, fenced by epochs.
+"""Who acts on which symbol and which account: leases in PostgreSQL, held by sessions that engines renew, fenced by
+epochs.
 
 Why PostgreSQL and not Redis. An order cannot be made without the database, so a lease there is never the reason why
 nobody trades; Redis may be away while trading goes on. And the fence must be atomic with what it protects: the lease is
@@ -20,6 +21,10 @@ How it holds together:
 - A lease moves between two living engines without a gap: the one that shall have it follows the market beside the
   holder, says so (``successor``) once its book is proven, and is given the lease by the holder, which acts no more.
 
+An account's lease (``account:7``) has a session of its own, renewed by its owner (trading/runtime/ownership.py): an
+engine may lose one account and keep the others. It is confirmed in the transaction that commits each order, and asked
+once more, by the clock alone, before the request's first byte is written (trading/gateways/fence.py).
+
 While the database is away nobody can renew: after the lease time no engine signals or orders, books and positions
 are still followed. When it is back each engine opens a new session and takes free leases; its books are still proven.
 """
@@ -28,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -73,14 +78,22 @@ def symbol_resource(symbol: str) -> str:
     return f"symbol:{symbol}"
 
 
+def account_resource(account_id: int) -> str:
+    return f"account:{account_id}"
+
+
 @transaction.atomic
-def session_open(*, name: str, seconds: float, resources: Sequence[str]) -> int:
+def session_open(*, name: str, seconds: float, resources: Sequence[str], follows_market: bool = True) -> int:
     """Begin a session that lives for ``seconds``; resources that nobody ever held become leases to be taken."""
     _end_idle_transactions()
     forgotten = EngineSession.objects.filter(ended=True, leases=None, expires_at__lt=Now() - SESSION_KEPT)
     forgotten.delete()
     session = EngineSession.objects.create(
-        name=name, started_at=Now(), expires_at=Now() + timedelta(seconds=seconds), report={}
+        name=name[:64],
+        started_at=Now(),
+        expires_at=Now() + timedelta(seconds=seconds),
+        follows_market=follows_market,
+        report={},
     )
     known = set(Lease.objects.filter(resource__in=resources).values_list("resource", flat=True))
     new = [Lease(resource=resource, changed_at=Now()) for resource in resources if resource not in known]
@@ -108,7 +121,7 @@ def session_close(*, session_id: int) -> None:
 
 
 def leases_survey(*, session_id: int, resources: Sequence[str]) -> LeaseSurvey:
-    living = EngineSession.objects.filter(ended=False).annotate(left=F("expires_at") - Now())
+    living = EngineSession.objects.filter(ended=False, follows_market=True).annotate(left=F("expires_at") - Now())
     left = dict(living.values_list("pk", "left"))
     rows = Lease.objects.filter(resource__in=resources)
     leases = list(rows.values_list("resource", "epoch", "session_id", "successor_id"))
@@ -168,6 +181,46 @@ def leases_hand_over(*, session_id: int, successors: Mapping[str, int]) -> dict[
     return given
 
 
+@transaction.atomic
+def account_lease_take(
+    *, account_id: int, holder: str, seconds: float, evict_reason: str = ""
+) -> tuple[int, LeaseToken] | None:
+    """Become the account's owner for ``seconds``: the session to renew and the proof; None while somebody else is.
+
+    With ``evict_reason`` a living owner loses the account at once: it can commit nothing from here on. What it has
+    signed already may still reach the venue until its receive window closes.
+    """
+    _end_idle_transactions()
+    resource = account_resource(account_id)
+    Lease.objects.bulk_create([Lease(resource=resource, changed_at=Now())], ignore_conflicts=True)
+    rows = Lease.objects.select_for_update(of=("self",), skip_locked=True, no_key=True).filter(resource=resource)
+    held = rows.first()
+    if held is None:
+        return None
+    living = EngineSession.objects.filter(leases=held, ended=False, expires_at__gt=Now())
+    if living.exists():
+        if not evict_reason:
+            return None
+        EngineSession.objects.filter(pk__in=living).update(ended=True, expires_at=Now())
+    # The audit chain is the last row to be locked: one event tells both, who lost it and who has it now.
+    session_id = session_open(name=holder, seconds=seconds, resources=(), follows_market=False)
+    epoch = held.epoch + 1
+    Lease.objects.filter(resource=resource).update(session_id=session_id, successor=None, epoch=epoch, changed_at=Now())
+    _recorded(session_id, "leases.seized" if evict_reason else "leases.taken", {resource: epoch}, evict_reason)
+    return session_id, LeaseToken(resource, epoch)
+
+
+def account_owned(account_id: int) -> bool:
+    """Whether a living session owns the account."""
+    living = Lease.objects.filter(session__ended=False, session__expires_at__gt=Now())
+    return living.filter(resource=account_resource(account_id)).exists()
+
+
+def account_taken_at(account_id: int) -> datetime | None:
+    """When the account last changed hands."""
+    return Lease.objects.filter(resource=account_resource(account_id)).values_list("changed_at", flat=True).first()
+
+
 def lease_confirm(token: LeaseToken) -> None:
     """Call it first in the transaction that commits what was decided under the lease.
 
@@ -206,12 +259,13 @@ def _end_idle_transactions() -> None:
         cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [str(IDLE_MILLISECONDS)])
 
 
-def _recorded(session_id: int, action: str, epochs: Mapping[str, int]) -> None:
+def _recorded(session_id: int, action: str, epochs: Mapping[str, int], reason: str = "") -> None:
     session = EngineSession.objects.get(pk=session_id)
     record(
         actor=f"engine:{session.name}",
         action=action,
         subject=f"engine-session:{session_id}",
+        reason=reason,
         parameters={"epochs": epochs},
     )
     bus.engines_doorbell("leases")
