@@ -93,6 +93,13 @@ def stopped_by(account_id: int) -> KillSwitch | None:
     return engaged.order_by("engaged_at").first()
 
 
+def visible_kill_switches(user: Any) -> QuerySet[KillSwitch]:
+    """Those of the accounts a user may see, and the platform's, which stops everybody."""
+    visible = Q(account__in=accounts_visible_to(user)) | Q(account=None)
+    tasks = Prefetch("tasks", queryset=KillSwitchTask.objects.select_related("account"))
+    return KillSwitch.objects.filter(visible).select_related("account").prefetch_related(tasks)
+
+
 def kill_switch_task(account_id: int) -> KillSwitchTask | None:
     """What an engaged kill switch still has to do on the account, the oldest first."""
     open_tasks = KillSwitchTask.objects.filter(account_id=account_id, switch__rearmed_at=None)

@@ -3,6 +3,7 @@ import { request } from "./api.js";
 import { Chart } from "./chart.js";
 import { EquityChart } from "./equity.js";
 import { compact, decimals, element, fixed, money, signed, tone } from "./formats.js";
+import { KillSwitch } from "./kill.js";
 import { Ladder } from "./ladder.js";
 import { Stream } from "./stream.js";
 import { changeText, fundingText, Switcher } from "./switcher.js";
@@ -59,6 +60,7 @@ const ladder = new Ladder($("ladder"), (price) => {
 });
 const chart = new Chart($("chart"), $("chart-note"));
 const switcher = new Switcher($("symbols"), $("symbol-button"), { instruments: boot.instruments, onChoose: chooseSymbol });
+const killSwitch = new KillSwitch({ account: accountRow, operator: boot.operator, toast, onChange: readAccounts });
 let equityChart = null;
 
 // What tables may ask of the page.
@@ -123,6 +125,16 @@ function drawAccount() {
   const halted = account?.trading_state === "halted" ? `${account.name} is halted: ${account.halt_reason || "no reason was given"}. Only orders that reduce a position pass.` : "";
   $("banner").hidden = !halted;
   text("banner", halted);
+  killSwitch.render();
+}
+
+// A switch of the platform changes accounts that this page does not watch.
+async function readAccounts() {
+  for (const row of (await request("GET", "accounts?limit=200")).results) {
+    const known = boot.accounts.find(({ id }) => id === row.id);
+    if (known) Object.assign(known, row);
+  }
+  redraw("account");
 }
 
 function newestFirst(rows, time) {
@@ -275,6 +287,11 @@ const HEARD = {
     state.equity.push({ taken_at: timestamp, equity: data.equity });
     if (state.equity.length > 2000) state.equity.splice(0, 500);
     redraw("account", ...(state.tab === "equity" ? ["table"] : []));
+  },
+  account({ data }) {
+    const known = boot.accounts.find(({ id }) => id === data.id);
+    if (known) Object.assign(known, data);
+    redraw("account");
   },
   alert({ data }) {
     if (data.alert?.acknowledged_at) return;

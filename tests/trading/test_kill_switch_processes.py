@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import Counter
@@ -291,8 +290,8 @@ def test_with_the_database_away_the_emergency_close_does_it_and_is_booked_when_i
     with_a_position_and_an_order(account)
     with database_cut():
         first = command("emergency-close", "--reason", "the database is away")
-        journal = os.path.join(str(data_dir(first)), "emergency", "journal.jsonl")
-        until(lambda: os.path.exists(journal) and b'"close"' in open(journal, "rb").read(), 40)
+        journal = first.log.parent / "data" / "emergency" / "journal.jsonl"
+        until(lambda: journal.exists() and b'"close"' in journal.read_bytes(), 40)
         first.kill()
         started = time.monotonic()
         again = command("emergency-close", "--reason", "the database is away")
@@ -311,10 +310,6 @@ def test_with_the_database_away_the_emergency_close_does_it_and_is_booked_when_i
     until(lambda: trading_engine(account))
     nothing_twice(account, gateway)
     assert engine.process.poll() is None
-
-
-def data_dir(process: RunningProcess) -> Any:
-    return process.log.parent / "data"
 
 
 def test_an_account_that_no_engine_looks_after_is_stopped_by_its_own_policy(
