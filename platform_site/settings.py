@@ -200,7 +200,7 @@ if 2 * LEASE_RENEWAL_SECONDS > LEASE_SECONDS:
         f"({LEASE_SECONDS})."
     )
 # After so long without an owner an account's dead-man policy takes effect.
-DEAD_MAN_SECONDS = environment.integer("BALLAST_DEAD_MAN_SECONDS", 60, minimum=5, maximum=3_600)
+DEAD_MAN_SECONDS = environment.integer("BALLAST_DEAD_MAN_SECONDS", 60, minimum=15, maximum=3_600)
 SIMULATOR_URL = environment.text("SIMULATOR_URL", "http://127.0.0.1:8900")
 SYMBOLS_A_CONNECTION = environment.integer("SYMBOLS_A_CONNECTION", 10, minimum=1, maximum=100)
 # Symbols whose books are followed at Binance too, to compare with. Bybit's testnet has prices of its own.

@@ -54,6 +54,7 @@ from trading.selectors import (
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply, position_report_apply
+from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import INTENT_LIFETIME
 from trading.services.signals import signal_hand_over
@@ -229,6 +230,8 @@ class AccountDesk:
         except (Error, GatewayError) as error:
             self._stream.dead_man = False
             log.warning("account %s: the venue does not watch over it: %s", self.account_name, error)
+            with suppress(Error):
+                await self._books(partial(dead_man_refused, account_id=self.account_id, reason=str(error)))
 
     async def _obey_kill_switch(self) -> None:
         """Asked of the database every second, so that no doorbell is needed; goes on where another process stopped."""

@@ -19,8 +19,8 @@ from audit.models import AuditEvent
 from audit.services import alert_raise, record
 from trading.models import Account, DeadManWatch, KillSwitch, KillSwitchTask, Lease
 from trading.permissions import platform_operators
-from trading.runtime.configuration import ENVIRONMENTS
-from trading.services.leases import account_resource
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts
+from trading.services.leases import account_resource, end_idle_transactions
 
 Phase = KillSwitchTask.Phase
 
@@ -41,7 +41,8 @@ def kill_switch_engage(
     """
     if not reason.strip():
         raise KillSwitchRefused("a reason is needed: whoever re-arms trading must know why it was stopped")
-    accounts = [account] if account is not None else list(_platform_accounts())
+    accounts = [account] if account is not None else load_accounts(ENVIRONMENTS[settings.EXCHANGE])
+    end_idle_transactions()  # whoever is paused while it engages must not keep every order waiting
     # Orders are committed under their account's lease: from here on each of them waits for us, and then sees the row.
     resources = [account_resource(each.pk) for each in accounts]
     list(Lease.objects.select_for_update(no_key=True).filter(resource__in=resources).order_by("resource"))
@@ -214,6 +215,18 @@ def dead_man_set(*, account: Account, policy: str, venue_seconds: int | None, ac
 
 
 @transaction.atomic
+def dead_man_refused(*, account_id: int, reason: str) -> None:
+    """The venue does not cancel for us when our stream is gone, although the account's managers want it."""
+    alert_raise(
+        level="warning",
+        kind="venue_dead_man",
+        message=f"the venue's own dead-man switch is not set: {reason}",
+        account_id=account_id,
+        key="venue_dead_man",
+    )
+
+
+@transaction.atomic
 def dead_man_look(*, watch_id: int, owned: bool) -> Literal["watched", "missing", "engaged"]:
     """One look at whether somebody owns the account. It counts only while the watch itself was awake: a platform that
     comes back as a whole gives its engines their time."""
@@ -244,10 +257,6 @@ def dead_man_look(*, watch_id: int, owned: bool) -> Literal["watched", "missing"
     closes = watch.policy == DeadManWatch.Policy.CLOSE
     kill_switch_engage(account=watch.account, actor="dead-man", reason=reason, closes_positions=closes)
     return "engaged"
-
-
-def _platform_accounts() -> Any:
-    return Account.objects.filter(environment=ENVIRONMENTS[settings.EXCHANGE]).order_by("pk")
 
 
 def _locked(task_id: int) -> KillSwitchTask:

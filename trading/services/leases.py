@@ -85,7 +85,7 @@ def account_resource(account_id: int) -> str:
 @transaction.atomic
 def session_open(*, name: str, seconds: float, resources: Sequence[str], follows_market: bool = True) -> int:
     """Begin a session that lives for ``seconds``; resources that nobody ever held become leases to be taken."""
-    _end_idle_transactions()
+    end_idle_transactions()
     forgotten = EngineSession.objects.filter(ended=True, leases=None, expires_at__lt=Now() - SESSION_KEPT)
     forgotten.delete()
     session = EngineSession.objects.create(
@@ -113,7 +113,7 @@ def session_renew(*, session_id: int, seconds: float, report: Mapping[str, Any])
 @transaction.atomic
 def session_close(*, session_id: int) -> None:
     """An engine goes: its leases are free at once."""
-    _end_idle_transactions()
+    end_idle_transactions()
     closed = EngineSession.objects.filter(pk=session_id, ended=False).update(ended=True, expires_at=Now())
     if closed:
         given_up = Lease.objects.filter(session_id=session_id).values_list("resource", "epoch")
@@ -139,7 +139,7 @@ def leases_survey(*, session_id: int, resources: Sequence[str]) -> LeaseSurvey:
 def leases_take(*, session_id: int, resources: Collection[str]) -> dict[str, int]:
     """Take those that no living session holds; returns the epochs of what was taken. A lease under which somebody
     commits at this moment is passed over: ask again."""
-    _end_idle_transactions()
+    end_idle_transactions()
     free = Lease.objects.filter(Q(session=None) | Q(session__ended=True), resource__in=resources)
     rows = list(free.select_for_update(of=("self",), skip_locked=True, no_key=True).order_by("resource"))
     # Not by the plan alone: a session that has ended meanwhile must not take anything.
@@ -157,7 +157,7 @@ def leases_take(*, session_id: int, resources: Collection[str]) -> dict[str, int
 @transaction.atomic
 def leases_stand_by(*, session_id: int, ready: Collection[str], given_up: Collection[str]) -> None:
     """Say for which leases of others this engine is ready to go on, and for which not any more."""
-    _end_idle_transactions()
+    end_idle_transactions()
     Lease.objects.filter(resource__in=given_up, successor_id=session_id).update(successor=None)
     if Lease.objects.filter(resource__in=ready).exclude(session_id=session_id).update(successor_id=session_id):
         bus.engines_doorbell("leases")
@@ -167,7 +167,7 @@ def leases_stand_by(*, session_id: int, ready: Collection[str], given_up: Collec
 def leases_hand_over(*, session_id: int, successors: Mapping[str, int]) -> dict[str, int]:
     """Give leases to the engines that stand by for them; returns the new epochs. The caller must not act on the
     resources any more; what it has decided and not committed yet is refused from here on."""
-    _end_idle_transactions()
+    end_idle_transactions()
     rows = Lease.objects.filter(resource__in=successors, session_id=session_id)
     given: dict[str, int] = {}
     for row in rows.select_for_update(no_key=True).order_by("resource"):
@@ -190,7 +190,7 @@ def account_lease_take(
     With ``evict_reason`` a living owner loses the account at once: it can commit nothing from here on. What it has
     signed already may still reach the venue until its receive window closes.
     """
-    _end_idle_transactions()
+    end_idle_transactions()
     resource = account_resource(account_id)
     Lease.objects.bulk_create([Lease(resource=resource, changed_at=Now())], ignore_conflicts=True)
     rows = Lease.objects.select_for_update(of=("self",), skip_locked=True, no_key=True).filter(resource=resource)
@@ -253,7 +253,7 @@ def symbol_quote(symbol: str) -> Quote | None:
     return Quote(None if price is None else Decimal(price), state == "LIVE")
 
 
-def _end_idle_transactions() -> None:
+def end_idle_transactions() -> None:
     """Until the end of this transaction: if we are paused in it, the database takes our locks away."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [str(IDLE_MILLISECONDS)])
