@@ -11,6 +11,7 @@ from trading.models import Account, DeadManWatch, KillSwitchTask
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
 from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
+from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
 from trading.services.kill_switch import dead_man_look
 from trading.services.leases import account_owned
 
@@ -37,6 +38,7 @@ def reconcile_accounts() -> int:
             troubled += 1
             continue
         troubled += bool(run.differences or run.error)
+    venue_access_tell(worker_name())
     return troubled
 
 
@@ -75,4 +77,5 @@ def watch_engines() -> int:
 
 def gateway_of(account: Account) -> BybitGateway:
     endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
-    return BybitGateway(endpoints, decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted))
+    key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
+    return BybitGateway(endpoints, key, secret, guard=venue_guard(endpoints.rest))

@@ -160,7 +160,7 @@ async def test_a_failed_reconciliation_is_tried_again(
     desk: AccountDesk, fresh_simulator: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_desk, "RECONCILIATION_RETRY_SECONDS", 0.0)
-    await control(fresh_simulator, "faults", endpoint="/v5/position/list", kind="http_status", value=502)
+    await control(fresh_simulator, "faults", endpoint="/v5/position/list", kind="http_status", value=502, count=3)
     desk.start()
     await until(lambda: desk.state == "refused")
     await until(lambda: desk.state == "trading")

@@ -42,7 +42,9 @@ from trading.runtime.emergency import import_journal
 from trading.runtime.kill_execution import KillExecution
 from trading.runtime.order_sender import TOO_OLD, OrderSender
 from trading.runtime.ownership import AccountLease
+from trading.runtime.position_watch import PositionWatch
 from trading.runtime.reconciler import reconcile_account
+from trading.runtime.venue_access import venue_guard
 from trading.selectors import (
     pending_signal,
     pending_signals,
@@ -84,11 +86,12 @@ class AccountDesk:
         self.lease = AccountLease(account.pk, f"{engine_name}: {account.name}")
         fence = self.lease.refusal
         # pybit's session is not for two threads at once: each thread has one of its own.
-        self._gateway = BybitGateway(endpoints, key, secret, fence=fence)
-        self._reading_gateway = BybitGateway(endpoints, key, secret, fence=fence)
-        self._watching_gateway = BybitGateway(endpoints, key, secret, fence=fence)
+        guard = venue_guard(endpoints.rest)
+        self._gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
+        self._reading_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
+        self._watching_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
         self.orders = OrderSender(account.pk, account.name, self._gateway)
-        killing = BybitGateway(endpoints, key, secret, fence=fence, priority="kill")
+        killing = BybitGateway(endpoints, key, secret, fence=fence, guard=guard, priority="kill")
         self._kill = KillExecution(account.pk, killing, self.lease)
         self._stream = BybitPrivateStream(
             f"{endpoints.websocket}/v5/private",
@@ -99,6 +102,7 @@ class AccountDesk:
             on_disconnected=self._on_disconnected,
             on_trouble=self._on_trouble,
         )
+        self.watch = PositionWatch()
         self._refused_at = 0.0
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
         self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
@@ -283,6 +287,7 @@ class AccountDesk:
         """Rebuild the exposure from the books, plus what is approved but not in them yet."""
         booked = self.orders.booked()
         exposure = self.orders.with_reserved(await self._books(partial(account_exposure, self.account_id)), booked)
+        self.watch.booked(exposure.positions)
         if self.state == "trading":
             self._pipeline.update_exposure(self.account_id, exposure)
 
@@ -327,6 +332,9 @@ class AccountDesk:
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:
+        for report in reports:
+            if isinstance(report, PositionReport):
+                self.watch.reported(report)
         try:
             await self._books(partial(self._apply, reports))
             await self._refresh_exposure()

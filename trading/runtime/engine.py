@@ -17,6 +17,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError, Error
 
+from audit.engine_memory import EngineMemory
 from audit.services import heartbeat_record
 from marketdata.engine.sync import BookState
 from marketdata.events import BookView, Candle, Trade
@@ -39,6 +40,7 @@ from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_frames import SymbolMarket, summary, summary_rows, text
 from trading.runtime.market_plane import MarketPlane
 from trading.runtime.shards import Shards
+from trading.runtime.venue_access import venue_access_tell
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Engine:
         self._feed_events = FeedEventStore(settings.DATA_DIR / f"feed-events-{name}.jsonl")
         self._recorder = market_feeds.recorder(name)
         self._frames = LatestFrames()
+        self._memory = EngineMemory(settings.REDIS_URL, settings.REDIS_PREFIX)
         self._reload = asyncio.Event()
         self._stopping = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
@@ -343,8 +346,12 @@ class Engine:
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _beat_once(self, status: str, detail: dict[str, Any]) -> None:
+        # Told twice: while one of the two is away, the status page reads the other.
+        with suppress(redis.RedisError, OSError):
+            await asyncio.to_thread(self._memory.store, self.name, status, detail)
         try:
             await ask_database(partial(heartbeat_record, "engine", self.name, status, detail))
+            await ask_database(partial(venue_access_tell, f"engine {self.name}"))
         except DatabaseError as error:
             log.warning("no heartbeat, the database does not answer: %s", error)
 
@@ -369,6 +376,7 @@ class Engine:
                     "frame_to_send": desk.orders.sent.summary(),
                     "answer": desk.orders.answered.summary(),
                     "refused_by_lease": desk.orders.refused_by_lease,
+                    "positions": desk.watch.status(self.pipeline.reference_price) if desk.owns else [],
                 }
                 for desk in self.desks.values()
             },

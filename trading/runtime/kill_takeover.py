@@ -16,6 +16,7 @@ from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.models import Account, KillSwitchTask
 from trading.runtime.kill_execution import KillExecution
 from trading.runtime.ownership import AccountLease, kept
+from trading.runtime.venue_access import venue_guard
 from trading.selectors import kill_switch_task
 from trading.services.leases import account_owned
 
@@ -62,4 +63,4 @@ def needs_a_closer(task: KillSwitchTask) -> bool:
 def _gateway(account: Account, lease: AccountLease) -> BybitGateway:
     endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
     key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
-    return BybitGateway(endpoints, key, secret, fence=lease.refusal, priority="kill")
+    return BybitGateway(endpoints, key, secret, fence=lease.refusal, priority="kill", guard=venue_guard(endpoints.rest))

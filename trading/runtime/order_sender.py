@@ -179,7 +179,7 @@ class OrderSender:
         if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
             return
         result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
-        if result.outcome not in (Submission.REJECTED, Submission.THROTTLED):
+        if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._cancelled_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
         if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
