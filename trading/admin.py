@@ -172,12 +172,14 @@ class KillSwitchAdmin(admin.ModelAdmin):
     list_filter = ("account", ("rearmed_at", admin.EmptyFieldListFilter))
     list_select_related = ("account",)
     fields = ("account", "closes_positions", "reason")
-    inlines = (KillSwitchTaskInline,)
     actions = ("rearm",)
 
     @admin.display(description="what")
     def where(self, switch: KillSwitch) -> str:
         return "the whole PLATFORM" if switch.account is None else switch.account.name
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
+        return [] if obj is None else [KillSwitchTaskInline]
 
     @admin.display(description="how far")
     def how_far(self, switch: KillSwitch) -> str:
@@ -200,9 +202,6 @@ class KillSwitchAdmin(admin.ModelAdmin):
             closes_positions=obj.closes_positions,
         )
         obj.pk, obj._state.adding = engaged.pk, False
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """The tasks are made by the service."""
 
     @admin.action(description="Re-arm: let trade again", permissions=["view"])
     def rearm(self, request: HttpRequest, rows: QuerySet[KillSwitch]) -> None:

@@ -207,6 +207,23 @@ def test_an_engine_stops_its_account_at_once_even_while_orders_are_refused_at_th
     until(lambda: state_of(again) == OrderState.ACKNOWLEDGED)
 
 
+def test_an_open_breaker_holds_orders_back_and_not_the_kill_switch(
+    account: Account, start_engine: Callable[[str], RunningProcess], venue: ServerProcess, gateway: BybitGateway
+) -> None:
+    start_engine("1")
+    until(lambda: trading_engine(account), 90)
+    with_a_position_and_an_order(account)
+    control(venue, "faults", endpoint="/v5/order/create", kind="http_status", value=502, count=3)
+    lost = [place(account, f"lost-{n}", order_type="Limit", price=FAR, quantity=D("0.001")) for n in range(3)]
+    until(lambda: all(state_of(order) not in (OrderState.NEW, OrderState.PENDING_SUBMIT) for order in lost))
+    held_back = place(account, "held-back", order_type="Limit", price=FAR, quantity=D("0.001"))
+    until(lambda: state_of(held_back) == OrderState.FAILED)
+    kill_switch_engage(account=account, actor="alice", reason="a test")
+    until(lambda: done(account))
+    assert flat(gateway)
+    nothing_twice(account, gateway)
+
+
 def test_an_engine_that_is_killed_in_the_middle_is_followed_by_the_next_which_doubles_nothing(
     account: Account, start_engine: Callable[[str], RunningProcess], venue: ServerProcess, gateway: BybitGateway
 ) -> None:
