@@ -36,9 +36,10 @@ def add(client: Client, account: Account | None) -> Any:
     return client.post(reverse("admin:trading_killswitch_add"), values)
 
 
-def rearm(client: Client, switch: KillSwitch) -> Any:
+def rearm(client: Client, switch: KillSwitch) -> str:
     chosen = {"action": "rearm", "_selected_action": [switch.pk]}
-    return client.post(reverse(SWITCHES), chosen, follow=True)
+    answer = client.post(reverse(SWITCHES), chosen, follow=True)
+    return " ".join(str(message) for message in answer.context["messages"])
 
 
 def test_adding_one_stops_the_account_and_the_action_re_arms_it(account: Account) -> None:
@@ -47,7 +48,7 @@ def test_adding_one_stops_the_account_and_the_action_re_arms_it(account: Account
     assert add(root, account).status_code == 302
     switch = KillSwitch.objects.get()
     assert (switch.account, switch.engaged_by, switch.reason) == (account, "root", "seen in the admin")
-    assert "not everything is closed yet" in rearm(root, switch).content.decode()
+    assert "not everything is closed yet" in rearm(root, switch)
     kill_switch_done(task_id=switch.tasks.get().pk, closer="test")
     rearm(root, switch)
     switch.refresh_from_db()
@@ -67,7 +68,7 @@ def test_djangos_permission_alone_stops_and_re_arms_nothing(account: Account) ->
     assert not KillSwitch.objects.exists()
     switch = kill_switch_engage(account=account, actor="alice", reason="a test")
     kill_switch_done(task_id=switch.tasks.get().pk, closer="test")
-    assert "you may not re-arm" in rearm(clerk, switch).content.decode()
+    assert "you may not re-arm" in rearm(clerk, switch)
     switch.refresh_from_db()
     assert switch.rearmed_at is None
     values = {"account": account.pk, "policy": "close", "venue_seconds": ""}

@@ -38,6 +38,7 @@ from trading.runtime.database import with_connection
 from trading.runtime.engine import Engine
 from trading.runtime.ownership import AccountLease, kept
 from trading.services.accounts import account_keys_replace
+from trading.services.leases import LeaseLost
 from trading.services.orders import order_cancel_request, order_place, order_take
 from trading.simulator.keys import DEMO_KEYS
 
@@ -242,6 +243,29 @@ async def test_an_order_that_waited_too_long_between_commit_and_sending_is_not_s
     await sync_to_async(lambda: desk.orders.submit(Order.objects.select_related("instrument").get(pk=order.pk)))()
     assert await state_of(order) == OrderState.FAILED
     assert await asyncio.to_thread(desk._gateway.find_order, "BTCUSDT", "late") is None
+
+
+async def test_an_owner_that_was_paused_after_its_commit_sends_nothing_when_it_wakes_up(
+    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trading(desk)
+    order = await place(account, "paused")
+    token = desk.lease.token
+    assert token is not None
+    taken = await sync_to_async(order_take)(order_id=order.pk, refusals=(), receive_window_ms=5_000, owner=token)
+    assert taken is not None and taken.state == OrderState.PENDING_SUBMIT
+    awake = ownership.elapsed
+    with monkeypatch.context() as later:
+        later.setattr(ownership, "elapsed", lambda: awake() + 15)
+        later.setattr(desk.lease, "renew", lambda: True)  # it has not asked anybody yet
+        assert not desk.owns
+        await desk._on_sender(lambda: desk.orders.submit(taken))
+    assert await state_of(order) == OrderState.FAILED
+    assert await asyncio.to_thread(desk._gateway.find_order, "BTCUSDT", "paused") is None
+    late = await place(account, "decided-before-the-pause")
+    await sync_to_async(builders.ownership)(account.pk)
+    with pytest.raises(LeaseLost):
+        await sync_to_async(order_take)(order_id=late.pk, refusals=(), receive_window_ms=5_000, owner=token)
 
 
 async def test_an_intent_goes_from_its_commit_to_the_venue_without_another_order_in_between(

@@ -63,10 +63,12 @@ def data_folder(tmp_path: Any, settings: Any) -> str:
 
 
 @pytest.fixture
-def start_engine(start_process: Starter, venue: ServerProcess, data_folder: str) -> Callable[[str], RunningProcess]:
-    return lambda name: start_process(
-        "runengine", "--name", name, SIMULATOR_URL=venue.url, BALLAST_DATA_DIR=data_folder
-    )
+def start_engine(start_process: Starter, venue: ServerProcess, data_folder: str) -> Callable[..., RunningProcess]:
+    def start(name: str, **environment: str) -> RunningProcess:
+        environment = {"SIMULATOR_URL": venue.url, "BALLAST_DATA_DIR": data_folder} | environment
+        return start_process("runengine", "--name", name, **environment)
+
+    return start
 
 
 @pytest.fixture
@@ -207,10 +209,10 @@ def test_an_engine_stops_its_account_at_once_even_while_orders_are_refused_at_th
     until(lambda: state_of(again) == OrderState.ACKNOWLEDGED)
 
 
-def test_an_open_breaker_holds_orders_back_and_not_the_kill_switch(
-    account: Account, start_engine: Callable[[str], RunningProcess], venue: ServerProcess, gateway: BybitGateway
+def test_an_open_breaker_and_a_valkey_that_is_away_hold_orders_back_and_not_the_kill_switch(
+    account: Account, start_engine: Callable[..., RunningProcess], venue: ServerProcess, gateway: BybitGateway
 ) -> None:
-    start_engine("1")
+    start_engine("1", REDIS_URL="redis://127.0.0.1:9/0")  # nobody's port
     until(lambda: trading_engine(account), 90)
     with_a_position_and_an_order(account)
     control(venue, "faults", endpoint="/v5/order/create", kind="http_status", value=502, count=3)

@@ -34,7 +34,7 @@ class _Holding:
 
 
 class AccountLease:
-    """``acquire``, ``renew`` and ``release`` from one thread; everything else from any."""
+    """``acquire``, ``renew`` and ``release`` never at the same time; everything else from any thread."""
 
     def __init__(self, account_id: int, holder: str) -> None:
         self.account_id = account_id

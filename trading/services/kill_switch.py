@@ -34,7 +34,8 @@ def kill_switch_engage(
     *, account: Account | None = None, actor: str, reason: str, closes_positions: bool = True
 ) -> KillSwitch:
     """Stop trading on the account (None: on the whole platform) until a person re-arms it; engaging it again changes
-    nothing, unless positions shall be closed now that were to stay.
+    nothing, unless positions shall be closed now that were to stay. In a transaction of the caller's call it first: it
+    locks leases, which orders lock before the audit chain.
 
     Raises:
         KillSwitchRefused: no reason was given.

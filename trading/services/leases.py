@@ -190,6 +190,8 @@ def account_lease_take(
     With ``evict_reason`` a living owner loses the account at once: it can commit nothing from here on. What it has
     signed already may still reach the venue until its receive window closes.
     """
+    if not evict_reason and account_owned(account_id):
+        return None  # asked without a lock: everybody who waits for an account asks every second
     end_idle_transactions()
     resource = account_resource(account_id)
     Lease.objects.bulk_create([Lease(resource=resource, changed_at=Now())], ignore_conflicts=True)
