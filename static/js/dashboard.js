@@ -3,11 +3,8 @@ import { request } from "./api.js";
 import { Chart } from "./chart.js";
 import { EquityChart } from "./equity.js";
 import { compact, decimals, element, fixed, money, signed, tone } from "./formats.js";
-<<<<<<< HEAD
-import { KillSwitch } from "./kill.js";
-=======
 import { Flow } from "./flow.js";
->>>>>>> 348323dd062a52c40678c6a4747a45485806f800
+import { KillSwitch } from "./kill.js";
 import { Ladder } from "./ladder.js";
 import { Stream } from "./stream.js";
 import { changeText, fundingText, Switcher } from "./switcher.js";

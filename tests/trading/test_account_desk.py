@@ -177,11 +177,7 @@ async def test_a_failed_reconciliation_is_tried_again(
     desk: AccountDesk, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_desk, "RECONCILIATION_RETRY_SECONDS", 0.0)
-<<<<<<< HEAD
-    await control(fresh_simulator, "faults", endpoint="/v5/position/list", kind="http_status", value=502, count=3)
-=======
-    await control(venue, "faults", endpoint="/v5/position/list", kind="http_status", value=502)
->>>>>>> 348323dd062a52c40678c6a4747a45485806f800
+    await control(venue, "faults", endpoint="/v5/position/list", kind="http_status", value=502, count=3)
     desk.start()
     await until(lambda: desk.state == "refused")
     await until(lambda: desk.state == "trading")
