@@ -147,7 +147,11 @@ class KillExecution:
             self._trouble.append(f"positions: {error}")
             return None
         for position in positions:
-            self._close(task, position)
+            # One that the venue does not answer for must not keep the others open.
+            try:
+                self._close(task, position)
+            except GatewayError as error:
+                self._trouble.append(f"close {position.symbol}: {error}")
         return positions
 
     def _close(self, task: KillSwitchTask, position: PositionReport) -> None:
