@@ -105,6 +105,7 @@ class OrderSender:
             return
         try:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+            self.gateway.prepare_order()
             with transaction.atomic(), recorded_together():
                 signal = record_signal(result, lease)
                 order = order_intend(
@@ -145,6 +146,7 @@ class OrderSender:
         try:
             if intent is not None:
                 self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+                self.gateway.prepare_order()
             order = signal_take(
                 signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
             )
@@ -161,7 +163,10 @@ class OrderSender:
 
     def take_and_submit(self, order: Order, refusals: Sequence[Refusal], owner: LeaseToken) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
+        # What has to wait for the venue's rate waits before; without room it stays recorded, and is taken up again.
         try:
+            if not refusals:
+                self.gateway.prepare_order()
             taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner)
         finally:
             self._committed_ids.add(order.client_order_id)
