@@ -117,6 +117,8 @@ class AccountDesk:
         self._taking: set[int] = set()
         self._taking_signals: set[int] = set()
         self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
+        # Once the account was ours for the first time.
+        self._taken = asyncio.Event()
 
     def start(self) -> None:
         loops = (self._keep_lease, self._run, self._obey_kill_switch)
@@ -170,8 +172,7 @@ class AccountDesk:
     # The account's loop.
 
     async def _run(self) -> None:
-        while self.lease.token is None:
-            await asyncio.sleep(TICK_SECONDS / 10)
+        await self._taken.wait()
         await self._ask_venue_to_watch()
         self._tasks.append(asyncio.create_task(self._stream.run(), name=f"stream {self.account_name}"))
         last_wallet = 0.0
@@ -206,6 +207,8 @@ class AccountDesk:
             except Error as error:
                 self._database_away = True
                 log.warning("account %s: the database does not answer for its lease: %s", self.account_name, error)
+            except Exception:  # such as a journal that cannot be read: nobody trades before it is booked
+                log.exception("account %s: its lease is not renewed", self.account_name)
             if self.lease.token != told:
                 told = self.lease.token
                 self._ownership_changed()
@@ -226,6 +229,7 @@ class AccountDesk:
             log.warning("account %s: %s", self.account_name, self.reason)
             return
         log.info("account %s is ours: %s", self.account_name, self.lease.token)
+        self._taken.set()
         self.state, self.reason = "reconciling", "before the first order"
         if self.stream_connected:
             # The stream went on while somebody else was the owner: nothing else would reconcile.

@@ -150,6 +150,9 @@ class OrderSender:
             order = signal_take(
                 signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
             )
+        except LeaseLost as error:
+            self.count_lost_lease(error)  # it is still pending: the account's owner answers it
+            return
         finally:
             if intent is not None:
                 self._committed_ids.add(intent.client_order_id)
@@ -168,6 +171,9 @@ class OrderSender:
             if not refusals:
                 self.gateway.prepare_order()
             taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner)
+        except LeaseLost as error:
+            self.count_lost_lease(error)  # it is still recorded: the account's owner takes it
+            return
         finally:
             self._committed_ids.add(order.client_order_id)
         if taken is not None and taken.state == OrderState.PENDING_SUBMIT:
