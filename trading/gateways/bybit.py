@@ -22,6 +22,7 @@ from trading.gateways.base import GatewayError, OrderRequest
 from trading.gateways.bybit_codes import NOT_MODIFIED, classify, classify_http_status
 from trading.gateways.bybit_limits import UNANSWERED, ending_of, endpoint_of
 from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
+from trading.gateways.fence import Fence, FencedAdapter, SendRefused, no_fence
 from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
 from trading.resilience.guard import CallGuard, Endpoint, NotSent
 from trading.resilience.rate_budget import MOST_WAIT_SECONDS, Permit, Priority, key_name
@@ -60,8 +61,9 @@ class BybitEndpoints:
 class BybitGateway:
     """One account's REST connection; see :class:`trading.gateways.base.Gateway`. Use from one thread at a time.
 
-    ``priority`` "kill" is for the kill switch: an open breaker lets it through, and it may use up every rate budget.
-    Without a ``guard`` the gateway protects itself, and shares its key's budget with nobody.
+    ``fence`` is asked before every request that changes something. ``priority`` "kill" is for the kill switch: an open
+    breaker lets it through, and it may use up every rate budget. Without a ``guard`` the gateway protects itself, and
+    shares its key's budget with nobody.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class BybitGateway:
         api_key: str,
         api_secret: str,
         *,
+        fence: Fence = no_fence,
         priority: Literal["normal", "kill"] = "normal",
         guard: CallGuard | None = None,
     ) -> None:
@@ -87,8 +90,16 @@ class BybitGateway:
         self._venue, self._key = urlsplit(endpoints.rest).netloc, key_name(api_key)
         self.priority = priority
         self._guard = guard or CallGuard.alone()
+        self._fence = fence
+        self._latest_ms: int | None = None
+        self._http.client.mount(endpoints.rest, FencedAdapter(self._may_leave))
         self._room: Permit | None = None
         self._room_since = 0.0
+
+    def _may_leave(self, timestamp_ms: int) -> str:
+        if self._latest_ms is not None and timestamp_ms > self._latest_ms:
+            return "it came too late to its sending: its absence might have been concluded already"
+        return self._fence(timestamp_ms)
 
     def server_time_ms(self) -> int:
         answer = self._ask(self._http.get_server_time)
@@ -143,14 +154,28 @@ class BybitGateway:
             wait_seconds = max(0.0, request.latest_ms / 1_000 - time())
         self._forget_old_room()
         room, self._room = self._room, None
-        call = partial(self._http.place_order, **fields)
-        return self._attempt(call, cancelling=False, wait_seconds=wait_seconds, room=room)
+        self._latest_ms = request.latest_ms
+        try:
+            call = partial(self._http.place_order, **fields)
+            return self._attempt(call, cancelling=False, wait_seconds=wait_seconds, room=room)
+        finally:
+            self._latest_ms = None
 
     def cancel(self, symbol: str, client_order_id: str, venue_order_id: str) -> SubmissionResult:
         """Ask for a cancel. ACCEPTED means the venue took the request; the order stream says how it ended."""
         fields = {"category": CATEGORY, "symbol": symbol}
         fields |= _named(client_order_id, venue_order_id)
         return self._attempt(partial(self._http.cancel_order, **fields), cancelling=True)
+
+    def cancel_all(self) -> SubmissionResult:
+        """Ask for a cancel of every open order, conditional ones too; Bybit picks 500 of them where there are more."""
+        call = partial(self._http.cancel_all_orders, category=CATEGORY, settleCoin=SETTLE_COIN)
+        return self._attempt(call, cancelling=True)
+
+    def set_disconnect_cancel(self, seconds: int) -> None:
+        """Let the venue cancel every order when our private stream, subscribed to its dcp topic, is gone for so long.
+        Bybit grants this to institutional clients only: others get an error."""
+        self._ask(self._http.set_dcp, product="DERIVATIVES", timeWindow=seconds)
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         text = plain(leverage)
@@ -216,6 +241,8 @@ class BybitGateway:
         except FailedRequestError as error:
             outcome = classify_http_status(error.status_code)
             return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
+        except SendRefused as error:
+            return SubmissionResult(Submission.NOT_SENT, message=str(error))
         except UNANSWERED as error:
             return SubmissionResult(Submission.UNKNOWN, message=f"{type(error).__name__}: {error}")
         result = answer.get("result")
@@ -232,6 +259,8 @@ class BybitGateway:
             raise GatewayError(f"{error.message} (retCode {error.status_code})", error.status_code) from error
         except FailedRequestError as error:
             raise GatewayError(f"HTTP {error.status_code}: {error.message}", error.status_code) from error
+        except SendRefused as error:
+            raise GatewayError(f"not sent: {error}") from error
         except UNANSWERED as error:
             raise GatewayError(f"{type(error).__name__}: {error}") from error
         result = answer.get("result")

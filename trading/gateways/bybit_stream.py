@@ -24,6 +24,7 @@ from trading.report_text import Report
 log = logging.getLogger(__name__)
 
 TOPICS = ("order", "execution", "position", "wallet")
+DEAD_MAN_TOPIC = "dcp.future"
 READERS: Mapping[str, Callable[[Mapping[str, Any]], Report]] = {
     "order": order_report,
     "execution": fill_report,
@@ -60,6 +61,8 @@ class BybitPrivateStream:
         self._on_reports, self._on_connected = on_reports, on_connected
         self._on_disconnected, self._on_trouble = on_disconnected, on_trouble
         self.connected = False
+        # Subscribe to the topic that makes the venue cancel all orders when this stream is gone for too long.
+        self.dead_man = False
 
     async def run(self) -> None:
         back_off = FIRST_BACK_OFF_SECONDS
@@ -98,7 +101,8 @@ class BybitPrivateStream:
         await self._answer_to(socket, "auth")
 
     async def _subscribe(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        await socket.send_json({"op": "subscribe", "args": list(TOPICS)})
+        topics = [*TOPICS, DEAD_MAN_TOPIC] if self.dead_man else list(TOPICS)
+        await socket.send_json({"op": "subscribe", "args": topics})
         await self._answer_to(socket, "subscribe")
 
     async def _answer_to(self, socket: aiohttp.ClientWebSocketResponse, operation: str) -> None:

@@ -39,6 +39,7 @@ from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_conf
 from trading.runtime.database import ask_database
 from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch
+from trading.runtime.emergency import export_accounts
 from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import MarketPlane
@@ -154,6 +155,9 @@ class Engine:
 
     def doorbell(self, kind: str, identifier: str) -> None:
         log.info("doorbell: %s %s", kind, identifier)
+        if kind in ("leases", "kill_switch"):
+            for desk in self.desks.values():
+                desk.look()
         if kind != "leases":
             self._reload.set()
         elif self.shards is not None:
@@ -283,6 +287,10 @@ class Engine:
 
     async def _open_desks(self) -> None:
         accounts = await ask_database(partial(load_accounts, self.environment))
+        try:
+            await asyncio.to_thread(export_accounts, accounts)
+        except OSError as error:
+            log.error("accounts are not left for an emergency close: %s", error)
         for account in accounts:
             desk = self.desks.get(account.pk)
             if desk is not None and desk.keys != stored_keys(account):
@@ -295,7 +303,7 @@ class Engine:
 
     def _open_desk(self, account: Account) -> None:
         try:
-            desk = AccountDesk(account, self.pipeline, self.endpoints)
+            desk = AccountDesk(account, self.pipeline, self.endpoints, self.name)
         except Exception as error:  # an account whose keys do not open must not stop the others
             log.error("account %s cannot be opened: %s", account.name, error)
             return
@@ -388,10 +396,10 @@ class Engine:
                     "state": desk.state,
                     "reason": desk.reason,
                     "stream": desk.stream_connected,
-                    "frame_to_commit": desk.committed.summary(),
-                    "frame_to_send": desk.sent.summary(),
-                    "answer": desk.answered.summary(),
-                    "refused_by_lease": desk.refused_by_lease,
+                    "frame_to_commit": desk.orders.committed.summary(),
+                    "frame_to_send": desk.orders.sent.summary(),
+                    "answer": desk.orders.answered.summary(),
+                    "refused_by_lease": desk.orders.refused_by_lease,
                     "positions": desk.watch.status(self.pipeline.reference_price),
                 }
                 for desk in self.desks.values()
