@@ -95,6 +95,8 @@ def test_candles_and_people_do_not_trade_on_an_unproven_book_either() -> None:
     signals = [outcome for bar in swings(40, 60) for outcome in made.on_candle(bar)]
     assert signals and all(each.intent is None and each.decision.refusals[0].limit == "book" for each in signals)
     assert made.check(intent(), Limits()).refusals[0].limit == "book"
+    long = {"BTCUSDT": PositionExposure("Buy", D("0.5"), D(60_000), D(60_000), D(10))}
+    made.update_exposure(1, replace(RICH, positions=long))
     assert made.check(intent(side="Sell", reduce_only=True), Limits()).approved
 
 

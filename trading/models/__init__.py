@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from trading.models.account import Account, EquitySnapshot, Membership, Wallet
+from trading.models.exit_state import PositionExit
 from trading.models.lease import EngineSession, Lease
 from trading.models.order import Fill, Order, OrderTransition
 from trading.models.position import Position, ReconciliationRun
@@ -15,6 +16,7 @@ __all__ = [
     "Order",
     "OrderTransition",
     "Position",
+    "PositionExit",
     "ReconciliationRun",
     "Wallet",
 ]

@@ -41,7 +41,9 @@ from trading.reports import FillReport, OrderReport, PositionReport, Submission,
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
 from trading.runtime.latency import LatencyWindow
+from trading.runtime.outside_watch import OutsideWatch
 from trading.runtime.ownership import AccountLock
+from trading.runtime.position_guard import PositionGuard
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, reconcile_account, resolve_order
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
@@ -54,6 +56,7 @@ from trading.services.orders import (
     order_submission_apply,
     order_take,
 )
+from trading.services.outside_changes import outside_fill_note
 from trading.services.signals import signal_hand_over, signal_note, signal_take
 
 log = logging.getLogger(__name__)
@@ -116,12 +119,21 @@ class AccountDesk:
         self._taking_signals: set[int] = set()
         self.refused_by_lease = 0
         self._cancelled_at: dict[int, float] = {}
+        self.guard = PositionGuard(
+            account.pk,
+            pipeline,
+            on_books=self._books,
+            exit_recorded=self.take_up,
+            venue_wallet=lambda: self._in_thread(self._watcher, self._watching_gateway.wallet),
+        )
+        self._outside = OutsideWatch(account.pk, on_books=self._books, reconcile=self._reconcile)
 
     def start(self) -> None:
         self._tasks.append(asyncio.create_task(self._run(), name=f"desk {self.account_name}"))
 
     async def stop(self) -> None:
         await end_tasks(self._tasks)
+        await self.guard.stop()
         if self._background:
             await asyncio.wait(self._background, timeout=5.0)
         await self._books(self._lock.release)
@@ -133,6 +145,11 @@ class AccountDesk:
     def owns(self) -> bool:
         """Whether this engine owns the account, as far as it knows."""
         return self._owns
+
+    def on_price(self, symbol: str, price: Decimal, receive_ns: int) -> None:
+        """A mark price has changed."""
+        if self._owns:
+            self.guard.on_price(symbol, price, receive_ns, may_exit=self.state == "trading")
 
     def place(self, result: PipelineResult, frame_ns: int, lease: LeaseToken) -> None:
         """Carry out an approved result: committed first, then sent, on the sender's thread."""
@@ -182,6 +199,7 @@ class AccountDesk:
                     last_wallet = time.monotonic()
                     await self._wallet()
                 await self._refresh_exposure()
+                await self.guard.tick(may_exit=self.state == "trading")
                 await self._prepare_leverages()
             except (DatabaseError, GatewayError) as error:
                 log.warning("account %s: %s: %s", self.account_name, type(error).__name__, error)
@@ -197,6 +215,7 @@ class AccountDesk:
 
     async def _lost_ownership(self) -> None:
         self._owns = False
+        self.guard.forget()
         self.state, self.reason = "waiting", "the ownership lock was lost"
         self._pipeline.update_exposure(self.account_id, Exposure())
         if await self._acquire():
@@ -236,14 +255,16 @@ class AccountDesk:
     async def _refresh_exposure(self) -> None:
         """Rebuild the exposure from the books, plus what is approved but not in them yet."""
         booked = set(self._committed_ids)
-        exposure = await self._books(partial(account_exposure, self.account_id))
+        prices = self._pipeline.reference_prices()
+        exposure = await self._books(partial(account_exposure, self.account_id, prices))
         for identifier in booked:
             self._in_flight.pop(identifier, None)
         self._committed_ids -= booked
         for intent in self._in_flight.values():
-            exposure = exposure.with_pending(intent.symbol, intent.side, intent.quantity)
+            exposure = exposure.with_intent(intent, prices.get(intent.symbol))
         if self.state == "trading":
             self._pipeline.update_exposure(self.account_id, exposure)
+            await self.guard.follow(exposure)
 
     async def _reconcile(self, trigger: str) -> None:
         if not self._owns:
@@ -289,6 +310,8 @@ class AccountDesk:
         try:
             await self._books(partial(self._apply, reports))
             await self._refresh_exposure()
+            for comparison in self._outside.heard(reports):
+                self._send_async(comparison)
         except Exception as error:
             # The news is not lost: reconciliation asks for it again.
             log.exception("account %s: reports could not be booked", self.account_name)
@@ -305,7 +328,10 @@ class AccountDesk:
                 case OrderReport():
                     order_report_apply(account_id=self.account_id, report=report)
                 case FillReport():
-                    fill_apply(account_id=self.account_id, report=report)
+                    with transaction.atomic():
+                        fill = fill_apply(account_id=self.account_id, report=report)
+                        if fill is not None:
+                            outside_fill_note(account_id=self.account_id, fill=fill, report=report)
                 case PositionReport():
                     position_report_apply(account_id=self.account_id, report=report)
                 case WalletReport():

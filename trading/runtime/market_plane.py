@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -41,8 +42,9 @@ def bybit_topics(symbol: str) -> list[str]:
 
 
 class MarketPlane:
-    """``on_book``, ``on_trade`` and ``on_candle`` are called in the order of arrival, in the event loop. A book's view
-    is only made when it is asked for, during the call.
+    """``on_book``, ``on_trade`` and ``on_candle`` are called in the order of arrival, in the event loop; ``on_price``
+    when a mark price has changed, whatever its book is. A book's view is only made when it is asked for, during the
+    call.
 
     ``scheduled`` False: what arrives is taken by :meth:`take` alone (replays).
     """
@@ -55,10 +57,12 @@ class MarketPlane:
         on_trade: Callable[[Trade, int], None],
         on_candle: Callable[[Candle, int], None],
         on_event: Callable[[FeedEvent], None] = lambda event: None,
+        on_price: Callable[[str, Decimal, int], None] = lambda symbol, price, receive_ns: None,
         tap: Tap | None = None,
         scheduled: bool = True,
     ) -> None:
         self._on_book, self._on_trade, self._on_candle, self._on_event = on_book, on_trade, on_candle, on_event
+        self._on_price = on_price
         self._tap = tap
         self._rules: dict[str, InstrumentRules] = {}
         self._tickers: dict[str, TickerState] = {}
@@ -199,9 +203,13 @@ class MarketPlane:
 
     def _ticker_frame(self, venue: VenueBooks, market: SymbolMarket, frame: bytes, receive_ns: int) -> None:
         def tell() -> None:
+            before = market.reference_price
             try:
                 market.ticker = self._tickers[market.symbol].update(frame)
                 market.changed = True
+                price = market.reference_price
+                if price is not None and price != before:
+                    self._on_price(market.symbol, price, receive_ns)
             except MessageError as error:
                 _unreadable(venue, error, frame)
 
