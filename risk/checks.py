@@ -6,13 +6,13 @@ growth: getting out must always be possible.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
 from marketdata.instruments import InstrumentRules, violations
-from risk.exposure import IMMEDIATE, ZERO, Exposure, PendingExposure, Totals, loss_at_stop
+from risk.exposure import IMMEDIATE, NOTHING_PENDING, ZERO, Exposure, PendingExposure, Totals, loss_at_stop
 from risk.groups import SymbolGroups
 from risk.intents import OrderIntent
 from risk.limits import Limits
@@ -21,7 +21,6 @@ from risk.slippage import FillEstimate
 HUNDRED = Decimal(100)
 CENT = Decimal("0.01")
 NO_TOTALS = Totals()
-NOTHING_PENDING = PendingExposure()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,13 @@ class Decision:
 
 
 class Correlations(Protocol):
-    def between(self, first: str, second: str) -> float | None:
-        """-1 to 1, or None where too little has been seen of the two."""
+    def of(self, symbol: str) -> Mapping[str, float | None]:
+        """A symbol's correlation with each other one, -1 to 1; None or nothing where too little was seen of the two."""
 
 
 class NoCorrelations:
-    def between(self, first: str, second: str) -> float | None:
-        return None
+    def of(self, symbol: str) -> Mapping[str, float | None]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,75 +60,69 @@ class Market:
 NO_MARKET = Market()
 
 
-@dataclass(frozen=True, slots=True)
+# Scope and Question live for one check: frozen ones take several times as long to make.
+@dataclass(slots=True, eq=False)
 class Scope:
     """One level with what it spans: for the account its exposure, for a user or the platform the account's exposure and
-    that of the others (``others`` None: not known), for a strategy its share."""
+    that of the others, for a strategy its ``share``. ``others`` None: not known; ``rest`` is empty then."""
 
     level: str
     limits: Limits
     exposure: Exposure
     others: Totals | None
 
+    share: bool
+    rest: Totals
+
     @property
     def equity(self) -> Decimal:
-        return self._own(self.exposure.equity) + self._rest.equity
+        return self.rest.equity if self.share else self.exposure.equity + self.rest.equity
 
     @property
     def day_start_equity(self) -> Decimal:
-        return self._own(self.exposure.day_start_equity) + self._rest.day_start_equity
+        return self.rest.day_start_equity if self.share else self.exposure.day_start_equity + self.rest.day_start_equity
 
     @property
     def peak_equity(self) -> Decimal:
-        return self._own(self.exposure.peak_equity) + self._rest.peak_equity
+        return self.rest.peak_equity if self.share else self.exposure.peak_equity + self.rest.peak_equity
 
     @property
     def risk(self) -> Decimal:
-        return self._own(self.exposure.total_risk) + self._rest.risk
+        return self.rest.risk if self.share else self.exposure.total_risk + self.rest.risk
 
     @property
     def orders_last_second(self) -> int:
-        return (0 if self._is_share else self.exposure.orders_last_second) + self._rest.orders_last_second
+        return self.rest.orders_last_second + (0 if self.share else self.exposure.orders_last_second)
 
     @property
     def open_orders(self) -> int:
-        return (0 if self._is_share else self.exposure.open_orders) + self._rest.open_orders
+        return self.rest.open_orders + (0 if self.share else self.exposure.open_orders)
 
     @property
     def positions(self) -> int:
-        return (0 if self._is_share else len(self.exposure.notional)) + self._rest.positions
+        return self.rest.positions + (0 if self.share else len(self.exposure.notional))
 
     def holders(self, symbol: str) -> int:
         """How many accounts hold the symbol, or may come to hold it."""
-        own = 0 if self._is_share else int(symbol in self.exposure.notional)
-        return own + self._rest.holders.get(symbol, 0)
+        own = 0 if self.share else int(symbol in self.exposure.notional)
+        return own + self.rest.holders.get(symbol, 0)
 
     def holds(self, symbol: str) -> bool:
         """Whether an order in the symbol adds to a position that is counted here already."""
-        return symbol in (self._rest.notional if self._is_share else self.exposure.notional)
+        return symbol in (self.rest.notional if self.share else self.exposure.notional)
 
     def other_notional(self, symbol: str) -> Decimal:
         """What others of this level hold of the symbol; of a strategy, nobody does."""
-        return ZERO if self._is_share else self._rest.notional.get(symbol, ZERO)
-
-    @property
-    def _is_share(self) -> bool:
-        return self.level == "strategy"
-
-    @property
-    def _rest(self) -> Totals:
-        return self.others or NO_TOTALS
-
-    def _own(self, amount: Decimal) -> Decimal:
-        return ZERO if self._is_share else amount
+        return ZERO if self.share else self.rest.notional.get(symbol, ZERO)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Question:
     """Everything a rule may look at. ``reference_price`` is the mark (or last) price in quote coin.
 
     ``price``: what the order may trade at. ``grows``: whether it could make the position in its symbol larger, or turn
-    it around: pending orders of its side may have closed the position before it fills. ``growth``: by how much.
+    it around: pending orders of its side may have closed the position before it fills. ``growth``: by how much, with
+    ``loss`` at its stop; ``worst_notional``: what the symbol could reach, pending orders counted. USD.
     """
 
     intent: OrderIntent
@@ -144,6 +137,8 @@ class Question:
     notional: Decimal
     grows: bool
     growth: Decimal
+    loss: Decimal
+    worst_notional: Decimal
     scopes: tuple[Scope, ...]
 
     @classmethod
@@ -169,20 +164,30 @@ class Question:
         else:
             closable = max(held - pending.reduce_sell - pending.sell_quantity, ZERO)
         growth = ZERO if intent.reduce_only else max(intent.quantity - closable, ZERO)
-        scopes = tuple(_scopes(intent, limits, exposure)) if growth > 0 else ()
+        if growth <= 0:
+            return cls(
+                intent, limits, exposure, rules, reference_price, market, pending, held, price,
+                intent.quantity * price, False, ZERO, ZERO, ZERO, (),
+            )  # fmt: skip
+        bought, sold = (intent.quantity, ZERO) if buys else (ZERO, intent.quantity)
+        # What is held is worth the market, however far below it this order may buy.
+        worst = pending.worst_quantity(held, bought, sold) * max(price, reference_price)
+        loss = loss_at_stop(intent.side, growth, price, intent.stop_loss)
         return cls(
             intent, limits, exposure, rules, reference_price, market, pending, held, price,
-            intent.quantity * price, growth > 0, growth, scopes,
+            intent.quantity * price, True, growth, loss, worst, tuple(_scopes(intent, limits, exposure)),
         )  # fmt: skip
 
 
 def _scopes(intent: OrderIntent, limits: Limits, exposure: Exposure) -> Iterator[Scope]:
-    yield Scope("account", limits, exposure, NO_TOTALS)
-    for level, others in limits.other_levels:
-        if level == "strategy":
-            yield Scope(level, others, exposure, exposure.strategies.get(intent.strategy))
+    yield Scope("account", limits, exposure, NO_TOTALS, False, NO_TOTALS)
+    for level, of_level in limits.other_levels:
+        share = level == "strategy"
+        if share:
+            others = exposure.strategies.get(intent.strategy)
         else:
-            yield Scope(level, others, exposure, exposure.user if level == "user" else exposure.platform)
+            others = exposure.user if level == "user" else exposure.platform
+        yield Scope(level, of_level, exposure, others, share, others or NO_TOTALS)
 
 
 Rule = Callable[[Question], Refusal | None]
@@ -315,7 +320,7 @@ def risk_per_trade(question: Question) -> Refusal | None:
     limit, equity = question.limits.max_risk_per_trade_percent, question.exposure.equity
     if limit is None or not question.grows:
         return None
-    loss = _loss(question)
+    loss = question.loss
     if loss * HUNDRED <= limit * equity:
         return None
     percent = _percent(loss, equity)
@@ -356,10 +361,10 @@ def correlated_positions(question: Question) -> Refusal | None:
     most, threshold = limits.max_correlated_positions, limits.max_correlation
     if most is None or threshold is None or not question.grows or symbol in question.exposure.notional:
         return None
-    named = []
+    named, least, known = [], float(threshold), market.correlations.of(symbol)
     for other in question.exposure.notional:
-        correlation = market.correlations.between(symbol, other)
-        if market.groups.together(symbol, other) if correlation is None else abs(correlation) >= threshold:
+        correlation = known.get(other)
+        if market.groups.together(symbol, other) if correlation is None else abs(correlation) >= least:
             named.append(other)
     if len(named) < most:
         return None
@@ -382,7 +387,7 @@ def symbol_group(question: Question) -> Refusal | None:
             message = f"it would be position number {len(held) + 1} in {group.name}; at most {group.max_positions}"
             return _refuse(f"group.{group.name}.max_positions", group.max_positions, len(held) + 1, message)
         if group.max_notional is not None:
-            notional = sum((exposure.notional[other] for other in held), _worst_notional(question))
+            notional = sum((exposure.notional[other] for other in held), question.worst_notional)
             if notional > group.max_notional:
                 message = (
                     f"{group.name} could reach {notional:.2f} USD; at most {_shown(group.max_notional)} is allowed"
@@ -405,7 +410,7 @@ def position_notional(question: Question, scope: Scope) -> Refusal | None:
     limit = scope.limits.max_position_notional
     if limit is None:
         return None
-    notional = _worst_notional(question) + scope.other_notional(question.intent.symbol)
+    notional = question.worst_notional + scope.other_notional(question.intent.symbol)
     if notional <= limit:
         return None
     return _refuse_of(
@@ -453,7 +458,7 @@ def total_risk(question: Question, scope: Scope) -> Refusal | None:
     limit = scope.limits.max_total_risk_percent
     if limit is None:
         return None
-    risk, equity = scope.risk + _loss(question), scope.equity
+    risk, equity = scope.risk + question.loss, scope.equity
     if risk * HUNDRED <= limit * equity:
         return None
     percent = _percent(risk, equity)
@@ -471,7 +476,10 @@ def daily_loss(question: Question, scope: Scope) -> Refusal | None:
     limit = scope.limits.max_daily_loss_percent
     if limit is None:
         return None
-    percent = loss_percent(scope.day_start_equity, scope.equity)
+    start, now = scope.day_start_equity, scope.equity
+    if now >= start:
+        return None
+    percent = loss_percent(start, now)
     if percent < limit:
         return None
     message = f"today's loss is {percent:.2f} % of equity; new risk stops at {_shown(limit)} %"
@@ -509,19 +517,6 @@ def loss_percent(start: Decimal, now: Decimal) -> Decimal:
 
 def _percent(part: Decimal, whole: Decimal) -> Decimal:
     return (part / whole * HUNDRED).quantize(CENT) if whole > 0 else HUNDRED
-
-
-def _loss(question: Question) -> Decimal:
-    """What the order's growth loses at its stop, USD."""
-    intent = question.intent
-    return loss_at_stop(intent.side, question.growth, question.price, intent.stop_loss)
-
-
-def _worst_notional(question: Question) -> Decimal:
-    intent = question.intent
-    worst = question.exposure.worst_quantity(intent.symbol, intent.side, intent.quantity)
-    # What is held is worth the market, however far below it this order may buy.
-    return worst * max(question.price, question.reference_price)
 
 
 CHECKS: tuple[Rule, ...] = (

@@ -91,12 +91,15 @@ class PendingExposure:
     def opens(self) -> bool:
         return self.buy_quantity > 0 or self.sell_quantity > 0
 
-    def worst_quantity(self, held: Decimal) -> Decimal:
-        """The largest position, long or short, that can come of a held (signed) quantity. Reduce-only orders may fill
-        first: then what sells after them opens a short of its whole size."""
+    def worst_quantity(self, held: Decimal, more_bought: Decimal = ZERO, more_sold: Decimal = ZERO) -> Decimal:
+        """The largest position, long or short, that can come of a held (signed) quantity, these orders and one more.
+        Reduce-only orders may fill first: then what sells after them opens a short of its whole size."""
         long = held + min(self.reduce_buy, -held) if held < 0 else held
         short = -held + min(self.reduce_sell, held) if held > 0 else -held
-        return max(abs(held), long + self.buy_quantity, short + self.sell_quantity)
+        return max(abs(held), long + self.buy_quantity + more_bought, short + self.sell_quantity + more_sold)
+
+
+NOTHING_PENDING = PendingExposure()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,5 +227,6 @@ class Exposure:
     def worst_quantity(self, symbol: str, side: str, quantity: Decimal) -> Decimal:
         """The largest position, long or short, that the symbol could reach if this order and all pending ones on
         either side fill while the other side's do not."""
-        pending = self.pending.get(symbol, PendingExposure()).plus(side, quantity)
-        return pending.worst_quantity(self.signed_quantity(symbol))
+        pending = self.pending.get(symbol, NOTHING_PENDING)
+        bought, sold = (quantity, ZERO) if side == "Buy" else (ZERO, quantity)
+        return pending.worst_quantity(self.signed_quantity(symbol), bought, sold)
