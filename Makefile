@@ -1,24 +1,25 @@
 # Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-simulator clean environment test-environment python
+.PHONY: help run test lint bench bench-simulator bench-engine-process bench-deployment clean environment test-environment python
 
 # 3.11 first: it is the version that every pinned package is tested with.
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	path=$$(command -v $$name) && "$$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$path" && break; done)
 BOOTSTRAP = "$(PYTHON)" -I platform_site/supervisor/bootstrap.py
-# Two workers: the tests start whole processes of their own, and more of them only wait for each other.
-PYTEST = .venv/bin/python -m pytest -p tests.services_plugin -n auto --maxprocesses 2
+# Two workers: the tests start whole processes of their own, and more of them only wait for each other. A worker that
+# has nothing left takes tests from the other one.
+PYTEST = .venv/bin/python -m pytest -p tests.services_plugin -n auto --maxprocesses 2 --dist worksteal
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: environment ## start everything and print the URL and the logins [PORT=8000] [MARKET=recording file]; Ctrl-C stops it
 	@$(if $(PORT),export BALLAST_PORT="$(PORT)";) $(if $(MARKET),export MARKET="$(MARKET)";) exec .venv/bin/python -m platform_site.supervisor
 
 test: test-environment ## run the whole test suite against real PostgreSQL, Valkey and simulator processes [ARGS=...]
-	@# Once, not in every process that the tests start: a minute each on a busy machine.
-	@.venv/bin/python -m marketdata.engine
+	@# Kernels are compiled once, not by every process that the tests start: a minute each on a busy machine.
+	@.venv/bin/python -m marketdata.engine & .venv/bin/python manage.py runsimulator --help >/dev/null && wait $$!
 	@$(PYTEST) $(ARGS)
 
 lint: test-environment ## check style (ruff), types (mypy) and the direction of imports (import-linter)
@@ -38,6 +39,12 @@ bench: python ## measure the order-book engine beside its peers, on one core; th
 
 bench-simulator: environment ## measure the exchange simulator: matching, REST, websockets, likeness to recorded markets
 	@.venv/bin/python benchmarks/bench_simulator.py
+
+bench-engine-process: test-environment ## measure a whole engine process: 100 symbols on loopback sockets, up to the highest rate it keeps up with [ARGS=...]
+	@.venv/bin/python benchmarks/bench_engine_process.py $(ARGS)
+
+bench-deployment: environment ## measure a whole deployment: seconds to start and stop, memory, how long orders take [ARGS=...]
+	@.venv/bin/python benchmarks/bench_deployment.py $(ARGS)
 
 clean: ## remove what can be made again: .venv, node_modules, static/vendor, caches (never the data in var/)
 	rm -rf .venv .venv-bench node_modules static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,7 +1,7 @@
 """A deployment as a user starts it, measured: seconds to start and stop, memory, and how long an order takes.
 
-``python benchmarks/bench_deployment.py [--seconds 60] [--market RECORDING]``. Starts ``manage.py up`` in a folder of
-its own on free ports, lets the order-book imbalance strategy trade often, and reads what the engine measured.
+``make bench-deployment [ARGS="--seconds 60 --market RECORDING"]``. Starts ``manage.py up`` in a folder of its own on
+free ports, lets the order-book imbalance strategy trade often, and reads what the engine measured.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def report(deployment: Deployment, seconds: float, before: dict[str, float]) -> 
             resident, proportional = memory(pid)
             print(f"{name:<10} {resident:>12.0f} {proportional:>16.0f} {used:>8.1f}")
     detail = ComponentHeartbeat.objects.get(component="engine").detail
-    print(f"\nfeed: {json.dumps(detail['feeds'])}")
+    print()
+    for name, feed in detail["feeds"].items():
+        print(f"{name}: books {feed['books']}, {feed['book']} messages, gaps {feed['gaps']}, refused {feed['refused']}")
     for account in detail["accounts"].values():
         if account["answer"]["count"]:
             for stage in ("frame_to_commit", "frame_to_send", "answer"):

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from marketdata.engine.batch import FrameBatch
 from marketdata.engine.book import SymbolBook
-from marketdata.engine.detectors.records import DetectionKind
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.symbol import SymbolDetectors
 from tests.marketdata.labelled import injection
 from tests.marketdata.labelled.injection import Maker, Market, inject, plan

@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from audit.admin import ReadOnlyAdmin
-from marketdata.models import FeedEvent, Instrument
+from marketdata.models import Detection, FeedEvent, Instrument
 
 
 @admin.register(Instrument)
@@ -23,4 +23,15 @@ class FeedEventAdmin(ReadOnlyAdmin):
     list_filter = ("kind", "venue", "market_type")
     search_fields = ("symbol", "message")
     date_hierarchy = "happened_at"
+    show_full_result_count = False
+
+
+@admin.register(Detection)
+class DetectionAdmin(ReadOnlyAdmin):
+    """What the engine saw in books and trades, kept for ``DETECTIONS_DAYS``."""
+
+    list_display = ("detected_at", "kind", "symbol", "side", "low", "high", "score", "reason")
+    list_filter = ("kind", "side")
+    search_fields = ("symbol",)
+    date_hierarchy = "detected_at"
     show_full_result_count = False

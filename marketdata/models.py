@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import models
 
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.events import FeedEventKind
 
 
@@ -105,3 +106,40 @@ class FeedEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.venue} {self.market_type} {self.symbol}"
+
+
+class Detection(models.Model):
+    """One thing that the engine saw in a book or its trades, with the evidence. ``side`` is the side of the book that
+    it stands on; of flows (HOT_SPOT, TOXICITY, EXPLOSION) bid means that buyers press, ask that sellers do. Times are
+    the venue's; ``score`` is 0 to 1: how far beyond the thresholds, not a probability."""
+
+    class Side(models.TextChoices):
+        BID = "bid", "bid"
+        ASK = "ask", "ask"
+
+    symbol = models.CharField(max_length=32)
+    kind = models.CharField(max_length=16, choices=[(kind.name, kind.name) for kind in DetectionKind])
+    side = models.CharField(max_length=3, choices=Side.choices)
+    low = PriceField()
+    high = PriceField()
+    score = models.FloatField()
+    began_at = models.DateTimeField()
+    detected_at = models.DateTimeField()
+    evidence = models.JSONField(default=dict)
+    reason = models.TextField()
+
+    class Meta:
+        constraints = [
+            # Also serves the list of one symbol, newest first.
+            models.UniqueConstraint(
+                fields=["symbol", "detected_at", "kind", "side", "low"], name="marketdata_detection_once"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["-detected_at", "-id"], name="marketdata_detection_newest"),
+            models.Index(fields=["kind", "-detected_at", "-id"], name="marketdata_detection_kind"),
+        ]
+        ordering = ["-detected_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.symbol} {self.side} {self.low:f}"

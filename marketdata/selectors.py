@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from marketdata.instruments import InstrumentRules
-from marketdata.models import Candle, FeedEvent, Instrument
+from marketdata.models import Candle, Detection, FeedEvent, Instrument
 from marketdata.services import LATEST_KEY, SUMMARY_KEY
 
 INTERVALS = ("1", "5", "15", "30", "60", "240")
@@ -116,3 +116,15 @@ def feed_events(symbol: str | None, kind: str | None, limit: int) -> list[FeedEv
     if kind is not None:
         rows = rows.filter(kind=kind)
     return list(rows[:limit])
+
+
+def detections(symbol: str | None, kind: str | None, since: datetime | None) -> QuerySet[Detection]:
+    """What was detected, newest first; ``since`` is the venue's time of the detection, included."""
+    rows = Detection.objects.all()
+    if symbol is not None:
+        rows = rows.filter(symbol=symbol)
+    if kind is not None:
+        rows = rows.filter(kind=kind)
+    if since is not None:
+        rows = rows.filter(detected_at__gte=since)
+    return rows

@@ -11,10 +11,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import bus
+from marketdata.engine.detectors.detection import Detection as DetectionValue
+from marketdata.engine.detectors.detection import plain_evidence
 from marketdata.events import Candle as CandleEvent
 from marketdata.events import FeedEvent as FeedEventValue
 from marketdata.instruments import InstrumentRules
-from marketdata.models import Candle, FeedEvent, Instrument
+from marketdata.models import Candle, Detection, FeedEvent, Instrument
 
 LATEST_KEY = f"{settings.REDIS_PREFIX}:market:latest"
 SUMMARY_KEY = f"{settings.REDIS_PREFIX}:market:summary-rows"
@@ -119,6 +121,38 @@ def feed_events_prune() -> int:
     """Forget events older than they are kept; returns how many."""
     deleted, _ = FeedEvent.objects.filter(happened_at__lt=timezone.now() - FEED_EVENTS_KEPT).delete()
     return deleted
+
+
+def detections_store(detections: Iterable[DetectionValue]) -> int:
+    """Store what was detected, each event once; returns how many were given."""
+    rows = [
+        Detection(
+            symbol=each.symbol,
+            kind=each.kind.name,
+            side=each.side,
+            low=each.low,
+            high=each.high,
+            score=each.score,
+            began_at=_moment(each.begin_ms),
+            detected_at=_moment(each.detected_ms),
+            evidence=plain_evidence(each.evidence),
+            reason=each.reason,
+        )
+        for each in detections
+    ]
+    Detection.objects.bulk_create(rows, batch_size=1_000, ignore_conflicts=True)
+    return len(rows)
+
+
+def detections_prune() -> int:
+    """Forget detections older than they are kept; returns how many."""
+    kept = timedelta(days=settings.DETECTIONS_DAYS)
+    deleted, _ = Detection.objects.filter(detected_at__lt=timezone.now() - kept).delete()
+    return deleted
+
+
+def _moment(venue_ms: int) -> datetime:
+    return datetime.fromtimestamp(venue_ms / 1000, tz=UTC)
 
 
 class LatestFrames:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+from marketdata.engine.detectors.kinds import DEFAULT_KINDS, kinds_from_text
+from marketdata.engine.detectors.parameters import parameters_from_text
 from platform_site import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -177,6 +179,7 @@ CELERY_BEAT_SCHEDULE = {
     "worker heartbeat": {"task": "audit.tasks.worker_heartbeat", "schedule": timedelta(seconds=5)},
     "reconcile accounts": {"task": "trading.tasks.reconcile_accounts", "schedule": timedelta(seconds=10)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
+    "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
 }
 
@@ -208,6 +211,16 @@ BINANCE_SYMBOLS = tuple(
     if symbol
 )
 BINANCE_MARKET = environment.choice("BINANCE_MARKET", "usdm", ("usdm", "spot"))
+# What books are watched for, thresholds that differ from their defaults, and how long the events are kept.
+try:
+    DETECTORS = kinds_from_text(environment.text("DETECTORS", DEFAULT_KINDS))
+except ValueError as error:
+    raise ImproperlyConfigured(f"DETECTORS: {error}.") from error
+try:
+    DETECTOR_PARAMETERS = parameters_from_text(environment.text("DETECTOR_PARAMETERS"))
+except ValueError as error:
+    raise ImproperlyConfigured(f"DETECTOR_PARAMETERS: {error}.") from error
+DETECTIONS_DAYS = environment.integer("DETECTIONS_DAYS", 7, minimum=1, maximum=3_650)
 # Raw frames go to files of this folder; empty: they are not recorded.
 RECORD_DIR = environment.text("RECORD_DIR")
 RECORD_FILE_MEGABYTES = environment.integer("RECORD_FILE_MEGABYTES", 256, minimum=1, maximum=65_536)

@@ -27,6 +27,7 @@ class RunningProcess:
 
     process: subprocess.Popen[bytes]
     log: Path
+    was_asked: bool = False
 
     @classmethod
     def start(cls, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Self:
@@ -34,10 +35,15 @@ class RunningProcess:
         environment = {**environment, "PYTHONUNBUFFERED": "1"}
         return cls(spawn(ChildSpec(log.stem, (sys.executable, *command), environment, REPOSITORY, log)), log)
 
+    def ask_to_stop(self) -> None:
+        """Once, as the supervisor does."""
+        if not self.was_asked and self.process.poll() is None:
+            self.was_asked = True
+            self.process.send_signal(signal.SIGTERM)
+
     def stop(self) -> int:
         """Ends it as the supervisor does; its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.ask_to_stop()
         try:
             return self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -53,19 +53,14 @@ class Batches:
         self._work, self._size = int(work), size
         self._scratch = new_scratch()
         self._rows = np.full((size, len(FEATURES)), np.nan)
-        total = sum(len(stream.data) for stream in streams)
-        self._memory = np.zeros(total + PADDING, dtype=np.uint8)
-        first, tables = int(self._memory.ctypes.data), []
-        used = 0
-        for stream, book in zip(streams, self.books, strict=True):
-            self._memory[used : used + len(stream.data)] = np.frombuffer(stream.data, dtype=np.uint8)
-            table = np.zeros((len(stream), FRAME_WORDS), dtype=np.int64)
-            table[:, 0] = first + used + stream.offsets[:-1]
-            table[:, 1] = np.diff(stream.offsets)
-            table[:, 2], table[:, 3] = book.address, 1
-            tables.append(table)
-            used += len(stream.data)
-        self._table = np.ascontiguousarray(np.stack(tables, axis=1).reshape(-1, FRAME_WORDS))
+        # As they arrive, each after the one before: so do they lie in a FrameBatch.
+        frames = [frame for turn in zip(*(stream.frames() for stream in streams), strict=True) for frame in turn]
+        self._memory = np.frombuffer(b"".join(frames) + bytes(PADDING), dtype=np.uint8)
+        lengths = np.array([len(frame) for frame in frames], dtype=np.int64)
+        self._table = np.zeros((len(frames), FRAME_WORDS), dtype=np.int64)
+        self._table[:, 0] = int(self._memory.ctypes.data) + np.cumsum(lengths) - lengths
+        self._table[:, 1], self._table[:, 3] = lengths, 1
+        self._table[:, 2] = [book.address for book in self.books] * (len(frames) // len(streams))
         self._snapshots = len(streams)
 
     def __len__(self) -> int:
@@ -73,9 +68,17 @@ class Batches:
         return len(self._table)
 
     def run(self) -> Best:
+        return self._run(0)
+
+    def after_snapshots(self) -> Run:
+        """Takes the snapshots; the rest is left to be run."""
+        self._run(0, self._snapshots)
+        return lambda: self._run(self._snapshots)
+
+    def _run(self, first: int, last: int | None = None) -> Best:
         table, rows, scratch = self._table.ctypes.data, self._rows.ctypes.data, self._scratch.ctypes.data
-        number, words = len(self._table), len(FEATURES)
-        for start in range(0, number, self._size):
+        number, words = len(self._table) if last is None else last, len(FEATURES)
+        for start in range(first, number, self._size):
             stop = min(start + self._size, number)
             # The rows of one batch are used again by the next, as in a process that publishes them.
             if process(table, start, stop, scratch, self._work, rows - 8 * words * start, words) != stop:

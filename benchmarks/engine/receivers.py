@@ -82,18 +82,27 @@ def _books() -> dict[bytes, Any]:
 
 async def _our_connections(url: str, on_message: Callable[[bytes, int], None], count: Count) -> None:
     """The product's connections, ten symbols each."""
-    from marketdata.feeds.bybit import by_connection
+    from marketdata.feeds.bybit import BybitPublicFeed
     from marketdata.feeds.connection import Connection
+    from marketdata.feeds.meters import ConnectionMeter
 
-    def connect(group: list[str]) -> Connection:
+    def connect(names: list[str]) -> Connection:
         def subscribe() -> None:
-            connection.send(json.dumps({"op": "subscribe", "args": group}).encode())
+            topics = [f"orderbook.200.{name}" for name in names]
+            connection.send(json.dumps({"op": "subscribe", "args": topics}).encode())
 
-        connection = Connection(url, on_connected=subscribe, on_message=on_message, on_disconnected=lambda _: None)
+        connection = Connection(
+            url,
+            BybitPublicFeed.HEARTBEAT,
+            ConnectionMeter(names[0]),
+            on_connected=subscribe,
+            on_message=on_message,
+            on_disconnected=lambda reason, failures: None,
+        )
         return connection
 
-    groups = by_connection([f"orderbook.200.{name}" for name in SYMBOL_NAMES])
-    tasks = [asyncio.create_task(connect(group).run()) for group in groups]
+    connections = [connect(SYMBOL_NAMES[start : start + 10]) for start in range(0, SYMBOLS, 10)]
+    tasks = [asyncio.create_task(connection.run()) for connection in connections]
     await count.done.wait()
     for task in tasks:
         task.cancel()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from marketdata.models import Candle, FeedEvent, Instrument
+from marketdata.models import Candle, Detection, FeedEvent, Instrument
 from marketdata.plain_decimals import PlainDecimalField
 
 
@@ -75,3 +75,27 @@ class FeedEventSerializer(serializers.ModelSerializer):
     class Meta:
         model = FeedEvent
         fields = ["happened_at", "kind", "venue", "market_type", "symbol", "message", "metadata"]
+
+
+class DetectionSerializer(serializers.ModelSerializer):
+    low = PlainDecimalField()
+    high = PlainDecimalField()
+    evidence = serializers.DictField(
+        child=serializers.FloatField(allow_null=True), help_text="named numbers; quantities in base coins"
+    )
+
+    class Meta:
+        model = Detection
+        fields = [
+            "id",
+            "symbol",
+            "kind",
+            "side",
+            "low",
+            "high",
+            "score",
+            "began_at",
+            "detected_at",
+            "evidence",
+            "reason",
+        ]

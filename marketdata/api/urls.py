@@ -10,4 +10,5 @@ urlpatterns = [
     path("market/candles/<str:symbol>", views.CandlesView.as_view()),
     path("market/orderbook/<str:symbol>", views.OrderBookView.as_view()),
     path("market/feed-events", views.FeedEventsView.as_view()),
+    path("market/detections", views.DetectionsView.as_view()),
 ]

@@ -33,13 +33,17 @@ from marketdata.engine.layout import (
     WINDOW_LOW,
     WORST,
 )
-from marketdata.engine.memory import load, load_bits, store, trailing_zeros
+from marketdata.engine.memory import count_ones, filled_words, load, load_bits, store, sum_slots, trailing_zeros
 from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, OLD_LOTS, TICKS
 
 U = np.uint64
 PER_MILLE = np.array(BAND_PER_MILLE, dtype=np.int64)
 # A limit that moved further than this, in ticks, is cheaper counted anew than followed.
 FURTHEST_MOVE = 4_096
+# Ticks whose words of the bitmap are looked at together.
+GROUP = 512
+# So many levels in a word of the bitmap are added up faster with all others of its slots.
+DENSE = 4
 # One message adds less than 2**60 to a sum of ticks times lots, and eight such sums fit an int64.
 LARGEST_SUM_BITS = 60
 
@@ -63,36 +67,61 @@ def bucket_of(book, side, tick):
 
 
 @kernel
+def _sum_far_levels(book: int, side: int, first: int, last: int) -> tuple[int, int]:
+    ticks, far = overflow(book, side), load(book, OVERFLOW_COUNT + side)
+    quantities = ticks + 8 * load(book, OVERFLOW_ROOM)
+    sum_lots, sum_notional = 0, 0
+    for index in range(position_of(ticks, far, first), far):
+        tick = load(ticks, index)
+        if tick > last:
+            break
+        sum_lots += load(quantities, index)
+        sum_notional += load(quantities, index) * tick
+    return sum_lots, sum_notional
+
+
+@kernel
 def _sum_levels(book: int, side: int, first: int, last: int) -> tuple[int, int]:
     """The lots, and ticks times lots, of the levels from tick ``first`` to ``last``."""
     mask, low = load(book, RING_MASK), load(book, WINDOW_LOW)
     lots, bits = ring(book, side), bitmap(book, side)
     sum_lots, sum_notional = 0, 0
     lowest, highest = max(first, low), min(last, low + mask)
-    for base in range(lowest // 64 * 64, highest + 1, 64):
-        found = load_bits(bits, (base & mask) >> 6)
-        if base < lowest:
-            found &= EVERYTHING << U(lowest - base)
-        if base + 63 > highest:
-            found &= EVERYTHING >> U(63 - (highest - base))
-        for _ in range(64):
-            if found == NOTHING:
+    size = min(np.int64(GROUP), mask + 1)
+    for group in range(lowest // size * size, highest + 1, size):
+        words = filled_words(bits, (group & mask) >> 6)
+        if group < lowest:
+            words &= EVERYTHING << U((lowest - group) >> 6)
+        # Those after the group are not of these ticks where a ring is smaller.
+        words &= EVERYTHING >> U(63 - ((min(highest, group + size - 1) - group) >> 6))
+        for _ in range(GROUP >> 6):
+            if words == NOTHING:
                 break
-            tick = base + trailing_zeros(found)
-            quantity = load(lots, tick & mask)
-            sum_lots += quantity
-            sum_notional += quantity * tick
-            found &= found - ONE
-    far = load(book, OVERFLOW_COUNT + side)
-    if far > 0 and (first < low or last > low + mask):
-        ticks = overflow(book, side)
-        quantities = ticks + 8 * load(book, OVERFLOW_ROOM)
-        for index in range(position_of(ticks, far, first), far):
-            tick = load(ticks, index)
-            if tick > last:
-                break
-            sum_lots += load(quantities, index)
-            sum_notional += load(quantities, index) * tick
+            base = group + 64 * trailing_zeros(words)
+            words &= words - ONE
+            found = load_bits(bits, (base & mask) >> 6)
+            if base < lowest:
+                found &= EVERYTHING << U(lowest - base)
+            if base + 63 > highest:
+                found &= EVERYTHING >> U(63 - (highest - base))
+            elif count_ones(found) >= DENSE and base >= lowest:
+                # All slots at once: those without a level hold 0.
+                quantity, weighed = sum_slots(lots, base & mask)
+                sum_lots += quantity
+                sum_notional += quantity * base + weighed
+                continue
+            for _level in range(64):
+                if found == NOTHING:
+                    break
+                tick = base + trailing_zeros(found)
+                quantity = load(lots, tick & mask)
+                sum_lots += quantity
+                sum_notional += quantity * tick
+                found &= found - ONE
+    if load(book, OVERFLOW_COUNT + side) > 0 and (first < low or last > low + mask):
+        far_lots, far_notional = _sum_far_levels(book, side, first, last)
+        sum_lots += far_lots
+        sum_notional += far_notional
     return sum_lots, sum_notional
 
 

@@ -33,6 +33,8 @@ class BookBlock:
         self.words[layout.OVERFLOW_ROOM] = overflow_room
         self.words[layout.BEST : layout.BEST + 2] = layout.NO_BID, layout.NO_ASK
         self.words[layout.WORST : layout.WORST + 2] = layout.NO_BID, layout.NO_ASK
+        # Of no second is anything known.
+        self.floats[layout.SECOND_STATISTICS : layout.TOXICITY_FILLED] = np.nan
 
     def set_source(self, source: BookSource) -> None:
         words = self.words
@@ -66,10 +68,13 @@ class BookBlock:
         if words[layout.REACH + layout.ASK] < layout.NO_ASK:
             words[layout.REACH + layout.ASK] *= tick_factor
         words[layout.BANDS_READY] = 0
-        for first, number in layout.LOT_WORDS:
-            words[first : first + number] *= lot_factor
-        for first, number in layout.NOTIONAL_WORDS:
-            words[first : first + number] *= tick_factor * lot_factor
+        for place in layout.LOT_WORDS:
+            words[place] *= lot_factor
+        words[layout.TRADED_NOTIONAL_SUM_60] *= tick_factor * lot_factor
+        for first, seconds in ((layout.RUNNING, 1), (layout.HISTORY, layout.SERIES_SECONDS)):
+            sums = words[first : first + seconds * layout.SERIES].reshape(seconds, layout.SERIES)
+            sums[:, layout.LOT_SERIES] *= lot_factor
+            sums[:, layout.TRADED_NOTIONAL_SERIES] *= tick_factor * lot_factor
         for side in range(layout.SIDES):
             ticks = layout.BEFORE_LEVELS + 2 * layout.FLOW_LEVELS * side
             words[ticks : ticks + layout.FLOW_LEVELS] *= tick_factor

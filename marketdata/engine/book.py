@@ -257,6 +257,11 @@ class SymbolBook:
         return int(self._words[layout.SEQUENCE])
 
     @property
+    def sent_ms(self) -> int:
+        """The venue's clock when it sent the newest message."""
+        return int(self._words[layout.SENT_MS])
+
+    @property
     def venue_ns(self) -> int:
         return int(self._words[layout.VENUE_MS]) * 1_000_000
 

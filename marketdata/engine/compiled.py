@@ -9,11 +9,27 @@ from typing import Any, cast
 
 import numba
 from numba import types
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.runtime import rtsys
+from numba.core.sigutils import normalize_signature
 
 from marketdata.engine.kernel_cache import made_folder
 
 _settings: Any = numba.config
 CACHE_FOLDER = made_folder()
+
+
+class _KernelCache(FunctionCache):
+    """numba prepares itself to compile before it looks into a cache, which takes three times as long as everything else
+    that a warm start does. Machine code needs nothing of it but the runtime's symbols; whatever has to be compiled
+    prepares the rest."""
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(signature, target_context)
+
 
 # What Python never calls needs no way in from Python: a fifth of the time of compiling.
 _INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -23,8 +39,12 @@ def compiled(signature: str, *, nogil: bool = True) -> Callable[[Callable[..., A
     """A kernel that Python calls: compiled, or loaded from the cache, when its module is imported."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        dispatcher: Any = numba.njit(nogil=nogil, error_model="numpy")(function)
         with _our_cache():
-            return numba.njit(signature, cache=True, nogil=nogil, error_model="numpy")(function)
+            dispatcher._cache = _KernelCache(function)
+            dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return cast("Callable[..., Any]", dispatcher)
 
     return decorate
 
@@ -47,12 +67,15 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def callback(function: Callable[..., Any]) -> int:
     """The address of a function of four int64 that kernels call through it: what few books need is not part of the
     kernels of all, which would compile and load it."""
+    made: Any = CFunc(function, _CALLBACK, locals={}, options={"error_model": "numpy"})
     with _our_cache():
-        made = numba.cfunc("void(int64, int64, int64, int64)", cache=True, error_model="numpy")(function)
+        made._cache = _KernelCache(function)
+        made.compile()
     _CALLBACKS.append(made)
     return cast("int", made.address)
 
 
+_CALLBACK = normalize_signature("void(int64, int64, int64, int64)")
 # Kept for as long as anybody might call them.
 _CALLBACKS: list[Any] = []
 

@@ -44,7 +44,6 @@ from marketdata.engine.layout import (
     REMOVED_SUM_10,
     SECOND,
     SECOND_STATISTICS,
-    SERIES_SECONDS,
     SIDES,
     SOLD_SERIES,
     SOLD_SUM_10,
@@ -76,6 +75,9 @@ from marketdata.engine.windows import (
     CORRELATION_60,
     CORRELATION_300,
     MEAN_60,
+    MID_1,
+    MID_10,
+    MID_60,
     NOISE_60,
     RETURN_BEFORE,
     SKEW_300,
@@ -247,11 +249,11 @@ def _means(book: int, row: int) -> None:
 
 @kernel
 def _returns(book: int, row: int, mid: float) -> None:
-    second, statistics = load(book, SECOND), book + 8 * SECOND_STATISTICS
-    last = mid / mid_of_second(book, second - 1) - 1.0
+    statistics = book + 8 * SECOND_STATISTICS
+    last = mid / load_float(statistics, MID_1) - 1.0
     store_float(row, F_RETURN, last)
-    store_float(row, F_RETURN + 1, mid / mid_of_second(book, second - 10) - 1.0)
-    store_float(row, F_RETURN + 2, mid / mid_of_second(book, second - 60) - 1.0)
+    store_float(row, F_RETURN + 1, mid / load_float(statistics, MID_10) - 1.0)
+    store_float(row, F_RETURN + 2, mid / load_float(statistics, MID_60) - 1.0)
     store_float(row, F_RETURN + 3, last - load_float(statistics, RETURN_BEFORE))
     store_float(row, F_RETURN + 4, load_float(statistics, VOLATILITY_10))
     store_float(row, F_RETURN + 5, load_float(statistics, VOLATILITY_60))
@@ -287,8 +289,8 @@ def _lives(book: int, row: int) -> None:
     store_float(row, F_LIVES + 1, np.float64(running(book, REMOVED_SERIES) + load(book, REMOVED_SUM_10)))
     store_float(row, F_LIVES + 2, np.float64(running(book, UPDATE_SERIES) + load(book, UPDATE_SUM_10)))
     for side in range(SIDES):
-        lives = running(book, LIVES_SERIES + side * SERIES_SECONDS) + load(book, LIVES_SUM_60 + side)
-        lifetime = running(book, LIFETIME_SERIES + side * SERIES_SECONDS) + load(book, LIFETIME_SUM_60 + side)
+        lives = running(book, LIVES_SERIES + side) + load(book, LIVES_SUM_60 + side)
+        lifetime = running(book, LIFETIME_SERIES + side) + load(book, LIFETIME_SUM_60 + side)
         store_float(row, F_LIVES + 3 + side, ratio(lifetime / 1000.0, np.float64(lives)))
 
 

@@ -113,6 +113,14 @@ def _counter(operation: str) -> Callable[..., Any]:
     return count
 
 
+@instruction
+def count_ones(_typing: Any, bits: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
 # Zeros below the lowest and above the highest one; 64 for no ones at all.
 trailing_zeros = _counter("cttz")
 leading_zeros = _counter("ctlz")
@@ -223,3 +231,35 @@ def multiply_lanes(_typing: Any, ones: Any, others: Any, index: Any) -> Any:
         return builder.call(reduce, [ir.Constant(_DOUBLE, 0.0), products], fastmath=("reassoc",))
 
     return types.float64(types.int64, types.int64, types.int64), generate
+
+
+@instruction
+def filled_words(_typing: Any, words: Any, index: Any) -> Any:
+    """Which of eight words from ``index`` on are not 0: bit n for the n-th."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        loaded = builder.load(_pointer(builder, arguments[0], arguments[1], 8, _LANES), align=8)
+        filled = builder.icmp_unsigned("!=", loaded, _every_lane(_LONG, 0))
+        return builder.zext(builder.bitcast(filled, _BYTE), _LONG)
+
+    return types.uint64(types.int64, types.int64), generate
+
+
+@instruction
+def sum_slots(_typing: Any, quantities: Any, index: Any) -> Any:
+    """Of 64 words from ``index`` on: their sum, and the sum of each times its place (0 to 63)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        quantities, index = arguments
+        total = weighed = _every_lane(_LONG, 0)
+        for first in range(0, 64, LANES):
+            place = builder.add(index, ir.Constant(_LONG, first))
+            words = builder.load(_pointer(builder, quantities, place, 8, _LANES), align=8)
+            places = ir.Constant(_LANES, [ir.Constant(_LONG, first + lane) for lane in range(LANES)])
+            total = builder.add(total, words)
+            weighed = builder.add(weighed, builder.mul(words, places))
+        reduce = builder.module.declare_intrinsic("llvm.vector.reduce.add.v8i64", fnty=ir.FunctionType(_LONG, [_LANES]))
+        sums = [builder.call(reduce, [each]) for each in (total, weighed)]
+        return context.make_tuple(builder, signature.return_type, sums)
+
+    return types.UniTuple(types.int64, 2)(types.int64, types.int64), generate

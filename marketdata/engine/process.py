@@ -55,7 +55,7 @@ from marketdata.engine.scratch import SEQUENCE as MESSAGE_SEQUENCE
 from marketdata.engine.scratch import UPDATE_ID as MESSAGE_UPDATE_ID
 from marketdata.engine.scratch import VENUE_MS as MESSAGE_VENUE_MS
 from marketdata.engine.sync import BookOutcome, BookState, Reason, SyncRule, judge
-from marketdata.engine.windows import move_clock, note_changes
+from marketdata.engine.windows import correct_clock, move_clock, note_changes
 
 
 class FrameFormat(IntEnum):
@@ -169,7 +169,7 @@ def take_message(book: int, scratch: int, receive_ns: int, work: int, row: int) 
     else:
         store(book, BANDS_READY, 0)
     if work >= _FEATURES:
-        # A snapshot by REST may not name its time.
+        correct_clock(book, load(scratch, MESSAGE_VENUE_MS))
         move_clock(book, load(scratch, MESSAGE_VENUE_MS))
         note_changes(book, scratch, is_snapshot)
         compute_features(book, scratch, row)

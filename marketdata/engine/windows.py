@@ -1,7 +1,8 @@
 """What a book remembers of the last minutes, by the venue's seconds: flows, trades, lives of levels, returns.
 
 Each second has a sum in every series; a window is the running second and the whole ones before it, whose sums are
-renewed when a second ends. Quantities are summed in lots, so nothing drifts.
+renewed when a second ends. Quantities are summed in lots, so nothing drifts. A message finds the running second and
+the sums of windows side by side in the header: a hundred books share a cache.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from marketdata.engine.ladder import births
 from marketdata.engine.layout import (
     ADDED_SERIES,
     ADDED_SUM_10,
+    AFTER_SUMS,
     ASK,
     BEST,
     BID,
@@ -20,24 +22,32 @@ from marketdata.engine.layout import (
     BOUGHT_SUM_10,
     BOUGHT_SUM_60,
     BOUGHT_SUM_300,
+    DOUBTED_MS,
     FIRST_SECOND,
+    FIRST_SUM,
     FLOW_SERIES,
     FLOW_SUM_10,
     FLOW_SUM_60,
+    HISTORY,
     LIFETIME_SERIES,
     LIFETIME_SUM_60,
     LIVES_SERIES,
     LIVES_SUM_60,
+    MEANS_MS,
     MID_SERIES,
     NOW_MS,
     OBSERVE_TRADE,
+    RECEIVE_NS,
     REFERENCE_BOOK,
     REMOVED_SERIES,
     REMOVED_SUM_10,
     RETURN_SERIES,
     RING_MASK,
+    RUNNING,
+    RUNNING_MID,
     SECOND,
     SECOND_STATISTICS,
+    SERIES,
     SERIES_SECONDS,
     SIDES,
     SOLD_SERIES,
@@ -48,6 +58,7 @@ from marketdata.engine.layout import (
     TOXICITY_BOUGHT,
     TOXICITY_BUCKETS,
     TOXICITY_FILLED,
+    TOXICITY_MEAN,
     TOXICITY_SHARES,
     TOXICITY_SIZE,
     TOXICITY_SOLD,
@@ -64,12 +75,16 @@ from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, OLD_LOTS, 
 
 U = np.uint64
 MASK = SERIES_SECONDS - 1
-ALL_SERIES = (UPDATE_SERIES - MID_SERIES) // SERIES_SECONDS + 1
-FIRST_SUMMED = (FLOW_SERIES - MID_SERIES) // SERIES_SECONDS
 # Places in SECOND_STATISTICS.
 VOLATILITY_10, VOLATILITY_60, VOLATILITY_300, MEAN_60, SKEW_300, NOISE_60, RETURN_BEFORE = range(7)
 CORRELATION_60, CORRELATION_300 = 7, 8
-STATISTICS = 9
+# Mid prices of the last whole second, and of those 10 and 60 before the running one.
+MID_1, MID_10, MID_60 = range(9, 12)
+STATISTICS = 12
+# A venue whose time is further ahead of ours than its largest recvWindow would take none of our orders. Replays without
+# times of receipt tell 0, or count; no venue is as old as 2010.
+MOST_AHEAD_MS = 60_000
+EARLIEST_RECEIPT_MS = 1_262_304_000_000
 # A toxicity bucket is a fiftieth of what was traded in the 300 s before it.
 TOXICITY_SECONDS = 300
 FEWEST_BUCKETS = 10
@@ -79,13 +94,19 @@ MOST_BUCKETS_A_TRADE = 200
 @inlined
 def add(book, series, amount):
     """Add to the running second."""
-    place = series + (load(book, SECOND) & MASK)
-    store(book, place, load(book, place) + amount)
+    store(book, RUNNING + series, load(book, RUNNING + series) + amount)
 
 
 @inlined
 def running(book, series):
-    return load(book, series + (load(book, SECOND) & MASK))
+    return load(book, RUNNING + series)
+
+
+@inlined
+def sum_of_second(book, series, second):
+    """Of the running second, or of one of the last that are over."""
+    place = HISTORY + (second & MASK) * SERIES if second < load(book, SECOND) else RUNNING
+    return load(book, place + series)
 
 
 @kernel
@@ -94,7 +115,7 @@ def mid_of_second(book: int, second: int) -> float:
     current, first = load(book, SECOND), load(book, FIRST_SECOND)
     if current == 0 or second < first or second <= current - SERIES_SECONDS:
         return np.nan
-    return load_float(book, MID_SERIES + (min(second, current) & MASK))
+    return load_float(book, MID_SERIES + (second & MASK)) if second < current else load_float(book, RUNNING_MID)
 
 
 @kernel
@@ -161,13 +182,13 @@ def correlation(book: int, other: int, last: int, seconds: int) -> float:
 @inlined
 def _slide(book, total, series, second, seconds):
     """Move a sum of the whole seconds of a window on, when ``second`` begins."""
-    ended = load(book, series + ((second - 1) & MASK))
-    left = load(book, series + ((second - seconds) & MASK))
-    store(book, total, load(book, total) + ended - left)
+    left = load(book, HISTORY + ((second - seconds) & MASK) * SERIES + series)
+    store(book, total, load(book, total) + running(book, series) - left)
 
 
 @kernel
 def _begin_second(book: int, second: int) -> None:
+    """What ran until now is over."""
     _slide(book, FLOW_SUM_10, FLOW_SERIES, second, 10)
     _slide(book, FLOW_SUM_60, FLOW_SERIES, second, 60)
     _slide(book, BOUGHT_SUM_10, BOUGHT_SERIES, second, 10)
@@ -182,18 +203,28 @@ def _begin_second(book: int, second: int) -> None:
     _slide(book, REMOVED_SUM_10, REMOVED_SERIES, second, 10)
     _slide(book, UPDATE_SUM_10, UPDATE_SERIES, second, 10)
     for side in range(SIDES):
-        _slide(book, LIVES_SUM_60 + side, LIVES_SERIES + side * SERIES_SECONDS, second, 60)
-        _slide(book, LIFETIME_SUM_60 + side, LIFETIME_SERIES + side * SERIES_SECONDS, second, 60)
+        _slide(book, LIVES_SUM_60 + side, LIVES_SERIES + side, second, 60)
+        _slide(book, LIFETIME_SUM_60 + side, LIFETIME_SERIES + side, second, 60)
+    over = (second - 1) & MASK
+    store_float(book, MID_SERIES + over, load_float(book, RUNNING_MID))
+    for series in range(SERIES):
+        store(book, HISTORY + over * SERIES + series, running(book, series))
+        store(book, RUNNING + series, 0)
 
 
 @kernel
 def _forget(book: int, second: int) -> None:
     """Nothing before this second is known: the first message, or the first after a long silence."""
-    for place in range(MID_SERIES, SECOND_STATISTICS):
+    for series in range(SERIES):
+        store(book, RUNNING + series, 0)
+    for place in range(FIRST_SUM, AFTER_SUMS):
+        store(book, place, 0)
+    for place in range(HISTORY, HISTORY + SERIES_SECONDS * SERIES):
         store(book, place, 0)
     for each in range(SERIES_SECONDS):
         store_float(book, MID_SERIES + each, np.nan)
         store_float(book, RETURN_SERIES + each, np.nan)
+    store_float(book, RUNNING_MID, np.nan)
     store(book, FIRST_SECOND, second)
     store(book, SECOND, second)
 
@@ -212,16 +243,57 @@ def _describe_seconds(book: int) -> None:
     if last - 300 >= first:
         _moments(book, last, 300, VOLATILITY_300)
     store_float(statistics, RETURN_BEFORE, mid_of_second(book, last) / mid_of_second(book, last - 1) - 1.0)
+    store_float(statistics, MID_1, mid_of_second(book, last))
+    store_float(statistics, MID_10, mid_of_second(book, last - 9))
+    store_float(statistics, MID_60, mid_of_second(book, last - 59))
     other = load(book, REFERENCE_BOOK)
     if other != 0:
         store_float(statistics, CORRELATION_60, correlation(book, other, last, 60))
         store_float(statistics, CORRELATION_300, correlation(book, other, last, 300))
 
 
+@inlined
+def _received_ms(book):
+    """When the newest message was received; 0 where that is not known."""
+    received = load(book, RECEIVE_NS) // 1_000_000
+    return received if received >= EARLIEST_RECEIPT_MS else 0
+
+
+@inlined
+def _is_plausible(book, venue_ms):
+    """Neither far ahead of the time of receipt nor, where that is another's time, of the clock itself."""
+    received, now = _received_ms(book), load(book, NOW_MS)
+    return received == 0 or now == 0 or venue_ms <= max(received, now) + MOST_AHEAD_MS
+
+
+@kernel
+def correct_clock(book: int, venue_ms: int) -> None:
+    """Before a frame moves the clock: it starts anew if it was wrong, or if a second frame says so."""
+    # A snapshot by REST may not name its time.
+    if venue_ms == 0:
+        return
+    doubted = load(book, DOUBTED_MS)
+    store(book, DOUBTED_MS, 0 if _is_plausible(book, venue_ms) else venue_ms)
+    confirmed = doubted != 0 and load(book, DOUBTED_MS) != 0 and abs(venue_ms - doubted) <= MOST_AHEAD_MS
+    if not confirmed and load(book, NOW_MS) <= max(_received_ms(book), venue_ms) + MOST_AHEAD_MS:
+        return
+    store(book, NOW_MS, venue_ms)
+    store(book, DOUBTED_MS, 0)
+    store(book, MEANS_MS, 0)
+    _forget(book, venue_ms // 1000)
+    _describe_seconds(book)
+    for side in range(SIDES):
+        born = births(book, side)
+        for slot in range(load(book, RING_MASK) + 1):
+            store_half(born, slot, np.int32(0))
+
+
 @kernel
 def move_clock(book: int, venue_ms: int) -> None:
-    """Bring the venue's clock forward; it never goes back, whatever a message says."""
-    now = max(venue_ms, load(book, NOW_MS))
+    """Bring the venue's clock forward; what is older, or cannot be right, leaves it where it is."""
+    now = load(book, NOW_MS)
+    if venue_ms > now and _is_plausible(book, venue_ms):
+        now = venue_ms
     store(book, NOW_MS, now)
     second, before = now // 1000, load(book, SECOND)
     if second == before:
@@ -229,15 +301,12 @@ def move_clock(book: int, venue_ms: int) -> None:
     if before == 0 or second - before >= SERIES_SECONDS:
         _forget(book, second)
     else:
-        mid = load_float(book, MID_SERIES + (before & MASK))
+        mid = load_float(book, RUNNING_MID)
         change = np.log(mid / mid_of_second(book, before - 1))
         quiet = 0.0 if mid == mid else np.nan
         for each in range(before + 1, second + 1):
             store_float(book, RETURN_SERIES + ((each - 1) & MASK), change if each == before + 1 else quiet)
             _begin_second(book, each)
-            for series in range(FIRST_SUMMED, ALL_SERIES):
-                store(book, MID_SERIES + series * SERIES_SECONDS + (each & MASK), 0)
-            store_float(book, MID_SERIES + (each & MASK), mid)
         store(book, SECOND, second)
     _describe_seconds(book)
 
@@ -272,8 +341,8 @@ def note_changes(book: int, scratch: int, is_snapshot: int) -> None:
             ended = vanished & inside & np.int64(since != 0)
             lives += ended
             lifetime += ended * ((stamp - np.int64(since)) & 0x7FFFFFFF)
-        add(book, LIVES_SERIES + side * SERIES_SECONDS, lives)
-        add(book, LIFETIME_SERIES + side * SERIES_SECONDS, lifetime)
+        add(book, LIVES_SERIES + side, lives)
+        add(book, LIFETIME_SERIES + side, lifetime)
     if is_snapshot == 0:
         add(book, ADDED_SERIES, added)
         add(book, REMOVED_SERIES, removed)
@@ -284,7 +353,15 @@ def note_changes(book: int, scratch: int, is_snapshot: int) -> None:
 def note_mid(book: int) -> None:
     """The newest mid price of the running second."""
     middle = 0.5 * (load(book, BEST + BID) + load(book, BEST + ASK)) * load_float(book, TICK_SIZE)
-    store_float(book, MID_SERIES + (load(book, SECOND) & MASK), middle)
+    store_float(book, RUNNING_MID, middle)
+
+
+@kernel
+def _describe_buckets(book: int) -> None:
+    number, total = min(load(book, TOXICITY_FILLED), TOXICITY_BUCKETS), 0.0
+    for bucket in range(number):
+        total += load_float(book, TOXICITY_SHARES + bucket)
+    store_float(book, TOXICITY_MEAN, total / number)
 
 
 @compiled("void(int64, int64, int64, int64, int64)")
@@ -314,6 +391,7 @@ def note_trade(book: int, venue_ms: int, tick: int, lots: int, is_bought: int) -
             share = abs(bought - sold) / size
             store_float(book, TOXICITY_SHARES + filled % TOXICITY_BUCKETS, share)
             store(book, TOXICITY_FILLED, filled + 1)
+            _describe_buckets(book)
             store(book, TOXICITY_SIZE, 0)
             bought, sold = 0, 0
         store(book, TOXICITY_BOUGHT, bought)
@@ -324,13 +402,7 @@ def note_trade(book: int, venue_ms: int, tick: int, lots: int, is_bought: int) -
         call_back(load(book, OBSERVE_TRADE), book, tick, lots, is_bought)
 
 
-@kernel
-def toxicity(book: int) -> float:
+@inlined
+def toxicity(book):
     """The mean share of the last buckets; NaN with too few."""
-    number = min(load(book, TOXICITY_FILLED), TOXICITY_BUCKETS)
-    if number < FEWEST_BUCKETS:
-        return np.nan
-    total = 0.0
-    for bucket in range(number):
-        total += load_float(book, TOXICITY_SHARES + bucket)
-    return total / number
+    return load_float(book, TOXICITY_MEAN) if load(book, TOXICITY_FILLED) >= FEWEST_BUCKETS else np.nan

@@ -1,4 +1,4 @@
-"""Binance's public REST: snapshots of books, within the weight that an address may use."""
+"""Binance's public REST: what is listed, and snapshots of books, within the weight that an address may use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
 import aiohttp
 import orjson
@@ -27,9 +28,11 @@ USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 
 @dataclass(frozen=True, slots=True)
 class BinanceMarket:
-    """One of Binance's markets: where its snapshots are, how deep, and what they weigh of how much a minute."""
+    """One of Binance's markets: where its listing and snapshots are, how deep, what they weigh of how much a minute."""
 
     name: str
+    listing_path: str
+    listing_weight: int
     depth_path: str
     snapshot_limit: int
     snapshot_weight: int
@@ -38,8 +41,8 @@ class BinanceMarket:
     weight_a_minute: int
 
 
-SPOT = BinanceMarket("spot", "/api/v3/depth", 1_000, 50, 5, 5, 6_000)
-USDM = BinanceMarket("usdm", "/fapi/v1/depth", 1_000, 20, 5, 2, 2_400)
+SPOT = BinanceMarket("spot", "/api/v3/exchangeInfo", 20, "/api/v3/depth", 1_000, 50, 5, 5, 6_000)
+USDM = BinanceMarket("usdm", "/fapi/v1/exchangeInfo", 1, "/fapi/v1/depth", 1_000, 20, 5, 2, 2_400)
 MARKETS = {market.name: market for market in (SPOT, USDM)}
 
 
@@ -93,6 +96,20 @@ class BinanceRest:
             await self._session.close()
             self._session = None
 
+    async def grids(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """Tick and lot size of every symbol that is listed."""
+        path = self.market.listing_path
+        body = await self._ask(path, {}, self.market.listing_weight)
+        found = {}
+        try:
+            for row in orjson.loads(body)["symbols"]:
+                filters = {each["filterType"]: each for each in row["filters"]}
+                tick, lot = filters["PRICE_FILTER"]["tickSize"], filters["LOT_SIZE"]["stepSize"]
+                found[str(row["symbol"])] = Decimal(tick), Decimal(lot)
+        except (ValueError, KeyError, TypeError, InvalidOperation) as error:
+            raise VenueError(f"{path}: {type(error).__name__}: {error}") from None
+        return found
+
     async def snapshot(self, symbol: str) -> bytes:
         """The book as it came, to be taken by a book itself."""
         return await self._depth(symbol, self.market.snapshot_limit, self.market.snapshot_weight)
@@ -111,11 +128,14 @@ class BinanceRest:
             raise VenueError(f"depth of {symbol}: {type(error).__name__}: {error}") from None
 
     async def _depth(self, symbol: str, limit: int, weight: int) -> bytes:
+        return await self._ask(self.market.depth_path, {"symbol": symbol, "limit": str(limit)}, weight)
+
+    async def _ask(self, path: str, fields: Mapping[str, str], weight: int) -> bytes:
         async with self._gate:
             while (delay := self.budget.delay(weight, time.time())) > 0:
-                log.info("a request for %s waits %.1f s for Binance's limits", symbol, delay)
+                log.info("a request for %s %s waits %.1f s for Binance's limits", path, fields, delay)
                 await asyncio.sleep(delay)
-            return await self._get(self.market.depth_path, {"symbol": symbol, "limit": str(limit)})
+            return await self._get(path, fields)
 
     async def _get(self, path: str, fields: Mapping[str, str]) -> bytes:
         if self._session is None:

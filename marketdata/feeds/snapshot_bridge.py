@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from marketdata.engine.book import SymbolBook
 from marketdata.engine.sync import BookOutcome
 
-# 100 s of the fastest stream. Who waits longer needs a newer snapshot than the oldest of them could follow.
-MOST_WAITING = 10_000
+# A hundred seconds of a stream that tells ten times a second. Older ones are dropped, which the book then sees as a gap
+# between its snapshot and the first that is left.
+MOST_WAITING = 1_000
+
+
+class Judged(NamedTuple):
+    """One frame and what it did. Until the next one is asked for, the book is as this one left it."""
+
+    outcome: BookOutcome
+    frame: bytes
+    receive_ns: int
 
 
 class SnapshotBridge:
@@ -23,7 +33,7 @@ class SnapshotBridge:
         self.book = book
         self._waiting: deque[tuple[bytes, int]] = deque(maxlen=MOST_WAITING)
 
-    def update(self, frame: bytes, receive_ns: int) -> Iterator[BookOutcome]:
+    def update(self, frame: bytes, receive_ns: int) -> Iterator[Judged]:
         """Take one update; nothing is given while it waits for a snapshot."""
         if self.book.needs_snapshot:
             self._waiting.append((frame, receive_ns))
@@ -32,19 +42,23 @@ class SnapshotBridge:
         if outcome is BookOutcome.GAP:
             # The next snapshot may be older than this update.
             self._waiting.append((frame, receive_ns))
-        yield outcome
+        yield Judged(outcome, frame, receive_ns)
 
-    def snapshot(self, body: bytes, receive_ns: int) -> Iterator[BookOutcome]:
+    def snapshot(self, body: bytes, receive_ns: int) -> Iterator[Judged]:
         """Take one snapshot, then every update that waited for it; what each of them did.
 
         A book that needs none keeps what it has: its own state is newer.
         """
         if not self.book.needs_snapshot:
             return
-        yield self.book.on_frame(body, receive_ns)
+        yield Judged(self.book.on_frame(body, receive_ns), body, receive_ns)
         waiting, self._waiting = self._waiting, deque(maxlen=MOST_WAITING)
         for frame, frame_ns in waiting:
             yield from self.update(frame, frame_ns)
+
+    def forget(self) -> None:
+        """Drop what waits: what comes next may have a hole before it."""
+        self._waiting.clear()
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -11,8 +11,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from marketdata.feeds.book_replay import Replay
 from marketdata.feeds.recorded import RecordingError, read_recording
-from marketdata.feeds.replay import Replay
 
 LINES_AT_ONCE = 512
 BAD_FILE = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,17 @@ from pathlib import Path
 from platform_site.supervisor.refusals import StartRefused
 
 LISTEN = "0A"
+SERVER_PORTS = range(15_000, 32_000)
 
 
 def free_port() -> int:
-    """A port nobody listens on now. Another process may take it before it is used; callers retry or report."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on now, below those that the kernel gives to outgoing connections: one of them could take
+    it before it is used. Another server still can; callers retry or report."""
+    while True:
+        port = SERVER_PORTS.start + secrets.randbelow(len(SERVER_PORTS))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def require_free(port: int, purpose: str, variable: str) -> None:

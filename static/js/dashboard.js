@@ -3,6 +3,7 @@ import { request } from "./api.js";
 import { Chart } from "./chart.js";
 import { EquityChart } from "./equity.js";
 import { compact, decimals, element, fixed, money, signed, tone } from "./formats.js";
+import { Flow } from "./flow.js";
 import { Ladder } from "./ladder.js";
 import { Stream } from "./stream.js";
 import { changeText, fundingText, Switcher } from "./switcher.js";
@@ -45,6 +46,7 @@ function toast(text, level = "info") {
 // Parts of the page.
 const table = new Table($("panel"));
 const tape = new Tape($("tape"));
+const flow = new Flow($("flow"));
 const ticket = new Ticket($("ticket"), {
   toast,
   account: accountRow,
@@ -192,6 +194,7 @@ function chooseSymbol(symbol) {
   text("symbol-name", symbol);
   ladder.setInstrument(decimals(instrument.tick_size), decimals(instrument.lot_size));
   tape.setInstrument(decimals(instrument.tick_size), decimals(instrument.lot_size));
+  flow.setInstrument(decimals(instrument.tick_size));
   ticket.setInstrument(instrument);
   stream.subscribe("market", { channel: "market", symbols: [symbol] });
   chart.load(symbol, state.interval, digits(symbol));
@@ -236,6 +239,8 @@ const HEARD = {
     state.frame = data;
     state.frameAt = Date.now();
     tape.add(data.trades);
+    // Frames between news do not repeat them.
+    if (data.detections) flow.render(data.detections, data.state === "LIVE");
     chart.update(data.candles);
     ticket.setLast(data.last);
     redraw("market");
@@ -307,7 +312,8 @@ if (boot.staff) stream.subscribe("platform", { channel: "platform" });
 // What nobody refreshes is shown as old.
 setInterval(() => {
   const stale = !state.frame || Date.now() - state.frameAt > STALE_MS || state.frame.state !== "LIVE";
-  for (const id of ["ladder", "tape"]) $(id).classList.toggle("stale", Boolean(state.frame) && stale);
+  flow.tick();
+  for (const id of ["ladder", "tape", "flow"]) $(id).classList.toggle("stale", Boolean(state.frame) && stale);
   if (state.frame && Date.now() - state.frameAt > STALE_MS) text("book-state", `no market data for ${Math.round((Date.now() - state.frameAt) / 1000)} s`);
 }, 1000);
 

@@ -27,6 +27,7 @@ from trading.services.orders import order_place
 
 # Nobody else publishes frames of it, so the newest one of an earlier test is not counted.
 QUIET_SYMBOL = "QUIETUSDT"
+SECONDS = 30
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,7 +48,7 @@ async def connected(user: Any) -> WebsocketCommunicator:
 async def said(communicator: WebsocketCommunicator, kind: str) -> dict[str, Any]:
     """The next message of a kind; others are passed over."""
     while True:
-        message = json.loads(await communicator.receive_from(timeout=5))
+        message = json.loads(await communicator.receive_from(timeout=SECONDS))
         if message["type"] == kind:
             return message["data"]
 
@@ -77,7 +78,7 @@ async def test_without_a_login_the_socket_closes_with_its_own_code() -> None:
     communicator = WebsocketCommunicator(BrowserConsumer.as_asgi(), "/ws/v1/stream/")
     communicator.scope["user"] = AnonymousUser()
     assert (await communicator.connect())[0]
-    assert (await communicator.receive_output(5)) == {"type": "websocket.close", "code": NOT_LOGGED_IN}
+    assert (await communicator.receive_output(SECONDS)) == {"type": "websocket.close", "code": NOT_LOGGED_IN}
 
 
 async def test_subscribing_to_an_account_begins_with_all_of_it_and_goes_on_with_changes() -> None:
@@ -157,7 +158,7 @@ async def test_logging_out_ends_what_the_page_still_receives() -> None:
     await said(communicator, "snapshot")
     await sync_to_async(communicator.scope["session"].flush)()
     await place(account)
-    closed = await communicator.receive_output(5)
+    closed = await communicator.receive_output(SECONDS)
     assert (closed["type"], closed["code"]) == ("websocket.close", NOT_LOGGED_IN)
 
 

@@ -125,6 +125,11 @@ def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     second.unlock()
 
 
+def test_a_free_port_is_none_that_an_outgoing_connection_could_take_first() -> None:
+    lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not {free_port() for _ in range(50)} & set(range(lowest, highest + 1))
+
+
 def test_a_free_port_has_no_holder() -> None:
     port = free_port()
     require_free(port, "web site", "BALLAST_PORT")

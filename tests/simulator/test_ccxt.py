@@ -20,7 +20,7 @@ from trading.simulator.keys import DEMO_KEYS
 
 KEY = DEMO_KEYS["bob"]
 SYMBOL, SIZE = "ETH/USDT:USDT", 0.1
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_the_markets_are_loaded_with_their_grids(exchange: Any) -> None:
     assert market["linear"] and market["swap"] and market["active"] and market["settle"] == "USDT"
     assert (market["precision"]["price"], market["precision"]["amount"]) == (0.01, 0.01)
     assert (market["limits"]["amount"]["min"], market["limits"]["leverage"]["max"]) == (0.01, 100.0)
-    assert abs(exchange.fetch_time() - time.time() * 1_000) < 2_000
+    assert abs(exchange.fetch_time() - time.time() * 1_000) < 10_000
 
 
 def test_the_market_is_told_by_book_ticker_trades_and_candles(exchange: Any) -> None:

@@ -35,11 +35,11 @@ class Client:
 
     def get(self, path: str, **fields: Any) -> dict[str, Any]:
         query = urllib.parse.urlencode(fields)
-        return requests.get(f"{self.url}{path}?{query}", headers=self.headers(query), timeout=5).json()
+        return requests.get(f"{self.url}{path}?{query}", headers=self.headers(query), timeout=30).json()
 
     def post(self, path: str, fields: dict[str, Any], **changes: Any) -> dict[str, Any]:
         body = json.dumps(fields | changes)
-        return requests.post(f"{self.url}{path}", data=body, headers=self.headers(body), timeout=5).json()
+        return requests.post(f"{self.url}{path}", data=body, headers=self.headers(body), timeout=30).json()
 
     def create(self, fields: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         return self.post("/v5/order/create", fields or LIMIT, **changes)
@@ -91,17 +91,17 @@ def last_price(client: Client) -> float:
 
 def unknown_key(client: Client) -> dict[str, Any]:
     headers = client.headers("", key="nobody")
-    return requests.get(f"{client.url}/v5/account/info", headers=headers, timeout=5).json()
+    return requests.get(f"{client.url}/v5/account/info", headers=headers, timeout=30).json()
 
 
 def wrong_secret(client: Client) -> dict[str, Any]:
     headers = client.headers("", secret="guess")
-    return requests.get(f"{client.url}/v5/account/info", headers=headers, timeout=5).json()
+    return requests.get(f"{client.url}/v5/account/info", headers=headers, timeout=30).json()
 
 
 def old_request(client: Client) -> dict[str, Any]:
     headers = client.headers("", age_ms=6_000)
-    return requests.get(f"{client.url}/v5/account/info", headers=headers, timeout=5).json()
+    return requests.get(f"{client.url}/v5/account/info", headers=headers, timeout=30).json()
 
 
 def too_fast(client: Client) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def too_fast(client: Client) -> dict[str, Any]:
 
 def not_json(client: Client) -> dict[str, Any]:
     headers = client.headers("{oops")
-    return requests.post(f"{client.url}/v5/order/create", data="{oops", headers=headers, timeout=5).json()
+    return requests.post(f"{client.url}/v5/order/create", data="{oops", headers=headers, timeout=30).json()
 
 
 def repeated_id(client: Client) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def spot_conditional_beyond_thirty(client: Client) -> dict[str, Any]:
 def late_authentication(client: Client) -> dict[str, Any]:
     expired = time.time_ns() // 1_000_000 - 1
     signature = hmac.new(f"{client.user}-secret".encode(), f"GET/realtime{expired}".encode(), hashlib.sha256)
-    socket = websocket.create_connection(f"{client.url.replace('http', 'ws')}/v5/trade", timeout=5)
+    socket = websocket.create_connection(f"{client.url.replace('http', 'ws')}/v5/trade", timeout=30)
     try:
         arguments = [f"{client.user}-key", expired, signature.hexdigest()]
         socket.send(json.dumps({"op": "auth", "args": arguments}))
@@ -288,7 +288,7 @@ def test_a_refusal_comes_with_bybits_code_and_a_reason(
 def test_what_no_endpoint_takes_is_answered_by_status(
     venue: ServerProcess, method: str, path: str, body: str | None, status: int
 ) -> None:
-    assert requests.request(method, f"{venue.url}{path}", data=body, timeout=5).status_code == status
+    assert requests.request(method, f"{venue.url}{path}", data=body, timeout=30).status_code == status
 
 
 # Codes that another test of this folder provokes, for what they need: a websocket, a second clock, 500 orders.

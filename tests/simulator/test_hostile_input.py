@@ -26,7 +26,7 @@ from trading.simulator.keys import ApiKey
 from trading.simulator.rest_market import ENDPOINTS
 from trading.simulator.rest_private import COMMANDS, QUERIES
 
-SECONDS = 10.0
+SECONDS = 30.0
 SEED = 20_240_607
 KEYS = [ApiKey(f"user{number}", f"user{number}-key", f"user{number}-secret") for number in range(600)]
 # Somebody else for each request: a rate limit would refuse what is to be read.
@@ -145,7 +145,8 @@ def test_any_body_is_refused_with_a_code(venue: ServerProcess, path: str, body: 
 def test_a_megabyte_is_refused_unread(venue: ServerProcess) -> None:
     body = b'{"orderLinkId":"' + b"x" * 1_000_000 + b'"}'
     with suppress(requests.ConnectionError):  # it may hang up before it has been sent all
-        answer = requests.post(f"{venue.url}/v5/order/create", data=body, headers=signed(next(unused), body), timeout=9)
+        headers = signed(next(unused), body)
+        answer = requests.post(f"{venue.url}/v5/order/create", data=body, headers=headers, timeout=SECONDS)
         assert answer.status_code == 413
 
 

@@ -55,7 +55,7 @@ def best(http: unified.HTTP, symbol: str = "BTCUSDT") -> tuple[float, float]:
     return float(book["b"][0][0]), float(book["a"][0][0])
 
 
-def until(question: Any, seconds: float = 5.0) -> Any:
+def until(question: Any, seconds: float = 30.0) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         answer = question()
@@ -66,7 +66,7 @@ def until(question: Any, seconds: float = 5.0) -> Any:
 
 
 def test_the_market_answers(http: unified.HTTP) -> None:
-    assert abs(int(http.get_server_time()["result"]["timeNano"]) / 1e9 - time.time()) < 2
+    assert abs(int(http.get_server_time()["result"]["timeNano"]) / 1e9 - time.time()) < 10
     listed = http.get_instruments_info(category="linear")["result"]["list"]
     assert [row["symbol"] for row in listed] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     book = http.get_orderbook(category="linear", symbol="BTCUSDT", limit=200)["result"]
@@ -174,7 +174,7 @@ def test_a_wrong_signature_an_unknown_key_and_an_old_timestamp_are_refused(venue
         "X-BAPI-RECV-WINDOW": "5000",
         "X-BAPI-SIGN": "00",
     }
-    answer = requests.get(f"{venue.url}/v5/account/wallet-balance", headers=headers, timeout=5).json()
+    answer = requests.get(f"{venue.url}/v5/account/wallet-balance", headers=headers, timeout=30).json()
     assert answer["retCode"] == 10002
 
 
@@ -196,18 +196,18 @@ def test_too_many_requests_in_a_second_are_refused(venue: ServerProcess) -> None
 def test_malformed_bodies_and_frames_are_answered_and_end_nothing(venue: ServerProcess, http: unified.HTTP) -> None:
     with pytest.raises(InvalidRequestError):
         http._submit_request(method="POST", path=f"{venue.url}/v5/order/create", query={}, auth=True)
-    answer = requests.post(f"{venue.url}/v5/order/create", data=b"{not json", timeout=5).json()
+    answer = requests.post(f"{venue.url}/v5/order/create", data=b"{not json", timeout=30).json()
     assert answer["retCode"] != 0
     frames: queue.Queue[str] = queue.Queue()
     import websocket  # noqa: PLC0415 - pybit's own client library
 
-    socket = websocket.create_connection(f"{venue.websocket_url}/v5/public/linear", timeout=5)
+    socket = websocket.create_connection(f"{venue.websocket_url}/v5/public/linear", timeout=30)
     for message in ("{broken", "[1]", '{"op":"fly"}', '{"op":"subscribe","args":["orderbook.7.BTCUSDT"]}'):
         socket.send(message)
         frames.put(socket.recv())
     socket.close()
     assert all(json.loads(frames.get())["success"] is False for _ in range(4))
-    assert requests.get(f"{venue.url}/simulator/status", timeout=5).status_code == 200
+    assert requests.get(f"{venue.url}/simulator/status", timeout=30).status_code == 200
 
 
 def test_injected_faults_hit_the_next_request_only(venue: ServerProcess, http: unified.HTTP) -> None:
@@ -225,7 +225,7 @@ def test_injected_faults_hit_the_next_request_only(venue: ServerProcess, http: u
 
 def control(venue: ServerProcess, what: str, **body: Any) -> dict[str, Any]:
     request = urllib.request.Request(f"{venue.url}/simulator/control/{what}", data=json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read())
 
 

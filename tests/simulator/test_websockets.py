@@ -38,7 +38,7 @@ from trading.simulator.signatures import Authority
 from trading.simulator.venue import Venue
 from trading.simulator.websockets import Websockets, active_seconds
 
-SECONDS = 10.0
+SECONDS = 30.0
 KEYS = {name: ApiKey(name, f"{name}-key", f"{name}-secret") for name in (f"user{number}" for number in range(300))}
 unused = itertools.cycle(KEYS.values())
 SYMBOL = "BTCUSDT"
@@ -718,8 +718,9 @@ async def test_books_are_told_at_their_pace(standing: Exchange, venue: Venue) ->
 
 async def test_the_ticker_tells_the_price_of_an_hour_ago(standing: Exchange, venue: Venue) -> None:
     socket = await standing.public(f"tickers.{SYMBOL}")
-    ticker = (await socket.next())["data"]
-    bar = venue.candles[SYMBOL].minute(time.time_ns() // 1_000_000 // MINUTE_MS - 60)
+    message = await socket.next()
+    ticker = message["data"]
+    bar = venue.candles[SYMBOL].minute(message["ts"] // MINUTE_MS - 60)
     assert bar is not None
     assert ticker["prevPrice1h"] == venue.exchange.market(SYMBOL).grids.prices.text(int(bar[OPEN]))
     assert ticker["prevPrice1h"] != ticker["prevPrice24h"]
@@ -1056,7 +1057,7 @@ def test_the_time_without_a_message_is_read_strictly(text: str, seconds: float) 
 async def test_a_silent_connection_is_cut_and_one_that_pings_is_not(
     standing: Exchange, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(websockets, "ACTIVE_SECONDS", 0.3)
+    monkeypatch.setattr(websockets, "ACTIVE_SECONDS", 1.0)
     monkeypatch.setattr(websockets, "SCAN_SECONDS", 0.05)
     began = time.monotonic()
     silent, lively = await standing.open(path), await standing.open(path)
@@ -1065,7 +1066,7 @@ async def test_a_silent_connection_is_cut_and_one_that_pings_is_not(
         await lively.send(op="ping")
         assert (await lively.next())["op"] in ("ping", "pong")
         await asyncio.wait([cut], timeout=0.05)
-    assert cut.result() and 0.3 <= time.monotonic() - began < 5
+    assert cut.result() and 1 <= time.monotonic() - began < SECONDS
     await lively.send(op="ping")
     assert (await lively.next())["op"] in ("ping", "pong")
 

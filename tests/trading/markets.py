@@ -91,8 +91,8 @@ class Heard:
     pipeline: Pipeline | None = None
     happened: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def book(self, market: SymbolMarket, view: Callable[[], BookView], receive_ns: int) -> None:
-        seen = view()
+    def book(self, market: SymbolMarket) -> None:
+        seen = market.book.view()
         self.views.append(seen)
         self.order.append(("book", seen.symbol, seen.update_id, seen.best_bid, seen.best_ask, seen.features.tobytes()))
         if self.pipeline is not None:
@@ -138,7 +138,7 @@ class Heard:
                 await self.happened.wait()
 
 
-def plane_of(heard: Heard, *, tap: Tap | None = None, scheduled: bool = True) -> MarketPlane:
+def plane_of(heard: Heard, *, tap: Tap | None = None) -> MarketPlane:
     return MarketPlane(
         rules(),
         on_book=heard.book,
@@ -146,7 +146,6 @@ def plane_of(heard: Heard, *, tap: Tap | None = None, scheduled: bool = True) ->
         on_candle=heard.candle,
         on_event=heard.event,
         tap=tap,
-        scheduled=scheduled,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -26,7 +26,7 @@ from risk.exposure import Exposure
 from risk.limits import Limits
 from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
-from tests import builders
+from tests import builders, processes
 from tests.processes import ServerProcess
 from trading.gateways.bybit import BybitEndpoints
 from trading.lifecycle import OrderState
@@ -38,7 +38,7 @@ from trading.runtime.engine import Engine
 from trading.runtime.ownership import AccountLock
 from trading.services.accounts import account_keys_replace
 from trading.services.orders import order_cancel_request, order_place, order_take
-from trading.simulator.keys import DEMO_KEYS
+from trading.simulator.keys import ApiKey
 
 pytestmark = pytest.mark.django_db(transaction=True)
 D = Decimal
@@ -58,13 +58,29 @@ async def until(question: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 async def control(venue: ServerProcess, what: str, **body: Any) -> None:
     request = urllib.request.Request(f"{venue.url}/simulator/control/{what}", data=json.dumps(body).encode())
-    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).close())
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=30).close())
+
+
+KEYS = [ApiKey(user, f"{user}-key", f"{user}-secret") for user in (f"user{number}" for number in range(40))]
+unused = iter(KEYS)
+
+
+@pytest.fixture(scope="module")
+def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("venue")
+    rows = [{"user": k.user, "api_key": k.api_key, "api_secret": k.api_secret, "balance": "100000"} for k in KEYS]
+    (folder / "keys.json").write_text(json.dumps(rows))
+    options = ("--symbols", "3", "--keys", str(folder / "keys.json"))
+    server = processes.start_simulator(folder / "simulator.log", options)
+    yield server
+    server.stop()
 
 
 @pytest.fixture
 def account(transactional_db: None) -> Account:
+    """Somebody new to the venue: nobody else's orders, position or rate limit."""
     builders.list_instruments()
-    return builders.account(builders.user("alice"), key=DEMO_KEYS["alice"])
+    return builders.account(builders.user("alice"), key=next(unused))
 
 
 @pytest.fixture
@@ -76,9 +92,9 @@ def pipeline() -> Pipeline:
 
 
 @pytest_asyncio.fixture
-async def desk(account: Account, pipeline: Pipeline, fresh_simulator: ServerProcess) -> AsyncIterator[AccountDesk]:
+async def desk(account: Account, pipeline: Pipeline, venue: ServerProcess) -> AsyncIterator[AccountDesk]:
     """Not started yet."""
-    made = AccountDesk(account, pipeline, BybitEndpoints(fresh_simulator.url, fresh_simulator.websocket_url))
+    made = AccountDesk(account, pipeline, BybitEndpoints(venue.url, venue.websocket_url))
     yield made
     await made.stop()
 
@@ -170,10 +186,10 @@ async def test_a_database_that_is_away_for_a_while_does_not_end_the_desk(
 
 
 async def test_a_failed_reconciliation_is_tried_again(
-    desk: AccountDesk, fresh_simulator: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    desk: AccountDesk, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_desk, "RECONCILIATION_RETRY_SECONDS", 0.0)
-    await control(fresh_simulator, "faults", endpoint="/v5/position/list", kind="http_status", value=502)
+    await control(venue, "faults", endpoint="/v5/position/list", kind="http_status", value=502)
     desk.start()
     await until(lambda: desk.state == "refused")
     await until(lambda: desk.state == "trading")
@@ -289,15 +305,15 @@ async def test_a_signal_that_waited_too_long_for_the_venue_is_denied_and_told(
 
 
 async def test_replaced_keys_open_the_desk_anew(
-    account: Account, fresh_simulator: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    account: Account, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "SIMULATOR_URL", fresh_simulator.url)
+    monkeypatch.setattr(settings, "SIMULATOR_URL", venue.url)
     engine = Engine("keys")
     await engine._open_desks()
     first = engine.desks[account.pk]
     await engine._open_desks()
     assert engine.desks[account.pk] is first
-    key = DEMO_KEYS["bob"]
+    key = next(unused)
     await sync_to_async(account_keys_replace)(
         account=account, api_key=key.api_key, api_secret=key.api_secret, actor="alice"
     )

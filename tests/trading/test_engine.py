@@ -59,7 +59,7 @@ def trades(account: Account) -> bool:
 
 def control(venue: ServerProcess, what: str, **body: Any) -> None:
     request = urllib.request.Request(f"{venue.url}/simulator/control/{what}", data=json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         assert json.loads(answer.read())["retCode"] == 0
 
 

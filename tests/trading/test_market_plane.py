@@ -3,12 +3,14 @@ wrong is told meanwhile, and a recording decides as the live run did."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from marketdata.engine.feature_table import feature_index
@@ -24,8 +26,9 @@ from risk.exposure import Exposure
 from tests.trading.markets import SYMBOLS, Exchange, Heard, all_live, exchange, listening, plane_of, rules
 from tests.trading.test_pipeline import running
 from trading.pipeline import Pipeline, PipelineConfiguration
+from trading.runtime import backlog
 from trading.runtime.market_plane import MarketPlane
-from trading.runtime.replay import SilentFeed, about, grids, replay
+from trading.runtime.plane_replay import SilentFeed, about, grids, replay
 from trading.runtime.top_check import Finding
 from trading.simulator.binance.products import Pace
 
@@ -67,7 +70,7 @@ async def test_books_of_both_venues_go_live_and_are_compared() -> None:
         await heard.until(lambda: np.isfinite(heard.views[-1].features[feature_index("venue_spread")]))
         spread = heard.views[-1].features[feature_index("venue_spread")]
         assert abs(spread) < 0.01
-        status = plane.status()
+        status = await plane.status()
         for name in ("bybit linear", "binance usdm"):
             assert status[name]["connected"] and status[name]["books"]["LIVE"] == 2
             (link,) = status[name]["connections"].values()
@@ -114,7 +117,7 @@ async def test_books_end_live_and_right_whatever_happens_to_the_frames(faults: l
         await heard.until(lambda: all_live(plane), 60)
         for name in plane.venues:
             await agree(plane, venue, heard, name)
-        assert plane.turn_counts["handler_errors"] == 0
+        assert plane.backlog.counts["handler_errors"] == 0
         for view in heard.views:
             assert view.state == "LIVE" and view.best_bid < view.best_ask
 
@@ -157,7 +160,7 @@ async def test_a_book_that_contradicts_rest_is_broken_and_fetched_again(
         stream = books.streams["BTCUSDT"]
 
         async def other_prices(symbol: str) -> VenueBest:
-            return VenueBest(stream.book.update_id if stream.by_rest else stream.book.sequence, "1", "2")
+            return VenueBest(stream.book.update_id if stream.bridge is not None else stream.book.sequence, "1", "2")
 
         with monkeypatch.context() as patch:
             patch.setattr(books.feed, "best_prices", other_prices)
@@ -207,10 +210,10 @@ async def test_a_connection_is_replaced_without_a_hole_before_the_venue_ends_it(
 
 async def test_the_servers_pings_are_answered() -> None:
     heard = Heard()
-    async with exchange(pace=Pace(ping=0.3, pong=1.0)) as venue, listening(venue, heard) as plane:
+    async with exchange(pace=Pace(ping=0.3, pong=5.0)) as venue, listening(venue, heard) as plane:
         await heard.until(lambda: all_live(plane))
-        stream = plane.venues["binance usdm"].streams["BTCUSDT"]
-        await heard.until(lambda: stream.meter.messages > 25)
+        live_since = time.monotonic()
+        await heard.until(lambda: time.monotonic() - live_since > 6)
         kinds = [event.kind for event in heard.events if event.venue == "binance"]
         assert FeedEventKind.DISCONNECTED not in kinds
 
@@ -249,7 +252,7 @@ async def test_a_book_without_updates_goes_stale_and_comes_back() -> None:
         stream = books.streams["ETHUSDT"]
         books.look_after(stream.book.receive_ns + 6 * 10**9, 0.0)
         assert stream.state is BookState.STALE and "no update for 5 s" in stream.book.state_reason
-        assert plane.markets["ETHUSDT"].summary_row()["state"] == "STALE"
+        assert orjson.loads(plane.markets["ETHUSDT"].summary_row())["state"] == "STALE"
         await heard.until(lambda: all_live(plane))
 
 
@@ -267,32 +270,37 @@ def deciding(heard: Heard) -> Heard:
     return heard
 
 
-@pytest.mark.parametrize("a_turn", [1, 7, 100])
-async def test_a_recording_of_troubled_seconds_replays_to_the_same_features_and_decisions(
-    tmp_path: Path, a_turn: int
+async def test_troubled_seconds_in_which_the_loop_fell_behind_replay_to_the_same_features_and_decisions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Between two ticks several messages of each book come, although the venue is in this loop too.
+    monkeypatch.setattr(backlog, "TICK_SECONDS", 0.4)
     live = deciding(Heard())
     recorder = Recorder(tmp_path, "test", most_bytes=200_000, most_seconds=3_600)
-    recorder.start(about(rules()))
+    recorder.start(about({each.symbol: (each.tick_size, each.lot_size) for each in rules()}))
     async with exchange(seed=3) as venue, listening(venue, live, tap=recorder.record) as plane:
         await live.until(lambda: all_live(plane))
         for kind, probability in (("drop", 0.02), ("repeat", 0.05), ("truncate", 0.01), ("reorder", 0.02)):
             venue.fault(channel="public", kind=kind, probability=probability)
         venue.fault(channel="public", kind="disconnect", probability=0.003, count=2)
         await live.until(lambda: len(live.views) > 120 and len(live.trades) > 5, 60)
+        while plane.backlog.counts["behind"] < 5:
+            time.sleep(0.5)  # the whole loop, as a slow machine would
+            seen = len(live.views)
+            await live.until(lambda: len(live.views) > seen)  # noqa: B023
         venue.calm()
         await live.until(lambda: all_live(plane))
-        dropped = plane.turn_counts["dropped"]
+        counts = plane.backlog.counts
     recorder.close()
+    assert counts["left_out"] > 5 and counts["handler_errors"] == 0, counts
     files = sorted(tmp_path.glob("*.jsonl.zst"))
     lines = [line for file in files for line in read_recording(file)]
     assert grids(read_header(files[0]))["BTCUSDT"] == (rules()[0].tick_size, rules()[0].lot_size)
 
     again = deciding(Heard())
-    plane = plane_of(again, scheduled=False)
+    plane = plane_of(again)
     plane.follow_bybit(SilentFeed("bybit linear"))
     plane.follow_binance(SilentFeed("binance usdm"), SYMBOLS)
-    replay(plane, lines, a_turn=a_turn)
-    assert dropped == 0, "the machine was too slow for this test to say anything"
+    replay(plane, lines)
     assert {"book", "trade", "candle", "signal"} == {entry[0] for entry in live.order}
     assert again.order == live.order

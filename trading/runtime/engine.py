@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -21,8 +22,9 @@ from django.db import DatabaseError, Error
 from numpy.typing import NDArray
 
 from audit.services import heartbeat_record
+from marketdata.engine.detectors.detection import Detection
 from marketdata.engine.sync import BookState
-from marketdata.events import BookView, Candle, Trade
+from marketdata.events import Candle, Trade
 from marketdata.feeds.bybit_rest import BybitPublicRest
 from marketdata.feeds.protocol import VenueError
 from marketdata.instruments import InstrumentRules
@@ -32,14 +34,16 @@ from risk.slippage import BookSide
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
-from trading.runtime import market_feeds, replay
+from trading.runtime import market_feeds, plane_replay
 from trading.runtime.account_desk import AccountDesk, stored_keys
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
 from trading.runtime.database import ask_database
+from trading.runtime.detection_store import DetectionStore
+from trading.runtime.detection_watch import DetectionWatch
 from trading.runtime.feed_event_store import FeedEventStore
-from trading.runtime.market_frames import SymbolMarket, summary, summary_rows, text
+from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
 from trading.runtime.shards import Shards
 
@@ -74,6 +78,8 @@ class Engine:
         self._rest = BybitPublicRest(self.endpoints.rest)
         self._candles: CandleStore | None = None
         self._feed_events = FeedEventStore(settings.DATA_DIR / f"feed-events-{name}.jsonl")
+        self._watch = DetectionWatch(settings.DETECTORS, self._on_detected, settings.DETECTOR_PARAMETERS)
+        self._detections = DetectionStore()
         self._recorder = market_feeds.recorder(name)
         self._frames = LatestFrames()
         self._reload = asyncio.Event()
@@ -108,19 +114,26 @@ class Engine:
             on_candle=self._on_candle,
             on_event=self._feed_events.add,
             on_price=self._on_price,
+            watch=self._watch,
             tap=tap,
         )
         market_feeds.connect(self.plane, self.endpoints, self._rest, tap)
         if self._recorder is not None:
-            self._recorder.start(replay.about(self._rules.values()))
+            grids = {each.symbol: (each.tick_size, each.lot_size) for each in self._rules.values()}
+            self._recorder.start(plane_replay.about(grids))
         self.shards = Shards(self.name, self._rules, self)
         self.pipeline.follow(frozenset())
         await self._configure()
+        # What is here now stays: a full collection that looks at it again stops everything for more than 0.1 s.
+        gc.collect()
+        gc.freeze()
         loops = (
             self.plane.run,
             self.shards.run,
             self._candles.run,
             self._feed_events.run,
+            self._watch.run,
+            self._detections.run,
             self._publish,
             self._beat,
             self._watch_configuration,
@@ -139,6 +152,7 @@ class Engine:
         if self._candles is not None:
             await self._candles.flush()
         await self._feed_events.close()
+        await self._detections.flush()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         await self._rest.close()
@@ -210,12 +224,13 @@ class Engine:
 
     # Market events, in the order of arrival.
 
-    def _on_book(self, market: SymbolMarket, view: Callable[[], BookView], receive_ns: int) -> None:
+    def _on_book(self, market: SymbolMarket) -> None:
         price = market.reference_price
         if price is not None:
             self.pipeline.update_reference_price(market.symbol, price)
         if self.pipeline.listens(market.symbol):
-            self._act(self.pipeline.on_book(view()), receive_ns)
+            view = market.book.view()
+            self._act(self.pipeline.on_book(view), view.receive_ns)
 
     def _book_proven(self, symbol: str) -> bool:
         market = self.plane.markets.get(symbol) if self.plane is not None else None
@@ -249,6 +264,10 @@ class Engine:
         if candle.closed and self._candles is not None and self._is_holder(candle.symbol):
             self._candles.add(candle)
         self._act(self.pipeline.on_candle(candle), receive_ns)
+
+    def _on_detected(self, detection: Detection) -> None:
+        if self._is_holder(detection.symbol):
+            self._detections.add(detection)
 
     def _act(self, outcomes: list[Outcome], receive_ns: int) -> None:
         for outcome in outcomes:
@@ -343,20 +362,24 @@ class Engine:
             await asyncio.sleep(FRAME_SECONDS)
             now_ms = time.time_ns() // 1_000_000
             # Whoever only stands by for a symbol keeps quiet about it.
-            markets = {name: market for name, market in self.plane.markets.items() if self._is_holder(name)}
-            frames = {market.symbol: market.frame(now_ms) for market in markets.values() if market.changed}
-            overview = None
-            if time.monotonic() >= next_summary:
-                next_summary = time.monotonic() + SUMMARY_SECONDS
-                overview = summary(markets, now_ms)
+            markets = [market for name, market in self.plane.markets.items() if self._is_holder(name)]
+            frames, rows = {}, {}
+            summary_is_due = time.monotonic() >= next_summary
+            for market in markets:
+                if market.changed:
+                    frames[market.symbol] = market.frame(now_ms)
+                if summary_is_due:
+                    rows[market.symbol] = market.summary_row()
+                await asyncio.sleep(0)  # books first: the sockets are read between two symbols
             try:
-                rows = None if overview is None else summary_rows(markets)
                 await asyncio.to_thread(self._frames.store, frames, rows)
                 for symbol, body in frames.items():
                     await layer.group_send(f"market.{symbol}", {"type": "market.frame", "symbol": symbol, "body": body})
-                if overview is not None:
+                if summary_is_due:
+                    next_summary = time.monotonic() + SUMMARY_SECONDS
                     # Under a name of its own: a newer summary of one engine must not displace another's.
-                    message = {"type": "market.frame", "symbol": f"*{self.name}", "body": overview}
+                    body = summary(rows.values(), now_ms)
+                    message = {"type": "market.frame", "symbol": f"*{self.name}", "body": body}
                     await layer.group_send("market.summary", message)
             except (redis.RedisError, OSError) as error:
                 log.warning("market frames are not published, the cache is away: %s", error)
@@ -364,7 +387,7 @@ class Engine:
 
     async def _beat(self) -> None:
         while True:
-            await self._beat_once("ok", self.status())
+            await self._beat_once("ok", await self.status())
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _beat_once(self, status: str, detail: dict[str, Any]) -> None:
@@ -373,15 +396,16 @@ class Engine:
         except DatabaseError as error:
             log.warning("no heartbeat, the database does not answer: %s", error)
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """What the health page shows of this engine."""
         plane = self.plane
         return {
             "pid": os.getpid(),
             "environment": self.environment,
-            "feeds": plane.status() if plane else {},
-            "turns": plane.turn_counts if plane else {},
+            "feeds": await plane.status() if plane else {},
+            "backlog": plane.backlog.counts if plane else {},
             "feed_events": self._feed_events.counts,
+            "detections": {**self._watch.counts, **self._detections.counts},
             "recording": self._recorder.status() if self._recorder is not None else None,
             "shards": self.shards.status() if self.shards else {},
             "accounts": {

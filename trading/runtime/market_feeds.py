@@ -15,30 +15,39 @@ from marketdata.feeds.recorder import Recorder
 from trading.gateways.bybit import BybitEndpoints
 from trading.runtime.market_plane import MarketPlane, bybit_topics
 
-# Where combined streams and REST are, by market. Futures serve books at an address of their own.
+# Where REST and combined streams are, by market. Futures serve books at an address of their own.
 BINANCE = {
-    "spot": ("wss://stream.binance.com:9443/stream", "https://api.binance.com"),
-    "usdm": ("wss://fstream.binance.com/public/stream", "https://fapi.binance.com"),
+    "spot": ("https://api.binance.com", "wss://stream.binance.com:9443/stream"),
+    "usdm": ("https://fapi.binance.com", "wss://fstream.binance.com/public/stream"),
 }
 SIMULATED_STREAMS = {"spot": "/spot/stream", "usdm": "/futures/public/stream"}
 
 
 def connect(plane: MarketPlane, endpoints: BybitEndpoints, rest: BybitPublicRest, tap: Tap | None = None) -> None:
     """Let a plane follow the venues that the settings name."""
-    url = f"{endpoints.websocket}/v5/public/linear"
-    limit = settings.SYMBOLS_A_CONNECTION
-    plane.follow_bybit(BybitPublicFeed(url, bybit_topics, rest, symbols_a_connection=limit, tap=tap))
+    plane.follow_bybit(bybit_feed(endpoints, rest, tap))
     if settings.BINANCE_SYMBOLS:
-        plane.follow_binance(binance_feed(tap), settings.BINANCE_SYMBOLS)
+        rest_url, streams = binance_addresses(settings.BINANCE_MARKET)
+        binance_rest = BinanceRest(rest_url, MARKETS[settings.BINANCE_MARKET])
+        plane.follow_binance(binance_feed(streams, binance_rest, tap), settings.BINANCE_SYMBOLS)
 
 
-def binance_feed(tap: Tap | None) -> BinanceFeed:
-    market = settings.BINANCE_MARKET
-    streams, rest_url = BINANCE[market]
+def bybit_feed(endpoints: BybitEndpoints, rest: BybitPublicRest, tap: Tap | None) -> BybitPublicFeed:
+    """Without symbols yet. Who made ``rest`` closes it."""
+    url = f"{endpoints.websocket}/v5/public/linear"
+    return BybitPublicFeed(url, bybit_topics, rest, symbols_a_connection=settings.SYMBOLS_A_CONNECTION, tap=tap)
+
+
+def binance_addresses(market: str) -> tuple[str, str]:
+    """Where REST and combined streams of ``spot`` or ``usdm`` are."""
     if settings.EXCHANGE == "simulator":
-        rest_url = settings.SIMULATOR_URL
-        streams = rest_url.replace("http", "ws", 1) + SIMULATED_STREAMS[market]
-    rest = BinanceRest(rest_url, MARKETS[market])
+        rest: str = settings.SIMULATOR_URL
+        return rest, rest.replace("http", "ws", 1) + SIMULATED_STREAMS[market]
+    return BINANCE[market]
+
+
+def binance_feed(streams: str, rest: BinanceRest, tap: Tap | None) -> BinanceFeed:
+    """Without symbols yet. It closes ``rest`` when it ends."""
     return BinanceFeed(streams, (), rest, symbols_a_connection=settings.SYMBOLS_A_CONNECTION, tap=tap)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -11,12 +11,17 @@ from typing import Any
 import orjson
 
 from marketdata.engine.book import SymbolBook
+from marketdata.engine.detectors.detection import Detection, plain_evidence
 from marketdata.engine.feature_table import FEATURES, feature_index
 from marketdata.engine.sync import BookState
 from marketdata.events import Candle, Ticker, Trade
 
 LADDER_LEVELS = 25
 TRADES_A_FRAME = 50
+# The newest detections, and how many of them may be of one kind: what is frequent must not hide what is rare.
+DETECTIONS_SHOWN, MOST_OF_A_KIND = 20, 5
+# They are several times as long as the rest of a frame: in frames after news, and else so rarely.
+DETECTIONS_AGAIN_MS = 1_000
 SHOWN_FEATURES = (
     "imbalance_5",
     "imbalance_25",
@@ -40,13 +45,26 @@ class SymbolMarket:
     changed: bool = True
     state: BookState = BookState.SYNCING
     elsewhere: tuple[str, SymbolBook] | None = None
+    detections: deque[Detection] = field(default_factory=deque)
+    detections_due_ms: int = 0
+
+    def note_detection(self, detection: Detection) -> None:
+        """Show it among the newest."""
+        kinds = Counter(each.kind for each in self.detections)
+        if kinds[detection.kind] >= MOST_OF_A_KIND:
+            self.detections.remove(next(each for each in self.detections if each.kind is detection.kind))
+        elif len(self.detections) >= DETECTIONS_SHOWN:
+            self.detections.popleft()
+        self.detections.append(detection)
+        self.changed, self.detections_due_ms = True, 0
 
     @property
     def reference_price(self) -> Decimal | None:
         return self.ticker.mark_price or self.ticker.last_price
 
     def frame(self, now_ms: int) -> str:
-        """One ``market_data`` message as JSON text; the trades in it are those since the last frame."""
+        """One ``market_data`` message as JSON text; the trades in it are those since the last frame. It has
+        ``detections``, the newest first, after there was a new one, and else once a second."""
         bids, asks = self.book.ladder(LADDER_LEVELS)
         ticker = self.ticker
         features = self.book.features() if self.book.update_id else None
@@ -78,13 +96,17 @@ class SymbolMarket:
             "candles": {interval: candle_values(candle) for interval, candle in self.candles.items()},
             "features": {} if features is None else shown_features(features),
         }
+        if now_ms >= self.detections_due_ms:
+            self.detections_due_ms = now_ms + DETECTIONS_AGAIN_MS
+            data["detections"] = [shown_detection(each) for each in reversed(self.detections)]
         self.trades.clear()
         self.changed = False
         return orjson.dumps({"type": "market_data", "timestamp": now_ms, "data": data}).decode()
 
-    def summary_row(self) -> dict[str, Any]:
+    def summary_row(self) -> str:
+        """Its row of the summary as JSON text, which is also kept beside those of other engines."""
         bids, asks = self.book.ladder(1)
-        return {
+        row = {
             "symbol": self.symbol,
             "last": text(self.ticker.last_price),
             "change_24h": text(self.ticker.change_24h),
@@ -93,6 +115,7 @@ class SymbolMarket:
             "state": self.state.name,
             "state_reason": self.book.state_reason,
         }
+        return orjson.dumps(row).decode()
 
     def _elsewhere(self) -> dict[str, Any] | None:
         if self.elsewhere is None:
@@ -108,19 +131,28 @@ class SymbolMarket:
         }
 
 
-def summary(markets: Mapping[str, SymbolMarket], now_ms: int) -> str:
-    rows = [market.summary_row() for market in markets.values()]
-    return orjson.dumps({"type": "market_summary", "timestamp": now_ms, "data": rows}).decode()
-
-
-def summary_rows(markets: Mapping[str, SymbolMarket]) -> dict[str, str]:
-    """Each symbol's row of the summary as JSON text, to be kept beside those of other engines."""
-    return {symbol: orjson.dumps(market.summary_row()).decode() for symbol, market in markets.items()}
+def summary(rows: Iterable[str], now_ms: int) -> str:
+    """One ``market_summary`` message as JSON text, of the rows of all symbols."""
+    return f'{{"type":"market_summary","timestamp":{now_ms},"data":[{",".join(rows)}]}}'
 
 
 def shown_features(features: Any) -> dict[str, float]:
     known = {spec.name for spec in FEATURES}
     return {name: float(features[feature_index(name)]) for name in SHOWN_FEATURES if name in known}
+
+
+def shown_detection(detection: Detection) -> dict[str, Any]:
+    return {
+        "kind": detection.kind.name,
+        "side": detection.side,
+        "low": text(detection.low),
+        "high": text(detection.high),
+        "begin": detection.begin_ms,
+        "t": detection.detected_ms,
+        "score": round(detection.score, 2),
+        "reason": detection.reason,
+        "evidence": plain_evidence(detection.evidence),
+    }
 
 
 def candle_values(candle: Candle) -> dict[str, Any]:

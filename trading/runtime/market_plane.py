@@ -9,22 +9,17 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from marketdata.engine import sources
-from marketdata.engine.batch import Taken
 from marketdata.engine.book import SymbolBook
-from marketdata.engine.sources import BookSource
 from marketdata.events import Candle, FeedEvent, Trade
 from marketdata.feeds.binance import depth_stream
 from marketdata.feeds.bybit_messages import MessageError, TickerState, decode_klines, decode_trades
 from marketdata.feeds.protocol import MarketFeed, Tap
 from marketdata.instruments import InstrumentRules
-from trading.runtime.book_stream import BookStream
-from trading.runtime.frame_turn import FrameTurn
+from trading.runtime.backlog import Backlog
+from trading.runtime.book_stream import BookStream, binance_book_stream
+from trading.runtime.detection_watch import DetectionWatch
 from trading.runtime.market_frames import SymbolMarket
-from trading.runtime.venue_books import TellBook, VenueBooks
+from trading.runtime.venue_books import VenueBooks
 
 log = logging.getLogger(__name__)
 
@@ -42,28 +37,28 @@ def bybit_topics(symbol: str) -> list[str]:
 
 
 class MarketPlane:
-    """``on_book``, ``on_trade`` and ``on_candle`` are called in the order of arrival, in the event loop; ``on_price``
-    when a mark price has changed, whatever its book is. A book's view is only made when it is asked for, during the
-    call.
+    """``on_book``, ``on_trade`` and ``on_candle`` are called in the event loop, as soon as what they tell of arrives;
+    while the loop is behind, of views of books and open candles the newest alone (see ``trading.runtime.backlog``).
+    ``on_price`` is called when a mark price has changed, whatever its book is.
 
-    ``scheduled`` False: what arrives is taken by :meth:`take` alone (replays).
+    ``watch`` looks at the markets' books; its owner runs it.
     """
 
     def __init__(
         self,
         rules: Iterable[InstrumentRules],
         *,
-        on_book: TellBook,
+        on_book: Callable[[SymbolMarket], None],
         on_trade: Callable[[Trade, int], None],
         on_candle: Callable[[Candle, int], None],
         on_event: Callable[[FeedEvent], None] = lambda event: None,
         on_price: Callable[[str, Decimal, int], None] = lambda symbol, price, receive_ns: None,
+        watch: DetectionWatch | None = None,
         tap: Tap | None = None,
-        scheduled: bool = True,
     ) -> None:
         self._on_book, self._on_trade, self._on_candle, self._on_event = on_book, on_trade, on_candle, on_event
         self._on_price = on_price
-        self._tap = tap
+        self._watch, self._tap = watch, tap
         self._rules: dict[str, InstrumentRules] = {}
         self._tickers: dict[str, TickerState] = {}
         self.markets: dict[str, SymbolMarket] = {}
@@ -71,8 +66,7 @@ class MarketPlane:
         self._bybit: VenueBooks | None = None
         self._binance: VenueBooks | None = None
         self._binance_symbols: frozenset[str] = frozenset()
-        self._venue_of: dict[BookStream, VenueBooks] = {}
-        self._turn = FrameTurn(self._tell_book, scheduled=scheduled)
+        self.backlog = Backlog(tap)
         self.add(rules)
 
     def add(self, rules: Iterable[InstrumentRules]) -> None:
@@ -82,7 +76,9 @@ class MarketPlane:
             book = SymbolBook(each.symbol, each.tick_size, each.lot_size, BOOK_DEPTH)
             ticker = self._tickers[each.symbol] = TickerState(each.symbol)
             self._rules[each.symbol] = each
-            self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
+            market = self.markets[each.symbol] = SymbolMarket(each.symbol, book, ticker.ticker())
+            if self._watch is not None:
+                self._watch.begin(market)
         symbols = [each.symbol for each in new]
         if self._bybit is not None:
             self._begin_bybit(self._bybit, symbols)
@@ -93,12 +89,13 @@ class MarketPlane:
     def remove(self, symbols: Iterable[str]) -> None:
         """Follow these no more; frames that are still on their way are dropped."""
         known = [symbol for symbol in symbols if symbol in self.markets]
-        self._turn.take()
+        self.backlog.tick(behind=False)
         for venue in self.venues.values():
             venue.remove(known)
         for symbol in known:
+            if self._watch is not None:
+                self._watch.end(symbol)
             del self.markets[symbol], self._tickers[symbol], self._rules[symbol]
-        self._venue_of = {stream: venue for stream, venue in self._venue_of.items() if stream.symbol in self.markets}
         self._compare()
 
     def follow_bybit(self, feed: MarketFeed) -> None:
@@ -117,10 +114,9 @@ class MarketPlane:
     def _begin_bybit(self, venue: VenueBooks, symbols: Sequence[str]) -> None:
         for symbol in symbols:
             market = self.markets[symbol]
-            stream = BookStream(symbol, market.book, market, by_rest=False)
-            self._venue_of[stream] = venue
+            stream = BookStream(symbol, market.book, market)
             venue.add(stream, f"orderbook.{BOOK_DEPTH}.{symbol}")
-            venue.route(symbol, f"publicTrade.{symbol}", partial(self._trade_frame, venue, stream, market))
+            venue.route(symbol, f"publicTrade.{symbol}", partial(self._trade_frame, venue, market))
             venue.route(symbol, f"tickers.{symbol}", partial(self._ticker_frame, venue, market))
             for interval in INTERVALS:
                 take = partial(self._candle_frame, venue, market, (symbol, interval))
@@ -128,92 +124,61 @@ class MarketPlane:
         venue.feed.add(symbols)
 
     def _begin_binance(self, venue: VenueBooks, symbols: Sequence[str]) -> None:
-        spot = venue.feed.name.endswith(" spot")
         wanted = [symbol for symbol in symbols if symbol in self._binance_symbols]
         for symbol in wanted:
-            rules, stream_name = self._rules[symbol], depth_stream(symbol)
-            source: BookSource
-            source = sources.binance_spot(symbol, stream_name) if spot else sources.binance_futures(symbol, stream_name)
-            book = SymbolBook(symbol, rules.tick_size, rules.lot_size, source=source)
-            stream = BookStream(symbol, book, None, by_rest=True)
-            self._venue_of[stream] = venue
-            venue.add(stream, stream_name)
-            self.markets[symbol].elsewhere = (venue.feed.name, book)
+            rules = self._rules[symbol]
+            stream = binance_book_stream(symbol, rules.tick_size, rules.lot_size, venue.market_type)
+            venue.add(stream, depth_stream(symbol))
+            self.markets[symbol].elsewhere = (venue.feed.name, stream.book)
         venue.feed.add(wanted)
 
     async def run(self) -> None:
         """Until cancelled. When one venue's feed fails, all end: whoever starts them again must find none running."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.backlog.watch())
             for venue in self.venues.values():
                 group.create_task(venue.run())
 
-    def take(self) -> None:
-        """Take everything that has arrived, now."""
-        self._turn.take()
-
-    def status(self) -> dict[str, dict[str, Any]]:
+    async def status(self) -> dict[str, dict[str, Any]]:
         """The figures of each feed."""
-        return {name: venue.status() for name, venue in self.venues.items()}
-
-    @property
-    def turn_counts(self) -> dict[str, int]:
-        return self._turn.counts
+        return {name: await venue.status() for name, venue in self.venues.items()}
 
     def _follow(self, feed: MarketFeed) -> VenueBooks:
-        venue = VenueBooks(feed, self._turn, on_book=self._on_book, on_event=self._on_event, tap=self._tap)
+        venue = VenueBooks(feed, self.backlog, on_book=self._on_book, on_event=self._on_event, tap=self._tap)
         self.venues[feed.name] = venue
         return venue
 
     def _compare(self) -> None:
-        shared = self._bybit.streams.get(REFERENCE_SYMBOL) if self._bybit is not None else None
-        self._turn.shared_books = frozenset() if shared is None else frozenset({shared})
         reference = self.markets.get(REFERENCE_SYMBOL)
         for symbol, market in self.markets.items():
             other = market.elsewhere[1] if market.elsewhere is not None else None
             market.book.compare_with(reference.book if reference and symbol != REFERENCE_SYMBOL else None, other)
 
-    def _tell_book(
-        self,
-        stream: BookStream,
-        taken: Taken,
-        row: NDArray[np.float64],
-        frame: bytes,
-        receive_ns: int,
-        is_stale: bool,
-    ) -> None:
-        self._venue_of[stream].tell_book(stream, taken, row, frame, receive_ns, is_stale)
-
-    def _trade_frame(
-        self, venue: VenueBooks, stream: BookStream, market: SymbolMarket, frame: bytes, receive_ns: int
-    ) -> None:
+    def _trade_frame(self, venue: VenueBooks, market: SymbolMarket, frame: bytes, receive_ns: int) -> None:
         try:
             trades = decode_trades(frame, receive_ns)
         except MessageError as error:
             _unreadable(venue, error, frame)
             return
-
-        def tell() -> None:
-            for trade in trades:
-                market.trades.append(trade)
-                self._on_trade(trade, receive_ns)
-            market.changed = True
-
-        if trades:
-            self._turn.add_trades(stream, trades, tell)
+        for trade in trades:
+            market.book.on_trade(trade.venue_ns, trade.price, trade.quantity, trade.side)
+        for trade in trades:
+            market.trades.append(trade)
+            self._on_trade(trade, receive_ns)
+        market.changed = True
 
     def _ticker_frame(self, venue: VenueBooks, market: SymbolMarket, frame: bytes, receive_ns: int) -> None:
-        def tell() -> None:
-            before = market.reference_price
-            try:
-                market.ticker = self._tickers[market.symbol].update(frame)
-                market.changed = True
-                price = market.reference_price
-                if price is not None and price != before:
-                    self._on_price(market.symbol, price, receive_ns)
-            except MessageError as error:
-                _unreadable(venue, error, frame)
-
-        self._turn.add(tell, receive_ns)
+        # Never left out: what one changes, the next does not repeat.
+        before = market.reference_price
+        try:
+            market.ticker = self._tickers[market.symbol].update(frame)
+            market.changed = True
+        except MessageError as error:
+            _unreadable(venue, error, frame)
+            return
+        price = market.reference_price
+        if price is not None and price != before:
+            self._on_price(market.symbol, price, receive_ns)
 
     def _candle_frame(
         self, venue: VenueBooks, market: SymbolMarket, key: tuple[str, str], frame: bytes, receive_ns: int
@@ -227,7 +192,10 @@ class MarketPlane:
             except MessageError as error:
                 _unreadable(venue, error, frame)
 
-        self._turn.add(tell, receive_ns, None if CLOSED_CANDLE in frame else key)
+        if CLOSED_CANDLE in frame:
+            self.backlog.tell_now(key, tell)
+        else:
+            self.backlog.tell(key, tell)
 
 
 def _unreadable(venue: VenueBooks, error: MessageError, frame: bytes) -> None:

@@ -6,21 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
-from marketdata.engine.batch import Taken
-from marketdata.engine.feature_table import feature_index
 from marketdata.engine.sync import BookOutcome, BookState
-from marketdata.events import BookView, FeedEvent, FeedEventKind
+from marketdata.events import FeedEvent, FeedEventKind
 from marketdata.feeds.protocol import MarketFeed, Tap, VenueError
+from trading.runtime.backlog import Backlog
 from trading.runtime.book_stream import BookStream
-from trading.runtime.frame_turn import FrameTurn
 from trading.runtime.market_frames import SymbolMarket
 from trading.runtime.top_check import Finding, TopCheck
 
@@ -33,25 +28,22 @@ WATCH_SECONDS = 1.0
 CHECK_SECONDS, CHECK_AGAIN_SECONDS = 5.0, 1.0
 CHECK_WAIT_SECONDS = 3.0
 MOST_DIFFERENCES = 3
-BEST_BID, BEST_ASK = feature_index("best_bid"), feature_index("best_ask")
-
-TellBook = Callable[[SymbolMarket, Callable[[], BookView], int], None]
 
 
 class VenueBooks:
-    """Listens to one feed. ``on_book`` hears of every message that left a market's book LIVE, in the order of arrival;
+    """Listens to one feed. ``on_book`` hears, through the backlog, of every message that left a market's book LIVE;
     ``on_event`` of what happens to the feed."""
 
     def __init__(
         self,
         feed: MarketFeed,
-        turn: FrameTurn,
+        backlog: Backlog,
         *,
-        on_book: TellBook,
+        on_book: Callable[[SymbolMarket], None],
         on_event: Callable[[FeedEvent], None],
         tap: Tap | None = None,
     ) -> None:
-        self.feed, self._turn, self._on_book, self._on_event, self._tap = feed, turn, on_book, on_event, tap
+        self.feed, self._backlog, self._on_book, self._on_event, self._tap = feed, backlog, on_book, on_event, tap
         self.streams: dict[str, BookStream] = {}
         self.venue, _, self.market_type = feed.name.partition(" ")
         self._routes: dict[bytes, Callable[[bytes, int], None]] = {}
@@ -92,13 +84,13 @@ class VenueBooks:
             counted[stream.state.name] += 1
         return counted
 
-    def status(self) -> dict[str, Any]:
-        return {
-            **self.feed.status(),
-            "books": self.states(),
-            **self.counts,
-            "symbols": {symbol: stream.row() for symbol, stream in self.streams.items()},
-        }
+    async def status(self) -> dict[str, Any]:
+        """The figures of the feed and its symbols, whose sockets are read between two of them."""
+        rows = {}
+        for symbol, stream in list(self.streams.items()):
+            rows[symbol] = stream.row()
+            await asyncio.sleep(0)
+        return {**self.feed.status(), "books": self.states(), **self.counts, "symbols": rows}
 
     # What the feed brings.
 
@@ -113,17 +105,9 @@ class VenueBooks:
     def on_snapshot(self, symbol: str, body: bytes, receive_ns: int) -> None:
         """A book by REST, and behind it what was held back for it."""
         stream = self.streams.get(symbol)
-        if stream is None:
-            return
-        self._turn.take()
-        if stream.state is BookState.LIVE and not stream.waits:
-            return  # it found its way back by itself while the snapshot was on its way
-        stream.waits = False
-        self._turn.add_book(stream, body, receive_ns)
-        for frame, then_ns in stream.held:
-            self._turn.add_book(stream, frame, then_ns)
-        stream.held.clear()
-        self._turn.take()
+        if stream is not None and stream.bridge is not None:
+            for judged in stream.bridge.snapshot(body, receive_ns):
+                self._judged(stream, *judged)
 
     def on_lost(self, symbols: Sequence[str], reason: str) -> None:
         for symbol in symbols:
@@ -139,19 +123,17 @@ class VenueBooks:
     def mark(self, symbol: str, how: str, reason: str) -> None:
         """Take a book out of trade for a reason that no frame tells: ``how`` is disconnected, stale or broken."""
         stream = self.streams[symbol]
-        self._turn.take()
         if self._tap is not None:
             told = orjson.dumps({"feed": self.feed.name, "symbol": symbol, "mark": how, "reason": reason})
             self._tap(self.feed.meter(symbol).name, "mark", told, time.time_ns(), None)
         if how == "disconnected":
             stream.book.mark_disconnected(reason)
-            stream.held.clear()
-            stream.wait_for_snapshot()
+            if stream.bridge is not None:
+                stream.bridge.forget()
         elif how == "stale":
             stream.book.mark_stale(reason)
         else:
             stream.book.mark_broken(reason)
-            stream.wait_for_snapshot()
         stream.turn_to(stream.book.state)
 
     def _book_frame(self, stream: BookStream, frame: bytes, receive_ns: int) -> None:
@@ -160,47 +142,43 @@ class VenueBooks:
         meter.messages += 1
         meter.bytes += len(frame)
         meter.last_receive_ns = receive_ns
-        if stream.waits:
+        if stream.bridge is None:
+            self._judged(stream, stream.book.on_frame(frame, receive_ns), frame, receive_ns)
+            return
+        for judged in stream.bridge.update(frame, receive_ns):
+            self._judged(stream, *judged)
+        if stream.book.needs_snapshot:
             # First the updates, then the snapshot: one that is older than the first update cannot be bridged.
-            stream.held.append((frame, receive_ns))
             self.feed.resync(stream.symbol, stream.book.state_reason)
-        else:
-            self._turn.add_book(stream, frame, receive_ns)
 
     # What its messages lead to.
 
-    def tell_book(
-        self,
-        stream: BookStream,
-        taken: Taken,
-        row: NDArray[np.float64],
-        frame: bytes,
-        receive_ns: int,
-        is_stale: bool,
-    ) -> None:
-        outcome = taken.outcome
+    def _judged(self, stream: BookStream, outcome: BookOutcome, frame: bytes, receive_ns: int) -> None:
+        """One frame was judged, and its book is as that left it."""
+        book = stream.book
         if outcome is BookOutcome.DELTA:
-            stream.meter.latencies.add(self.feed.meter(stream.symbol).note_clocks(taken.sent_ms, receive_ns))
+            stream.meter.latencies.add(self.feed.meter(stream.symbol).note_clocks(book.sent_ms, receive_ns))
         elif outcome is BookOutcome.SNAPSHOT:
             stream.meter.resyncs += 1
-            message = f"snapshot of {len(frame)} bytes, update {taken.update_id}"
-            self.on_event(FeedEventKind.SNAPSHOT_LOADED, stream.symbol, message, {"u": taken.update_id})
+            message = f"snapshot of {len(frame)} bytes, update {book.update_id}"
+            self.on_event(FeedEventKind.SNAPSHOT_LOADED, stream.symbol, message, {"u": book.update_id})
         elif outcome is BookOutcome.IGNORED:
-            if stream.waits:
-                stream.held.append((frame, receive_ns))  # it came in one turn with the gap
             return
-        if taken.state is not stream.state:
-            self._turned(stream, taken.state)
+        state = book.state
+        if state is not stream.state:
+            self._turned(stream, state)
         if outcome > BookOutcome.DELTA:
-            self._missed(stream, outcome, frame, receive_ns)
-        elif taken.state is BookState.LIVE:
+            self._missed(stream, outcome, frame)
+        elif state is BookState.LIVE:
             if stream.check is not None:
-                number = taken.update_id if stream.by_rest else taken.sequence
-                stream.check.note(number, float(row[BEST_BID]), float(row[BEST_ASK]))
+                _note_top(stream, stream.check)
             if stream.market is not None:
                 stream.market.changed = True
-                if not is_stale:
-                    self._on_book(stream.market, partial(view_of, stream, taken, row, receive_ns), receive_ns)
+                self._backlog.tell(stream, partial(self._tell, stream, stream.market))
+
+    def _tell(self, stream: BookStream, market: SymbolMarket) -> None:
+        if stream.state is BookState.LIVE:  # it may have ended while this was owed
+            self._on_book(market)
 
     def _turned(self, stream: BookStream, state: BookState) -> None:
         stream.turn_to(state)
@@ -209,18 +187,14 @@ class VenueBooks:
         elif state is BookState.BROKEN:
             reason = stream.book.state_reason
             self.on_event(FeedEventKind.UPDATE_FAILED, stream.symbol, reason, {"u": stream.book.update_id})
-            stream.wait_for_snapshot()
             self.feed.resync(stream.symbol, reason)
 
-    def _missed(self, stream: BookStream, outcome: BookOutcome, frame: bytes, receive_ns: int) -> None:
+    def _missed(self, stream: BookStream, outcome: BookOutcome, frame: bytes) -> None:
         reason = stream.book.state_reason
-        stream.wait_for_snapshot()
         if outcome is BookOutcome.GAP:
             self.counts["gaps"] += 1
             stream.meter.gaps += 1
             self.on_event(FeedEventKind.GAP_DETECTED, stream.symbol, reason, {"u": stream.book.update_id})
-            if stream.waits:
-                stream.held.append((frame, receive_ns))
         else:
             self.counts["refused"] += 1
             stream.meter.refused += 1
@@ -241,7 +215,7 @@ class VenueBooks:
             if stream.state is BookState.LIVE:
                 if stream.book.receive_ns < now_ns - STALE_SECONDS * 1e9:
                     self.mark(symbol, "stale", f"no update for {STALE_SECONDS:g} s")
-            elif now - stream.changed_at > STALE_SECONDS:
+            elif now - stream.changed_at > STALE_SECONDS and (stream.bridge is None or stream.book.needs_snapshot):
                 self.feed.resync(symbol, stream.book.state_reason)
 
     async def _check_tops(self) -> None:
@@ -259,11 +233,7 @@ class VenueBooks:
     async def check_top(self, stream: BookStream) -> Finding:
         """Compare the best prices of a LIVE book with the venue's REST."""
         check = stream.check = TopCheck()
-        book = stream.book
-        bid, ask = book.best_bid_ticks, book.best_ask_ticks
-        if bid is not None and ask is not None:
-            number = book.update_id if stream.by_rest else book.sequence
-            check.note(number, float(bid * book.tick_size), float(ask * book.tick_size))
+        _note_top(stream, check)
         try:
             best = await self.feed.best_prices(stream.symbol)
             async with asyncio.timeout(CHECK_WAIT_SECONDS):
@@ -288,20 +258,9 @@ class VenueBooks:
         return finding
 
 
-def view_of(stream: BookStream, taken: Taken, row: NDArray[np.float64], receive_ns: int) -> BookView:
-    """The book as it was right after one message."""
-    return BookView(
-        symbol=stream.symbol,
-        state=taken.state.name,
-        venue_ns=taken.venue_ms * 1_000_000,
-        receive_ns=receive_ns,
-        update_id=taken.update_id,
-        best_bid=_price(stream, row[BEST_BID]),
-        best_ask=_price(stream, row[BEST_ASK]),
-        features=row.copy(),
-    )
-
-
-def _price(stream: BookStream, price: float) -> Decimal:
-    """Exactly, from the float of a feature: the grid may have become finer since, never coarser."""
-    return stream.book.price_of(round(price / float(stream.book.tick_size)))
+def _note_top(stream: BookStream, check: TopCheck) -> None:
+    book = stream.book
+    bid, ask = book.best_bid_ticks, book.best_ask_ticks
+    if bid is not None and ask is not None:
+        number = book.sequence if stream.bridge is None else book.update_id
+        check.note(number, float(book.price_of(bid)), float(book.price_of(ask)))

@@ -6,6 +6,7 @@ import numpy as np
 
 from marketdata.engine.compiled import inlined, kernel
 from marketdata.engine.detectors.distributions import add_weight, log_bucket
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.large_levels import distance_of
 from marketdata.engine.detectors.layout import (
     ATTACK,
@@ -25,7 +26,7 @@ from marketdata.engine.detectors.layout import (
     ATTACKS,
     USUAL_LOTS,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.ladder import level_lots
 from marketdata.engine.layout import NOW_MS, SIDES

@@ -9,6 +9,7 @@ import numpy as np
 
 from marketdata.engine.compiled import inlined, kernel
 from marketdata.engine.detectors.distributions import add_weight, log_bucket, log_value, quantile
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import (
     CLUSTER,
     CLUSTER_BEGIN_MS,
@@ -27,7 +28,7 @@ from marketdata.engine.detectors.layout import (
     ZONE_SHIFT,
     ZONES,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.ladder import EVERYTHING, NOTHING, ONE, bitmap, ring
 from marketdata.engine.layout import ASK, BEST, BID, NOW_MS, RING_MASK, SIDES, WINDOW_LOW, WORST

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
 
-from marketdata.engine.detectors.records import DetectionKind
+from marketdata.engine.detectors.kinds import DetectionKind
 
 # The sides of the book, by number, and the ends of a large level (marketdata.engine.detectors.large_levels).
 SIDE_NAMES = ("bid", "ask")
@@ -46,7 +47,7 @@ EVIDENCE: Mapping[DetectionKind, tuple[str, ...]] = MappingProxyType(
             "nearest_ticks",
             "opposite_volume",
             "opposite_excess",
-            "levels",
+            "repeats",
         ),
         DetectionKind.LAYERING: (
             "volume",
@@ -114,6 +115,11 @@ def evidence_of(kind: DetectionKind, values: list[float], tick_size: float, lot_
     for name, value in zip(EVIDENCE[kind], values, strict=False):
         named[name] = value * (lot_size if name in _LOTS else tick_size if name in _TICKS else 1.0)
     return named
+
+
+def plain_evidence(evidence: Mapping[str, float]) -> dict[str, float | None]:
+    """To six digits, as JSON can say it: None for what is no finite number."""
+    return {name: float(f"{value:.6g}") if math.isfinite(value) else None for name, value in evidence.items()}
 
 
 def reason_of(kind: DetectionKind, side: str, low: Decimal, high: Decimal, evidence: Mapping[str, float]) -> str:

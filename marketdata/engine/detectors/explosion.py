@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import kernel
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import CHECKED_MS, EXPLOSION_TOLD_MS, WINDOW_HIGHEST, WINDOW_LOWEST
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import (
     ASK,
@@ -22,6 +23,7 @@ from marketdata.engine.layout import (
     TICK_SIZE,
 )
 from marketdata.engine.memory import load, load_float, store, store_float
+from marketdata.engine.windows import sum_of_second
 
 MOVE, VOLUME = place_of("explosion_move"), place_of("explosion_volume")
 WINDOW_S, BEFORE_S, CHECK_MS = (
@@ -38,7 +40,7 @@ def _traded(book: int, first: int, last: int) -> float:
     """Lots traded in the seconds ``first`` to ``last``."""
     total = 0
     for second in range(first, last + 1):
-        total += load(book, BOUGHT_SERIES + (second & MASK)) + load(book, SOLD_SERIES + (second & MASK))
+        total += sum_of_second(book, BOUGHT_SERIES, second) + sum_of_second(book, SOLD_SERIES, second)
     return np.float64(total)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from marketdata.engine.compiled import inlined, kernel
 from marketdata.engine.detectors.distributions import add_weight, log_bucket, log_value, quantile
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import (
     HOT_SPOT_LIMIT,
     HOT_SPOT_MEDIAN,
@@ -27,7 +28,7 @@ from marketdata.engine.detectors.layout import (
     TRADED_ZONES,
     ZONE_SHIFT,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import ASK, BID, NOW_MS
 from marketdata.engine.memory import load, load_float, store, store_float

@@ -6,6 +6,7 @@ import numpy as np
 
 from marketdata.engine.compiled import kernel
 from marketdata.engine.detectors.distributions import add_weight, linear_bucket, linear_value, quantile
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import (
     IMBALANCE_HIGH,
     IMBALANCE_LOW,
@@ -16,7 +17,7 @@ from marketdata.engine.detectors.layout import (
     IMBALANCE_TOLD,
     IMBALANCES,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import ASK, BEST, BID, NOW_MS
 from marketdata.engine.memory import load, load_float, store, store_float

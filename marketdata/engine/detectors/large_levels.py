@@ -11,6 +11,7 @@ import numpy as np
 
 from marketdata.engine.compiled import inlined, kernel
 from marketdata.engine.detectors.distributions import add_weight, log_bucket, log_value, quantile
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import (
     BOUGHT,
     FAST_BOUGHT,
@@ -35,16 +36,27 @@ from marketdata.engine.detectors.layout import (
     WATCH_OTHER_TRADED,
     WATCH_OTHER_USUAL,
     WATCH_OWN_TRADED,
+    WATCH_RANK,
     WATCH_TICK,
     WATCH_TRADED,
     WATCH_WORDS,
     WATCHED,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import ASK, BEST, BID, NOW_MS, SIDES, WORST
 from marketdata.engine.memory import load, load_float, store, store_float
-from marketdata.engine.scratch import ALL_CHANGES, BID_CHANGES, LOTS, OLD_LOTS, TICKS
+from marketdata.engine.scratch import (
+    ALL_CHANGES,
+    BID_CHANGES,
+    LOTS,
+    OLD_LOTS,
+    TICKS,
+    TOP,
+    TOP_COUNT,
+    TOP_SIDE_WORDS,
+    TOP_TICKS,
+)
 
 ENDED_SHARE, SETTLE_MS = place_of("ended_share"), place_of("settle_ms")
 NEAR_SHARE = place_of("near_share")
@@ -56,7 +68,7 @@ NEAR_TICKS = 100.0
 RATE_MS, FAST_MS = 60_000.0, 3_000.0
 FILLED_SHARE = 0.5
 # An order that is moved comes back at about its size, at about the time when it went.
-MOVED_MS, MOVED_SHARE = 500, 0.25
+MOVED_MS, MOVED_SHARE = 250, 0.1
 # How a large level ended.
 CANCELLED, FILLED, PARTLY_FILLED, MOVED = range(4)
 
@@ -101,7 +113,19 @@ def _place_for(detector: int, side: int, added: int) -> int:
 
 
 @kernel
-def _begin(book: int, detector: int, side: int, tick: int, old: int, new: int) -> None:
+def _rank(scratch: int, side: int, tick: int) -> int:
+    """How many of the best 50 levels lie before a price of their side."""
+    ticks = scratch + 8 * (TOP + side * TOP_SIDE_WORDS + TOP_TICKS)
+    count = load(scratch, TOP_COUNT + side)
+    for index in range(count):
+        other = load(ticks, index)
+        if (other <= tick) if side == BID else (other >= tick):
+            return index
+    return count
+
+
+@kernel
+def _begin(book: int, detector: int, scratch: int, side: int, tick: int, old: int, new: int) -> None:
     distance = distance_of(book, side, tick)
     span = abs(load(book, WORST + side) - load(book, BEST + side))
     near = max(load_float(detector, NEAR_SHARE) * load(book, BEST + side), NEAR_TICKS)
@@ -119,6 +143,7 @@ def _begin(book: int, detector: int, side: int, tick: int, old: int, new: int) -
     store(watch, WATCH_ADDED, new - old)
     store(watch, WATCH_NEAREST, distance)
     store(watch, WATCH_DISTANCE, distance)
+    store(watch, WATCH_RANK, _rank(scratch, side, tick))
     # A spoofed bid is there to sell to those who buy at the ask; and the other way round.
     store(watch, WATCH_OTHER_TRADED, load(detector, BOUGHT if side == BID else SOLD))
     store(watch, WATCH_OWN_TRADED, load(detector, SOLD if side == BID else BOUGHT))
@@ -126,7 +151,7 @@ def _begin(book: int, detector: int, side: int, tick: int, old: int, new: int) -
 
 
 @kernel
-def _change(book: int, detector: int, side: int, tick: int, old: int, new: int) -> None:
+def _change(book: int, detector: int, scratch: int, side: int, tick: int, old: int, new: int) -> None:
     """A notable level changed: follow it on, or begin to."""
     for index in range(load(detector, WATCH_COUNT + side)):
         watch = watch_of(detector, side, index)
@@ -141,7 +166,7 @@ def _change(book: int, detector: int, side: int, tick: int, old: int, new: int) 
                 store(detector, WATCH_DUE_MS, min(due, load(detector, WATCH_DUE_MS)))
             return
     if new - old >= load(detector, NOTABLE_LOTS):
-        _begin(book, detector, side, tick, old, new)
+        _begin(book, detector, scratch, side, tick, old, new)
 
 
 @kernel
@@ -154,7 +179,7 @@ def note_large_levels(book: int, detector: int, scratch: int) -> None:
         old, new = load(olds, index), load(news, index)
         if abs(new - old) >= notable or (old >= notable and new < old):
             side = BID if index < bids else ASK
-            _change(book, detector, side, load(ticks, index), old, new)
+            _change(book, detector, scratch, side, load(ticks, index), old, new)
     for side in range(SIDES):
         for index in range(load(detector, WATCH_COUNT + side)):
             watch = watch_of(detector, side, index)

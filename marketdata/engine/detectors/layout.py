@@ -89,11 +89,15 @@ WATCHED = 48
     WATCH_OWN_TRADED,
     WATCH_OTHER_USUAL,  # float: lots a ms
     WATCH_GROUPED,
+    WATCH_RANK,
     WATCH_WORDS,
-) = range(13)
+) = range(14)
 WATCH_COUNT = _words(SIDES)
 WATCH_DUE_MS = _word()  # when the first ended one is to be judged
 WATCH = _words(SIDES * WATCHED * WATCH_WORDS)
+
+# Spoofs that were told, a side: how many, fading (float), and when the last one was.
+SPOOFS_TOLD, SPOOF_TOLD_MS = _words(SIDES), _words(SIDES)
 
 # Levels that takers hit, a side.
 ATTACKED = 8

@@ -1,7 +1,8 @@
 """Spoofing and layering: large orders behind the best that were withdrawn untouched while the other side traded.
 
 Spoofing is one large level, layering several notable ones that were placed together and pulled together. What was
-traded, what was moved to another price, and what was pulled while nobody traded on the other side is neither.
+traded, what was moved to another price, what lay too deep to be seen, and what was pulled while the other side traded
+nothing, or more than its size, is neither.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import kernel
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.large_levels import (
     CANCELLED,
     NEVER,
@@ -21,6 +23,8 @@ from marketdata.engine.detectors.layout import (
     BOUGHT,
     LARGE_LOTS,
     SOLD,
+    SPOOF_TOLD_MS,
+    SPOOFS_TOLD,
     WATCH_ADDED,
     WATCH_BORN_MS,
     WATCH_COUNT,
@@ -32,21 +36,31 @@ from marketdata.engine.detectors.layout import (
     WATCH_OTHER_TRADED,
     WATCH_OTHER_USUAL,
     WATCH_OWN_TRADED,
+    WATCH_RANK,
     WATCH_TICK,
     WATCH_TRADED,
     WATCHED,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import BID, NOW_MS, SIDES
 from marketdata.engine.memory import load, load_float, store, store_float
 
-SETTLE_MS, SPOOF_FILL = place_of("settle_ms"), place_of("spoof_fill")
+MEMORY_S, SETTLE_MS, SPOOF_FILL = place_of("memory_s"), place_of("settle_ms"), place_of("spoof_fill")
 LIFE_LEAST_MS, SPOOF_LIFE_MS = place_of("spoof_life_least_ms"), place_of("spoof_life_ms")
 SPOOF_DISTANCE, LURE = place_of("spoof_distance_ticks"), place_of("spoof_lure")
 OPPOSITE_SHARE, OPPOSITE_EXCESS = place_of("spoof_opposite_share"), place_of("spoof_opposite_excess")
+OPPOSITE_MOST, SPOOF_RANK, SPOOF_SCORE = (
+    place_of("spoof_opposite_most"),
+    place_of("spoof_rank"),
+    place_of("spoof_score"),
+)
 LAYERS = place_of("layers")
 PLACED_MS, PULLED_MS = place_of("layering_placed_ms"), place_of("layering_pulled_ms")
+# Who does it again is less likely to do it by chance.
+REPEATED_SCORE, MOST_REPEATS = 0.1, 3.0
+# Orders of one maker on both sides are about as large.
+MIRRORED_SHARE = 0.5
 SPOOFING, LAYERING = int(DetectionKind.SPOOFING), int(DetectionKind.LAYERING)
 
 
@@ -57,6 +71,8 @@ def _withdrawn_untouched(detector: int, watch: int) -> int:
     if ended == 0 or load(watch, WATCH_NEAREST) < 1:
         return 0
     if load(watch, WATCH_DISTANCE) < load_float(detector, SPOOF_DISTANCE):
+        return 0
+    if load(watch, WATCH_RANK) > load_float(detector, SPOOF_RANK):
         return 0
     lived = ended - load(watch, WATCH_BORN_MS)
     if lived < load_float(detector, LIFE_LEAST_MS) or lived > load_float(detector, SPOOF_LIFE_MS):
@@ -95,6 +111,17 @@ def _excess(book: int, watch: int, traded: float) -> float:
 
 
 @kernel
+def _repeats(book: int, detector: int, side: int) -> float:
+    """How many spoofs of a side were told before, fading with the memory of what is usual; one more is, now."""
+    now = load(book, NOW_MS)
+    passed = np.float64(now - load(detector, SPOOF_TOLD_MS + side))
+    before = load_float(detector, SPOOFS_TOLD + side) * np.exp(-passed / (1_000.0 * load_float(detector, MEMORY_S)))
+    store_float(detector, SPOOFS_TOLD + side, before + 1.0)
+    store(detector, SPOOF_TOLD_MS + side, now)
+    return before
+
+
+@kernel
 def _tell(
     book: int, detector: int, side: int, watch: int, kind: int, levels: int, lots: int, low: int, high: int
 ) -> None:
@@ -104,12 +131,19 @@ def _tell(
     excess = _excess(book, watch, traded)
     if traded < load_float(detector, LURE) * own:
         return
-    if traded < load_float(detector, OPPOSITE_SHARE) * lots or excess < load_float(detector, OPPOSITE_EXCESS):
+    if not load_float(detector, OPPOSITE_SHARE) * lots <= traded <= load_float(detector, OPPOSITE_MOST) * lots:
         return
     size = lots / load(detector, LARGE_LOTS)
     lived = np.float64(ended - born)
     score = 0.4 * min(size / 4.0, 1.0) + 0.3 * min(excess / 8.0, 1.0)
     score += 0.3 * (1.0 - lived / load_float(detector, SPOOF_LIFE_MS))
+    last = np.float64(levels)
+    if kind == SPOOFING:
+        # Levels that come and go together need no such flow: in a busy market it drowns.
+        if excess < load_float(detector, OPPOSITE_EXCESS) or score < load_float(detector, SPOOF_SCORE):
+            return
+        last = _repeats(book, detector, side)
+        score += REPEATED_SCORE * min(last, MOST_REPEATS)
     evidence = new_record(book, detector, kind, side, low, high, born, score)
     store_float(evidence, 0, np.float64(lots))
     store_float(evidence, 1, size)
@@ -118,7 +152,7 @@ def _tell(
     store_float(evidence, 4, np.float64(load(watch, WATCH_NEAREST)))
     store_float(evidence, 5, traded)
     store_float(evidence, 6, excess)
-    store_float(evidence, 7, np.float64(levels))
+    store_float(evidence, 7, last)
 
 
 @kernel
@@ -127,7 +161,8 @@ def _mirrored(detector: int, side: int, watch: int) -> int:
     number = 0
     for index in range(load(detector, WATCH_COUNT + 1 - side)):
         other = watch_of(detector, 1 - side, index)
-        if load(other, WATCH_ENDED_MS) != 0:
+        alike = abs(load(other, WATCH_ADDED) - load(watch, WATCH_ADDED)) <= MIRRORED_SHARE * load(watch, WATCH_ADDED)
+        if load(other, WATCH_ENDED_MS) != 0 and alike:
             number += _together(detector, watch, other)
     return number
 

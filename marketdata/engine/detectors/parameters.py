@@ -92,6 +92,15 @@ class DetectorParameters:
     spoof_opposite_excess: float = _parameter(
         3.0, "1", 0.0, 1_000.0, "the same, as a multiple of what that time usually trades, and traded just before"
     )
+    spoof_opposite_most: float = _parameter(
+        1.0, "1", 0.01, 1_000.0, "most of it, as a part of its size: a lure is larger than what it is there for"
+    )
+    spoof_rank: float = _parameter(
+        30.0, "levels", 1.0, 50.0, "most levels before it: deeper ones are hardly seen by those whom it should lure"
+    )
+    spoof_score: float = _parameter(
+        0.6, "1", 0.0, 1.0, "least score of one level: what is just beyond every threshold is chance"
+    )
     spoof_lure: float = _parameter(
         1.5, "1", 0.0, 1_000.0, "the same, as a multiple of what was traded on its own side: who flees is being hit"
     )
@@ -177,7 +186,8 @@ class DetectorParameters:
         for each in fields(self):
             value, low, high = getattr(self, each.name), each.metadata["low"], each.metadata["high"]
             if not low <= value <= high:
-                raise ValueError(f"{each.name} is {value}; expected {low:g} to {high:g} {each.metadata['unit']}")
+                unit = "" if each.metadata["unit"] == "1" else f" {each.metadata['unit']}"
+                raise ValueError(f"{each.name} is {value}; expected {low:g} to {high:g}{unit}")
         if self.layering_pulled_ms > self.settle_ms:
             raise ValueError(f"layering_pulled_ms is {self.layering_pulled_ms:g}; expected at most settle_ms")
 
@@ -187,3 +197,23 @@ class DetectorParameters:
 
 
 NAMES = tuple(each.name for each in fields(DetectorParameters))
+
+
+def parameters_from_text(text: str) -> DetectorParameters:
+    """The defaults, changed by ``name=value`` pairs that are separated by commas.
+
+    Raises:
+        ValueError: an unknown name, no number, or a value outside its range; the message names it.
+    """
+    changes: dict[str, float] = {}
+    for pair in (each.strip() for each in text.split(",")):
+        if not pair:
+            continue
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if name not in NAMES:
+            raise ValueError(f"{name} is no threshold of a detector; they are {', '.join(NAMES)}")
+        try:
+            changes[name] = float(value)
+        except ValueError:
+            raise ValueError(f"{name} is {value!r}; expected a number") from None
+    return DetectorParameters(**changes)

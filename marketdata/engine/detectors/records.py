@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from marketdata.engine.compiled import kernel
 from marketdata.engine.detectors.layout import (
     EVENT_RING,
@@ -24,21 +22,6 @@ from marketdata.engine.detectors.layout import (
 )
 from marketdata.engine.layout import LOT_SIZE, NOW_MS, TICK_SIZE
 from marketdata.engine.memory import load, load_float, store, store_float
-
-
-class DetectionKind(IntEnum):
-    IMBALANCE = 0
-    VOLUME_CLUSTER = 1
-    CLUSTER_GONE = 2
-    HOT_SPOT = 3
-    SUPPORT = 4
-    RESISTANCE = 5
-    SPOOFING = 6
-    LAYERING = 7
-    ABSORPTION = 8
-    LEVEL_LIFETIME = 9
-    TOXICITY = 10
-    EXPLOSION = 11
 
 
 @kernel

@@ -9,6 +9,7 @@ import numpy as np
 
 from marketdata.engine.compiled import inlined, kernel
 from marketdata.engine.detectors.hot_spots import profile_slot, zone_volume
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import (
     CHANGE_BEFORE,
     CHANGE_SQUARES,
@@ -27,7 +28,7 @@ from marketdata.engine.detectors.layout import (
     TURNS,
     ZONE_SHIFT,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.ladder import level_lots
 from marketdata.engine.layout import ASK, BEST, BID, NOW_MS

@@ -13,9 +13,9 @@ from marketdata.engine.book import SymbolBook
 from marketdata.engine.compiled import callback
 from marketdata.engine.detectors import layout
 from marketdata.engine.detectors.detection import SIDE_NAMES, Detection, evidence_of, reason_of
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.observe import observe_message, observe_trade
 from marketdata.engine.detectors.parameters import DetectorParameters
-from marketdata.engine.detectors.records import DetectionKind
 
 OBSERVE_MESSAGE, OBSERVE_TRADE = callback(observe_message), callback(observe_trade)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketdata.engine.compiled import kernel
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import (
     BUCKET_BEGIN_MS,
     BUCKET_BOUGHT,
@@ -23,7 +24,7 @@ from marketdata.engine.detectors.layout import (
     START_MS,
     TOXICITY_SINCE,
 )
-from marketdata.engine.detectors.records import DetectionKind, new_record
+from marketdata.engine.detectors.records import new_record
 from marketdata.engine.detectors.thresholds import place_of
 from marketdata.engine.layout import (
     ASK,
@@ -32,12 +33,11 @@ from marketdata.engine.layout import (
     BOUGHT_SERIES,
     BOUGHT_SUM_300,
     NOW_MS,
-    SECOND,
-    SERIES_SECONDS,
     SOLD_SERIES,
     SOLD_SUM_300,
 )
 from marketdata.engine.memory import load, load_float, store, store_float
+from marketdata.engine.windows import running
 
 LEAST, DEVIATIONS = place_of("toxicity_least"), place_of("toxicity_deviations")
 WARM_UP_S = place_of("toxicity_warm_up_s")
@@ -83,14 +83,14 @@ def _judge(book: int, detector: int) -> None:
 @kernel
 def note_flow(book: int, detector: int, lots: int, is_bought: int) -> None:
     """A trade: it fills the running bucket, a fiftieth of what was traded in 300 s before it, and more."""
-    left, place = lots, load(book, SECOND) & (SERIES_SECONDS - 1)
+    left = lots
     for _ in range(MOST_BUCKETS_A_TRADE):
         size = load(detector, BUCKET_SIZE)
         if size == 0:
             if load(book, NOW_MS) - load(detector, START_MS) < 1_000.0 * load_float(detector, WARM_UP_S):
                 return
             traded = load(book, BOUGHT_SUM_300) + load(book, SOLD_SUM_300)
-            traded += load(book, BOUGHT_SERIES + place) + load(book, SOLD_SERIES + place)
+            traded += running(book, BOUGHT_SERIES) + running(book, SOLD_SERIES)
             size = max(traded // FLOW_BUCKETS, 1)
             store(detector, BUCKET_SIZE, size)
             store(detector, BUCKET_BEGIN_MS, load(book, NOW_MS))

@@ -7,7 +7,7 @@ import orjson
 from django.core.management.base import CommandParser
 
 from marketdata.engine.book import SymbolBook
-from marketdata.feeds.replay import Replay
+from marketdata.feeds.book_replay import Replay
 from marketdata.management.recording_command import RecordingCommand, require_books
 
 

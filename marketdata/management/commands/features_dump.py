@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 
 from marketdata.engine.feature_table import FEATURES
 from marketdata.engine.sync import BookOutcome
-from marketdata.feeds.replay import Replay
+from marketdata.feeds.book_replay import Replay
 from marketdata.management.recording_command import RecordingCommand, require_books
 
 NAMES = [spec.name for spec in FEATURES]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from marketdata.engine.feature_table import FEATURES
-from marketdata.feeds import replay
+from marketdata.feeds import book_replay
 from marketdata.feeds.recorded import RecordedFrame, read_recording
 from tests.marketdata.engine.feature_oracle import Session, WatchedBook
 from tests.recordings import bybit_session, recording
@@ -32,8 +32,8 @@ def watched_books(monkeypatch: pytest.MonkeyPatch, paths: list[Path]) -> list[Wa
             made[-1].compare_with(made[0], made[0])
         return made[-1]
 
-    monkeypatch.setattr(replay, "SymbolBook", make)
-    playing = replay.Replay()
+    monkeypatch.setattr(book_replay, "SymbolBook", make)
+    playing = book_replay.Replay()
     for _ in playing.run(in_order(paths)):
         pass
     return made

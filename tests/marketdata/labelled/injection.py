@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from marketdata.engine.detectors.records import DetectionKind
+from marketdata.engine.detectors.kinds import DetectionKind
 from tests.marketdata.labelled.streams import BookChange, MarketStream, MarketTrade
 
 BID, ASK = 0, 1

@@ -10,8 +10,8 @@ from decimal import Decimal
 from marketdata.engine.batch import FrameBatch
 from marketdata.engine.book import SymbolBook
 from marketdata.engine.detectors.detection import Detection
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.parameters import DetectorParameters
-from marketdata.engine.detectors.records import DetectionKind
 from marketdata.engine.detectors.symbol import SymbolDetectors
 from marketdata.engine.windows import note_trade
 from tests.marketdata.labelled.injection import Label, Scenario

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from marketdata.engine.detectors.records import DetectionKind
+from marketdata.engine.detectors.kinds import DetectionKind
 from tests.marketdata.labelled import injection
 from tests.marketdata.labelled.injection import Market, inject, plan
 from tests.marketdata.labelled.scoring import Score, detect
@@ -39,7 +39,7 @@ EXPLOSIVE = (injection.EXPLOSIVE_SCENARIOS, (100_000, 150_000), 120_000)
 @pytest.mark.parametrize(
     ("kind", "scenarios", "recall", "precision"),
     [
-        (DetectionKind.SPOOFING, LEVELS, 0.5, 0.5),
+        (DetectionKind.SPOOFING, LEVELS, 0.7, 0.8),
         (DetectionKind.LAYERING, LEVELS, 0.5, 0.8),
         (DetectionKind.ABSORPTION, LEVELS, 0.6, 0.7),
         (DetectionKind.LEVEL_LIFETIME, LEVELS, 0.6, 0.85),

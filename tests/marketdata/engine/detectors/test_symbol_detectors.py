@@ -13,9 +13,9 @@ import pytest
 from marketdata.engine import layout
 from marketdata.engine.book import SymbolBook
 from marketdata.engine.detectors.detection import Detection
+from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.engine.detectors.layout import EVENTS
 from marketdata.engine.detectors.parameters import DetectorParameters
-from marketdata.engine.detectors.records import DetectionKind
 from marketdata.engine.detectors.symbol import SymbolDetectors
 from tests.marketdata.labelled.streams import MarketTrade, bybit_frames, simulated
 
@@ -50,17 +50,22 @@ class QuietMarket:
         return [each for each in self.detectors.fetch() if each.kind is kind]
 
 
-def spoofed(*, opposite: str = "8", moved_to: str = "") -> QuietMarket:
+def spoofed(*, opposite: str = "8", price: str = "99.0", also: tuple[str, str] | None = None) -> QuietMarket:
+    """A bid of 100 is withdrawn after two seconds; ``also``: price and quantity of a bid that comes as it goes."""
     market = QuietMarket()
     market.wait(12)
-    market.tell([["99.0", "110"]], [])
+    spoof(market, opposite, price, also)
+    return market
+
+
+def spoof(market: QuietMarket, opposite: str = "8", price: str = "99.0", also: tuple[str, str] | None = None) -> None:
+    market.tell([[price, "110"]], [])
     market.wait(1)
     if opposite:
         market.trade("100.1", opposite, "Buy")
     market.wait(1)
-    market.tell([["99.0", "10"], *([[moved_to, "110"]] if moved_to else [])], [])
+    market.tell([[price, "10"], *([list(also)] if also else [])], [])
     market.wait(1.5)
-    return market
 
 
 def test_a_large_bid_that_is_withdrawn_while_its_other_side_trades_is_a_spoof_with_its_evidence() -> None:
@@ -80,7 +85,54 @@ def test_a_large_bid_that_is_withdrawn_while_nobody_trades_is_none() -> None:
 
 
 def test_a_large_bid_that_is_moved_to_another_price_is_none() -> None:
-    assert spoofed(moved_to="99.2").found(DetectionKind.SPOOFING) == []
+    assert spoofed(also=("99.2", "110")).found(DetectionKind.SPOOFING) == []
+
+
+def test_a_level_of_another_size_that_comes_as_a_large_one_goes_is_not_taken_for_it() -> None:
+    market = spoofed(also=("99.2", "88"))
+    found = market.detectors.fetch()
+    assert [each.kind for each in found] == [DetectionKind.LEVEL_LIFETIME, DetectionKind.SPOOFING]
+    assert "was withdrawn" in found[0].reason
+
+
+def test_a_large_bid_is_no_spoof_when_more_than_its_size_trades_on_the_other_side() -> None:
+    assert spoofed(opposite="101").found(DetectionKind.SPOOFING) == []
+
+
+def test_a_large_bid_is_no_spoof_when_it_lies_too_deep_to_be_seen() -> None:
+    for price, told in (("97.1", 1), ("96.7", 0)):
+        market = QuietMarket()
+        market.tell([[f"{95 - step / 10:.1f}", "10"] for step in range(100)], [])
+        market.wait(12)
+        spoof(market, price=price)
+        assert len(market.found(DetectionKind.SPOOFING)) == told
+
+
+def test_who_spoofs_again_is_told_with_a_higher_score() -> None:
+    market = spoofed()
+    market.wait(30)
+    spoof(market)
+    first, second = market.found(DetectionKind.SPOOFING)
+    assert (first.evidence["repeats"], second.evidence["repeats"]) == (0, pytest.approx(0.89, abs=0.01))
+    without = second.score - 0.1 * second.evidence["repeats"]
+    assert second.score > first.score and without == pytest.approx(first.score, abs=0.1)
+
+
+def test_a_ladder_is_layering_even_when_the_other_side_trades_no_more_than_usual() -> None:
+    market = QuietMarket()
+    for _ in range(40):
+        market.wait(0.9)
+        market.trade("100.1", "8", "Buy")
+    ladder = ["99.0", "98.9", "98.7"]
+    market.tell([[price, "80"] for price in ladder], [])
+    for _ in range(3):
+        market.wait(0.9)
+        market.trade("100.1", "8", "Buy")
+    market.tell([[price, "10"] for price in ladder], [])
+    market.wait(1.5)
+    (layering,) = market.found(DetectionKind.LAYERING)
+    assert (layering.side, layering.low, layering.high) == ("bid", Decimal("98.7"), Decimal("99.0"))
+    assert layering.evidence["levels"] == 3 and layering.evidence["opposite_excess"] < 1.5
 
 
 def test_the_end_of_a_large_level_is_told_with_its_life() -> None:

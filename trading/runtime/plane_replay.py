@@ -16,7 +16,7 @@ from marketdata.feeds.meters import ConnectionMeter
 from marketdata.feeds.pool import topic_in
 from marketdata.feeds.protocol import FeedListener, VenueBest, VenueError
 from marketdata.feeds.recorded import RecordedFrame
-from marketdata.instruments import InstrumentRules
+from trading.runtime import backlog
 from trading.runtime.market_plane import MarketPlane
 
 MARKERS = {"bybit": BybitPublicFeed.MARKER, "binance": BinanceFeed.MARKER}
@@ -53,9 +53,9 @@ class SilentFeed:
         return {"connected": True, "connections": {}}
 
 
-def about(rules: Iterable[InstrumentRules]) -> dict[str, Any]:
-    """What a recording's header has to say for its replay: the grid of each symbol."""
-    return {"grids": {each.symbol: [f"{each.tick_size:f}", f"{each.lot_size:f}"] for each in rules}}
+def about(grids: Mapping[str, tuple[Decimal, Decimal]]) -> dict[str, Any]:
+    """What a recording's header has to say for its replay: tick and lot size of each symbol."""
+    return {"grids": {symbol: [f"{tick:f}", f"{lot:f}"] for symbol, (tick, lot) in grids.items()}}
 
 
 def grids(header: Mapping[str, Any]) -> dict[str, tuple[Decimal, Decimal]]:
@@ -63,10 +63,12 @@ def grids(header: Mapping[str, Any]) -> dict[str, tuple[Decimal, Decimal]]:
     return {symbol: (Decimal(tick), Decimal(lot)) for symbol, (tick, lot) in header.get("grids", {}).items()}
 
 
-def replay(plane: MarketPlane, lines: Iterable[RecordedFrame], *, a_turn: int = 1) -> None:
-    """Give a plane (with silent feeds, not scheduled) every recorded line; ``a_turn`` of them are taken together."""
+def replay(plane: MarketPlane, lines: Iterable[RecordedFrame]) -> None:
+    """Give a plane with silent feeds every recorded line."""
     venues = {name.replace(" ", "-"): venue for name, venue in plane.venues.items()}
-    for number, line in enumerate(lines, 1):
+    for line in lines:
+        if line.kind == "mark" and line.connection == backlog.NAME:
+            plane.backlog.tick(behind=orjson.loads(line.data)["mark"] == backlog.BEHIND)
         venue = venues.get(line.connection.rpartition(".")[0])
         if venue is None:
             continue
@@ -80,6 +82,3 @@ def replay(plane: MarketPlane, lines: Iterable[RecordedFrame], *, a_turn: int = 
         elif line.kind == "mark":
             told = orjson.loads(line.data)
             venue.mark(told["symbol"], told["mark"], told["reason"])
-        if number % a_turn == 0:
-            plane.take()
-    plane.take()

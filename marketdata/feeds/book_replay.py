@@ -19,7 +19,7 @@ from marketdata.feeds import binance_messages, bybit_messages
 from marketdata.feeds.bybit import topic_of
 from marketdata.feeds.bybit_messages import MessageError
 from marketdata.feeds.recorded import HTTP, RECEIVED, RecordedFrame
-from marketdata.feeds.snapshot_bridge import SnapshotBridge
+from marketdata.feeds.snapshot_bridge import Judged, SnapshotBridge
 from marketdata.instruments import InstrumentError, rules_from_bybit
 
 _WRAPPER = re.compile(rb'\{"stream":"(([^"@]+)@([^"@]+)[^"]*)","data":')
@@ -154,10 +154,8 @@ class Replay:
             book = self._new_book(symbol, _binance_source(symbol, frame.data, limit), early[0] if early else frame)
             bridge = self._binance[symbol] = SnapshotBridge(book)
             if early is not None:
-                for outcome in bridge.snapshot(early[0].data, early[0].receive_ns):
-                    yield self._step(book, outcome)
-        for outcome in bridge.update(frame.data, frame.receive_ns):
-            yield self._step(bridge.book, outcome)
+                yield from self._steps(bridge, bridge.snapshot(early[0].data, early[0].receive_ns))
+        yield from self._steps(bridge, bridge.update(frame.data, frame.receive_ns))
 
     def _snapshot(self, frame: RecordedFrame) -> Iterator[BookStep]:
         """An answer names its symbol in its url; without one it is of the book that the stream last spoke of."""
@@ -170,8 +168,11 @@ class Replay:
             limit = _ASKED_LIMIT.search(frame.url or "")
             self._early[symbol] = frame, int(limit[1]) if limit else USUAL_LIMIT
             return
-        for outcome in bridge.snapshot(frame.data, frame.receive_ns):
-            yield self._step(bridge.book, outcome)
+        yield from self._steps(bridge, bridge.snapshot(frame.data, frame.receive_ns))
+
+    def _steps(self, bridge: SnapshotBridge, judged: Iterable[Judged]) -> Iterator[BookStep]:
+        for each in judged:
+            yield self._step(bridge.book, each.outcome)
 
     # Both.
 
