@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -133,6 +133,17 @@ def as_json(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return str(value)
+
+
+VENUE_ACCESS = "venue access"
+FORGOTTEN_AFTER = timedelta(days=1)
+
+
+def venue_access_record(*, instance: str, detail: Mapping[str, Any]) -> None:
+    """Note how a process gets through to its venues. Workers come and go under ever new names: old ones are removed."""
+    long_ago = timezone.now() - FORGOTTEN_AFTER
+    ComponentHeartbeat.objects.filter(component=VENUE_ACCESS, updated_at__lt=long_ago).delete()
+    heartbeat_record(VENUE_ACCESS, instance[:64], detail=detail)
 
 
 def heartbeat_record(

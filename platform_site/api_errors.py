@@ -12,7 +12,8 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as default_handler
 
 from strategies.services import StrategyConfigRefused
-from trading.services.orders import ClientOrderIdTaken, OrderNotCancellable, OrderRefused
+from trading.services.kill_switch import KillSwitchRefused
+from trading.services.orders import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     """DRF's hook: our own refusals, then DRF's exceptions, all in the same shape."""
     if isinstance(error, ClientOrderIdTaken):
         return refusal(409, "the client order id is taken", error.violations)
+    if isinstance(error, KillSwitchEngaged):
+        return refusal(409, "trading is stopped by the kill switch", error.violations)
     if isinstance(error, (OrderRefused, StrategyConfigRefused)):
         return refusal(400, "the request breaks a rule", error.violations)
-    if isinstance(error, OrderNotCancellable):
+    if isinstance(error, (OrderNotCancellable, KillSwitchRefused)):
         return envelope(409, str(error))
     response = default_handler(error, context)
     if response is None:

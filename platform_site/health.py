@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+import redis
 from django.conf import settings
 from django.core.cache import cache
 from django.db import DatabaseError, connection
@@ -16,8 +18,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from audit.engine_memory import EngineMemory
 from audit.models import ComponentHeartbeat
 from audit.selectors import heartbeats
+from audit.services import VENUE_ACCESS
+from platform_site.degraded_modes import degraded_modes
 from trading.models import EngineSession
 from trading.selectors import engine_sessions, symbols_without_engine
 
@@ -27,6 +32,8 @@ NAMED_FOR = timedelta(minutes=5)
 # Beat rings every 5 s, and a worker may be busy with a reconciliation meanwhile.
 WORKER_AGE = timedelta(seconds=20)
 SHOWN_BOOKS = 5
+# Workers tell of theirs after each reconciliation of all accounts, every 10 s.
+ACCESS_AGE = timedelta(seconds=40)
 
 
 def components() -> dict[str, dict[str, str]]:
@@ -35,7 +42,7 @@ def components() -> dict[str, dict[str, str]]:
     found["cache"] = _cache()
     if found["database"]["status"] != "ok":
         unknown = {"status": "down", "detail": "unknown while the database is down"}
-        return found | dict.fromkeys(("engine", "venue", "worker", "beat"), unknown)
+        return found | dict.fromkeys(("venue", "worker", "beat"), unknown) | {"engine": _remembered_engines()}
     found["engine"], found["venue"] = _engines()
     found["worker"] = _alive("worker")
     found["beat"] = _alive("beat")
@@ -98,6 +105,40 @@ def _engines() -> tuple[dict[str, str], dict[str, str]]:
         troubles.append(f"no engine follows {', '.join(orphans[:5])}{' and others' if len(orphans) > 5 else ''}")
     engine = {"status": "degraded" if troubles else "ok", "detail": "; ".join(troubles)}
     return engine, _venue([beat.detail for beat in begun])
+
+
+def _remembered_engines() -> dict[str, str]:
+    """What engines say of themselves in Valkey, while the database is away."""
+    engines = remembered_engines()
+    if not engines:
+        return {"status": "down", "detail": "unknown while the database is down"}
+    detail = f"{', '.join(sorted(engines))}: no new orders while the database is down"
+    return {"status": "degraded", "detail": detail}
+
+
+def remembered_engines() -> dict[str, dict[str, Any]]:
+    try:
+        return EngineMemory(settings.REDIS_URL, settings.REDIS_PREFIX).read()
+    except (redis.RedisError, OSError):
+        return {}
+
+
+def watched_positions(engines: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The positions that engines keep in memory: how many of which symbol; whose they are is not for everybody."""
+    held: Counter[str] = Counter()
+    for words in engines.values():
+        for account in words["detail"].get("accounts", {}).values():
+            held.update(row["symbol"] for row in account.get("positions", []))
+    return [{"symbol": symbol, "positions": count} for symbol, count in sorted(held.items())]
+
+
+def venue_accesses() -> dict[str, dict[str, Any]]:
+    """Each living process's breakers and rate budget."""
+    try:
+        beats = heartbeats(VENUE_ACCESS).filter(updated_at__gt=timezone.now() - ACCESS_AGE)
+        return {beat.instance: beat.detail for beat in beats}
+    except DatabaseError:
+        return {}
 
 
 def _last_words(beat: ComponentHeartbeat, now: datetime) -> str:
@@ -174,13 +215,20 @@ class HealthView(APIView):
                     "exchange": {"type": "string"},
                     "components": {"type": "object"},
                     "feeds": {"type": "array", "items": {"type": "object"}},
+                    "degraded_modes": {"type": "array", "items": {"type": "object"}},
+                    "venue_access": {"type": "object"},
+                    "watched_positions": {"type": "array", "items": {"type": "object"}},
                 },
             }
         }
     )
     def get(self, request: Request) -> Response:
-        """How every component is. 503 only when the database is down."""
+        """How every component is, what still works while a part is away (``degraded_modes``), and how each process
+        gets through to the exchange. 503 only when the database is down; then ``watched_positions`` counts what the
+        engines keep in memory."""
         found = components()
+        accesses = venue_accesses()
+        database_down = found["database"]["status"] != "ok"
         code = 200 if found["database"]["status"] == "ok" else 503
         body = {
             "status": overall(found),
@@ -188,6 +236,9 @@ class HealthView(APIView):
             "exchange": settings.EXCHANGE,
             "components": found,
             "feeds": feeds(),
+            "degraded_modes": degraded_modes(found, accesses),
+            "venue_access": accesses,
+            "watched_positions": watched_positions(remembered_engines()) if database_down else [],
         }
         return Response(body, status=code)
 

@@ -14,7 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from audit.selectors import alert_counts, heartbeats, open_alert_counts
-from platform_site.health import ENGINE_AGE
+from platform_site.health import ENGINE_AGE, venue_accesses
+from trading.resilience.breaker import BreakerState
 
 LOOPBACK = ("127.0.0.1", "::1")
 
@@ -102,7 +103,35 @@ class AlertCollector(Collector):
         yield from (counter, gauge)
 
 
+class VenueAccessCollector(Collector):
+    """Breakers and rate budgets of every process, as they tell them with their heartbeats."""
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("process", "venue", "group")
+        meaning = "0 closed, 1 half-open, 2 open"
+        state = GaugeMetricFamily("circuit_breaker_state", meaning, labels=labels)
+        failures = CounterMetricFamily("circuit_breaker_failures", "calls that failed", labels=labels)
+        opened = CounterMetricFamily("circuit_breaker_opened", "times that it opened", labels=labels)
+        refused = CounterMetricFamily("circuit_breaker_refused", "calls that it refused", labels=labels)
+        shared = GaugeMetricFamily("rate_budget_shared", "1 while Valkey counts for all", labels=("process",))
+        exhausted = CounterMetricFamily("rate_limit_exceeded", "calls that found no room in time", labels=("process",))
+        for process, access in venue_accesses().items():
+            for venue, groups in access["breakers"].items():
+                for group, row in groups.items():
+                    state.add_metric((process, venue, group), BreakerState[row["state"].upper()])
+                    failures.add_metric((process, venue, group), row["failures"])
+                    opened.add_metric((process, venue, group), row["opened"])
+                    refused.add_metric((process, venue, group), row["refused"])
+            shared.add_metric((process,), float(access["budget"]["mode"] == "shared"))
+            exhausted.add_metric((process,), access["budget"]["exhausted"])
+        yield from (state, failures, opened, refused, shared, exhausted)
+
+
 REGISTRY.register(FeedCollector())
+REGISTRY.register(VenueAccessCollector())
 REGISTRY.register(AlertCollector())
 
 

@@ -178,6 +178,8 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "worker heartbeat": {"task": "audit.tasks.worker_heartbeat", "schedule": timedelta(seconds=5)},
     "reconcile accounts": {"task": "trading.tasks.reconcile_accounts", "schedule": timedelta(seconds=10)},
+    "carry out kill switches": {"task": "trading.tasks.carry_out_kill_switches", "schedule": timedelta(seconds=2)},
+    "watch engines": {"task": "trading.tasks.watch_engines", "schedule": timedelta(seconds=5)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
@@ -200,6 +202,8 @@ if 2 * LEASE_RENEWAL_SECONDS > LEASE_SECONDS:
         f"BALLAST_LEASE_RENEWAL_SECONDS is {LEASE_RENEWAL_SECONDS}; expected at most half of BALLAST_LEASE_SECONDS "
         f"({LEASE_SECONDS})."
     )
+# After so long without an owner an account's dead-man policy takes effect.
+DEAD_MAN_SECONDS = environment.integer("BALLAST_DEAD_MAN_SECONDS", 60, minimum=15, maximum=3_600)
 SIMULATOR_URL = environment.text("SIMULATOR_URL", "http://127.0.0.1:8900")
 SYMBOLS_A_CONNECTION = environment.integer("SYMBOLS_A_CONNECTION", 10, minimum=1, maximum=100)
 # Symbols whose books are followed at Binance too, to compare with. Bybit's testnet has prices of its own.

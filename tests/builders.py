@@ -14,7 +14,7 @@ from risk.intents import OrderIntent
 from trading.models import Account
 from trading.reports import FillReport, OrderReport
 from trading.services.accounts import account_create
-from trading.services.leases import LeaseToken, leases_take, session_open, symbol_resource
+from trading.services.leases import LeaseToken, account_lease_take, leases_take, session_open, symbol_resource
 from trading.simulator.instruments import INSTRUMENTS
 
 RULES = InstrumentRules(
@@ -40,6 +40,13 @@ def lease(symbol: str = "BTCUSDT", seconds: float = 60) -> LeaseToken:
     resource = symbol_resource(symbol)
     session_id = session_open(name="test", seconds=seconds, resources=[resource])
     return LeaseToken(resource, leases_take(session_id=session_id, resources=[resource])[resource])
+
+
+def ownership(account_id: int, seconds: float = 60) -> LeaseToken:
+    """An account's lease, held by an owner of the test's own; whoever had it has lost it."""
+    taken = account_lease_take(account_id=account_id, holder="test", seconds=seconds, evict_reason="a test owns it")
+    assert taken is not None
+    return taken[1]
 
 
 def user(name: str, **options: Any) -> Any:

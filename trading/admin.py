@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -12,14 +13,17 @@ from audit.admin import ReadOnlyAdmin
 from trading.credentials import CredentialsError
 from trading.models import (
     Account,
+    DeadManWatch,
     Fill,
+    KillSwitch,
+    KillSwitchTask,
     Membership,
     Order,
     OrderTransition,
     Position,
     ReconciliationRun,
 )
-from trading.permissions import may_trade
+from trading.permissions import may_manage, may_operate_platform, may_trade
 from trading.services.accounts import (
     account_create,
     account_halt,
@@ -29,6 +33,7 @@ from trading.services.accounts import (
     membership_grant,
     membership_revoke,
 )
+from trading.services.kill_switch import KillSwitchRefused, dead_man_set, kill_switch_engage, kill_switch_rearm
 from trading.services.orders import OrderNotCancellable, order_cancel_request
 
 COLOURS = {"simulator": "#4a6a94", "testnet": "#a9741b", "live": "#b3202f"}
@@ -69,7 +74,7 @@ class AccountAdmin(admin.ModelAdmin):
     search_fields = ("name", "owner__username")
     form = AccountForm
     inlines = (MembershipInline,)
-    actions = ("halt", "resume")
+    actions = ("halt", "resume", "stop")
     autocomplete_fields = ("owner",)
 
     @admin.display(description="environment", ordering="environment")
@@ -135,6 +140,105 @@ class AccountAdmin(admin.ModelAdmin):
     def resume(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
         for account in rows:
             account_resume(account=account, actor=request.user.get_username())
+
+    @admin.action(description="KILL SWITCH: cancel all orders, close all positions, stop", permissions=["change"])
+    def stop(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        for account in rows:
+            if not may_trade(request.user, account):
+                self.message_user(request, f"you may not stop {account}", messages.ERROR)
+                continue
+            kill_switch_engage(account=account, actor=request.user.get_username(), reason="stopped in the admin")
+            self.message_user(request, f"{account} is stopped; its orders and positions are being closed")
+
+
+class KillSwitchTaskInline(admin.TabularInline):
+    model = KillSwitchTask
+    extra = 0
+    can_delete = False
+    fields = readonly_fields = ("account", "phase", "open_orders", "open_positions", "rounds", "trouble", "done_at")
+
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(KillSwitch)
+class KillSwitchAdmin(admin.ModelAdmin):
+    """To add one is to engage it; nothing of it can be edited, re-arming is an action."""
+
+    list_display = ("engaged_at", "where", "engaged_by", "reason", "how_far", "rearmed_at", "rearmed_by")
+    list_filter = ("account", ("rearmed_at", admin.EmptyFieldListFilter))
+    list_select_related = ("account",)
+    fields = ("account", "closes_positions", "reason")
+    actions = ("rearm",)
+
+    @admin.display(description="what")
+    def where(self, switch: KillSwitch) -> str:
+        return "the whole PLATFORM" if switch.account is None else switch.account.name
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
+        return [] if obj is None else [KillSwitchTaskInline]
+
+    @admin.display(description="how far")
+    def how_far(self, switch: KillSwitch) -> str:
+        return ", ".join(f"{task.account.name}: {task.phase}" for task in switch.tasks.select_related("account"))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: KillSwitch, form: Any, change: bool) -> None:
+        allowed = may_operate_platform(request.user) if obj.account is None else may_trade(request.user, obj.account)
+        if not allowed:
+            raise PermissionDenied("you may not stop this")
+        engaged = kill_switch_engage(
+            account=obj.account,
+            actor=request.user.get_username(),
+            reason=obj.reason,
+            closes_positions=obj.closes_positions,
+        )
+        obj.pk, obj._state.adding = engaged.pk, False
+
+    @admin.action(description="Re-arm: let trade again", permissions=["view"])
+    def rearm(self, request: HttpRequest, rows: QuerySet[KillSwitch]) -> None:
+        for switch in rows.select_related("account"):
+            account = switch.account
+            if not (may_operate_platform(request.user) if account is None else may_manage(request.user, account)):
+                self.message_user(request, f"you may not re-arm {switch}", messages.ERROR)
+                continue
+            try:
+                kill_switch_rearm(account=account, actor=request.user.get_username(), reason="re-armed in the admin")
+                self.message_user(request, f"{account or 'The platform'} trades again")
+            except KillSwitchRefused as error:
+                self.message_user(request, str(error), messages.ERROR)
+
+
+@admin.register(DeadManWatch)
+class DeadManWatchAdmin(admin.ModelAdmin):
+    list_display = ("account", "policy", "venue_seconds", "missing_since")
+    list_select_related = ("account",)
+    fields = ("account", "policy", "venue_seconds")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return () if obj is None else ("account",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # set it to "nothing" instead: that is on the trail
+
+    def save_model(self, request: HttpRequest, obj: DeadManWatch, form: Any, change: bool) -> None:
+        if not may_manage(request.user, obj.account):
+            raise PermissionDenied(f"only a manager of {obj.account} may change its dead-man switch")
+        saved = dead_man_set(
+            account=obj.account,
+            policy=obj.policy,
+            venue_seconds=obj.venue_seconds,
+            actor=request.user.get_username(),
+        )
+        obj.pk, obj._state.adding = saved.pk, False
 
 
 class TransitionInline(admin.TabularInline):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 
 from trading.models import Account, Membership
 
+OPERATE_PLATFORM = "trading.operate_platform_kill_switch"
 TRADING_ROLES = frozenset({Membership.Role.TRADER, Membership.Role.MANAGER})
 
 
@@ -40,3 +42,14 @@ def may_manage(user: Any, account: Account) -> bool:
 def is_staff(user: Any) -> bool:
     """Whether the user looks after the platform: its own alerts, its dead letters."""
     return bool(getattr(user, "is_authenticated", False) and user.is_active and user.is_staff)
+
+
+def may_operate_platform(user: Any) -> bool:
+    """Whether the user may stop and re-arm the whole platform."""
+    return bool(getattr(user, "is_authenticated", False) and user.is_staff and user.has_perm(OPERATE_PLATFORM))
+
+
+def platform_operators() -> list[str]:
+    """The names of all who may stop and re-arm the whole platform."""
+    users = get_user_model().objects.filter(is_active=True, is_staff=True).order_by("username")
+    return [user.get_username() for user in users if may_operate_platform(user)]

@@ -3,15 +3,26 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 
 from audit.models import Alert
 from audit.selectors import alerts_of
 from marketdata.selectors import instruments
 from strategies.models import Signal, StrategyConfig
-from trading.lifecycle import LIVE
-from trading.models import Account, EngineSession, EquitySnapshot, Fill, Lease, Order, Position
+from trading.lifecycle import LIVE, OrderState
+from trading.models import (
+    Account,
+    DeadManWatch,
+    EngineSession,
+    EquitySnapshot,
+    Fill,
+    KillSwitch,
+    KillSwitchTask,
+    Lease,
+    Order,
+    Position,
+)
 from trading.permissions import accounts_visible_to, is_staff
 
 LIVE_STATES = sorted(str(state) for state in LIVE)
@@ -60,7 +71,8 @@ def equity_curve(account: Account, points: int = EQUITY_POINTS) -> list[EquitySn
 
 def engine_sessions() -> QuerySet[EngineSession]:
     """Living engines with the leases that they hold."""
-    living = EngineSession.objects.filter(ended=False, expires_at__gt=Now()).order_by("name", "pk")
+    sessions = EngineSession.objects.filter(follows_market=True, ended=False, expires_at__gt=Now())
+    living = sessions.order_by("name", "pk")
     return living.prefetch_related(Prefetch("leases", queryset=Lease.objects.order_by("resource")))
 
 
@@ -73,3 +85,59 @@ def symbols_without_engine() -> list[str]:
         listed = set(instruments().filter(symbol__in=symbols).values_list("symbol", flat=True))
         symbols = {symbol for symbol in listed if not settings.SYMBOLS or symbol in settings.SYMBOLS}
     return sorted(symbols)
+
+
+def stopped_by(account_id: int) -> KillSwitch | None:
+    """The engaged kill switch that stops the account: its own, or the platform's."""
+    engaged = KillSwitch.objects.filter(Q(account_id=account_id) | Q(account=None), rearmed_at=None)
+    return engaged.order_by("engaged_at").first()
+
+
+def visible_kill_switches(user: Any) -> QuerySet[KillSwitch]:
+    """Those of the accounts a user may see, and the platform's, which stops everybody."""
+    visible = Q(account__in=accounts_visible_to(user)) | Q(account=None)
+    tasks = Prefetch("tasks", queryset=KillSwitchTask.objects.select_related("account"))
+    return KillSwitch.objects.filter(visible).select_related("account").prefetch_related(tasks)
+
+
+def kill_switch_task(account_id: int) -> KillSwitchTask | None:
+    """What an engaged kill switch still has to do on the account, the oldest first."""
+    open_tasks = KillSwitchTask.objects.filter(account_id=account_id, switch__rearmed_at=None)
+    open_tasks = open_tasks.exclude(phase=KillSwitchTask.Phase.DONE).select_related("switch")
+    return open_tasks.order_by("switch__engaged_at", "pk").first()
+
+
+def venue_dead_man_seconds(account_id: int) -> int | None:
+    """After how many seconds without our stream the venue shall cancel the account's orders; None: never."""
+    return DeadManWatch.objects.filter(account_id=account_id).values_list("venue_seconds", flat=True).first()
+
+
+# The work of an account's owner.
+
+
+def working_order(account_id: int, order_id: int) -> Order | None:
+    return Order.objects.select_related("instrument", "account").filter(account_id=account_id, pk=order_id).first()
+
+
+def unsent_work(account_id: int) -> list[int]:
+    """Recorded intents, and cancels that were asked for and are not done."""
+    states = [str(OrderState.NEW), str(OrderState.PENDING_CANCEL)]
+    rows = Order.objects.filter(account_id=account_id, state__in=states)
+    return list(rows.order_by("created_at").values_list("pk", flat=True))
+
+
+def pending_signals(account_id: int) -> list[int]:
+    """Signals that other engines left to the account's owner, oldest first."""
+    rows = Signal.objects.filter(account_id=account_id, outcome=Signal.Outcome.PENDING)
+    return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def pending_signal(account_id: int, signal_id: int) -> Signal | None:
+    rows = Signal.objects.filter(account_id=account_id, outcome=Signal.Outcome.PENDING)
+    return rows.filter(pk=signal_id).first()
+
+
+def unresolved_orders(account_id: int) -> list[int]:
+    """Orders that the venue has not confirmed although they left a while ago."""
+    states = [str(OrderState.UNKNOWN), str(OrderState.PENDING_SUBMIT)]
+    return list(Order.objects.filter(account_id=account_id, state__in=states).values_list("pk", flat=True))

@@ -3,15 +3,27 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from audit.models import Alert
 from marketdata.plain_decimals import PlainDecimalField
 from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE
-from trading.models import Account, EquitySnapshot, Fill, Order, Position, Wallet
+from trading.models import (
+    Account,
+    DeadManWatch,
+    EquitySnapshot,
+    Fill,
+    KillSwitch,
+    KillSwitchTask,
+    Order,
+    Position,
+    Wallet,
+)
 from trading.permissions import role_on
 from trading.positions import margin, percent_on_margin, pnl
+from trading.selectors import stopped_by
 
 
 class AccountSerializer(serializers.ModelSerializer):
@@ -21,6 +33,7 @@ class AccountSerializer(serializers.ModelSerializer):
     available_balance = serializers.SerializerMethodField()
     day_pnl = serializers.SerializerMethodField()
     updated_at = serializers.SerializerMethodField()
+    kill_switch = serializers.SerializerMethodField()
 
     class Meta:
         model = Account
@@ -32,6 +45,7 @@ class AccountSerializer(serializers.ModelSerializer):
             "role",
             "trading_state",
             "halt_reason",
+            "kill_switch",
             "reconciled_at",
             "equity",
             "wallet_balance",
@@ -42,6 +56,24 @@ class AccountSerializer(serializers.ModelSerializer):
 
     def get_role(self, account: Account) -> str | None:
         return role_on(self.context.get("user"), account)
+
+    def get_kill_switch(self, account: Account) -> dict[str, Any] | None:
+        """The engaged switch that stops it, with how far that is; None while it may trade."""
+        switch = stopped_by(account.pk)
+        if switch is None:
+            return None
+        task = switch.tasks.filter(account=account).first()
+        return {
+            "scope": switch.scope,
+            "engaged_by": switch.engaged_by,
+            "engaged_at": switch.engaged_at.isoformat(),
+            "reason": switch.reason,
+            "closes_positions": switch.closes_positions,
+            "phase": "done" if task is None else task.phase,
+            "open_orders": None if task is None else task.open_orders,
+            "open_positions": None if task is None else task.open_positions,
+            "trouble": "" if task is None else task.trouble,
+        }
 
     def get_equity(self, account: Account) -> str | None:
         wallet = wallet_of(account)
@@ -62,6 +94,46 @@ class AccountSerializer(serializers.ModelSerializer):
     def get_updated_at(self, account: Account) -> str | None:
         wallet = wallet_of(account)
         return None if wallet is None else wallet.updated_at.isoformat()
+
+
+class KillSwitchTaskSerializer(serializers.ModelSerializer):
+    account = serializers.IntegerField(source="account_id")
+    name = serializers.CharField(source="account.name")
+
+    class Meta:
+        model = KillSwitchTask
+        fields = ["account", "name", "phase", "open_orders", "open_positions", "trouble", "updated_at", "done_at"]
+
+
+class KillSwitchSerializer(serializers.ModelSerializer):
+    """``accounts`` in the context: whose progress may be told; without it everybody's."""
+
+    tasks = serializers.SerializerMethodField()
+
+    class Meta:
+        model = KillSwitch
+        fields = [
+            *("id", "scope", "account", "closes_positions", "engaged_at", "engaged_by", "reason"),
+            *("rearmed_at", "rearmed_by", "rearm_reason", "tasks"),
+        ]
+
+    @extend_schema_field(KillSwitchTaskSerializer(many=True))
+    def get_tasks(self, switch: KillSwitch) -> list[dict[str, Any]]:
+        told = self.context.get("accounts")
+        tasks = [task for task in switch.tasks.all() if told is None or task.account_id in told]
+        return [dict(row) for row in KillSwitchTaskSerializer(tasks, many=True).data]
+
+
+class DeadManSerializer(serializers.ModelSerializer):
+    venue_seconds = serializers.IntegerField(
+        required=False, default=None, allow_null=True, min_value=3, max_value=300, help_text="null: not at the venue"
+    )
+
+    class Meta:
+        model = DeadManWatch
+        fields = ["policy", "venue_seconds", "missing_since"]
+        read_only_fields = ["missing_since"]
+        extra_kwargs = {"policy": {"required": True}}
 
 
 def wallet_of(account: Account) -> Wallet | None:

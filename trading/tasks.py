@@ -7,11 +7,18 @@ from django.conf import settings
 
 from trading.credentials import CredentialsError, decrypt
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
-from trading.models import Account
+from trading.models import Account, DeadManWatch, KillSwitchTask
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
+from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
+from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
+from trading.services.kill_switch import dead_man_look
+from trading.services.leases import account_owned
 
 log = logging.getLogger(__name__)
+
+# One account that the venue does not answer for must not keep a worker for long; the next run goes on.
+KILL_SWITCH_SECONDS = 60.0
 
 
 @shared_task(expires=10)
@@ -31,9 +38,44 @@ def reconcile_accounts() -> int:
             troubled += 1
             continue
         troubled += bool(run.differences or run.error)
+    venue_access_tell(worker_name())
     return troubled
+
+
+@shared_task(expires=5)
+def carry_out_kill_switches() -> int:
+    """Begin with every kill switch that no engine carries out; returns how many."""
+    begun = 0
+    tasks = KillSwitchTask.objects.filter(switch__rearmed_at=None).exclude(phase=KillSwitchTask.Phase.DONE)
+    for task in tasks:
+        if needs_a_closer(task):
+            carry_out_kill_switch.delay(task.account_id)
+            begun += 1
+    return begun
+
+
+@shared_task(expires=10)
+def carry_out_kill_switch(account_id: int) -> bool:
+    """Take the account over and close what is open; whoever is first does it, for the others there is nothing to do."""
+    account = Account.objects.filter(pk=account_id).first()
+    if account is None:
+        return False
+    try:
+        return carry_out(account, KILL_SWITCH_SECONDS)
+    except CredentialsError as error:
+        log.error("account %s: its kill switch cannot be carried out: %s", account.name, error)
+        return False
+
+
+@shared_task(expires=5)
+def watch_engines() -> int:
+    """Our own dead-man switch: accounts whose policy took effect because no engine looked after them."""
+    watches = DeadManWatch.objects.exclude(policy=DeadManWatch.Policy.OFF)
+    looks = [dead_man_look(watch_id=watch.pk, owned=account_owned(watch.account_id)) for watch in watches]
+    return looks.count("engaged")
 
 
 def gateway_of(account: Account) -> BybitGateway:
     endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
-    return BybitGateway(endpoints, decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted))
+    key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
+    return BybitGateway(endpoints, key, secret, guard=venue_guard(endpoints.rest))

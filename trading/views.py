@@ -7,7 +7,7 @@ from django.contrib.auth.mixins import LoginRequiredMixin
 from django.views.generic import TemplateView
 
 from marketdata.selectors import INTERVALS, instruments
-from trading.permissions import is_staff
+from trading.permissions import is_staff, may_operate_platform
 from trading.selectors import visible_accounts
 from trading.serializers import AccountSerializer
 
@@ -25,6 +25,7 @@ class DashboardView(LoginRequiredMixin, TemplateView):
             boot={
                 "user": self.request.user.get_username(),
                 "staff": is_staff(self.request.user),
+                "operator": may_operate_platform(self.request.user),
                 "accounts": [dict(row) for row in serializer.data],
                 "instruments": [
                     {name: value if name == "symbol" else f"{value:f}" for name, value in row.items()} for row in listed

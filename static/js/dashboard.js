@@ -4,6 +4,7 @@ import { Chart } from "./chart.js";
 import { EquityChart } from "./equity.js";
 import { compact, decimals, element, fixed, money, signed, tone } from "./formats.js";
 import { Flow } from "./flow.js";
+import { KillSwitch } from "./kill.js";
 import { Ladder } from "./ladder.js";
 import { Stream } from "./stream.js";
 import { changeText, fundingText, Switcher } from "./switcher.js";
@@ -61,6 +62,7 @@ const ladder = new Ladder($("ladder"), (price) => {
 });
 const chart = new Chart($("chart"), $("chart-note"));
 const switcher = new Switcher($("symbols"), $("symbol-button"), { instruments: boot.instruments, onChoose: chooseSymbol });
+const killSwitch = new KillSwitch({ account: accountRow, operator: boot.operator, toast, onChange: readAccounts });
 let equityChart = null;
 
 // What tables may ask of the page.
@@ -125,6 +127,16 @@ function drawAccount() {
   const halted = account?.trading_state === "halted" ? `${account.name} is halted: ${account.halt_reason || "no reason was given"}. Only orders that reduce a position pass.` : "";
   $("banner").hidden = !halted;
   text("banner", halted);
+  killSwitch.render();
+}
+
+// A switch of the platform changes accounts that this page does not watch.
+async function readAccounts() {
+  for (const row of (await request("GET", "accounts?limit=200")).results) {
+    const known = boot.accounts.find(({ id }) => id === row.id);
+    if (known) Object.assign(known, row);
+  }
+  redraw("account");
 }
 
 function newestFirst(rows, time) {
@@ -280,6 +292,11 @@ const HEARD = {
     state.equity.push({ taken_at: timestamp, equity: data.equity });
     if (state.equity.length > 2000) state.equity.splice(0, 500);
     redraw("account", ...(state.tab === "equity" ? ["table"] : []));
+  },
+  account({ data }) {
+    const known = boot.accounts.find(({ id }) => id === data.id);
+    if (known) Object.assign(known, data);
+    redraw("account");
   },
   alert({ data }) {
     if (data.alert?.acknowledged_at) return;

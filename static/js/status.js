@@ -3,6 +3,9 @@ const overall = document.getElementById("overall");
 const rows = document.getElementById("components");
 const feeds = document.getElementById("feeds");
 const engines = document.getElementById("engines");
+const modes = document.getElementById("modes");
+const breakers = document.getElementById("breakers");
+const budgets = document.getElementById("budgets");
 
 const milliseconds = (value) => (value == null ? "" : `${value.toFixed(1)} ms`);
 
@@ -17,11 +20,35 @@ function line(texts, status) {
   return row;
 }
 
+function showModes(held) {
+  modes.hidden = held.length === 0;
+  modes.replaceChildren(...held.map(({ name, sentence }) => {
+    const item = document.createElement("li");
+    item.textContent = sentence;
+    item.dataset.mode = name;
+    return item;
+  }));
+}
 
+function showAccess(processes) {
+  const of = (process, { breakers }) => Object.entries(breakers).flatMap(([venue, groups]) => Object.entries(groups).map(([group, each]) => {
+    const state = each.state === "closed" ? "closed" : `${each.state.replace("_", "-")}: ${each.reason}`;
+    return line([process, venue, group, state, `${each.failures}, ${each.opened}, ${each.refused}`], each.state === "closed" ? "ok" : "degraded");
+  }));
+  breakers.replaceChildren(...Object.entries(processes).flatMap(([process, access]) => of(process, access)));
+  budgets.replaceChildren(...Object.entries(processes).map(([process, { budget }]) => {
+    const shared = budget.mode === "shared";
+    const mode = shared ? "shared by all" : `own share: ${budget.reason}`;
+    return line([process, mode, budget.processes, budget.taken, budget.exhausted], shared ? "ok" : "degraded");
+  }));
+}
 
 function show(health) {
   overall.textContent = `${health.status} · version ${health.version} · ${health.exchange}`;
   overall.dataset.status = health.status;
+  const watched = health.watched_positions.map(({ symbol, positions }) => `${symbol} (${positions})`).join(", ");
+  showModes([...health.degraded_modes, ...(watched ? [{ name: "watched_positions", sentence: `positions watched in memory: ${watched}` }] : [])]);
+  showAccess(health.venue_access);
   rows.replaceChildren(...Object.entries(health.components).map(([name, each]) => line([name, each.status, each.detail], each.status)));
   feeds.replaceChildren(...health.feeds.map((each) => {
     const state = each.connected ? "connected" : "not connected";

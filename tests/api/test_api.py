@@ -235,7 +235,12 @@ def test_lists_ask_the_database_a_fixed_number_of_times(cast: Cast, django_asser
     client = cast.client(cast.alice)
     for number in range(12):
         order = client.post("/api/v1/trading/order", ORDER | {"client_order_id": f"n-{number}"}, format="json").json()
-        order_take(order_id=order["id"], refusals=(), receive_window_ms=5000)
+        order_take(
+            order_id=order["id"],
+            refusals=(),
+            receive_window_ms=5000,
+            owner=builders.ownership(order["account"]),
+        )
         order_submission_apply(order_id=order["id"], result=SubmissionResult(Submission.ACCEPTED, f"v-{number}"))
     with django_assert_max_num_queries(4):
         assert len(client.get("/api/v1/trading/orders").json()["results"]) == 12

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import connection
+from django.db import OperationalError
 from django.utils import timezone
 
 from mlops.validation import Verdict
@@ -32,11 +32,13 @@ from trading.gateways.bybit import BybitEndpoints
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, ReconciliationRun
 from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy
-from trading.runtime import account_desk
+from trading.runtime import account_desk, ownership
 from trading.runtime.account_desk import AccountDesk
+from trading.runtime.database import with_connection
 from trading.runtime.engine import Engine
-from trading.runtime.ownership import AccountLock
+from trading.runtime.ownership import AccountLease, kept
 from trading.services.accounts import account_keys_replace
+from trading.services.leases import LeaseLost
 from trading.services.orders import order_cancel_request, order_place, order_take
 from trading.simulator.keys import ApiKey
 
@@ -102,10 +104,10 @@ async def desk(account: Account, pipeline: Pipeline, venue: ServerProcess) -> As
 @pytest.fixture
 def other_owner(account: Account) -> Any:
     """Another engine that owns the account."""
-    lock = AccountLock(account.pk)
-    assert lock.acquire()
-    yield lock
-    lock.release()
+    lease = AccountLease(account.pk, "other")
+    assert lease.acquire()
+    with kept(lease):
+        yield lease
 
 
 @sync_to_async
@@ -125,22 +127,8 @@ async def trading(desk: AccountDesk) -> None:
     await until(lambda: desk.state == "trading")
 
 
-def database_now() -> psycopg.Connection[Any]:
-    """A connection of the test's own, which stays while the settings say that the database is elsewhere."""
-    place = connection.settings_dict
-    return psycopg.connect(
-        host=place["HOST"], port=place["PORT"], user=place["USER"], password=place["PASSWORD"], dbname=place["NAME"]
-    )
-
-
-def end_owners_session(database: psycopg.Connection[Any], account: Account) -> None:
-    """As when the database restarts: the lock is gone, and nobody told its holder."""
-    name = f"ballast owner of account {account.pk}"
-    database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", [name])
-
-
 async def test_whoever_does_not_own_the_account_leaves_its_orders_to_the_owner(
-    account: Account, desk: AccountDesk, other_owner: AccountLock
+    account: Account, desk: AccountDesk, other_owner: AccountLease
 ) -> None:
     desk.start()
     order = await place(account, "for-the-owner")
@@ -149,39 +137,39 @@ async def test_whoever_does_not_own_the_account_leaves_its_orders_to_the_owner(
 
 
 async def test_a_reconciliation_does_not_make_an_owner(
-    desk: AccountDesk, pipeline: Pipeline, other_owner: AccountLock
+    desk: AccountDesk, pipeline: Pipeline, other_owner: AccountLease
 ) -> None:
     desk.start()
     await desk._on_connected()
     assert desk.state == "waiting" and pipeline.exposure(desk.account_id) == Exposure()
 
 
-async def test_a_lost_lock_that_another_engine_holds_now_is_the_end_of_trading(
+async def test_an_account_that_somebody_else_took_is_the_end_of_trading_until_it_is_free_again(
     account: Account, desk: AccountDesk, pipeline: Pipeline
 ) -> None:
     await trading(desk)
-    with database_now() as database:
-        end_owners_session(database, account)
-    other = AccountLock(account.pk)
-    await until(lambda: asyncio.to_thread(other.acquire))
+    other = AccountLease(account.pk, "other")
+    assert await asyncio.to_thread(with_connection, lambda: other.acquire("a test wants it"))
     await until(lambda: desk.state == "waiting")
     await desk._on_connected()
     assert desk.state == "waiting" and not pipeline.exposure(desk.account_id).known
-    other.release()
+    await asyncio.to_thread(with_connection, other.release)
+    desk.look()
     await until(lambda: desk.state == "trading")
 
 
-async def test_a_database_that_is_away_for_a_while_does_not_end_the_desk(
-    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+async def test_a_database_that_does_not_answer_ends_the_ownership_by_the_clock_alone(
+    desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
-    with database_now() as database, monkeypatch.context() as away:
-        away.setitem(settings.DATABASES["default"], "PORT", 9)
-        with pytest.raises(psycopg.OperationalError):
-            AccountLock(account.pk).acquire()
-        end_owners_session(database, account)
+    with monkeypatch.context() as away:
+
+        def broken(**values: Any) -> None:
+            raise OperationalError("the connection is lost")
+
+        away.setattr(ownership, "session_renew", broken)
+        await until(lambda: not desk.owns)
         await until(lambda: desk.state == "waiting")
-        await until(lambda: not desk._owns)
     await until(lambda: desk.state == "trading")
 
 
@@ -189,7 +177,7 @@ async def test_a_failed_reconciliation_is_tried_again(
     desk: AccountDesk, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_desk, "RECONCILIATION_RETRY_SECONDS", 0.0)
-    await control(venue, "faults", endpoint="/v5/position/list", kind="http_status", value=502)
+    await control(venue, "faults", endpoint="/v5/position/list", kind="http_status", value=502, count=3)
     desk.start()
     await until(lambda: desk.state == "refused")
     await until(lambda: desk.state == "trading")
@@ -264,12 +252,36 @@ async def test_an_order_that_waited_too_long_between_commit_and_sending_is_not_s
 ) -> None:
     """Its absence may have been concluded from the time in its row: a late request would be an order nobody counts."""
     order = await place(account, "late")
-    await sync_to_async(order_take)(order_id=order.pk, refusals=(), receive_window_ms=5_000)
+    owner = await sync_to_async(builders.ownership)(account.pk)
+    await sync_to_async(order_take)(order_id=order.pk, refusals=(), receive_window_ms=5_000, owner=owner)
     long_ago = timezone.now() - timedelta(seconds=30)
     await sync_to_async(Order.objects.filter(pk=order.pk).update)(sent_at=long_ago)
-    await sync_to_async(lambda: desk._submit(Order.objects.select_related("instrument").get(pk=order.pk)))()
+    await sync_to_async(lambda: desk.orders.submit(Order.objects.select_related("instrument").get(pk=order.pk)))()
     assert await state_of(order) == OrderState.FAILED
     assert await asyncio.to_thread(desk._gateway.find_order, "BTCUSDT", "late") is None
+
+
+async def test_an_owner_that_was_paused_after_its_commit_sends_nothing_when_it_wakes_up(
+    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trading(desk)
+    order = await place(account, "paused")
+    token = desk.lease.token
+    assert token is not None
+    taken = await sync_to_async(order_take)(order_id=order.pk, refusals=(), receive_window_ms=5_000, owner=token)
+    assert taken is not None and taken.state == OrderState.PENDING_SUBMIT
+    awake = ownership.elapsed
+    with monkeypatch.context() as later:
+        later.setattr(ownership, "elapsed", lambda: awake() + 15)
+        later.setattr(desk.lease, "renew", lambda: True)  # it has not asked anybody yet
+        assert not desk.owns
+        await desk._on_sender(lambda: desk.orders.submit(taken))
+    assert await state_of(order) == OrderState.FAILED
+    assert await asyncio.to_thread(desk._gateway.find_order, "BTCUSDT", "paused") is None
+    late = await place(account, "decided-before-the-pause")
+    await sync_to_async(builders.ownership)(account.pk)
+    with pytest.raises(LeaseLost):
+        await sync_to_async(order_take)(order_id=late.pk, refusals=(), receive_window_ms=5_000, owner=token)
 
 
 async def test_an_intent_goes_from_its_commit_to_the_venue_without_another_order_in_between(
@@ -298,7 +310,8 @@ async def test_a_signal_that_waited_too_long_for_the_venue_is_denied_and_told(
     running = replace(running, config_id=None)  # type: ignore[arg-type]
     result = PipelineResult(running, signal, Verdict(True, 1.0, "test", ""), intent, Decision(True), "trace")
     lease = await sync_to_async(builders.lease)()
-    await asyncio.to_thread(desk._place, result, intent, time.time_ns() - 60 * 10**9, lease)
+    owner = await sync_to_async(builders.ownership)(account.pk)
+    await asyncio.to_thread(desk.orders.place, result, intent, time.time_ns() - 60 * 10**9, lease, owner)
     kept = await sync_to_async(SignalRow.objects.get)()
     assert kept.outcome == "denied" and kept.refusals[0]["limit"] == "signal_age"
     assert not await sync_to_async(Order.objects.exists)()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from audit.models import AuditEvent, ComponentHeartbeat
 from audit.selectors import chain_break
@@ -24,6 +23,7 @@ from tests.processes import ServerProcess
 from tests.recordings import bybit_session
 from trading.lifecycle import OrderState
 from trading.models import Account, Fill, Order, Position
+from trading.services.leases import account_owned
 from trading.services.orders import order_cancel_request, order_place
 from trading.simulator.keys import DEMO_KEYS
 
@@ -144,9 +144,7 @@ def test_an_engine_that_dies_leaves_orders_that_the_next_one_resolves(
     until(lambda: trades(account), 60)
     until(lambda: state_of(stale) in (OrderState.ACKNOWLEDGED, OrderState.EXPIRED))
     assert state_of(resting) == OrderState.ACKNOWLEDGED
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s", [account.pk])
-        assert cursor.fetchone() == (1,)
+    assert account_owned(account.pk)
 
 
 @pytest.mark.recording

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from audit.models import AuditEvent
 from mlops.validation import Verdict
 from risk.checks import Decision
+from risk.intents import OrderIntent
 from strategies.models import Signal as SignalRow
 from strategies.models import StrategyConfig
 from strategies.signals import Signal
@@ -200,15 +201,20 @@ def handed_over(config: StrategyConfig, lease: LeaseToken) -> SignalRow:
     )
 
 
+def answered(row: SignalRow, intent: OrderIntent) -> Order | None:
+    owner = builders.ownership(row.account_id)
+    return signal_take(signal=row, intent=intent, decision=Decision(True), receive_window_ms=5_000, owner=owner)
+
+
 def test_a_signal_for_the_owner_of_its_account_becomes_one_order(config: StrategyConfig) -> None:
     lease = builders.lease()
     row = handed_over(config, lease)
     assert (row.outcome, row.lease_epoch, row.reference_price) == ("pending", lease.epoch, D("60001.5"))
     approved = builders.intent(account_id=config.account_id, order_type="Market", price=None)
-    order = signal_take(signal=row, intent=approved, decision=Decision(True), receive_window_ms=5_000)
+    order = answered(row, approved)
     assert order is not None and order.state == OrderState.PENDING_SUBMIT and order.signal_id == row.pk
     # Its doorbell and the owner's timer may both find it.
-    assert signal_take(signal=row, intent=approved, decision=Decision(True), receive_window_ms=5_000) is None
+    assert answered(row, approved) is None
     assert Order.objects.count() == 1
     row.refresh_from_db()
     assert row.outcome == "ordered"
@@ -219,7 +225,7 @@ def test_a_signal_whose_symbol_has_changed_hands_is_denied_by_the_owner(config: 
     EngineSession.objects.update(ended=True)
     builders.lease()
     approved = builders.intent(account_id=config.account_id)
-    assert signal_take(signal=row, intent=approved, decision=Decision(True), receive_window_ms=5_000) is None
+    assert answered(row, approved) is None
     row.refresh_from_db()
     assert row.outcome == "denied" and row.refusals[0]["limit"] == "lease"
     assert not Order.objects.exists()

@@ -13,7 +13,7 @@ from django.utils import timezone
 from audit.models import AuditEvent
 from audit.selectors import chain_break
 from risk.checks import Refusal
-from tests.builders import fill_report, intent, order_report
+from tests.builders import fill_report, intent, order_report, ownership
 from trading.lifecycle import OrderState
 from trading.models import Account, Fill, Order, OrderTransition, Position
 from trading.reports import Submission, SubmissionResult
@@ -44,7 +44,7 @@ def place(account: Account, **changes: Any) -> Order:
 
 def working(account: Account) -> Order:
     order = place(account)
-    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=ownership(order.account_id))
     order_submission_apply(order_id=order.pk, result=SubmissionResult(Submission.ACCEPTED, "venue-1"))
     return Order.objects.get(pk=order.pk)
 
@@ -92,22 +92,24 @@ def test_the_same_id_with_another_body_is_refused(account: Account) -> None:
 
 def test_an_order_is_taken_once_however_often_it_is_asked(account: Account) -> None:
     order = place(account)
-    taken = order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    taken = order_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=ownership(order.account_id))
     assert taken is not None and taken.state == OrderState.PENDING_SUBMIT and taken.sent_at is not None
-    assert order_take(order_id=order.pk, refusals=(), receive_window_ms=5000) is None
+    assert order_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=ownership(order.account_id)) is None
 
 
 def test_a_denied_order_says_why_and_is_never_sent(account: Account) -> None:
     order = place(account)
     refusal = Refusal("max_order_notional", "100", "600", "the order is worth 600 USD; at most 100 is allowed")
-    denied = order_take(order_id=order.pk, refusals=(refusal,), receive_window_ms=5000)
+    denied = order_take(
+        order_id=order.pk, refusals=(refusal,), receive_window_ms=5000, owner=ownership(order.account_id)
+    )
     assert denied is not None and denied.state == OrderState.DENIED and "at most 100" in denied.refusal
 
 
 def test_an_intent_that_nobody_took_in_time_expires(account: Account) -> None:
     order = place(account)
     Order.objects.filter(pk=order.pk).update(created_at=timezone.now() - timedelta(minutes=2))
-    expired = order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    expired = order_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=ownership(order.account_id))
     assert expired is not None and expired.state == OrderState.EXPIRED
 
 
@@ -124,13 +126,13 @@ def test_an_intent_that_nobody_took_in_time_expires(account: Account) -> None:
 )
 def test_the_answer_decides_what_is_known(account: Account, outcome: Submission, state: OrderState) -> None:
     order = place(account)
-    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=ownership(order.account_id))
     assert order_submission_apply(order_id=order.pk, result=SubmissionResult(outcome)).state == state
 
 
 def test_a_fill_may_overtake_the_answer_and_the_answer_then_changes_nothing(account: Account) -> None:
     order = place(account)
-    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=ownership(order.account_id))
     fill_apply(account_id=account.pk, report=fill_report())
     late = order_submission_apply(order_id=order.pk, result=SubmissionResult(Submission.UNKNOWN))
     assert (late.state, late.filled_quantity, late.average_price) == (OrderState.FILLED, D("0.01"), D(60000))
@@ -206,14 +208,18 @@ def test_an_illegal_report_is_recorded_and_changes_nothing(account: Account) -> 
 
 def test_an_order_proven_absent_has_failed(account: Account) -> None:
     order = place(account)
-    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=ownership(order.account_id))
     order_submission_apply(order_id=order.pk, result=SubmissionResult(Submission.UNKNOWN, message="timed out"))
     assert order_prove_absent(order_id=order.pk, evidence={"read": []}).state == OrderState.FAILED
 
 
 def test_every_step_is_stored_and_the_trail_verifies(account: Account) -> None:
     order = order_intend(
-        account_id=account.pk, intent=intent(client_order_id="order-1"), signal_id=None, receive_window_ms=5000
+        account_id=account.pk,
+        intent=intent(client_order_id="order-1"),
+        signal_id=None,
+        receive_window_ms=5000,
+        owner=ownership(account.pk),
     )
     order_submission_apply(order_id=order.pk, result=SubmissionResult(Submission.ACCEPTED, "venue-1"))
     order_report_apply(account_id=account.pk, report=order_report(status="New"))
@@ -245,7 +251,7 @@ def test_an_intent_that_nobody_approved_yet_is_not_at_stake(account: Account) ->
     order = place(account)
     before = account_exposure(account.pk)
     assert (before.open_orders, before.orders_last_second, dict(before.pending)) == (0, 0, {})
-    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000)
+    order_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=ownership(order.account_id))
     after = account_exposure(account.pk)
     assert (after.open_orders, after.orders_last_second) == (1, 1)
     assert after.pending["BTCUSDT"].buy_quantity == D("0.01")

@@ -67,7 +67,9 @@ def start_engine(start_process: Starter, venue: ServerProcess) -> Callable[[str]
 def held() -> dict[str, list[str]]:
     """The symbols of each living engine, those only whose book is LIVE there."""
     found: dict[str, list[str]] = {}
-    living = Lease.objects.filter(session__ended=False, session__expires_at__gt=timezone.now())
+    living = Lease.objects.filter(
+        resource__startswith="symbol:", session__ended=False, session__expires_at__gt=timezone.now()
+    )
     for lease in living.select_related("session").order_by("resource"):
         symbol = lease.resource.removeprefix("symbol:")
         state, price = lease.session.report.get(symbol, ["", None])
@@ -81,7 +83,7 @@ def shares(expected: dict[str, int]) -> bool:
 
 
 def epochs() -> dict[str, int]:
-    return dict(Lease.objects.values_list("resource", "epoch"))
+    return dict(Lease.objects.filter(resource__startswith="symbol:").values_list("resource", "epoch"))
 
 
 def trade_everywhere(account: Account) -> None:
@@ -226,6 +228,7 @@ def never_without_an_engine() -> Iterator[None]:
                 row = watcher.execute(
                     "SELECT count(*) FROM trading_lease JOIN trading_enginesession AS session"
                     " ON session.id = session_id WHERE NOT ended AND expires_at > statement_timestamp()"
+                    " AND resource LIKE 'symbol:%'"
                 ).fetchone()
                 assert row is not None
                 owned.append(row[0])

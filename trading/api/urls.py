@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from trading.api import accounts, alerts, orders, strategies
+from trading.api import accounts, alerts, kill_switch, orders, strategies
 
 urlpatterns = [
     path("accounts", accounts.AccountListView.as_view()),
@@ -10,6 +10,10 @@ urlpatterns = [
     path("accounts/<int:pk>/equity", accounts.AccountEquityView.as_view()),
     re_path(r"^alerts/?$", alerts.AlertListView.as_view()),
     re_path(r"^alerts/(?P<pk>[0-9]{1,18})/acknowledge/?$", alerts.AlertAcknowledgeView.as_view()),
+    path("accounts/<int:pk>/dead-man", kill_switch.DeadManView.as_view()),
+    re_path(r"^kill-switch/?$", kill_switch.KillSwitchListView.as_view()),
+    re_path(r"^kill-switch/engage/?$", kill_switch.KillSwitchEngageView.as_view()),
+    re_path(r"^kill-switch/rearm/?$", kill_switch.KillSwitchRearmView.as_view()),
     path("positions", accounts.PositionListView.as_view()),
     path("positions/<str:symbol>", accounts.PositionDetailView.as_view()),
     path("trading/order", orders.OrderCreateView.as_view()),

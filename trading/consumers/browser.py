@@ -205,6 +205,8 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         kind = message["kind"]
         if kind == "equity":
             await self._tell("equity", await database_sync_to_async(self._account_row)(account, user))
+        elif kind == "account":
+            await self._tell("account", await database_sync_to_async(self._account_row)(account, user))
         elif kind == "alert":
             await self._tell("alert", await database_sync_to_async(self._alert)(account, user))
         elif kind == "raised_alert":

@@ -20,7 +20,8 @@ class GatewayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """One order as it is sent: everything already on the instrument's grid."""
+    """One order as it is sent: everything already on the instrument's grid. ``latest_ms``: the latest timestamp, in ms
+    since 1970, that the request may carry; later it is not sent any more."""
 
     client_order_id: str
     symbol: str
@@ -32,6 +33,7 @@ class OrderRequest:
     reduce_only: bool
     take_profit: Decimal | None
     stop_loss: Decimal | None
+    latest_ms: int | None = None
 
 
 class Gateway(Protocol):
@@ -46,6 +48,8 @@ class Gateway(Protocol):
     def submit(self, request: OrderRequest) -> SubmissionResult: ...
 
     def cancel(self, symbol: str, client_order_id: str, venue_order_id: str) -> SubmissionResult: ...
+
+    def cancel_all(self) -> SubmissionResult: ...
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None: ...
 

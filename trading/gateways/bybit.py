@@ -1,8 +1,8 @@
 """Bybit v5 through pybit: orders out, and the questions that reconciliation asks.
 
 Traps of pybit 5.17 that this file disarms: it retries some codes by itself (``retry_codes`` must not be empty, or its
-own list is used), it re-POSTs orders with ``force_retry``, and it waits 3 s before each retry. Here one call is one
-request; what to do about its outcome is decided by the order's owner.
+own list is used), it re-POSTs orders with ``force_retry``, and it waits 3 s before each retry. Here the guard lets each
+request out; only what is idempotent is asked again, and what an order's outcome means is decided by its owner.
 """
 
 from __future__ import annotations
@@ -11,16 +11,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any, TypeVar
+from time import time
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-import requests
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
 from trading.gateways.base import GatewayError, OrderRequest
 from trading.gateways.bybit_codes import NOT_MODIFIED, classify, classify_http_status
+from trading.gateways.bybit_limits import UNANSWERED, ending_of, endpoint_of
 from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
+from trading.gateways.fence import Fence, FencedAdapter, SendRefused, no_fence
 from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
+from trading.resilience.guard import CallGuard, NotSent
+from trading.resilience.rate_budget import MOST_WAIT_SECONDS, Priority, key_name
+from trading.resilience.retry import NO_RETRY, Backoff
 
 CATEGORY = "linear"
 SETTLE_COIN = "USDT"
@@ -28,9 +34,10 @@ RECEIVE_WINDOW_MS = 5_000
 TIMEOUT_SECONDS = 5
 NO_RETRY_CODES = {-999_999}
 MAX_PAGES = 100
+# An order whose absence may be concluded some time after its commit must leave soon after it, or not at all.
+ORDER_WAIT_SECONDS = 1.0
+ASK_AGAIN = Backoff()
 Report = TypeVar("Report")
-# No connection, no answer, or one that pybit stumbles over: it expects an object with retCode and retMsg.
-UNANSWERED = (requests.RequestException, OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,23 @@ class BybitEndpoints:
 
 
 class BybitGateway:
-    """One account's REST connection; see :class:`trading.gateways.base.Gateway`. Use from one thread at a time."""
+    """One account's REST connection; see :class:`trading.gateways.base.Gateway`. Use from one thread at a time.
 
-    def __init__(self, endpoints: BybitEndpoints, api_key: str, api_secret: str) -> None:
+    ``fence`` is asked before every request that changes something. ``priority`` "kill" is for the kill switch: an open
+    breaker lets it through, and it may use up every rate budget. Without a ``guard`` the gateway protects itself, and
+    shares its key's budget with nobody.
+    """
+
+    def __init__(
+        self,
+        endpoints: BybitEndpoints,
+        api_key: str,
+        api_secret: str,
+        *,
+        fence: Fence = no_fence,
+        priority: Literal["normal", "kill"] = "normal",
+        guard: CallGuard | None = None,
+    ) -> None:
         self._http = HTTP(
             api_key=api_key,
             api_secret=api_secret,
@@ -61,8 +82,20 @@ class BybitGateway:
             max_retries=1,
             force_retry=False,
             retry_codes=NO_RETRY_CODES,
+            return_response_headers=True,
         )
         self._http.endpoint = endpoints.rest
+        self._venue, self._key = urlsplit(endpoints.rest).netloc, key_name(api_key)
+        self.priority = priority
+        self._guard = guard or CallGuard.alone()
+        self._fence = fence
+        self._latest_ms: int | None = None
+        self._http.client.mount(endpoints.rest, FencedAdapter(self._may_leave))
+
+    def _may_leave(self, timestamp_ms: int) -> str:
+        if self._latest_ms is not None and timestamp_ms > self._latest_ms:
+            return "it came too late to its sending: its absence might have been concluded already"
+        return self._fence(timestamp_ms)
 
     def server_time_ms(self) -> int:
         answer = self._ask(self._http.get_server_time)
@@ -92,13 +125,31 @@ class BybitGateway:
                 fields["takeProfit"] = plain(request.take_profit)
             if request.stop_loss is not None:
                 fields["stopLoss"] = plain(request.stop_loss)
-        return self._attempt(partial(self._http.place_order, **fields), cancelling=False)
+        wait_seconds = ORDER_WAIT_SECONDS
+        if request.latest_ms is not None:
+            wait_seconds = max(0.0, request.latest_ms / 1_000 - time())
+        self._latest_ms = request.latest_ms
+        try:
+            call = partial(self._http.place_order, **fields)
+            return self._attempt(call, cancelling=False, wait_seconds=wait_seconds)
+        finally:
+            self._latest_ms = None
 
     def cancel(self, symbol: str, client_order_id: str, venue_order_id: str) -> SubmissionResult:
         """Ask for a cancel. ACCEPTED means the venue took the request; the order stream says how it ended."""
         fields = {"category": CATEGORY, "symbol": symbol}
         fields |= _named(client_order_id, venue_order_id)
         return self._attempt(partial(self._http.cancel_order, **fields), cancelling=True)
+
+    def cancel_all(self) -> SubmissionResult:
+        """Ask for a cancel of every open order, conditional ones too; Bybit picks 500 of them where there are more."""
+        call = partial(self._http.cancel_all_orders, category=CATEGORY, settleCoin=SETTLE_COIN)
+        return self._attempt(call, cancelling=True)
+
+    def set_disconnect_cancel(self, seconds: int) -> None:
+        """Let the venue cancel every order when our private stream, subscribed to its dcp topic, is gone for so long.
+        Bybit grants this to institutional clients only: others get an error."""
+        self._ask(self._http.set_dcp, product="DERIVATIVES", timeWindow=seconds)
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         text = plain(leverage)
@@ -143,15 +194,24 @@ class BybitGateway:
             raise GatewayError("the venue returned no unified wallet for this key")
         return _understood(wallet_report, rows[0])
 
-    def _attempt(self, call: Callable[[], Mapping[str, Any]], *, cancelling: bool) -> SubmissionResult:
+    def _attempt(
+        self, call: partial[Any], *, cancelling: bool, wait_seconds: float = MOST_WAIT_SECONDS
+    ) -> SubmissionResult:
+        """A cancel by id may be asked for again; an order never, for nobody knows yet whether it exists."""
+        backoff = ASK_AGAIN if cancelling else NO_RETRY
+        priority: Priority = "cancel" if cancelling and self.priority == "normal" else self.priority
         try:
-            answer = call()
+            answer = self._guarded(call, backoff=backoff, priority=priority, wait_seconds=wait_seconds)
+        except NotSent as error:
+            return SubmissionResult(Submission.NOT_SENT, message=str(error))
         except InvalidRequestError as error:
             outcome = classify(error.status_code, cancelling=cancelling)
             return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
         except FailedRequestError as error:
             outcome = classify_http_status(error.status_code)
             return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
+        except SendRefused as error:
+            return SubmissionResult(Submission.NOT_SENT, message=str(error))
         except UNANSWERED as error:
             return SubmissionResult(Submission.UNKNOWN, message=f"{type(error).__name__}: {error}")
         result = answer.get("result")
@@ -161,17 +221,31 @@ class BybitGateway:
 
     def _ask(self, question: Callable[..., Any], **fields: Any) -> Mapping[str, Any]:
         try:
-            answer = question(**fields)
+            answer = self._guarded(partial(question, **fields), backoff=ASK_AGAIN, priority=self.priority)
+        except NotSent as error:
+            raise GatewayError(f"not asked: {error}") from error
         except InvalidRequestError as error:
             raise GatewayError(f"{error.message} (retCode {error.status_code})", error.status_code) from error
         except FailedRequestError as error:
             raise GatewayError(f"HTTP {error.status_code}: {error.message}", error.status_code) from error
+        except SendRefused as error:
+            raise GatewayError(f"not sent: {error}") from error
         except UNANSWERED as error:
             raise GatewayError(f"{type(error).__name__}: {error}") from error
         result = answer.get("result")
         if not isinstance(result, Mapping):
             raise GatewayError(f"result is {type(result).__name__}; expected an object")
         return result
+
+    def _guarded(
+        self, call: partial[Any], *, backoff: Backoff, priority: Priority, wait_seconds: float = MOST_WAIT_SECONDS
+    ) -> Mapping[str, Any]:
+        endpoint = endpoint_of(call.func.__name__, self._venue, self._key)
+        # pybit gives the answer's time and headers with it.
+        answer, _, _ = self._guard.call(
+            endpoint, call, ending_of, backoff=backoff, priority=priority, wait_seconds=wait_seconds
+        )
+        return answer
 
     def _pages(self, question: Callable[..., Any], **fields: Any) -> Iterator[Mapping[str, Any]]:
         cursor = None

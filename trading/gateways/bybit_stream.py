@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 Report = OrderReport | FillReport | PositionReport | WalletReport
 TOPICS = ("order", "execution", "position", "wallet")
+DEAD_MAN_TOPIC = "dcp.future"
 READERS: Mapping[str, Callable[[Mapping[str, Any]], Report]] = {
     "order": order_report,
     "execution": fill_report,
@@ -61,6 +62,8 @@ class BybitPrivateStream:
         self._on_reports, self._on_connected = on_reports, on_connected
         self._on_disconnected, self._on_trouble = on_disconnected, on_trouble
         self.connected = False
+        # Subscribe to the topic that makes the venue cancel all orders when this stream is gone for too long.
+        self.dead_man = False
 
     async def run(self) -> None:
         back_off = FIRST_BACK_OFF_SECONDS
@@ -99,7 +102,8 @@ class BybitPrivateStream:
         await self._answer_to(socket, "auth")
 
     async def _subscribe(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        await socket.send_json({"op": "subscribe", "args": list(TOPICS)})
+        topics = [*TOPICS, DEAD_MAN_TOPIC] if self.dead_man else list(TOPICS)
+        await socket.send_json({"op": "subscribe", "args": topics})
         await self._answer_to(socket, "subscribe")
 
     async def _answer_to(self, socket: aiohttp.ClientWebSocketResponse, operation: str) -> None:

@@ -2,15 +2,19 @@ from __future__ import annotations
 
 from trading.models.account import Account, EquitySnapshot, Membership, Wallet
 from trading.models.exit_state import PositionExit
+from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
 from trading.models.lease import EngineSession, Lease
 from trading.models.order import Fill, Order, OrderTransition
 from trading.models.position import Position, ReconciliationRun
 
 __all__ = [
     "Account",
+    "DeadManWatch",
     "EngineSession",
     "EquitySnapshot",
     "Fill",
+    "KillSwitch",
+    "KillSwitchTask",
     "Lease",
     "Membership",
     "Order",

@@ -4,12 +4,14 @@ from django.db import models
 
 
 class EngineSession(models.Model):
-    """One run of one engine process: alive while it renews in time, ended for good when it once did not."""
+    """One run of one engine process, or one ownership of an account: alive while it is renewed in time, ended for good
+    when it once was not."""
 
     name = models.CharField(max_length=64)
     started_at = models.DateTimeField()
     expires_at = models.DateTimeField()
     ended = models.BooleanField(default=False)
+    follows_market = models.BooleanField(default=True, help_text="shares the symbols; off for the owner of an account")
     report = models.JSONField(default=dict, help_text="each followed symbol's book state and reference price")
 
     def __str__(self) -> str:
@@ -17,7 +19,8 @@ class EngineSession(models.Model):
 
 
 class Lease(models.Model):
-    """Who may act on a resource (``symbol:BTCUSDT``). Never deleted: ``epoch``, the fencing token, must only grow.
+    """Who may act on a resource (``symbol:BTCUSDT``, ``account:7``). Never deleted: ``epoch``, the
+    fencing token, must only grow.
 
     ``successor`` is an engine that is ready to go on with it the moment the holder hands it over.
     """

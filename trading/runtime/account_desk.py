@@ -1,8 +1,9 @@
 """The owner of one account: sends its orders, books its reports, keeps its exposure, reconciles it.
 
-Three threads a desk: one talks to the venue about orders and may block for seconds on a lost answer; one books reports
-meanwhile; one asks for the wallet, so that no order waits for that. Rows are locked by the services, so they cannot
-contradict each other.
+Five threads a desk: one talks to the venue about orders and may block for seconds on a lost answer; one books reports
+meanwhile; one asks for the wallet, so that no order waits for that; one renews the lease that makes this engine the
+owner; one does what a kill switch asks for, whatever keeps the others busy. Rows are locked by the services, so they
+cannot contradict each other.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import timedelta
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
-import psycopg
-from django.db import DatabaseError, transaction
+from django.conf import settings
+from django.db import DatabaseError, Error, transaction
 from django.utils import timezone
 
-from audit.services import recorded_together
 from mlops.validation import Verdict
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
@@ -31,69 +30,73 @@ from risk.selectors import limits_for
 from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
 from trading.credentials import decrypt
-from trading.gateways.base import GatewayError, OrderRequest
-from trading.gateways.bybit import RECEIVE_WINDOW_MS, BybitEndpoints, BybitGateway
+from trading.gateways.base import GatewayError
+from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.gateways.bybit_stream import BybitPrivateStream, Report
 from trading.lifecycle import OrderState
 from trading.models import Account, Order
 from trading.pipeline import Pipeline, PipelineResult, UnjudgedSignal
-from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
+from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
-from trading.runtime.latency import LatencyWindow
+from trading.runtime.emergency import import_journal
+from trading.runtime.kill_execution import KillExecution
+from trading.runtime.order_sender import TOO_OLD, OrderSender
 from trading.runtime.outside_watch import OutsideWatch
-from trading.runtime.ownership import AccountLock
+from trading.runtime.ownership import AccountLease
 from trading.runtime.position_guard import PositionGuard
-from trading.runtime.reconciler import WINDOW_MARGIN_MS, reconcile_account, resolve_order
+from trading.runtime.position_watch import PositionWatch
+from trading.runtime.reconciler import reconcile_account
+from trading.runtime.venue_access import venue_guard
+from trading.selectors import (
+    pending_signal,
+    pending_signals,
+    unresolved_orders,
+    unsent_work,
+    venue_dead_man_seconds,
+    working_order,
+)
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply, position_report_apply
+from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
-from trading.services.orders import (
-    INTENT_LIFETIME,
-    order_cancel_apply,
-    order_intend,
-    order_submission_apply,
-    order_take,
-)
+from trading.services.orders import INTENT_LIFETIME
 from trading.services.outside_changes import outside_fill_note
-from trading.services.signals import signal_hand_over, signal_note, signal_take
+from trading.services.signals import signal_hand_over
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-TOO_OLD = Refusal(
-    "signal_age",
-    f"{INTENT_LIFETIME.seconds} s",
-    "older",
-    f"the venue kept other orders waiting for more than {INTENT_LIFETIME.seconds} s; prices have moved on",
-)
 
 TICK_SECONDS = 1.0
 WALLET_SECONDS = 5.0
-OWNERSHIP_RETRY_SECONDS = 2.0
+OWNERSHIP_RETRY_SECONDS = 1.0
 RECONCILIATION_RETRY_SECONDS = 5.0
-# The venue took the request or is asked what became of the order: asking again at once would only use up the rate.
-CANCEL_RETRY_SECONDS = 10.0
-# An order's absence is concluded from the time in its row; what leaves much later would prove that conclusion wrong.
-LATEST_SUBMISSION = timedelta(milliseconds=WINDOW_MARGIN_MS) / 2
 
 
 class AccountDesk:
     """Lives in the engine's event loop. ``state`` is one of waiting, reconciling, trading, refused, with a reason."""
 
-    def __init__(self, account: Account, pipeline: Pipeline, endpoints: BybitEndpoints) -> None:
+    def __init__(
+        self, account: Account, pipeline: Pipeline, endpoints: BybitEndpoints, engine_name: str = "engine"
+    ) -> None:
         self.account_id = account.pk
         self.account_name = account.name
         self.state, self.reason = "waiting", "another engine may own the account"
         self.stream_connected = False
-        self.committed, self.sent, self.answered = LatencyWindow(), LatencyWindow(), LatencyWindow()
         self._pipeline = pipeline
         self.keys = stored_keys(account)
         key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
+        self.lease = AccountLease(account.pk, f"{engine_name}: {account.name}")
+        fence = self.lease.refusal
         # pybit's session is not for two threads at once: each thread has one of its own.
-        self._gateway = BybitGateway(endpoints, key, secret)
-        self._reading_gateway = BybitGateway(endpoints, key, secret)
-        self._watching_gateway = BybitGateway(endpoints, key, secret)
+        guard = venue_guard(endpoints.rest)
+        self._gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
+        self._reading_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
+        self._watching_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
+        self.orders = OrderSender(account.pk, account.name, self._gateway)
+        killing = BybitGateway(endpoints, key, secret, fence=fence, guard=guard, priority="kill")
+        self._kill = KillExecution(account.pk, killing, self.lease)
         self._stream = BybitPrivateStream(
             f"{endpoints.websocket}/v5/private",
             key,
@@ -103,22 +106,18 @@ class AccountDesk:
             on_disconnected=self._on_disconnected,
             on_trouble=self._on_trouble,
         )
-        self._lock = AccountLock(account.pk)
-        self._owns = False
+        self.watch = PositionWatch()
         self._refused_at = 0.0
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
         self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix=f"watch-{account.pk}")
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix=f"lease-{account.pk}")
+        self._killer = ThreadPoolExecutor(1, thread_name_prefix=f"kill-{account.pk}")
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Future[Any]] = set()
-        # Approved but not yet in the database: their exposure is counted from memory until they are.
-        self._in_flight: dict[str, OrderIntent] = {}
-        self._committed_ids: set[str] = set()
-        self._leverages: dict[str, Decimal] = {}
         self._taking: set[int] = set()
         self._taking_signals: set[int] = set()
-        self.refused_by_lease = 0
-        self._cancelled_at: dict[int, float] = {}
+        self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
         self.guard = PositionGuard(
             account.pk,
             pipeline,
@@ -129,39 +128,44 @@ class AccountDesk:
         self._outside = OutsideWatch(account.pk, on_books=self._books, reconcile=self._reconcile)
 
     def start(self) -> None:
-        self._tasks.append(asyncio.create_task(self._run(), name=f"desk {self.account_name}"))
+        loops = (self._keep_lease, self._run, self._obey_kill_switch)
+        self._tasks += [asyncio.create_task(loop(), name=f"{loop.__name__} {self.account_name}") for loop in loops]
 
     async def stop(self) -> None:
         await end_tasks(self._tasks)
         await self.guard.stop()
         if self._background:
             await asyncio.wait(self._background, timeout=5.0)
-        await self._books(self._lock.release)
-        self._sender.shutdown(wait=False, cancel_futures=True)
-        self._bookkeeper.shutdown(wait=False, cancel_futures=True)
-        self._watcher.shutdown(wait=False, cancel_futures=True)
+        await self._in_thread(self._keeper, self.lease.release)
+        for thread in (self._sender, self._bookkeeper, self._watcher, self._keeper, self._killer):
+            thread.shutdown(wait=False, cancel_futures=True)
 
     @property
     def owns(self) -> bool:
-        """Whether this engine owns the account, as far as it knows."""
-        return self._owns
+        """Whether this engine owns the account: nobody else can by now, whatever it has slept through."""
+        return self.lease.valid
+
+    def look(self) -> None:
+        """An account has changed hands, or a kill switch was engaged: see at once what it means here."""
+        self._look.set()
+        self._stop_rung.set()
 
     def on_price(self, symbol: str, price: Decimal, receive_ns: int) -> None:
         """A mark price has changed."""
-        if self._owns:
+        if self.owns:
             self.guard.on_price(symbol, price, receive_ns, may_exit=self.state == "trading")
 
     def place(self, result: PipelineResult, frame_ns: int, lease: LeaseToken) -> None:
         """Carry out an approved result: committed first, then sent, on the sender's thread."""
-        intent = result.intent
-        if intent is None:
+        intent, owner = result.intent, self.lease.token
+        if intent is None or owner is None:
             return
-        self._in_flight[intent.client_order_id] = intent
-        self._send(partial(self._place, result, intent, frame_ns, lease))
+        self.orders.reserve(intent)
+        self._send(partial(self.orders.place, result, intent, frame_ns, lease, owner))
 
     def note(self, result: PipelineResult, lease: LeaseToken) -> None:
         """Keep a signal that was vetoed or denied, with its reasons."""
-        self._book(partial(self._note, result, lease))
+        self._book(partial(self.orders.note, result, lease))
 
     def hand_over(self, unjudged: UnjudgedSignal, lease: LeaseToken) -> None:
         """Leave a signal to the engine that owns the account."""
@@ -181,16 +185,15 @@ class AccountDesk:
     # The account's loop.
 
     async def _run(self) -> None:
-        while not await self._acquire():
-            await asyncio.sleep(OWNERSHIP_RETRY_SECONDS)
-        self.state, self.reason = "reconciling", "before the first order"
+        while self.lease.token is None:
+            await asyncio.sleep(TICK_SECONDS / 10)
+        await self._ask_venue_to_watch()
         self._tasks.append(asyncio.create_task(self._stream.run(), name=f"stream {self.account_name}"))
         last_wallet = 0.0
         while True:
             await asyncio.sleep(TICK_SECONDS)
             try:
-                if not (self._owns and await self._books(self._lock.held)):
-                    await self._lost_ownership()
+                if not self.owns:
                     continue
                 if self.state == "refused" and time.monotonic() - self._refused_at > RECONCILIATION_RETRY_SECONDS:
                     await self._reconcile("retry")
@@ -206,33 +209,81 @@ class AccountDesk:
             except Exception:  # a desk whose loop ended would own its account and never look after it again
                 log.exception("account %s: the desk stumbled and goes on", self.account_name)
 
-    async def _acquire(self) -> bool:
-        try:
-            self._owns = await self._books(self._lock.acquire)
-        except psycopg.Error as error:
-            log.warning("account %s: the ownership lock cannot be asked for: %s", self.account_name, error)
-        return self._owns
+    async def _keep_lease(self) -> None:
+        """Renew what is ours, and take what nobody holds: at once when it is given back, or its time is over."""
+        told: LeaseToken | None = None
+        while True:
+            self._look.clear()
+            try:
+                await self._in_thread(self._keeper, self._renew_or_acquire)
+            except Error as error:
+                log.warning("account %s: the database does not answer for its lease: %s", self.account_name, error)
+            if self.lease.token != told:
+                told = self.lease.token
+                self._ownership_changed()
+            pause = settings.LEASE_RENEWAL_SECONDS if self.owns else OWNERSHIP_RETRY_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._look.wait()
 
-    async def _lost_ownership(self) -> None:
-        self._owns = False
-        self.guard.forget()
-        self.state, self.reason = "waiting", "the ownership lock was lost"
+    def _renew_or_acquire(self) -> None:
+        # What an emergency close did is booked, and the account stopped, before anybody trades on it again.
+        if not self.lease.renew() and import_journal():
+            self.lease.acquire()
+
+    def _ownership_changed(self) -> None:
         self._pipeline.update_exposure(self.account_id, Exposure())
-        if await self._acquire():
-            self.state, self.reason = "reconciling", "the ownership lock was lost and found again"
-            await self._reconcile("ownership")
+        if not self.owns:
+            self.guard.forget()
+            self.state, self.reason = "waiting", "the account's lease was lost; another engine may own it"
+            log.warning("account %s: %s", self.account_name, self.reason)
+            return
+        log.info("account %s is ours: %s", self.account_name, self.lease.token)
+        self.state, self.reason = "reconciling", "before the first order"
+        if self.stream_connected:
+            # The stream went on while somebody else was the owner: nothing else would reconcile.
+            self.reconcile_soon("ownership")
+
+    async def _ask_venue_to_watch(self) -> None:
+        """The venue's own dead-man switch, where the account's managers want it and the venue grants it."""
+        try:
+            seconds = await self._books(partial(venue_dead_man_seconds, self.account_id))
+            if seconds is not None:
+                self._stream.dead_man = True
+                await self._in_thread(self._watcher, partial(self._watching_gateway.set_disconnect_cancel, seconds))
+        except (Error, GatewayError) as error:
+            self._stream.dead_man = False
+            log.warning("account %s: the venue does not watch over it: %s", self.account_name, error)
+            with suppress(Error):
+                await self._books(partial(dead_man_refused, account_id=self.account_id, reason=str(error)))
+
+    async def _obey_kill_switch(self) -> None:
+        """Asked of the database every second, so that no doorbell is needed; goes on where another process stopped."""
+        while True:
+            pause: float | None = None
+            try:
+                if self.owns:
+                    pause = await self._in_thread(self._killer, self._kill.step)
+            except Error as error:
+                log.warning("account %s: is it stopped? The database does not answer: %s", self.account_name, error)
+            except Exception:  # a kill switch that gave up would be none
+                log.exception("account %s: the kill switch stumbled and goes on", self.account_name)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS if pause is None else pause):
+                    await self._stop_rung.wait()
+            self._stop_rung.clear()
 
     async def _sweep(self) -> None:
         """Find work whose doorbell was lost, and orders whose fate is open."""
-        unsent = await self._books(partial(_unsent_work, self.account_id))
-        self._cancelled_at = {pk: moment for pk, moment in self._cancelled_at.items() if pk in unsent}
+        unsent = await self._books(partial(unsent_work, self.account_id))
+        self.orders.forget_cancels(unsent)
         for order_id in unsent:
             await self._alone(self._take_up(order_id))
-        for signal_id in await self._books(partial(_pending_signals, self.account_id)):
+        for signal_id in await self._books(partial(pending_signals, self.account_id)):
             await self._alone(self._take_signal(signal_id))
         if self.state == "trading":
-            for order_id in await self._books(partial(_unresolved, self.account_id)):
-                await self._alone(self._on_sender(partial(self._resolve, order_id)))
+            for order_id in await self._books(partial(unresolved_orders, self.account_id)):
+                await self._alone(self._on_sender(partial(self.orders.resolve, order_id)))
 
     async def _alone(self, work: Awaitable[None]) -> None:
         """One order that the venue does not answer for must not keep the others waiting."""
@@ -245,8 +296,8 @@ class AccountDesk:
         """Ahead of the first order, which would otherwise wait for this request."""
         if self.state == "trading":
             for symbol, leverage in self._pipeline.leverages(self.account_id).items():
-                if symbol not in self._leverages:
-                    await self._on_sender(partial(self._ensure_leverage, symbol, leverage))
+                if not self.orders.knows_leverage(symbol):
+                    await self._on_sender(partial(self.orders.ensure_leverage, symbol, leverage))
 
     async def _wallet(self) -> None:
         report = await self._in_thread(self._watcher, self._watching_gateway.wallet)
@@ -254,20 +305,16 @@ class AccountDesk:
 
     async def _refresh_exposure(self) -> None:
         """Rebuild the exposure from the books, plus what is approved but not in them yet."""
-        booked = set(self._committed_ids)
-        prices = self._pipeline.reference_prices()
-        exposure = await self._books(partial(account_exposure, self.account_id, prices))
-        for identifier in booked:
-            self._in_flight.pop(identifier, None)
-        self._committed_ids -= booked
-        for intent in self._in_flight.values():
-            exposure = exposure.with_intent(intent, prices.get(intent.symbol))
+        booked, prices = self.orders.booked(), self._pipeline.reference_prices()
+        books = await self._books(partial(account_exposure, self.account_id, prices))
+        exposure = self.orders.with_reserved(books, booked, prices)
+        self.watch.booked(exposure.positions)
         if self.state == "trading":
             self._pipeline.update_exposure(self.account_id, exposure)
             await self.guard.follow(exposure)
 
     async def _reconcile(self, trigger: str) -> None:
-        if not self._owns:
+        if not self.owns:
             return
         try:
             run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
@@ -297,7 +344,7 @@ class AccountDesk:
     def _on_disconnected(self, reason: str) -> None:
         # Fills may happen unseen from here on; what we believe of the account is no base for new orders.
         self.stream_connected = False
-        if self._owns:
+        if self.owns:
             self.state, self.reason = "reconciling", f"private stream lost: {reason}"
         self._pipeline.update_exposure(self.account_id, Exposure())
         log.warning("account %s: private stream lost: %s", self.account_name, reason)
@@ -307,6 +354,9 @@ class AccountDesk:
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:
+        for report in reports:
+            if isinstance(report, PositionReport):
+                self.watch.reported(report)
         try:
             await self._books(partial(self._apply, reports))
             await self._refresh_exposure()
@@ -315,7 +365,7 @@ class AccountDesk:
         except Exception as error:
             # The news is not lost: reconciliation asks for it again.
             log.exception("account %s: reports could not be booked", self.account_name)
-            if self._owns:
+            if self.owns:
                 self.state, self.reason = "reconciling", f"reports could not be booked: {error}"
                 self._pipeline.update_exposure(self.account_id, Exposure())
             self.reconcile_soon("unbooked")
@@ -337,15 +387,6 @@ class AccountDesk:
                 case WalletReport():
                     wallet_apply(account_id=self.account_id, report=report)
 
-    def _note(self, result: PipelineResult, lease: LeaseToken) -> None:
-        try:
-            with transaction.atomic():
-                _record_signal(result, lease)
-        except LeaseLost as error:
-            self._refused(error)
-        except DatabaseError as error:
-            log.error("account %s: a signal was not recorded: %s", self.account_name, error)
-
     def _hand_over(self, unjudged: UnjudgedSignal, lease: LeaseToken) -> None:
         try:
             signal_hand_over(
@@ -358,118 +399,23 @@ class AccountDesk:
                 lease=lease,
             )
         except LeaseLost as error:
-            self._refused(error)
+            self.orders.count_lost_lease(error)
         except DatabaseError as error:
             log.error("account %s: a signal did not reach the account's owner: %s", self.account_name, error)
-
-    def _refused(self, error: LeaseLost) -> None:
-        self.refused_by_lease += 1
-        log.warning("account %s: a signal came too late and is dropped: %s", self.account_name, error)
-
-    # On the sender's thread.
-
-    def _place(self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken) -> None:
-        if time.time_ns() - frame_ns > INTENT_LIFETIME / timedelta(microseconds=1) * 1_000:
-            self._committed_ids.add(intent.client_order_id)
-            self._note(replace(result, decision=Decision(False, (TOO_OLD,))), lease)
-            return
-        try:
-            self._ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
-            with transaction.atomic(), recorded_together():
-                signal = _record_signal(result, lease)
-                order = order_intend(
-                    account_id=self.account_id,
-                    intent=intent,
-                    signal_id=signal.pk,
-                    receive_window_ms=RECEIVE_WINDOW_MS,
-                )
-        except LeaseLost as error:
-            self._refused(error)
-            return
-        except (DatabaseError, GatewayError) as error:
-            # Nothing was committed, so nothing may be sent: the signal is gone, and that is the safe side.
-            log.error("account %s: an approved order was not committed: %s", self.account_name, error)
-            return
-        finally:
-            self._committed_ids.add(intent.client_order_id)
-        self.committed.add(time.time_ns() - frame_ns)
-        self._submit(order, frame_ns)
-
-    def _settle(self, signal: SignalRow, intent: OrderIntent | None, decision: Decision) -> None:
-        try:
-            if intent is not None:
-                self._ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
-            order = signal_take(signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS)
-        finally:
-            if intent is not None:
-                self._committed_ids.add(intent.client_order_id)
-        if order is not None:
-            self._submit(order)
-
-    def _ensure_leverage(self, symbol: str, leverage: Decimal, *, reduce_only: bool = False) -> None:
-        if not reduce_only and self._leverages.get(symbol) != leverage:
-            self._gateway.set_leverage(symbol, leverage)
-            self._leverages[symbol] = leverage
-
-    def _take_and_submit(self, order: Order, refusals: Sequence[Refusal]) -> None:
-        # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
-        try:
-            taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS)
-        finally:
-            self._committed_ids.add(order.client_order_id)
-        if taken is not None and taken.state == OrderState.PENDING_SUBMIT:
-            self._submit(taken)
-
-    def _submit(self, order: Order, frame_ns: int = 0) -> None:
-        if order.sent_at is None or timezone.now() - order.sent_at > LATEST_SUBMISSION:
-            late = "it came too late to its sending: its absence might have been concluded already"
-            order_submission_apply(order_id=order.pk, result=SubmissionResult(Submission.NOT_SENT, message=late))
-            return
-        request = OrderRequest(
-            client_order_id=order.client_order_id,
-            symbol=order.instrument.symbol,
-            side=order.side,
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            quantity=order.quantity,
-            price=order.price,
-            reduce_only=order.reduce_only,
-            take_profit=order.take_profit,
-            stop_loss=order.stop_loss,
-        )
-        started_ns = time.time_ns()
-        if frame_ns:
-            self.sent.add(started_ns - frame_ns)
-        result = self._gateway.submit(request)
-        self.answered.add(time.time_ns() - started_ns)
-        order_submission_apply(order_id=order.pk, result=result)
-
-    def _cancel(self, order: Order) -> None:
-        if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
-            return
-        result = self._gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
-        if result.outcome not in (Submission.REJECTED, Submission.THROTTLED):
-            self._cancelled_at[order.pk] = time.monotonic()
-        order_cancel_apply(order_id=order.pk, result=result)
-        if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
-            self._resolve(order.pk)
-
-    def _resolve(self, order_id: int) -> None:
-        resolve_order(Order.objects.select_related("instrument").get(pk=order_id), self._gateway)
 
     # Intents that people and bots recorded.
 
     async def _take_up(self, order_id: int) -> None:
         # Every engine hears the doorbell; only the owner acts. The timer finds the same work: one of them does it.
-        if not self._owns or order_id in self._taking:
+        if not self.owns or order_id in self._taking:
             return
         self._taking.add(order_id)
         try:
-            order = await self._books(partial(_working_order, self.account_id, order_id))
+            order = await self._books(partial(working_order, self.account_id, order_id))
             if order is None:
                 return
             if order.state == OrderState.PENDING_CANCEL:
-                await self._on_sender(partial(self._cancel, order))
+                await self._on_sender(partial(self.orders.cancel, order))
             elif order.state == OrderState.NEW:
                 await self._take_intent(order)
             await self._refresh_exposure()
@@ -493,20 +439,24 @@ class AccountDesk:
                     quote = await self._books(partial(symbol_quote, intent.symbol))
                 refusals = self._pipeline.check(intent, limits, quote).refusals
                 if not refusals:
-                    self._in_flight[order.client_order_id] = intent
-        await self._on_sender(partial(self._take_and_submit, order, refusals))
+                    self.orders.reserve(intent)
+        owner = self.lease.token
+        if owner is not None:
+            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner))
 
     # Signals of other engines.
 
     async def _take_signal(self, signal_id: int) -> None:
-        if not self._owns or signal_id in self._taking_signals:
+        if not self.owns or signal_id in self._taking_signals:
             return
         self._taking_signals.add(signal_id)
         try:
-            signal = await self._books(partial(_pending_signal, self.account_id, signal_id))
+            signal = await self._books(partial(pending_signal, self.account_id, signal_id))
             if signal is not None:
                 intent, decision = self._judge(signal)
-                await self._on_sender(partial(self._settle, signal, intent, decision))
+                owner = self.lease.token
+                if owner is not None:
+                    await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner))
                 await self._refresh_exposure()
         finally:
             self._taking_signals.discard(signal_id)
@@ -528,7 +478,7 @@ class AccountDesk:
         decision = result.decision or Decision(False)
         if result.intent is None or not decision.approved:
             return None, decision
-        self._in_flight[result.intent.client_order_id] = result.intent
+        self.orders.reserve(result.intent)
         return result.intent, decision
 
     # Threads.
@@ -566,18 +516,6 @@ def stored_keys(account: Account) -> tuple[bytes, bytes]:
     return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
 
 
-def _record_signal(result: PipelineResult, lease: LeaseToken) -> SignalRow:
-    return signal_note(
-        account_id=result.running.account_id,
-        config_id=result.running.config_id,
-        signal=result.signal,
-        verdict=result.verdict,
-        decision=result.decision,
-        trace_id=result.trace_id,
-        lease=lease,
-    )
-
-
 def _as_value(row: SignalRow) -> Signal:
     return Signal(
         strategy=row.strategy,
@@ -609,34 +547,3 @@ def _as_intent(order: Order) -> OrderIntent:
         reason=order.reason,
         trace_id=order.trace_id,
     )
-
-
-def _working_order(account_id: int, order_id: int) -> Order | None:
-    return Order.objects.select_related("instrument", "account").filter(account_id=account_id, pk=order_id).first()
-
-
-def _unsent_work(account_id: int) -> list[int]:
-    """Recorded intents, and cancels that were asked for and are not done."""
-    states = [str(OrderState.NEW), str(OrderState.PENDING_CANCEL)]
-    return list(
-        Order.objects.filter(account_id=account_id, state__in=states)
-        .order_by("created_at")
-        .values_list("pk", flat=True)
-    )
-
-
-def _pending_signals(account_id: int) -> list[int]:
-    """Signals that other engines left to the account's owner, oldest first."""
-    rows = SignalRow.objects.filter(account_id=account_id, outcome=SignalRow.Outcome.PENDING)
-    return list(rows.order_by("pk").values_list("pk", flat=True))
-
-
-def _pending_signal(account_id: int, signal_id: int) -> SignalRow | None:
-    rows = SignalRow.objects.filter(account_id=account_id, outcome=SignalRow.Outcome.PENDING)
-    return rows.filter(pk=signal_id).first()
-
-
-def _unresolved(account_id: int) -> list[int]:
-    """Orders that the venue has not confirmed although they left a while ago."""
-    states = [str(OrderState.UNKNOWN), str(OrderState.PENDING_SUBMIT)]
-    return list(Order.objects.filter(account_id=account_id, state__in=states).values_list("pk", flat=True))

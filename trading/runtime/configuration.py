@@ -13,6 +13,7 @@ from strategies.library import STRATEGIES
 from strategies.models import StrategyConfig
 from trading.models import Account
 from trading.pipeline import PipelineConfiguration, RunningStrategy
+from trading.selectors import stopped_by
 
 # Which accounts a deployment trades, by the exchange that it is pointed at.
 ENVIRONMENTS = {"simulator": "simulator", "bybit-testnet": "testnet", "bybit": "live"}
@@ -35,7 +36,7 @@ def load_configuration(environment: str) -> PipelineConfiguration:
 
 def running_strategy(config: StrategyConfig) -> RunningStrategy:
     limits = limits_for(config.account, config)
-    if config.account.trading_state == Account.TradingState.HALTED:
+    if config.account.trading_state == Account.TradingState.HALTED or stopped_by(config.account_id) is not None:
         limits = replace(limits, trading_enabled=False)
     return RunningStrategy(
         config_id=config.pk,

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import DatabaseError, Error
 from numpy.typing import NDArray
 
+from audit.engine_memory import EngineMemory
 from audit.services import heartbeat_record
 from marketdata.engine.detectors.detection import Detection
 from marketdata.engine.sync import BookState
@@ -42,10 +43,12 @@ from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_conf
 from trading.runtime.database import ask_database
 from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch
+from trading.runtime.emergency import export_accounts
 from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
 from trading.runtime.shards import Shards
+from trading.runtime.venue_access import venue_access_tell
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +85,7 @@ class Engine:
         self._detections = DetectionStore()
         self._recorder = market_feeds.recorder(name)
         self._frames = LatestFrames()
+        self._memory = EngineMemory(settings.REDIS_URL, settings.REDIS_PREFIX)
         self._reload = asyncio.Event()
         self._stopping = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
@@ -163,6 +167,9 @@ class Engine:
 
     def doorbell(self, kind: str, identifier: str) -> None:
         log.info("doorbell: %s %s", kind, identifier)
+        if kind in ("leases", "kill_switch"):
+            for desk in self.desks.values():
+                desk.look()
         if kind != "leases":
             self._reload.set()
         elif self.shards is not None:
@@ -313,6 +320,10 @@ class Engine:
 
     async def _open_desks(self) -> None:
         accounts = await ask_database(partial(load_accounts, self.environment))
+        try:
+            await asyncio.to_thread(export_accounts, accounts)
+        except OSError as error:
+            log.error("accounts are not left for an emergency close: %s", error)
         for account in accounts:
             desk = self.desks.get(account.pk)
             if desk is not None and desk.keys != stored_keys(account):
@@ -325,7 +336,7 @@ class Engine:
 
     def _open_desk(self, account: Account) -> None:
         try:
-            desk = AccountDesk(account, self.pipeline, self.endpoints)
+            desk = AccountDesk(account, self.pipeline, self.endpoints, self.name)
         except Exception as error:  # an account whose keys do not open must not stop the others
             log.error("account %s cannot be opened: %s", account.name, error)
             return
@@ -391,8 +402,12 @@ class Engine:
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _beat_once(self, status: str, detail: dict[str, Any]) -> None:
+        # Told twice: while one of the two is away, the status page reads the other.
+        with suppress(redis.RedisError, OSError):
+            await asyncio.to_thread(self._memory.store, self.name, status, detail)
         try:
             await ask_database(partial(heartbeat_record, "engine", self.name, status, detail))
+            await ask_database(partial(venue_access_tell, f"engine {self.name}"))
         except DatabaseError as error:
             log.warning("no heartbeat, the database does not answer: %s", error)
 
@@ -414,10 +429,11 @@ class Engine:
                     "state": desk.state,
                     "reason": desk.reason,
                     "stream": desk.stream_connected,
-                    "frame_to_commit": desk.committed.summary(),
-                    "frame_to_send": desk.sent.summary(),
-                    "answer": desk.answered.summary(),
-                    "refused_by_lease": desk.refused_by_lease,
+                    "frame_to_commit": desk.orders.committed.summary(),
+                    "frame_to_send": desk.orders.sent.summary(),
+                    "answer": desk.orders.answered.summary(),
+                    "refused_by_lease": desk.orders.refused_by_lease,
+                    "positions": desk.watch.status(self.pipeline.reference_price) if desk.owns else [],
                 }
                 for desk in self.desks.values()
             },

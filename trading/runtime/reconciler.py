@@ -32,6 +32,7 @@ from trading.services.fills import (
     position_correct,
     position_report_apply,
 )
+from trading.services.leases import account_taken_at
 from trading.services.orders import order_prove_absent, order_prove_ended
 from trading.services.reconciliations import reconciliation_record
 
@@ -200,9 +201,13 @@ def _forgotten(order: Order) -> Difference | None:
 
 
 def _window_has_passed(order: Order, server_time_ms: int) -> bool:
+    """After a change of hands the window is counted from there: what an earlier owner has signed by the end of its
+    lease may be on its way as long."""
     if order.sent_at is None:
         return False
-    closes = order.sent_at + timedelta(milliseconds=order.receive_window_ms + WINDOW_MARGIN_MS)
+    taken_at = account_taken_at(order.account_id)
+    latest = order.sent_at if taken_at is None else max(order.sent_at, taken_at)
+    closes = latest + timedelta(milliseconds=order.receive_window_ms + WINDOW_MARGIN_MS)
     return datetime.fromtimestamp(server_time_ms / 1000, tz=UTC) > closes
 
 

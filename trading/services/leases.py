@@ -1,4 +1,5 @@
-"""Who acts on which symbol: leases in PostgreSQL, held by sessions that engines renew, fenced by epochs.
+"""Who acts on which symbol and which account: leases in PostgreSQL, held by sessions that engines renew, fenced by
+epochs.
 
 Why PostgreSQL and not Redis. An order cannot be made without the database, so a lease there is never the reason why
 nobody trades; Redis may be away while trading goes on. And the fence must be atomic with what it protects: the lease is
@@ -20,6 +21,10 @@ How it holds together:
 - A lease moves between two living engines without a gap: the one that shall have it follows the market beside the
   holder, says so (``successor``) once its book is proven, and is given the lease by the holder, which acts no more.
 
+An account's lease (``account:7``) has a session of its own, renewed by its owner (trading/runtime/ownership.py): an
+engine may lose one account and keep the others. It is confirmed in the transaction that commits each order, and asked
+once more, by the clock alone, before the request's first byte is written (trading/gateways/fence.py).
+
 While the database is away nobody can renew: after the lease time no engine signals or orders, books and positions
 are still followed. When it is back each engine opens a new session and takes free leases; its books are still proven.
 """
@@ -28,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -73,14 +78,22 @@ def symbol_resource(symbol: str) -> str:
     return f"symbol:{symbol}"
 
 
+def account_resource(account_id: int) -> str:
+    return f"account:{account_id}"
+
+
 @transaction.atomic
-def session_open(*, name: str, seconds: float, resources: Sequence[str]) -> int:
+def session_open(*, name: str, seconds: float, resources: Sequence[str], follows_market: bool = True) -> int:
     """Begin a session that lives for ``seconds``; resources that nobody ever held become leases to be taken."""
-    _end_idle_transactions()
+    end_idle_transactions()
     forgotten = EngineSession.objects.filter(ended=True, leases=None, expires_at__lt=Now() - SESSION_KEPT)
     forgotten.delete()
     session = EngineSession.objects.create(
-        name=name, started_at=Now(), expires_at=Now() + timedelta(seconds=seconds), report={}
+        name=name[:64],
+        started_at=Now(),
+        expires_at=Now() + timedelta(seconds=seconds),
+        follows_market=follows_market,
+        report={},
     )
     known = set(Lease.objects.filter(resource__in=resources).values_list("resource", flat=True))
     new = [Lease(resource=resource, changed_at=Now()) for resource in resources if resource not in known]
@@ -100,7 +113,7 @@ def session_renew(*, session_id: int, seconds: float, report: Mapping[str, Any])
 @transaction.atomic
 def session_close(*, session_id: int) -> None:
     """An engine goes: its leases are free at once."""
-    _end_idle_transactions()
+    end_idle_transactions()
     closed = EngineSession.objects.filter(pk=session_id, ended=False).update(ended=True, expires_at=Now())
     if closed:
         given_up = Lease.objects.filter(session_id=session_id).values_list("resource", "epoch")
@@ -108,7 +121,7 @@ def session_close(*, session_id: int) -> None:
 
 
 def leases_survey(*, session_id: int, resources: Sequence[str]) -> LeaseSurvey:
-    living = EngineSession.objects.filter(ended=False).annotate(left=F("expires_at") - Now())
+    living = EngineSession.objects.filter(ended=False, follows_market=True).annotate(left=F("expires_at") - Now())
     left = dict(living.values_list("pk", "left"))
     rows = Lease.objects.filter(resource__in=resources)
     leases = list(rows.values_list("resource", "epoch", "session_id", "successor_id"))
@@ -126,7 +139,7 @@ def leases_survey(*, session_id: int, resources: Sequence[str]) -> LeaseSurvey:
 def leases_take(*, session_id: int, resources: Collection[str]) -> dict[str, int]:
     """Take those that no living session holds; returns the epochs of what was taken. A lease under which somebody
     commits at this moment is passed over: ask again."""
-    _end_idle_transactions()
+    end_idle_transactions()
     free = Lease.objects.filter(Q(session=None) | Q(session__ended=True), resource__in=resources)
     rows = list(free.select_for_update(of=("self",), skip_locked=True, no_key=True).order_by("resource"))
     # Not by the plan alone: a session that has ended meanwhile must not take anything.
@@ -144,7 +157,7 @@ def leases_take(*, session_id: int, resources: Collection[str]) -> dict[str, int
 @transaction.atomic
 def leases_stand_by(*, session_id: int, ready: Collection[str], given_up: Collection[str]) -> None:
     """Say for which leases of others this engine is ready to go on, and for which not any more."""
-    _end_idle_transactions()
+    end_idle_transactions()
     Lease.objects.filter(resource__in=given_up, successor_id=session_id).update(successor=None)
     if Lease.objects.filter(resource__in=ready).exclude(session_id=session_id).update(successor_id=session_id):
         bus.engines_doorbell("leases")
@@ -154,7 +167,7 @@ def leases_stand_by(*, session_id: int, ready: Collection[str], given_up: Collec
 def leases_hand_over(*, session_id: int, successors: Mapping[str, int]) -> dict[str, int]:
     """Give leases to the engines that stand by for them; returns the new epochs. The caller must not act on the
     resources any more; what it has decided and not committed yet is refused from here on."""
-    _end_idle_transactions()
+    end_idle_transactions()
     rows = Lease.objects.filter(resource__in=successors, session_id=session_id)
     given: dict[str, int] = {}
     for row in rows.select_for_update(no_key=True).order_by("resource"):
@@ -166,6 +179,48 @@ def leases_hand_over(*, session_id: int, successors: Mapping[str, int]) -> dict[
     if given:
         _recorded(session_id, "leases.handed_over", given)
     return given
+
+
+@transaction.atomic
+def account_lease_take(
+    *, account_id: int, holder: str, seconds: float, evict_reason: str = ""
+) -> tuple[int, LeaseToken] | None:
+    """Become the account's owner for ``seconds``: the session to renew and the proof; None while somebody else is.
+
+    With ``evict_reason`` a living owner loses the account at once: it can commit nothing from here on. What it has
+    signed already may still reach the venue until its receive window closes.
+    """
+    if not evict_reason and account_owned(account_id):
+        return None  # asked without a lock: everybody who waits for an account asks every second
+    end_idle_transactions()
+    resource = account_resource(account_id)
+    Lease.objects.bulk_create([Lease(resource=resource, changed_at=Now())], ignore_conflicts=True)
+    rows = Lease.objects.select_for_update(of=("self",), skip_locked=True, no_key=True).filter(resource=resource)
+    held = rows.first()
+    if held is None:
+        return None
+    living = EngineSession.objects.filter(leases=held, ended=False, expires_at__gt=Now())
+    if living.exists():
+        if not evict_reason:
+            return None
+        EngineSession.objects.filter(pk__in=living).update(ended=True, expires_at=Now())
+    # The audit chain is the last row to be locked: one event tells both, who lost it and who has it now.
+    session_id = session_open(name=holder, seconds=seconds, resources=(), follows_market=False)
+    epoch = held.epoch + 1
+    Lease.objects.filter(resource=resource).update(session_id=session_id, successor=None, epoch=epoch, changed_at=Now())
+    _recorded(session_id, "leases.seized" if evict_reason else "leases.taken", {resource: epoch}, evict_reason)
+    return session_id, LeaseToken(resource, epoch)
+
+
+def account_owned(account_id: int) -> bool:
+    """Whether a living session owns the account."""
+    living = Lease.objects.filter(session__ended=False, session__expires_at__gt=Now())
+    return living.filter(resource=account_resource(account_id)).exists()
+
+
+def account_taken_at(account_id: int) -> datetime | None:
+    """When the account last changed hands."""
+    return Lease.objects.filter(resource=account_resource(account_id)).values_list("changed_at", flat=True).first()
 
 
 def lease_confirm(token: LeaseToken) -> None:
@@ -200,18 +255,19 @@ def symbol_quote(symbol: str) -> Quote | None:
     return Quote(None if price is None else Decimal(price), state == "LIVE")
 
 
-def _end_idle_transactions() -> None:
+def end_idle_transactions() -> None:
     """Until the end of this transaction: if we are paused in it, the database takes our locks away."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [str(IDLE_MILLISECONDS)])
 
 
-def _recorded(session_id: int, action: str, epochs: Mapping[str, int]) -> None:
+def _recorded(session_id: int, action: str, epochs: Mapping[str, int], reason: str = "") -> None:
     session = EngineSession.objects.get(pk=session_id)
     record(
         actor=f"engine:{session.name}",
         action=action,
         subject=f"engine-session:{session_id}",
+        reason=reason,
         parameters={"epochs": epochs},
     )
     bus.engines_doorbell("leases")

@@ -20,6 +20,8 @@ from risk.intents import OrderIntent, new_client_order_id
 from trading.lifecycle import LIVE, OrderEvent, OrderState
 from trading.models import Account, Order, OrderTransition
 from trading.reports import Submission, SubmissionResult
+from trading.selectors import stopped_by
+from trading.services.leases import LeaseToken, lease_confirm
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
@@ -39,6 +41,10 @@ class ClientOrderIdTaken(OrderRefused):
 
 class OrderNotCancellable(Exception):
     """The order has ended, or is being cancelled already; the message says which."""
+
+
+class KillSwitchEngaged(OrderRefused):
+    """Trading is stopped until a person re-arms it; only orders that reduce a position pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ def order_place(
         if known is not None:
             return known
     _refuse_violations(account, body)
+    if not reduce_only:
+        stopped_refuse(account.pk)
     identifier = client_order_id or new_client_order_id(
         int(now.timestamp() * 1000), symbol, strategy, secrets.token_hex(4)
     )
@@ -119,6 +127,17 @@ def order_place(
         if known is None:
             raise
         return known
+
+
+def stopped_refuse(account_id: int) -> None:
+    """Call it after :func:`lease_confirm`, in the transaction that commits an order: engaging waits for the lease.
+
+    Raises:
+        KillSwitchEngaged: the account or the platform is stopped.
+    """
+    stopped = stopped_by(account_id)
+    if stopped is not None:
+        raise KillSwitchEngaged([Violation("account", str(account_id), stopped.sentence)])
 
 
 def _known_order(account: Account, client_order_id: str, body: OrderBody) -> Order | None:
@@ -204,8 +223,18 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
     return {name: getattr(body, name) for name in OrderBody.__slots__ if getattr(body, name) is not None}
 
 
-def order_intend(*, account_id: int, intent: OrderIntent, signal_id: int | None, receive_window_ms: int) -> Order:
-    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits."""
+def order_intend(
+    *, account_id: int, intent: OrderIntent, signal_id: int | None, receive_window_ms: int, owner: LeaseToken
+) -> Order:
+    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits.
+
+    Raises:
+        LeaseLost: the account is somebody else's by now; nothing may be sent.
+        KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
+    """
+    lease_confirm(owner)
+    if not intent.reduce_only:
+        stopped_refuse(account_id)
     body = OrderBody(
         intent.symbol,
         intent.side,
@@ -235,12 +264,78 @@ def order_intend(*, account_id: int, intent: OrderIntent, signal_id: int | None,
 
 
 @transaction.atomic
-def order_take(*, order_id: int, refusals: Sequence[Refusal], receive_window_ms: int) -> Order | None:
+def order_close_intend(
+    *,
+    account_id: int,
+    symbol: str,
+    side: str,
+    quantity: Decimal,
+    client_order_id: str,
+    strategy: str,
+    actor: str,
+    reason: str,
+    receive_window_ms: int,
+    owner: LeaseToken,
+) -> Order:
+    """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
+    switch holds it back.
+
+    Raises:
+        LeaseLost: the account is somebody else's by now; nothing may be sent.
+    """
+    lease_confirm(owner)
+    body = OrderBody(symbol, side, "Market", quantity, None, "IOC", True, None, None)
+    now = timezone.now()
+    order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
+    order.sent_at, order.receive_window_ms = now, receive_window_ms
+    advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
+    return order
+
+
+@transaction.atomic
+def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
+    """Make an order whose fate is open ready to be sent once more under its id: the venue refuses a second one of the
+    same id, so it can only come to exist once. None when it is not open any more.
+
+    Raises:
+        LeaseLost: the account is somebody else's by now; nothing may be sent.
+    """
+    lease_confirm(owner)
+    order = _locked(order_id)
+    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+        return None
+    # The proof that it cannot exist any more is counted from the newest request.
+    order.sent_at = timezone.now()
+    order.save(update_fields=["sent_at"])
+    record(
+        actor=order.actor,
+        action="order.sent_again",
+        subject=f"order:{order.pk}",
+        account_id=order.account_id,
+        trace_id=order.trace_id,
+        reason="no answer to the first request is known; the same id cannot be taken twice",
+    )
+    return order
+
+
+@transaction.atomic
+def order_take(
+    *, order_id: int, refusals: Sequence[Refusal], receive_window_ms: int, owner: LeaseToken
+) -> Order | None:
     """The account's owner takes a recorded intent: approved when risk had nothing to say, denied when it had. None
-    when it was taken before, so that nobody sends it twice."""
+    when it was taken before, so that nobody sends it twice.
+
+    Raises:
+        LeaseLost: the account is somebody else's by now, who will take the intent.
+    """
+    lease_confirm(owner)
     order = _locked(order_id)
     if order.state != OrderState.NEW:
         return None
+    if not order.reduce_only:
+        stopped = stopped_by(order.account_id)
+        if stopped is not None:
+            refusals = [*refusals, Refusal("kill_switch", "engaged", "new risk", stopped.sentence)]
     if timezone.now() - order.created_at > INTENT_LIFETIME:
         order.refusal = f"not sent: no engine took it within {INTENT_LIFETIME.seconds} s"
         advance(order, OrderEvent.EXPIRE, cause=order.refusal)

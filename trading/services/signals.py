@@ -17,6 +17,7 @@ from strategies.models import Signal
 from strategies.services import signal_record, signal_settle
 from strategies.signals import Signal as SignalValue
 from trading.models import Order
+from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
 from trading.services.orders import order_intend
 
@@ -81,11 +82,16 @@ def signal_hand_over(
 
 
 def signal_take(
-    *, signal: Signal, intent: OrderIntent | None, decision: Decision, receive_window_ms: int
+    *, signal: Signal, intent: OrderIntent | None, decision: Decision, receive_window_ms: int, owner: LeaseToken
 ) -> Order | None:
     """The owner's answer to a pending signal, and its order, in one transaction. None when there is no order, or when
-    the signal was answered before."""
+    the signal was answered before. Raises LeaseLost when the account is somebody else's by now, who will answer it."""
     with transaction.atomic(), recorded_together():
+        lease_confirm(owner)
+        if decision.approved and intent is not None and not intent.reduce_only:
+            stopped = stopped_by(signal.account_id)
+            if stopped is not None:
+                decision = Decision(False, (Refusal("kill_switch", "engaged", "new risk", stopped.sentence),))
         if decision.approved:
             try:
                 lease_confirm(LeaseToken(symbol_resource(signal.symbol), signal.lease_epoch or 0))
@@ -97,7 +103,11 @@ def signal_take(
         if settled is None or intent is None or not decision.approved:
             return None
         return order_intend(
-            account_id=signal.account_id, intent=intent, signal_id=signal.pk, receive_window_ms=receive_window_ms
+            account_id=signal.account_id,
+            intent=intent,
+            signal_id=signal.pk,
+            receive_window_ms=receive_window_ms,
+            owner=owner,
         )
 
 

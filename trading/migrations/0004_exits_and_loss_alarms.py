@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('marketdata', '0002_feed_events'),
-        ('trading', '0002_leases'),
+        ('trading', '0003_kill_switch'),
     ]
 
     operations = [

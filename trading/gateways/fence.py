@@ -1,0 +1,43 @@
+"""The last question before a request that changes something leaves: may it still?
+
+A process can be paused at any instruction, for as long as it likes. What decides is therefore asked after the request
+got its timestamp and right before it is written to the socket. A pause before the question is found out by the
+question; a pause after it makes the timestamp old, and the venue refuses the request once its receive window is over.
+So nothing can arrive later than the last moment at which the answer was yes, plus the receive window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+# Given the request's timestamp in ms since 1970: why it must not be sent, or nothing.
+Fence = Callable[[int], str]
+TIMESTAMP = "X-BAPI-TIMESTAMP"
+
+
+class SendRefused(Exception):
+    """The request was stopped on our side; not a byte of it left."""
+
+
+class FencedAdapter(HTTPAdapter):
+    """Asks ``fence`` about every POST; questions (GET) may always be asked."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        super().__init__()
+
+    def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
+        if request.method == "POST":
+            reason = self._fence(int(request.headers.get(TIMESTAMP, 0)))
+            if reason:
+                raise SendRefused(reason)
+        return super().send(request, *arguments, **options)
+
+
+def no_fence(timestamp_ms: int) -> str:
+    """For whoever needs no right to send: questions, and the emergency close while there is no database to ask."""
+    return ""

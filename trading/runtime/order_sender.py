@@ -1,0 +1,228 @@
+"""The sending of one account's orders: what is approved is committed, then sent, then its answer is booked.
+
+Everything here runs on the sender's thread, which may block for seconds on a lost answer. Two things are proven before
+every request: that the account is still ours, in the transaction that commits the order and once more before the first
+byte leaves; and that the order's absence cannot have been concluded yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+
+from audit.services import recorded_together
+from risk.checks import Decision, Refusal
+from risk.exposure import Exposure
+from risk.intents import OrderIntent
+from strategies.models import Signal as SignalRow
+from trading.gateways.base import Gateway, GatewayError, OrderRequest
+from trading.gateways.bybit import RECEIVE_WINDOW_MS
+from trading.lifecycle import OrderState
+from trading.models import Order
+from trading.pipeline import PipelineResult
+from trading.reports import Submission, SubmissionResult
+from trading.runtime.latency import LatencyWindow
+from trading.runtime.reconciler import WINDOW_MARGIN_MS, resolve_order
+from trading.services.leases import LeaseLost, LeaseToken
+from trading.services.orders import (
+    INTENT_LIFETIME,
+    OrderRefused,
+    order_cancel_apply,
+    order_intend,
+    order_submission_apply,
+    order_take,
+)
+from trading.services.signals import signal_note, signal_take
+
+log = logging.getLogger(__name__)
+
+TOO_OLD = Refusal(
+    "signal_age",
+    f"{INTENT_LIFETIME.seconds} s",
+    "older",
+    f"the venue kept other orders waiting for more than {INTENT_LIFETIME.seconds} s; prices have moved on",
+)
+# The venue took the request or is asked what became of the order: asking again at once would only use up the rate.
+CANCEL_RETRY_SECONDS = 10.0
+# An order's absence is concluded from the time in its row; what leaves much later would prove that conclusion wrong.
+LATEST_SUBMISSION = timedelta(milliseconds=WINDOW_MARGIN_MS) / 2
+
+
+class OrderSender:
+    """Methods block and are called on one thread; ``reserve`` and ``with_reserved`` are the loop's."""
+
+    def __init__(self, account_id: int, account_name: str, gateway: Gateway) -> None:
+        self.account_id, self.account_name = account_id, account_name
+        self.gateway = gateway
+        self.committed, self.sent, self.answered = LatencyWindow(), LatencyWindow(), LatencyWindow()
+        self.refused_by_lease = 0
+        # Approved but not yet in the database: their exposure is counted from memory until they are.
+        self._in_flight: dict[str, OrderIntent] = {}
+        self._committed_ids: set[str] = set()
+        self._leverages: dict[str, Decimal] = {}
+        self._cancelled_at: dict[int, float] = {}
+
+    def reserve(self, intent: OrderIntent) -> None:
+        self._in_flight[intent.client_order_id] = intent
+
+    def booked(self) -> set[str]:
+        """What is in the books by now. Ask before the books are read."""
+        return set(self._committed_ids)
+
+    def with_reserved(self, exposure: Exposure, booked: set[str], prices: Mapping[str, Decimal]) -> Exposure:
+        """The exposure of the books, read after ``booked`` was asked for, plus what is not in them yet, market orders
+        valued at ``prices``."""
+        for identifier in booked:
+            self._in_flight.pop(identifier, None)
+        self._committed_ids -= booked
+        for intent in self._in_flight.values():
+            exposure = exposure.with_intent(intent, prices.get(intent.symbol))
+        return exposure
+
+    def knows_leverage(self, symbol: str) -> bool:
+        return symbol in self._leverages
+
+    def forget_cancels(self, still_wanted: Sequence[int]) -> None:
+        self._cancelled_at = {pk: moment for pk, moment in self._cancelled_at.items() if pk in still_wanted}
+
+    def count_lost_lease(self, error: LeaseLost) -> None:
+        self.refused_by_lease += 1
+        log.warning("account %s: what was decided came too late and is dropped: %s", self.account_name, error)
+
+    def place(
+        self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken, owner: LeaseToken
+    ) -> None:
+        """Carry out an approved result that was decided under the symbol's ``lease`` and as the account's ``owner``."""
+        if time.time_ns() - frame_ns > INTENT_LIFETIME / timedelta(microseconds=1) * 1_000:
+            self._committed_ids.add(intent.client_order_id)
+            self.note(replace(result, decision=Decision(False, (TOO_OLD,))), lease)
+            return
+        try:
+            self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+            with transaction.atomic(), recorded_together():
+                signal = record_signal(result, lease)
+                order = order_intend(
+                    account_id=self.account_id,
+                    intent=intent,
+                    signal_id=signal.pk,
+                    receive_window_ms=RECEIVE_WINDOW_MS,
+                    owner=owner,
+                )
+        except LeaseLost as error:
+            self.count_lost_lease(error)
+            return
+        except OrderRefused as error:
+            refusals = tuple(Refusal(each.field, "", each.value, each.rule) for each in error.violations)
+            self.note(replace(result, decision=Decision(False, refusals)), lease)
+            return
+        except (DatabaseError, GatewayError) as error:
+            # Nothing was committed, so nothing may be sent: the signal is gone, and that is the safe side.
+            log.error("account %s: an approved order was not committed: %s", self.account_name, error)
+            return
+        finally:
+            self._committed_ids.add(intent.client_order_id)
+        self.committed.add(time.time_ns() - frame_ns)
+        self.submit(order, frame_ns)
+
+    def note(self, result: PipelineResult, lease: LeaseToken) -> None:
+        """Keep a signal that becomes no order, with its reasons."""
+        try:
+            with transaction.atomic():
+                record_signal(result, lease)
+        except LeaseLost as error:
+            self.count_lost_lease(error)
+        except DatabaseError as error:
+            log.error("account %s: a signal was not recorded: %s", self.account_name, error)
+
+    def settle(self, signal: SignalRow, intent: OrderIntent | None, decision: Decision, owner: LeaseToken) -> None:
+        """Answer another engine's signal, and order what it wants if it may."""
+        try:
+            if intent is not None:
+                self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+            order = signal_take(
+                signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
+            )
+        finally:
+            if intent is not None:
+                self._committed_ids.add(intent.client_order_id)
+        if order is not None:
+            self.submit(order)
+
+    def ensure_leverage(self, symbol: str, leverage: Decimal, *, reduce_only: bool = False) -> None:
+        if not reduce_only and self._leverages.get(symbol) != leverage:
+            self.gateway.set_leverage(symbol, leverage)
+            self._leverages[symbol] = leverage
+
+    def take_and_submit(self, order: Order, refusals: Sequence[Refusal], owner: LeaseToken) -> None:
+        # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
+        try:
+            taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner)
+        finally:
+            self._committed_ids.add(order.client_order_id)
+        if taken is not None and taken.state == OrderState.PENDING_SUBMIT:
+            self.submit(taken)
+
+    def submit(self, order: Order, frame_ns: int = 0) -> None:
+        started_ns = time.time_ns()
+        if frame_ns:
+            self.sent.add(started_ns - frame_ns)
+        submit_order(order, self.gateway)
+        self.answered.add(time.time_ns() - started_ns)
+
+    def cancel(self, order: Order) -> None:
+        if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
+            return
+        result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+        if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
+            self._cancelled_at[order.pk] = time.monotonic()
+        order_cancel_apply(order_id=order.pk, result=result)
+        if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
+            self.resolve(order.pk)
+
+    def resolve(self, order_id: int) -> None:
+        resolve_order(Order.objects.select_related("instrument").get(pk=order_id), self.gateway)
+
+
+def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
+    """Send an order that is committed, and book what the answer proves."""
+    latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
+    if latest is None or timezone.now() > latest:
+        late = "it came too late to its sending: its absence might have been concluded already"
+        result = SubmissionResult(Submission.NOT_SENT, message=late)
+    else:
+        request = OrderRequest(
+            client_order_id=order.client_order_id,
+            symbol=order.instrument.symbol,
+            side=order.side,
+            order_type=order.order_type,
+            time_in_force=order.time_in_force,
+            quantity=order.quantity,
+            price=order.price,
+            reduce_only=order.reduce_only,
+            take_profit=order.take_profit,
+            stop_loss=order.stop_loss,
+            latest_ms=int(latest.timestamp() * 1000),
+        )
+        result = gateway.submit(request)
+    order_submission_apply(order_id=order.pk, result=result)
+    return result
+
+
+def record_signal(result: PipelineResult, lease: LeaseToken) -> SignalRow:
+    """Call it first in the transaction that books its order, if it has one."""
+    return signal_note(
+        account_id=result.running.account_id,
+        config_id=result.running.config_id,
+        signal=result.signal,
+        verdict=result.verdict,
+        decision=result.decision,
+        trace_id=result.trace_id,
+        lease=lease,
+    )
