@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 from django.db import transaction
 
@@ -52,15 +51,12 @@ def loss_alarm_raise(
 
 
 @transaction.atomic
-def peak_equity_raise(*, account_id: int, equity: Decimal) -> None:
-    """Keep a peak that was seen between two reports of the wallet."""
-    Wallet.objects.filter(account_id=account_id, peak_equity__lt=equity).update(peak_equity=equity)
-
-
-@transaction.atomic
-def peak_equity_reset(*, account: Account, actor: str) -> Any:
-    """Measure the drawdown from today's equity on: a person's decision, after a loss or a withdrawal."""
-    wallet = Wallet.objects.select_for_update(no_key=True).get(account=account)
+def peak_equity_reset(*, account: Account, actor: str) -> Wallet | None:
+    """Measure the drawdown from today's equity on: a person's decision, after a loss or a withdrawal. None while the
+    venue has told no equity yet."""
+    wallet = Wallet.objects.select_for_update(no_key=True).filter(account=account).first()
+    if wallet is None:
+        return None
     before = {"peak_equity": wallet.peak_equity}
     wallet.peak_equity, wallet.drawdown_alarm = wallet.equity, None
     wallet.save(update_fields=["peak_equity", "drawdown_alarm"])
