@@ -362,6 +362,9 @@ class Pipeline:
         if closing > 0 and pending is not None:
             # What is being closed already is not closed twice: the rest of this order would open the other side.
             closing = max(closing - (pending.closing_buy if signal.side == "Buy" else pending.closing_sell), Decimal(0))
+            if closing == 0 and not running.allow_reversal:
+                message = f"the position in {signal.symbol} is being closed already"
+                return Refusal("max_positions_per_symbol", "1", "2", message)
         leverage = self._leverage(running, signal.symbol)
         opening = self._opening(running, signal, exposure, rules, price, leverage, closing)
         if isinstance(opening, Refusal) and closing == 0:
