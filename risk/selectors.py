@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -29,19 +30,24 @@ def as_limits(row: RiskLimit) -> Limits:
     return Limits(trading_enabled=row.trading_enabled, **{name: getattr(row, name) for name in NAMES})
 
 
-def counts_together(level: str, **subject: Any) -> bool:
-    """Whether limits of a level count what several accounts have at stake together."""
-    return RiskLimit.objects.filter(_asks_for_totals(), level=level, **subject).exists()
+@dataclass(frozen=True, slots=True)
+class TotalsAsked:
+    """Which levels have limits on what counts together with an account's orders: names of its strategies, its user's,
+    the platform's."""
+
+    strategies: tuple[str, ...]
+    user: bool
+    platform: bool
 
 
-def limited_strategies(account_id: int) -> list[str]:
-    """Names of the account's strategies whose limits count what the strategy has at stake."""
-    rows = RiskLimit.objects.filter(_asks_for_totals(), level="strategy", strategy__account_id=account_id)
-    return list(rows.values_list("strategy__name", flat=True))
-
-
-def _asks_for_totals() -> Q:
-    return Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR)
+def totals_asked(account: Any) -> TotalsAsked:
+    """In one query: this is asked whenever the account's books change."""
+    asked = Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR)
+    concerns = Q(level="platform") | Q(user_id=account.owner_id) | Q(strategy__account_id=account.pk)
+    rows = list(RiskLimit.objects.filter(asked, concerns).values_list("level", "strategy__name"))
+    levels = {level for level, _ in rows}
+    strategies = tuple(name for level, name in rows if level == "strategy")
+    return TotalsAsked(strategies, "user" in levels, "platform" in levels)
 
 
 def symbol_groups() -> SymbolGroups:

@@ -13,7 +13,7 @@ from audit.models import AuditEvent
 from risk.exits import ExitRules
 from risk.limits import ACCOUNT_DEFAULTS
 from risk.models import PositionPolicy, RiskLimit, SymbolGroup
-from risk.selectors import counts_together, limited_strategies, limits_for, policies, symbol_groups
+from risk.selectors import TotalsAsked, limits_for, policies, symbol_groups, totals_asked
 from risk.services import position_policy_set, risk_limit_set, symbol_group_set
 from strategies.services import strategy_config_create
 from tests import builders
@@ -90,7 +90,8 @@ def test_an_account_has_the_defaults_and_each_level_its_own(account: Account) ->
     assert (limits.max_positions, limits.max_leverage, limits.max_order_notional) == (3, D(10), D(1000))
     assert {level: each.max_positions for level, each in limits.other_levels} == {"user": 5, "strategy": 1}
     assert dict(limits_for(account).other_levels).keys() == {"user"}
-    assert limited_strategies(account.pk) == ["imbalance"]
+    # The platform's limit is on single orders: nothing needs to be counted for it.
+    assert totals_asked(account) == TotalsAsked(("imbalance",), user=True, platform=False)
 
 
 def test_limits_of_another_tenant_are_not_mine(account: Account) -> None:
@@ -99,7 +100,7 @@ def test_limits_of_another_tenant_are_not_mine(account: Account) -> None:
     risk_limit_set(level="account", account=bob, actor="a", max_positions=1)
     position_policy_set(account=bob, actor="a", enabled=False)
     assert limits_for(account) == ACCOUNT_DEFAULTS
-    assert counts_together("user", user_id=bob.owner_id) and not counts_together("user", user_id=account.owner_id)
+    assert totals_asked(bob).user and not totals_asked(account).user
     known = policies()
     assert known.exit_rules(account.pk).enabled and not known.exit_rules(bob.pk).enabled
 

@@ -12,7 +12,7 @@ from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
 from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
-from risk.selectors import counts_together, limited_strategies
+from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
 from trading.models import Account, Fill, Order, Position, Wallet
 
@@ -49,13 +49,13 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
         peak_equity=wallet.peak_equity if wallet else ZERO,
         owner_id=account.owner_id,
     )
-    names = limited_strategies(account_id)
-    if names:
-        exposure = replace(exposure, strategies=MappingProxyType(_shares(account_id, names, exposure, prices)))
-    others = Account.objects.exclude(pk=account_id)
-    if counts_together("user", user_id=account.owner_id):
+    asked, others = totals_asked(account), Account.objects.exclude(pk=account_id)
+    if asked.strategies:
+        shares = _shares(account_id, asked.strategies, exposure, prices)
+        exposure = replace(exposure, strategies=MappingProxyType(shares))
+    if asked.user:
         exposure = replace(exposure, user=totals_of(others.filter(owner_id=account.owner_id), prices))
-    if counts_together("platform"):
+    if asked.platform:
         exposure = replace(exposure, platform=totals_of(others, prices))
     return exposure
 
