@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -142,7 +143,7 @@ class Totals:
 @dataclass(frozen=True, slots=True)
 class Exposure:
     """``equity``, ``available_balance``, ``day_pnl`` and ``peak_equity`` in USD. ``known`` is False before the first
-    reconciliation: then nothing may trade.
+    reconciliation: then nothing may trade. ``day`` is the UTC day that ``day_pnl`` is of.
 
     ``strategies``: what each strategy has at stake of it, by name, where limits ask for it. ``user`` and ``platform``:
     all *other* accounts of the same user, and of the platform; None where limits do not ask for it.
@@ -152,6 +153,7 @@ class Exposure:
     equity: Decimal = ZERO
     available_balance: Decimal = ZERO
     day_pnl: Decimal = ZERO
+    day: date | None = None
     positions: Mapping[str, PositionExposure] = field(default_factory=lambda: MappingProxyType({}))
     pending: Mapping[str, PendingExposure] = field(default_factory=lambda: MappingProxyType({}))
     open_orders: int = 0
@@ -198,13 +200,12 @@ class Exposure:
             held = self.positions.get(intent.symbol)
             price = intent.price or reference_price or (held.mark_price if held else ZERO)
             pending = pending.plus(intent.side, intent.quantity, price, intent.stop_loss)
-        changed = self._with(intent.symbol, pending)
         totals = self.strategies.get(intent.strategy)
         if totals is None:
-            return changed
+            return self._with(intent.symbol, pending)
         worth = intent.price or reference_price or ZERO
         own = {**self.strategies, intent.strategy: totals.with_intent(intent, worth)}
-        return replace(changed, strategies=MappingProxyType(own))
+        return self._with(intent.symbol, pending, strategies=MappingProxyType(own))
 
     def with_others_intent(self, intent: OrderIntent, price: Decimal, *, same_owner: bool) -> Exposure:
         """The exposure once an order of another account is on its way."""
@@ -212,12 +213,13 @@ class Exposure:
         platform = self.platform.with_intent(intent, price) if self.platform is not None else None
         return replace(self, user=user, platform=platform)
 
-    def _with(self, symbol: str, pending: PendingExposure) -> Exposure:
+    def _with(self, symbol: str, pending: PendingExposure, **changes: Any) -> Exposure:
         return replace(
             self,
             pending=MappingProxyType({**self.pending, symbol: pending}),
             open_orders=self.open_orders + 1,
             orders_last_second=self.orders_last_second + 1,
+            **changes,
         )
 
     def signed_quantity(self, symbol: str) -> Decimal:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -236,6 +237,9 @@ async def test_a_users_loss_over_all_accounts_counts(account: Account, desk: Acc
     lost = Totals(equity=D(0), day_start_equity=guard._exposure.equity)
     guard._exposure = replace(guard._exposure, user=lost)
     assert [loss.limit for loss in guard._losses(guard.equity())] == ["user.max_daily_loss_percent"]
+    # Yesterday's loss is not today's, as long as the day has no first report.
+    guard._exposure = replace(guard._exposure, day=date(2026, 1, 1))
+    assert list(guard._losses(guard.equity())) == []
 
 
 async def test_a_person_may_measure_the_drawdown_anew(account: Account, desk: AccountDesk) -> None:

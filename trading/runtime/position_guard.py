@@ -268,7 +268,8 @@ class PositionGuard:
             prefix = "" if level == "account" else f"{level}."
             worth = equity + others.equity
             daily, drawdown = limits.max_daily_loss_percent, limits.max_drawdown_percent
-            if daily is not None:
+            # From midnight to its first report a day has no start yet: yesterday's loss is not today's.
+            if daily is not None and exposure.day == today:
                 percent = loss_percent(exposure.day_start_equity + others.day_start_equity, worth)
                 if percent >= daily:
                     yield Loss(f"{prefix}max_daily_loss_percent", daily, percent.quantize(CENT), today)

@@ -41,6 +41,7 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
         equity=wallet.equity if wallet else ZERO,
         available_balance=wallet.available_balance if wallet else ZERO,
         day_pnl=wallet.equity - wallet.day_start_equity if wallet else ZERO,
+        day=wallet.day if wallet else None,
         positions=MappingProxyType(positions.get(account_id, {})),
         pending=MappingProxyType(pending.get(account_id, {})),
         open_orders=counts["open"],
