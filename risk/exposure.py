@@ -1,13 +1,32 @@
-"""What an account has at stake, as a value that trading builds and risk reads."""
+"""What an account has at stake, as a value that trading builds and risk reads.
+
+Sums are made once, when the value is made: a check only looks them up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
+from typing import Any
+
+from risk.intents import OrderIntent
 
 ZERO = Decimal(0)
+# What is lost by a position without a stop at the venue: the engine's own exit closes it there (risk/exits.py).
+UNSTOPPED_SHARE = Decimal("0.02")
+IMMEDIATE = frozenset({"IOC", "FOK"})
+
+
+def loss_at_stop(side: str, quantity: Decimal, price: Decimal, stop_loss: Decimal | None) -> Decimal:
+    """What is lost, in quote coin, when a quantity that was opened at a price ends at its stop; never negative: a stop
+    beyond the entry has locked a profit in."""
+    if stop_loss is None:
+        return quantity * price * UNSTOPPED_SHARE
+    distance = price - stop_loss if side == "Buy" else stop_loss - price
+    return quantity * distance if distance > 0 else ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,48 +36,190 @@ class PositionExposure:
     entry_price: Decimal
     mark_price: Decimal
     leverage: Decimal
+    stop_loss: Decimal | None = None
+    strategy: str = ""
+    position_id: int = 0
 
     @property
     def signed_quantity(self) -> Decimal:
         return self.quantity if self.side == "Buy" else -self.quantity
 
+    @property
+    def risk(self) -> Decimal:
+        return loss_at_stop(self.side, self.quantity, self.entry_price, self.stop_loss)
+
+    def unrealised_pnl(self, price: Decimal) -> Decimal:
+        return (price - self.entry_price) * self.signed_quantity
+
 
 @dataclass(frozen=True, slots=True)
 class PendingExposure:
-    """Orders that may still fill, those of UNKNOWN fate counted: quantities in base coin, by side."""
+    """Orders that may still fill, those of UNKNOWN fate counted: quantities in base coin, by side.
+
+    ``reduce_*``: of reduce-only orders, which cannot open anything; ``closing_*``: of those among them that fill at
+    once or never. ``risk``: the loss at their stops, USD. ``price``: the highest of theirs, to value them.
+    """
 
     buy_quantity: Decimal = ZERO
     sell_quantity: Decimal = ZERO
+    reduce_buy: Decimal = ZERO
+    reduce_sell: Decimal = ZERO
+    closing_buy: Decimal = ZERO
+    closing_sell: Decimal = ZERO
+    risk: Decimal = ZERO
+    price: Decimal = ZERO
 
-    def plus(self, side: str, quantity: Decimal) -> PendingExposure:
+    def plus(
+        self, side: str, quantity: Decimal, price: Decimal = ZERO, stop_loss: Decimal | None = None
+    ) -> PendingExposure:
+        """With one more order that may open something."""
+        more = {
+            "risk": self.risk + (loss_at_stop(side, quantity, price, stop_loss) if price > 0 else ZERO),
+            "price": max(self.price, price),
+        }
         if side == "Buy":
-            return replace(self, buy_quantity=self.buy_quantity + quantity)
-        return replace(self, sell_quantity=self.sell_quantity + quantity)
+            return replace(self, buy_quantity=self.buy_quantity + quantity, **more)
+        return replace(self, sell_quantity=self.sell_quantity + quantity, **more)
+
+    def plus_reducing(self, side: str, quantity: Decimal, *, immediate: bool) -> PendingExposure:
+        """With one more reduce-only order."""
+        closing = quantity if immediate else ZERO
+        if side == "Buy":
+            return replace(self, reduce_buy=self.reduce_buy + quantity, closing_buy=self.closing_buy + closing)
+        return replace(self, reduce_sell=self.reduce_sell + quantity, closing_sell=self.closing_sell + closing)
+
+    @property
+    def opens(self) -> bool:
+        return self.buy_quantity > 0 or self.sell_quantity > 0
+
+    def worst_quantity(self, held: Decimal, more_bought: Decimal = ZERO, more_sold: Decimal = ZERO) -> Decimal:
+        """The largest position, long or short, that can come of a held (signed) quantity, these orders and one more.
+        Reduce-only orders may fill first: then what sells after them opens a short of its whole size."""
+        long = held + min(self.reduce_buy, -held) if held < 0 else held
+        short = -held + min(self.reduce_sell, held) if held > 0 else -held
+        return max(abs(held), long + self.buy_quantity + more_bought, short + self.sell_quantity + more_sold)
+
+
+NOTHING_PENDING = PendingExposure()
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a strategy, or the other accounts of a user or of the platform, have at stake together. USD.
+
+    ``holders``: by symbol, how many accounts hold or may come to hold it. ``peak_equity`` is the sum of the accounts'
+    peaks, which is never less than the peak of their sum.
+    """
+
+    equity: Decimal = ZERO
+    day_start_equity: Decimal = ZERO
+    peak_equity: Decimal = ZERO
+    risk: Decimal = ZERO
+    notional: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}))
+    holders: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    positions: int = 0
+    open_orders: int = 0
+    orders_last_second: int = 0
+
+    def with_intent(self, intent: OrderIntent, price: Decimal) -> Totals:
+        """Once another account's order is on its way."""
+        changed: dict[str, Any] = {
+            "open_orders": self.open_orders + 1,
+            "orders_last_second": self.orders_last_second + 1,
+        }
+        if intent.reduce_only:
+            return replace(self, **changed)
+        symbol, worth = intent.symbol, intent.quantity * price
+        return replace(
+            self,
+            risk=self.risk + loss_at_stop(intent.side, intent.quantity, price, intent.stop_loss),
+            notional=MappingProxyType({**self.notional, symbol: self.notional.get(symbol, ZERO) + worth}),
+            holders=MappingProxyType({**self.holders, symbol: self.holders.get(symbol, 0) + 1}),
+            positions=self.positions + 1,
+            **changed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """``equity``, ``available_balance`` and ``day_pnl`` in USD. ``known`` is False before the first reconciliation:
-    then nothing may trade."""
+    """``equity``, ``available_balance``, ``day_pnl`` and ``peak_equity`` in USD. ``known`` is False before the first
+    reconciliation: then nothing may trade. ``day`` is the UTC day that ``day_pnl`` is of.
+
+    ``strategies``: what each strategy has at stake of it, by name, where limits ask for it. ``user`` and ``platform``:
+    all *other* accounts of the same user, and of the platform; None where limits do not ask for it.
+    """
 
     known: bool = False
     equity: Decimal = ZERO
     available_balance: Decimal = ZERO
     day_pnl: Decimal = ZERO
+    day: date | None = None
     positions: Mapping[str, PositionExposure] = field(default_factory=lambda: MappingProxyType({}))
     pending: Mapping[str, PendingExposure] = field(default_factory=lambda: MappingProxyType({}))
     open_orders: int = 0
     orders_last_second: int = 0
+    wallet_balance: Decimal = ZERO
+    peak_equity: Decimal = ZERO
+    owner_id: int = 0
+    strategies: Mapping[str, Totals] = field(default_factory=lambda: MappingProxyType({}))
+    user: Totals | None = None
+    platform: Totals | None = None
+    # Made of the above.
+    total_risk: Decimal = field(init=False, default=ZERO, compare=False)
+    notional: Mapping[str, Decimal] = field(init=False, default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        risk = sum((position.risk for position in self.positions.values()), ZERO)
+        notional = {}
+        for symbol, position in self.positions.items():
+            notional[symbol] = position.quantity * position.mark_price
+        for symbol, pending in self.pending.items():
+            if pending.opens:
+                risk += pending.risk
+                held = self.positions.get(symbol)
+                price = max(pending.price, held.mark_price) if held else pending.price
+                notional[symbol] = pending.worst_quantity(held.signed_quantity if held else ZERO) * price
+        object.__setattr__(self, "total_risk", risk)
+        object.__setattr__(self, "notional", MappingProxyType(notional))
+
+    @property
+    def day_start_equity(self) -> Decimal:
+        return self.equity - self.day_pnl
 
     def with_pending(self, symbol: str, side: str, quantity: Decimal) -> Exposure:
-        """The exposure once one more order is on its way: the next intent must see it before any report comes."""
-        pending = dict(self.pending)
-        pending[symbol] = pending.get(symbol, PendingExposure()).plus(side, quantity)
+        """The exposure once one more order is on its way that may open something."""
+        return self._with(symbol, self.pending.get(symbol, PendingExposure()).plus(side, quantity))
+
+    def with_intent(self, intent: OrderIntent, reference_price: Decimal | None = None) -> Exposure:
+        """The exposure once an intent is on its way: the next one must see it before any report comes."""
+        pending = self.pending.get(intent.symbol, PendingExposure())
+        if intent.reduce_only:
+            immediate = intent.order_type == "Market" or intent.time_in_force in IMMEDIATE
+            pending = pending.plus_reducing(intent.side, intent.quantity, immediate=immediate)
+        else:
+            held = self.positions.get(intent.symbol)
+            price = intent.price or reference_price or (held.mark_price if held else ZERO)
+            pending = pending.plus(intent.side, intent.quantity, price, intent.stop_loss)
+        totals = self.strategies.get(intent.strategy)
+        if totals is None:
+            return self._with(intent.symbol, pending)
+        worth = intent.price or reference_price or ZERO
+        own = {**self.strategies, intent.strategy: totals.with_intent(intent, worth)}
+        return self._with(intent.symbol, pending, strategies=MappingProxyType(own))
+
+    def with_others_intent(self, intent: OrderIntent, price: Decimal, *, same_owner: bool) -> Exposure:
+        """The exposure once an order of another account is on its way."""
+        user = self.user.with_intent(intent, price) if self.user is not None and same_owner else self.user
+        platform = self.platform.with_intent(intent, price) if self.platform is not None else None
+        return replace(self, user=user, platform=platform)
+
+    def _with(self, symbol: str, pending: PendingExposure, **changes: Any) -> Exposure:
         return replace(
             self,
-            pending=MappingProxyType(pending),
+            pending=MappingProxyType({**self.pending, symbol: pending}),
             open_orders=self.open_orders + 1,
             orders_last_second=self.orders_last_second + 1,
+            **changes,
         )
 
     def signed_quantity(self, symbol: str) -> Decimal:
@@ -68,6 +229,6 @@ class Exposure:
     def worst_quantity(self, symbol: str, side: str, quantity: Decimal) -> Decimal:
         """The largest position, long or short, that the symbol could reach if this order and all pending ones on
         either side fill while the other side's do not."""
-        pending = self.pending.get(symbol, PendingExposure()).plus(side, quantity)
-        held = self.signed_quantity(symbol)
-        return max(abs(held + pending.buy_quantity), abs(held - pending.sell_quantity))
+        pending = self.pending.get(symbol, NOTHING_PENDING)
+        bought, sold = (quantity, ZERO) if side == "Buy" else (ZERO, quantity)
+        return pending.worst_quantity(self.signed_quantity(symbol), bought, sold)

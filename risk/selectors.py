@@ -1,30 +1,74 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from django.db.models import Q
 
-from risk.limits import Limits, strictest
-from risk.models import RiskLimit
+from risk.exits import ExitRules
+from risk.groups import SymbolGroup as SymbolGroupValue
+from risk.groups import SymbolGroups
+from risk.leverage import LeverageRules
+from risk.limits import NAMES, TOGETHER, Limits, combined, with_defaults
+from risk.models import PositionPolicy, RiskLimit, SymbolGroup
+from risk.policies import Policies
 
 
 def limits_for(account: Any, strategy: Any = None) -> Limits:
-    """The strictest of the platform's, the owner's, the account's and the strategy's limits."""
+    """What holds for an account's orders: its own limits (the defaults where it has none), and those of the platform,
+    its owner and the strategy."""
     applies = Q(level="platform") | Q(user_id=account.owner_id) | Q(account_id=account.pk)
     if strategy is not None:
         applies |= Q(strategy_id=strategy.pk)
-    return strictest(*(as_limits(row) for row in RiskLimit.objects.filter(applies)))
+    levels = {row.level: as_limits(row) for row in RiskLimit.objects.filter(applies)}
+    return combined(with_defaults(levels.pop("account", Limits())), **levels)
 
 
 def as_limits(row: RiskLimit) -> Limits:
-    return Limits(
-        trading_enabled=row.trading_enabled,
-        max_order_notional=row.max_order_notional,
-        max_position_notional=row.max_position_notional,
-        max_positions=row.max_positions,
-        max_open_orders=row.max_open_orders,
-        max_daily_loss_percent=row.max_daily_loss_percent,
-        max_leverage=row.max_leverage,
-        price_collar_percent=row.price_collar_percent,
-        max_order_rate=row.max_order_rate,
+    return Limits(trading_enabled=row.trading_enabled, **{name: getattr(row, name) for name in NAMES})
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsAsked:
+    """Which levels have limits on what counts together with an account's orders: names of its strategies, its user's,
+    the platform's."""
+
+    strategies: tuple[str, ...]
+    user: bool
+    platform: bool
+
+
+def totals_asked(account: Any) -> TotalsAsked:
+    """In one query: this is asked whenever the account's books change."""
+    asked = Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR)
+    concerns = Q(level="platform") | Q(user_id=account.owner_id) | Q(strategy__account_id=account.pk)
+    rows = list(RiskLimit.objects.filter(asked, concerns).values_list("level", "strategy__name"))
+    levels = {level for level, _ in rows}
+    strategies = tuple(name for level, name in rows if level == "strategy")
+    return TotalsAsked(strategies, "user" in levels, "platform" in levels)
+
+
+def symbol_groups() -> SymbolGroups:
+    return SymbolGroups(
+        SymbolGroupValue(row.name, frozenset(row.symbols), row.max_positions, row.max_notional)
+        for row in SymbolGroup.objects.all()
+    )
+
+
+def policies() -> Policies:
+    return as_policies(PositionPolicy.objects.all())
+
+
+def as_policies(rows: Iterable[PositionPolicy]) -> Policies:
+    exits: dict[Any, ExitRules] = {}
+    leverage: dict[Any, LeverageRules] = {}
+    for row in rows:
+        exits[row.account_id], leverage[row.account_id] = row.exit_rules(), row.leverage_rules()
+    return Policies(
+        exits.pop(None, ExitRules()),
+        leverage.pop(None, LeverageRules()),
+        MappingProxyType(exits),
+        MappingProxyType(leverage),
     )

@@ -30,7 +30,9 @@ FIELDS = (
     "parameters",
     "sizing_mode",
     "sizing_value",
+    "size_by_confidence",
     "leverage",
+    "adaptive_leverage",
     "allow_reversal",
 )
 
@@ -131,6 +133,8 @@ class StrategyConfigAdmin(admin.ModelAdmin):
             sizing_value=Decimal(values["sizing_value"]),
             leverage=Decimal(values["leverage"]),
             allow_reversal=values["allow_reversal"],
+            size_by_confidence=values["size_by_confidence"],
+            adaptive_leverage=values["adaptive_leverage"],
             actor=actor,
             user=request.user,
         )

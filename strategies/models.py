@@ -23,6 +23,12 @@ class StrategyConfig(models.Model):
     sizing_mode = models.CharField(max_length=16, choices=Sizing.choices, default=Sizing.PERCENT_OF_BALANCE)
     sizing_value = PriceField(default=1, help_text="percent, or USD, by the sizing mode")
     leverage = PriceField(default=10)
+    size_by_confidence = models.BooleanField(
+        default=False, help_text="a weak signal gets less: from the smallest order to the mode's size"
+    )
+    adaptive_leverage = models.BooleanField(
+        default=False, help_text="leverage by the symbol's volatility instead, see the account's position policy"
+    )
     allow_reversal = models.BooleanField(default=True, help_text="an opposite signal closes and opens the other way")
     enabled = models.BooleanField(default=False)
     version = models.PositiveIntegerField(default=1)

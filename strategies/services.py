@@ -17,7 +17,16 @@ from strategies.library import STRATEGIES
 from strategies.models import Signal, StrategyConfig
 from strategies.signals import Signal as SignalValue
 
-CHANGEABLE = ("symbols", "parameters", "sizing_mode", "sizing_value", "leverage", "allow_reversal")
+CHANGEABLE = (
+    "symbols",
+    "parameters",
+    "sizing_mode",
+    "sizing_value",
+    "size_by_confidence",
+    "leverage",
+    "adaptive_leverage",
+    "allow_reversal",
+)
 
 
 class StrategyConfigRefused(Exception):
@@ -42,6 +51,8 @@ def strategy_config_create(
     actor: str,
     user: Any = None,
     allow_reversal: bool = True,
+    size_by_confidence: bool = False,
+    adaptive_leverage: bool = False,
 ) -> StrategyConfig:
     config = StrategyConfig(
         account=account,
@@ -53,6 +64,8 @@ def strategy_config_create(
         sizing_value=sizing_value,
         leverage=leverage,
         allow_reversal=allow_reversal,
+        size_by_confidence=size_by_confidence,
+        adaptive_leverage=adaptive_leverage,
         created_by=user,
     )
     _refuse_violations(config)

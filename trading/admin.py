@@ -34,6 +34,7 @@ from trading.services.accounts import (
     membership_revoke,
 )
 from trading.services.kill_switch import KillSwitchRefused, dead_man_set, kill_switch_engage, kill_switch_rearm
+from trading.services.loss_alarms import peak_equity_reset
 from trading.services.orders import OrderNotCancellable, order_cancel_request
 
 COLOURS = {"simulator": "#4a6a94", "testnet": "#a9741b", "live": "#b3202f"}
@@ -74,7 +75,7 @@ class AccountAdmin(admin.ModelAdmin):
     search_fields = ("name", "owner__username")
     form = AccountForm
     inlines = (MembershipInline,)
-    actions = ("halt", "resume", "stop")
+    actions = ("halt", "resume", "stop", "measure_anew")
     autocomplete_fields = ("owner",)
 
     @admin.display(description="environment", ordering="environment")
@@ -140,6 +141,16 @@ class AccountAdmin(admin.ModelAdmin):
     def resume(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
         for account in rows:
             account_resume(account=account, actor=request.user.get_username())
+
+    @admin.action(description="Measure the drawdown from today's equity on", permissions=["change"])
+    def measure_anew(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        for account in rows:
+            if not may_manage(request.user, account):
+                self.message_user(request, f"only a manager of {account} may do that", messages.ERROR)
+                continue
+            wallet = peak_equity_reset(account=account, actor=request.user.get_username())
+            told = "nothing is known of its equity yet" if wallet is None else f"its peak is {wallet.peak_equity:.2f}"
+            self.message_user(request, f"{account}: {told}")
 
     @admin.action(description="KILL SWITCH: cancel all orders, close all positions, stop", permissions=["change"])
     def stop(self, request: HttpRequest, rows: QuerySet[Account]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -20,11 +20,17 @@ from numpy.typing import NDArray
 from marketdata.events import BookView, Candle, Trade
 from marketdata.instruments import InstrumentRules
 from mlops.validation import PassThroughValidator, Validator, Verdict
-from risk.checks import Decision, Refusal, check_intent
+from risk.checks import Decision, Market, Refusal, check_intent
+from risk.exits import ExitRules
 from risk.exposure import Exposure
+from risk.groups import SymbolGroups
 from risk.intents import OrderIntent, new_client_order_id
+from risk.leverage import allowed_leverage
 from risk.limits import Limits
-from risk.sizing import size_position
+from risk.policies import Policies
+from risk.returns import Returns
+from risk.sizing import size_position, within_limits
+from risk.slippage import BookSide, estimate_fill
 from strategies.base import Strategy
 from strategies.library import STRATEGIES
 from strategies.signals import Signal
@@ -48,6 +54,8 @@ class RunningStrategy:
     leverage: Decimal
     allow_reversal: bool
     limits: Limits
+    size_by_confidence: bool = False
+    adaptive_leverage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,8 @@ class PipelineConfiguration:
     strategies: tuple[RunningStrategy, ...] = ()
     rules: Mapping[str, InstrumentRules] = field(default_factory=lambda: MappingProxyType({}))
     validator: Validator = field(default_factory=PassThroughValidator)
+    groups: SymbolGroups = field(default_factory=SymbolGroups)
+    policies: Policies = field(default_factory=Policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,8 @@ class Pipeline:
     """``new_trace_id`` is injected: random live, a counter in replays. ``book_proven`` says whether a symbol's
     book is LIVE now: what candles and trades signal does not trade on another one either. ``may_act`` says whether a
     symbol's signals count here: strategies that only stand by see the same market and keep silent. ``owns`` says
-    whether an account's risk is judged here."""
+    whether an account's risk is judged here. ``book_side`` shows what a market order of a side would take,
+    ``book_features`` the book's features now; both None where the book is not here."""
 
     def __init__(
         self,
@@ -128,14 +139,17 @@ class Pipeline:
         book_proven: Callable[[str], bool] = lambda symbol: True,
         may_act: Callable[[str], bool] = lambda symbol: True,
         owns: Callable[[int], bool] = lambda account_id: True,
+        book_side: Callable[[str, str], BookSide | None] = lambda symbol, side: None,
+        book_features: Callable[[str], NDArray[np.float64] | None] = lambda symbol: None,
     ) -> None:
-        self._new_trace_id = new_trace_id
+        self._new_trace_id, self._book_side, self._book_features = new_trace_id, book_side, book_features
         self._book_proven, self._may_act, self._owns = book_proven, may_act, owns
         self._followed: frozenset[str] | None = None
         self._configuration = PipelineConfiguration()
         self._instances: dict[str, list[_Instance]] = {}
         self._exposures: dict[int, Exposure] = {}
         self._reference_prices: dict[str, Decimal] = {}
+        self._returns = Returns()
         self._features: dict[str, NDArray[np.float64]] = {}
 
     def configure(self, configuration: PipelineConfiguration) -> tuple[RunningStrategy, ...]:
@@ -202,7 +216,7 @@ class Pipeline:
         for running in self._configuration.strategies:
             if running.account_id == account_id:
                 for symbol in running.symbols:
-                    wanted.setdefault(symbol, running.leverage)
+                    wanted.setdefault(symbol, self._leverage(running, symbol))
         return wanted
 
     def update_exposure(self, account_id: int, exposure: Exposure) -> None:
@@ -211,12 +225,30 @@ class Pipeline:
     def exposure(self, account_id: int) -> Exposure:
         return self._exposures.get(account_id, Exposure())
 
-    def update_reference_price(self, symbol: str, price: Decimal) -> None:
-        """The mark price (or the last), against which market orders and collars are judged."""
+    def update_reference_price(self, symbol: str, price: Decimal, time_ns: int | None = None) -> None:
+        """The mark price (or the last), against which market orders and collars are judged. ``time_ns``: when it was
+        heard, for the returns that correlations and volatilities are made of."""
         self._reference_prices[symbol] = price
+        if time_ns is not None:
+            self._returns.add(symbol, float(price), time_ns)
 
     def reference_price(self, symbol: str) -> Decimal | None:
         return self._reference_prices.get(symbol)
+
+    def reference_prices(self) -> Mapping[str, Decimal]:
+        """All of them, as they are now."""
+        return MappingProxyType(dict(self._reference_prices))
+
+    def exit_rules(self, account_id: int) -> ExitRules:
+        """How the account's positions end."""
+        return self._configuration.policies.exit_rules(account_id)
+
+    def features(self, symbol: str) -> NDArray[np.float64] | None:
+        """The features of the symbol's book as it is now."""
+        return self._book_features(symbol)
+
+    def rules(self, symbol: str) -> InstrumentRules | None:
+        return self._configuration.rules.get(symbol)
 
     def on_book(self, view: BookView) -> list[Outcome]:
         """A book that is not proven correct does not trade."""
@@ -248,9 +280,9 @@ class Pipeline:
             return Decision(False, (Refusal("market_data", "required", "none", message),))
         if not intent.reduce_only and not proven:
             return Decision(False, (unproven(intent.symbol),))
-        decision = check_intent(intent, limits, self.exposure(intent.account_id), rules, price)
+        decision = check_intent(intent, limits, self.exposure(intent.account_id), rules, price, self._market(intent))
         if decision.approved:
-            self._reserve(intent)
+            self._reserve(intent, price)
         return decision
 
     def _offer(self, symbol: str, ask: Callable[[Strategy], Signal | None]) -> list[Outcome]:
@@ -290,10 +322,17 @@ class Pipeline:
         refusal_or_intent = self._intent(running, signal, exposure, rules, price, trace_id)
         if isinstance(refusal_or_intent, Refusal):
             return PipelineResult(running, signal, verdict, None, Decision(False, (refusal_or_intent,)), trace_id)
-        decision = check_intent(refusal_or_intent, running.limits, exposure, rules, price)
+        intent = refusal_or_intent
+        decision = check_intent(intent, running.limits, exposure, rules, price, self._market(intent))
+        closing = exposure.signed_quantity(intent.symbol) * -signal.direction
+        if not decision.approved and closing > 0 and not intent.reduce_only:
+            # What may not turn the position may still close it.
+            closes = replace(intent, quantity=closing, reduce_only=True, take_profit=None, stop_loss=None)
+            closed = check_intent(closes, running.limits, exposure, rules, price)
+            intent, decision = (closes, closed) if closed.approved else (intent, decision)
         if decision.approved:
-            self._reserve(refusal_or_intent)
-        return PipelineResult(running, signal, verdict, refusal_or_intent, decision, trace_id)
+            self._reserve(intent, price)
+        return PipelineResult(running, signal, verdict, intent, decision, trace_id)
 
     def _verdict(self, signal: Signal) -> Verdict:
         try:
@@ -316,23 +355,23 @@ class Pipeline:
             message = f"a {signal.side} position in {signal.symbol} is open already"
             return Refusal("max_positions_per_symbol", "1", "2", message)
         pending = exposure.pending.get(signal.symbol)
-        if pending is not None and pending.buy_quantity + pending.sell_quantity > 0:
+        if pending is not None and pending.opens:
             message = f"orders in {signal.symbol} are still pending; the next signal waits for their end"
             return Refusal("max_positions_per_symbol", "1", "2", message)
-        opening = size_position(
-            running.sizing_mode,
-            running.sizing_value,
-            equity=exposure.equity,
-            leverage=running.leverage,
-            price=price,
-            rules=rules,
-        )
         closing = -held
-        reduce_only = closing > 0 and not running.allow_reversal
-        quantity = closing if reduce_only else closing + opening
-        if quantity == 0:
-            message = f"{running.sizing_value:f} ({running.sizing_mode}) buys less than the venue's smallest order"
-            return Refusal("sizing", running.sizing_mode, f"{running.sizing_value:f}", message)
+        if closing > 0 and pending is not None:
+            # What is being closed already is not closed twice: the rest of this order would open the other side.
+            closing = max(closing - (pending.closing_buy if signal.side == "Buy" else pending.closing_sell), Decimal(0))
+            if closing == 0 and not running.allow_reversal:
+                message = f"the position in {signal.symbol} is being closed already"
+                return Refusal("max_positions_per_symbol", "1", "2", message)
+        leverage = self._leverage(running, signal.symbol)
+        opening = self._opening(running, signal, exposure, rules, price, leverage, closing)
+        if isinstance(opening, Refusal) and closing == 0:
+            return opening
+        # Without room for a new position an opposite one is closed all the same.
+        reduce_only = closing > 0 and (not running.allow_reversal or isinstance(opening, Refusal))
+        quantity = closing if reduce_only or isinstance(opening, Refusal) else closing + opening
         return OrderIntent(
             account_id=running.account_id,
             symbol=signal.symbol,
@@ -350,12 +389,67 @@ class Pipeline:
             ),
             reason=signal.reason,
             trace_id=trace_id,
-            leverage=running.leverage,
+            leverage=leverage,
         )
 
-    def _reserve(self, intent: OrderIntent) -> None:
-        exposure = self.exposure(intent.account_id)
-        self._exposures[intent.account_id] = exposure.with_pending(intent.symbol, intent.side, intent.quantity)
+    def _opening(
+        self,
+        running: RunningStrategy,
+        signal: Signal,
+        exposure: Exposure,
+        rules: InstrumentRules,
+        price: Decimal,
+        leverage: Decimal,
+        closing: Decimal,
+    ) -> Decimal | Refusal:
+        """What the signal opens, as far as the limits leave room for it."""
+        sized = size_position(
+            running.sizing_mode,
+            running.sizing_value,
+            equity=exposure.equity,
+            leverage=leverage,
+            price=price,
+            rules=rules,
+            confidence=signal.strength if running.size_by_confidence else None,
+        )
+        if sized == 0:
+            message = f"{running.sizing_value:f} ({running.sizing_mode}) buys less than the venue's smallest order"
+            return Refusal("sizing", running.sizing_mode, f"{running.sizing_value:f}", message)
+        allowed = within_limits(
+            sized,
+            closing=closing,
+            side=signal.side,
+            price=price,
+            stop_loss=rules.round_price(signal.stop_loss),
+            limits=running.limits,
+            exposure=exposure,
+            rules=rules,
+        )
+        # Where nothing fits, the checks say which limit it is.
+        return allowed or sized
+
+    def _leverage(self, running: RunningStrategy, symbol: str) -> Decimal:
+        rules = self._configuration.rules.get(symbol)
+        wanted = running.leverage
+        if running.adaptive_leverage:
+            by_volatility = self._configuration.policies.leverage_rules(running.account_id)
+            wanted = by_volatility.leverage(self._returns.volatility_percent(symbol))
+        return allowed_leverage(wanted, running.limits.max_leverage, rules.max_leverage if rules else None)
+
+    def _market(self, intent: OrderIntent) -> Market:
+        side = None
+        if intent.order_type == "Market" and not intent.reduce_only:
+            side = self._book_side(intent.symbol, intent.side)
+        fill = estimate_fill(side, intent.quantity) if side is not None else None
+        return Market(self._configuration.groups, self._returns, fill)
+
+    def _reserve(self, intent: OrderIntent, price: Decimal) -> None:
+        """Count an approved order at once, for its account and for those whose limits count it too."""
+        exposure = self._exposures[intent.account_id] = self.exposure(intent.account_id).with_intent(intent, price)
+        for account_id, other in self._exposures.items():
+            if account_id != intent.account_id and (other.user is not None or other.platform is not None):
+                same_owner = other.owner_id == exposure.owner_id
+                self._exposures[account_id] = other.with_others_intent(intent, price, same_owner=same_owner)
 
 
 def unproven(symbol: str) -> Refusal:

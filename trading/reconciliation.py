@@ -15,6 +15,7 @@ from trading.reports import OrderReport, PositionReport
 class DifferenceKind(StrEnum):
     MISSED_FILL = "missed_fill"
     FOREIGN_ORDER = "foreign_order"
+    FOREIGN_FILL = "foreign_fill"
     LOST_ORDER = "lost_order"
     NEVER_PLACED = "never_placed"
     ENDED_HERE_ONLY = "ended_here_only"

@@ -129,7 +129,7 @@ def test_limits_are_set_through_the_service(client: Client, account: Account) ->
     assert (limit.max_positions, limit.account) == (3, account)
     assert AuditEvent.objects.get(action="risk_limit.set").actor == "desk"
     bad = client.post(reverse("admin:risk_risklimit_change", args=[limit.pk]), {"max_positions": "0"})
-    assert bad.status_code == 200 and b"greater than or equal to 1" in bad.content
+    assert bad.status_code == 200 and b"expected 1 to 100" in bad.content
 
 
 def test_strategy_parameters_are_fields_with_their_ranges(client: Client, account: Account) -> None:

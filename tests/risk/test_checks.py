@@ -14,7 +14,7 @@ from risk.checks import check_intent
 from risk.exposure import Exposure, PendingExposure, PositionExposure
 from risk.intents import CLIENT_ORDER_ID, new_client_order_id
 from risk.limits import Limits, strictest
-from risk.sizing import size_position
+from risk.sizing import size_position, within_limits
 from tests.builders import RULES, intent
 
 D = Decimal
@@ -148,3 +148,47 @@ def test_a_size_is_on_the_lot_grid_and_above_the_minimum_or_nothing(value: D, eq
     assert quantity % RULES.lot_size == 0 and quantity <= RULES.max_market_quantity
     assert quantity == 0 or (quantity >= RULES.min_quantity and quantity * price >= RULES.min_notional)
     assert quantity * price <= equity * value / 100 * 10 + D("1e-9")
+
+
+@given(
+    st.sampled_from(["percent", "fixed_usd", "minimum"]),
+    st.decimals("0.01", "100", places=2),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_a_stronger_signal_never_gets_less_and_never_more_than_the_modes_size(
+    mode: str, value: D, weak: float, strong: float
+) -> None:
+    def sized(confidence: float | None) -> D:
+        return size_position(
+            mode, value, equity=D(10_000), leverage=D(10), price=PRICE, rules=RULES, confidence=confidence
+        )
+
+    full = sized(None)
+    assert sized(min(weak, strong)) <= sized(max(weak, strong)) <= full == sized(1.0)
+    if full > 0:
+        assert sized(0.0) == sized(None) == full or sized(0.0) == D("0.001")
+
+
+@given(
+    st.decimals("0.001", "50", places=3),
+    st.decimals("100", "100000", places=0),
+    st.decimals("1", "20", places=1),
+    st.decimals("50000", "70000", places=1),
+)
+def test_a_size_within_limits_passes_the_checks_of_those_limits(quantity: D, notional: D, percent: D, stop: D) -> None:
+    limits = Limits(
+        max_order_notional=notional,
+        max_position_notional=notional,
+        max_risk_per_trade_percent=percent,
+        max_total_risk_percent=percent,
+    )
+    side = "Buy" if stop < PRICE else "Sell"
+    allowed = within_limits(
+        quantity, closing=D(0), side=side, price=PRICE, stop_loss=stop, limits=limits, exposure=RICH, rules=RULES
+    )
+    assert allowed <= quantity and allowed % RULES.lot_size == 0
+    if allowed > 0:
+        order = {"side": side, "order_type": "Market", "price": None, "quantity": allowed, "stop_loss": stop}
+        found = refusals({**order, "leverage": D(50)}, limits, replace(RICH, available_balance=D(10**9)))
+        assert found == {}

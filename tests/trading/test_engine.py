@@ -22,7 +22,7 @@ from tests import builders
 from tests.processes import ServerProcess
 from tests.recordings import bybit_session
 from trading.lifecycle import OrderState
-from trading.models import Account, Fill, Order, Position
+from trading.models import Account, Fill, Order, Position, PositionExit
 from trading.services.leases import account_owned
 from trading.services.orders import order_cancel_request, order_place
 from trading.simulator.keys import DEMO_KEYS
@@ -161,3 +161,23 @@ def test_the_recorded_session_is_a_market_to_trade_on(
     until(lambda: engine_detail()["feeds"]["bybit linear"]["book"] > before["book"] + 50)
     after = engine_detail()["feeds"]["bybit linear"]
     assert (after["gaps"], after["refused"], after["unreadable"]) == (0, 0, 0)
+
+
+def test_a_trailing_level_outlives_the_engine_and_ends_the_position_in_the_next_one(
+    account: Account, start_process: Starter, start_simulator: Starter
+) -> None:
+    venue = start_simulator("--symbols", "3")
+    first = start_process("runengine", SIMULATOR_URL=venue.url)
+    until(lambda: trades(account), 90)
+    bought = place(account, "by-hand")
+    until(lambda: state_of(bought) == OrderState.FILLED)
+    state = until(lambda: PositionExit.objects.filter(account=account).first())
+    first.kill()
+    # As if the price had come far, and fallen back while nobody looked.
+    PositionExit.objects.filter(pk=state.pk).update(stop_price=state.best_price * 2, best_price=state.best_price * 3)
+    ComponentHeartbeat.objects.all().delete()
+    start_process("runengine", SIMULATOR_URL=venue.url)
+    until(lambda: Position.objects.get(pk=state.position_id).state == "closed", 90)
+    (closed,) = Order.objects.filter(account=account, reduce_only=True)
+    assert closed.reason.startswith("trailing_stop:") and closed.actor == "risk"
+    assert closed.quantity == D("0.01") and state_of(closed) == OrderState.FILLED

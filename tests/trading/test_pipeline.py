@@ -14,8 +14,10 @@ import pytest
 from marketdata.engine.feature_table import FEATURES, feature_index
 from marketdata.events import BookView, Candle
 from mlops.validation import Verdict
-from risk.exposure import Exposure, PositionExposure
+from risk.exposure import Exposure, PositionExposure, Totals
 from risk.limits import Limits
+from risk.returns import STEP_NS
+from risk.slippage import BookSide
 from strategies.library import STRATEGIES
 from tests.builders import RULES, intent
 from trading.pipeline import (
@@ -95,6 +97,8 @@ def test_candles_and_people_do_not_trade_on_an_unproven_book_either() -> None:
     signals = [outcome for bar in swings(40, 60) for outcome in made.on_candle(bar)]
     assert signals and all(each.intent is None and each.decision.refusals[0].limit == "book" for each in signals)
     assert made.check(intent(), Limits()).refusals[0].limit == "book"
+    long = {"BTCUSDT": PositionExposure("Buy", D("0.5"), D(60_000), D(60_000), D(10))}
+    made.update_exposure(1, replace(RICH, positions=long))
     assert made.check(intent(side="Sell", reduce_only=True), Limits()).approved
 
 
@@ -177,6 +181,88 @@ def test_an_opposite_signal_closes_and_turns_or_only_closes() -> None:
     assert closed is not None and (closed.quantity, closed.reduce_only, closed.stop_loss) == (D("0.5"), True, None)
     again = only(pipeline(exposure=long).on_book(view(0.9)))
     assert not again.approved and "open already" in again.decision.refusals[0].message
+
+
+LONG = {"BTCUSDT": PositionExposure("Buy", D("0.5"), D(60_000), D(60_000), D(10))}
+
+
+def test_a_size_is_made_to_fit_the_limits_and_a_signal_without_room_is_denied_by_name() -> None:
+    fits = only(pipeline(running(limits=Limits(max_order_notional=D(3_000)))).on_book(view(0.9)))
+    assert fits.approved and fits.intent is not None and fits.intent.quantity == D("0.05")
+    risk = Limits(max_risk_per_trade_percent=D("0.01"))
+    less = only(pipeline(running(limits=risk)).on_book(view(0.9))).intent
+    assert less is not None and 0 < less.quantity < D("0.166")
+    assert less.quantity * (D(60_000) - (less.stop_loss or D(0))) <= D(10)
+    none = only(pipeline(running(limits=Limits(max_order_notional=D(1)))).on_book(view(0.9)))
+    assert [each.limit for each in none.decision.refusals] == ["max_order_notional"]
+
+
+def test_what_may_not_turn_a_position_still_closes_it() -> None:
+    for limits in (Limits(max_order_notional=D(1)), Limits(trading_enabled=False)):
+        result = only(pipeline(running(limits=limits), exposure=replace(RICH, positions=LONG)).on_book(view(-0.9)))
+        assert result.approved and result.intent is not None
+        assert (result.intent.quantity, result.intent.reduce_only) == (D("0.5"), True)
+        assert result.intent.stop_loss is None
+
+
+def test_a_position_that_is_being_closed_is_not_closed_twice() -> None:
+    made = pipeline(running(allow_reversal=False), exposure=replace(RICH, positions=LONG))
+    closes = intent(side="Sell", quantity=D("0.5"), order_type="Market", price=None, reduce_only=True)
+    assert made.check(closes, Limits()).approved
+    again = only(made.on_book(view(-0.9)))
+    assert again.intent is None and "being closed already" in again.decision.refusals[0].message
+    turning = pipeline(exposure=replace(RICH, positions=LONG))
+    assert turning.check(closes, Limits()).approved
+    opens = only(turning.on_book(view(-0.9))).intent
+    assert opens is not None and (opens.quantity, opens.reduce_only) == (D("0.166"), False)
+
+
+def test_a_stronger_signal_gets_more_where_the_strategy_asks_for_it() -> None:
+    full = only(pipeline().on_book(view(0.9)))
+    scaled = only(pipeline(running(size_by_confidence=True)).on_book(view(0.9)))
+    assert full.intent is not None and scaled.intent is not None
+    strength = scaled.signal.strength
+    assert 0 < strength < 1
+    expected = D("0.001") + (D(10_000) / 60_000 - D("0.001")) * D(repr(strength))
+    assert scaled.intent.quantity == RULES.floor_quantity(expected) < full.intent.quantity
+
+
+def test_leverage_follows_the_volatility_and_no_limit_is_passed() -> None:
+    made = pipeline(running(adaptive_leverage=True))
+    assert made.leverages(1) == {"BTCUSDT": D(5)}
+    for minute in range(40):
+        made.update_reference_price("BTCUSDT", D(60_000) + minute % 2, minute * STEP_NS)
+    assert made.leverages(1) == {"BTCUSDT": D(20)}
+    calm = only(made.on_book(view(0.9))).intent
+    # 1 % of 100,000 at 20 is 20,000 USD.
+    assert calm is not None and (calm.leverage, calm.quantity) == (D(20), D("0.333"))
+    limited = pipeline(running(leverage=D(40), limits=Limits(max_leverage=D(8))))
+    assert limited.leverages(1) == {"BTCUSDT": D(8)}
+    assert only(limited.on_book(view(0.9))).approved
+
+
+def test_a_thin_book_refuses_a_market_order_and_one_that_is_not_here_does_not() -> None:
+    thin = BookSide([(600_000, 10), (620_000, 1_000)], D("0.1"), D("0.001"), D(60_000))
+    limits = Limits(max_slippage_percent=D(1))
+
+    def judged(side: BookSide | None) -> PipelineResult:
+        made = Pipeline(lambda: "trace", book_side=lambda symbol, taken: side)
+        made.configure(PipelineConfiguration((running(limits=limits),), {"BTCUSDT": RULES}))
+        made.update_exposure(1, RICH)
+        made.update_reference_price("BTCUSDT", D(60_000))
+        return only(made.on_book(view(0.9)))
+
+    assert [each.limit for each in judged(thin).decision.refusals] == ["max_slippage_percent"]
+    assert judged(None).approved
+
+
+def test_an_order_of_one_account_counts_at_once_for_the_others_of_its_user() -> None:
+    limits = Limits(other_levels=(("user", Limits(max_positions=1)),))
+    made = pipeline(running(limits=limits), running(config_id=2, account_id=2, name="twin", limits=limits))
+    for account_id in (1, 2):
+        made.update_exposure(account_id, replace(RICH, owner_id=7, user=Totals()))
+    first, second = made.on_book(view(0.9))
+    assert first.approved and [each.limit for each in second.decision.refusals] == ["user.max_positions"]
 
 
 def test_a_strategy_that_raises_stays_alone(monkeypatch: pytest.MonkeyPatch) -> None:

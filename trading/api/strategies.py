@@ -28,6 +28,8 @@ class StrategyChangeSerializer(StrictSerializer):
     sizing_mode = serializers.ChoiceField(StrategyConfig.Sizing.choices, required=False)
     sizing_value = price_field(required=False)
     leverage = price_field(required=False)
+    size_by_confidence = serializers.BooleanField(required=False)
+    adaptive_leverage = serializers.BooleanField(required=False)
     allow_reversal = serializers.BooleanField(required=False)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from trading.models.account import Account, EquitySnapshot, Membership, Wallet
+from trading.models.exit_state import PositionExit
 from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
 from trading.models.lease import EngineSession, Lease
 from trading.models.order import Fill, Order, OrderTransition
@@ -19,6 +20,7 @@ __all__ = [
     "Order",
     "OrderTransition",
     "Position",
+    "PositionExit",
     "ReconciliationRun",
     "Wallet",
 ]

@@ -58,6 +58,7 @@ class ReconciliationRun(models.Model):
     succeeded = models.BooleanField()
     error = models.TextField(blank=True)
     differences = models.JSONField(default=list)
+    complete = models.BooleanField(default=True, help_text="off: one thing that the stream told, nothing was compared")
 
     class Meta:
         ordering = ["-started_at"]

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
@@ -43,7 +44,9 @@ from trading.runtime.database import with_connection
 from trading.runtime.emergency import import_journal
 from trading.runtime.kill_execution import KillExecution
 from trading.runtime.order_sender import TOO_OLD, OrderSender
+from trading.runtime.outside_watch import OutsideWatch
 from trading.runtime.ownership import AccountLease
+from trading.runtime.position_guard import PositionGuard
 from trading.runtime.position_watch import PositionWatch
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_guard
@@ -119,6 +122,14 @@ class AccountDesk:
         self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
         # Once the account was ours for the first time.
         self._taken = asyncio.Event()
+        self.guard = PositionGuard(
+            account.pk,
+            pipeline,
+            on_books=self._books,
+            exit_recorded=self.take_up,
+            venue_wallet=lambda: self._in_thread(self._watcher, self._watching_gateway.wallet),
+        )
+        self._outside = OutsideWatch(account.pk, on_books=self._books, reconcile=self._reconcile)
 
     def start(self) -> None:
         loops = (self._keep_lease, self._run, self._obey_kill_switch)
@@ -126,6 +137,7 @@ class AccountDesk:
 
     async def stop(self) -> None:
         await end_tasks(self._tasks)
+        await self.guard.stop()
         if self._background:
             await asyncio.wait(self._background, timeout=5.0)
         await self._in_thread(self._keeper, self.lease.release)
@@ -141,6 +153,11 @@ class AccountDesk:
         """An account has changed hands, or a kill switch was engaged: see at once what it means here."""
         self._look.set()
         self._stop_rung.set()
+
+    def on_price(self, symbol: str, price: Decimal, receive_ns: int) -> None:
+        """A mark price has changed."""
+        if self.owns:
+            self.guard.on_price(symbol, price, receive_ns, may_exit=self.state == "trading")
 
     def place(self, result: PipelineResult, frame_ns: int, lease: LeaseToken) -> None:
         """Carry out an approved result: committed first, then sent, on the sender's thread."""
@@ -188,6 +205,7 @@ class AccountDesk:
                     last_wallet = time.monotonic()
                     await self._wallet()
                 await self._refresh_exposure()
+                await self.guard.tick(may_exit=self.state == "trading")
                 await self._prepare_leverages()
             except (DatabaseError, GatewayError) as error:
                 log.warning("account %s: %s: %s", self.account_name, type(error).__name__, error)
@@ -225,6 +243,7 @@ class AccountDesk:
     def _ownership_changed(self) -> None:
         self._pipeline.update_exposure(self.account_id, Exposure())
         if not self.owns:
+            self.guard.forget()
             self.state, self.reason = "waiting", "the account's lease was lost; another engine may own it"
             log.warning("account %s: %s", self.account_name, self.reason)
             return
@@ -296,11 +315,13 @@ class AccountDesk:
 
     async def _refresh_exposure(self) -> None:
         """Rebuild the exposure from the books, plus what is approved but not in them yet."""
-        booked = self.orders.booked()
-        exposure = self.orders.with_reserved(await self._books(partial(account_exposure, self.account_id)), booked)
+        booked, prices = self.orders.booked(), self._pipeline.reference_prices()
+        books = await self._books(partial(account_exposure, self.account_id, prices))
+        exposure = self.orders.with_reserved(books, booked, prices)
         self.watch.booked(exposure.positions)
         if self.state == "trading":
             self._pipeline.update_exposure(self.account_id, exposure)
+            await self.guard.follow(exposure)
 
     async def _reconcile(self, trigger: str) -> None:
         if not self.owns:
@@ -350,6 +371,8 @@ class AccountDesk:
         try:
             await self._books(partial(reports_apply, account_id=self.account_id, reports=reports))
             await self._refresh_exposure()
+            for comparison in self._outside.heard(reports):
+                self._send_async(comparison)
         except Exception as error:
             # The news is not lost: reconciliation asks for it again.
             log.exception("account %s: reports could not be booked", self.account_name)

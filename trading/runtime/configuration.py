@@ -8,7 +8,7 @@ from types import MappingProxyType
 from django.db.models import Q
 
 from marketdata.selectors import as_rules, instruments
-from risk.selectors import limits_for
+from risk.selectors import limits_for, policies, symbol_groups
 from strategies.library import STRATEGIES
 from strategies.models import StrategyConfig
 from trading.models import Account
@@ -29,7 +29,9 @@ def load_configuration(environment: str) -> PipelineConfiguration:
     rows = StrategyConfig.objects.filter(enabled=True, account__environment=environment).select_related("account")
     running = [running_strategy(config) for config in rows.order_by("pk") if config.strategy in STRATEGIES]
     rules = {row.symbol: as_rules(row) for row in instruments()}
-    return PipelineConfiguration(strategies=tuple(running), rules=MappingProxyType(rules))
+    return PipelineConfiguration(
+        strategies=tuple(running), rules=MappingProxyType(rules), groups=symbol_groups(), policies=policies()
+    )
 
 
 def running_strategy(config: StrategyConfig) -> RunningStrategy:
@@ -49,4 +51,6 @@ def running_strategy(config: StrategyConfig) -> RunningStrategy:
         leverage=config.leverage,
         allow_reversal=config.allow_reversal,
         limits=limits,
+        size_by_confidence=config.size_by_confidence,
+        adaptive_leverage=config.adaptive_leverage,
     )

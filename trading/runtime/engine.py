@@ -10,13 +10,16 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import numpy as np
 import redis
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError, Error
+from numpy.typing import NDArray
 
 from audit.engine_memory import EngineMemory
 from audit.services import heartbeat_record
@@ -28,6 +31,7 @@ from marketdata.feeds.protocol import VenueError
 from marketdata.instruments import InstrumentRules
 from marketdata.selectors import as_rules, instruments
 from marketdata.services import LatestFrames, instruments_sync
+from risk.slippage import BookSide
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
@@ -42,7 +46,7 @@ from trading.runtime.detection_watch import DetectionWatch
 from trading.runtime.emergency import export_accounts
 from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_frames import SymbolMarket, summary, text
-from trading.runtime.market_plane import MarketPlane
+from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
 from trading.runtime.shards import Shards
 from trading.runtime.venue_access import venue_access_tell
 
@@ -62,7 +66,14 @@ class Engine:
         self.name = name
         self.environment = ENVIRONMENTS[settings.EXCHANGE]
         self.endpoints = BybitEndpoints.of_environment(self.environment, settings.SIMULATOR_URL)
-        self.pipeline = Pipeline(lambda: secrets.token_hex(16), self._book_proven, self._may_act, self._owns)
+        self.pipeline = Pipeline(
+            lambda: secrets.token_hex(16),
+            self._book_proven,
+            self._may_act,
+            self._owns,
+            self._book_side,
+            self._book_features,
+        )
         self.desks: dict[int, AccountDesk] = {}
         self.plane: MarketPlane | None = None
         self.shards: Shards | None = None
@@ -106,6 +117,7 @@ class Engine:
             on_trade=self._on_trade,
             on_candle=self._on_candle,
             on_event=self._feed_events.add,
+            on_price=self._on_price,
             watch=self._watch,
             tap=tap,
         )
@@ -230,6 +242,27 @@ class Engine:
     def _book_proven(self, symbol: str) -> bool:
         market = self.plane.markets.get(symbol) if self.plane is not None else None
         return market is not None and market.state is BookState.LIVE
+
+    def _book_side(self, symbol: str, side: str) -> BookSide | None:
+        market = self.plane.markets.get(symbol) if self.plane is not None else None
+        if market is None or market.state is not BookState.LIVE:
+            return None
+        book = market.book
+        bid, ask = book.best_bid_ticks, book.best_ask_ticks
+        if bid is None or ask is None:
+            return None
+        levels = book.asks(BOOK_DEPTH) if side == "Buy" else book.bids(BOOK_DEPTH)
+        return BookSide(levels, book.tick_size, book.lot_size, (bid + ask) * book.tick_size / 2)
+
+    def _book_features(self, symbol: str) -> NDArray[np.float64] | None:
+        return (
+            self.plane.markets[symbol].book.features() if self.plane is not None and self._book_proven(symbol) else None
+        )
+
+    def _on_price(self, symbol: str, price: Decimal, receive_ns: int) -> None:
+        self.pipeline.update_reference_price(symbol, price, receive_ns)
+        for desk in self.desks.values():
+            desk.on_price(symbol, price, receive_ns)
 
     def _on_trade(self, trade: Trade, receive_ns: int) -> None:
         self._act(self.pipeline.on_trade(trade), receive_ns)

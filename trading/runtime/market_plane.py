@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,7 @@ def bybit_topics(symbol: str) -> list[str]:
 class MarketPlane:
     """``on_book``, ``on_trade`` and ``on_candle`` are called in the event loop, as soon as what they tell of arrives;
     while the loop is behind, of views of books and open candles the newest alone (see ``trading.runtime.backlog``).
+    ``on_price`` is called when a mark price has changed, whatever its book is.
 
     ``watch`` looks at the markets' books; its owner runs it.
     """
@@ -50,10 +52,12 @@ class MarketPlane:
         on_trade: Callable[[Trade, int], None],
         on_candle: Callable[[Candle, int], None],
         on_event: Callable[[FeedEvent], None] = lambda event: None,
+        on_price: Callable[[str, Decimal, int], None] = lambda symbol, price, receive_ns: None,
         watch: DetectionWatch | None = None,
         tap: Tap | None = None,
     ) -> None:
         self._on_book, self._on_trade, self._on_candle, self._on_event = on_book, on_trade, on_candle, on_event
+        self._on_price = on_price
         self._watch, self._tap = watch, tap
         self._rules: dict[str, InstrumentRules] = {}
         self._tickers: dict[str, TickerState] = {}
@@ -165,11 +169,16 @@ class MarketPlane:
 
     def _ticker_frame(self, venue: VenueBooks, market: SymbolMarket, frame: bytes, receive_ns: int) -> None:
         # Never left out: what one changes, the next does not repeat.
+        before = market.reference_price
         try:
             market.ticker = self._tickers[market.symbol].update(frame)
             market.changed = True
         except MessageError as error:
             _unreadable(venue, error, frame)
+            return
+        price = market.reference_price
+        if price is not None and price != before:
+            self._on_price(market.symbol, price, receive_ns)
 
     def _candle_frame(
         self, venue: VenueBooks, market: SymbolMarket, key: tuple[str, str], frame: bytes, receive_ns: int

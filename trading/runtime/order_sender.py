@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -76,13 +76,14 @@ class OrderSender:
         """What is in the books by now. Ask before the books are read."""
         return set(self._committed_ids)
 
-    def with_reserved(self, exposure: Exposure, booked: set[str]) -> Exposure:
-        """The exposure of the books, read after ``booked`` was asked for, plus what is not in them yet."""
+    def with_reserved(self, exposure: Exposure, booked: set[str], prices: Mapping[str, Decimal]) -> Exposure:
+        """The exposure of the books, read after ``booked`` was asked for, plus what is not in them yet, market orders
+        valued at ``prices``."""
         for identifier in booked:
             self._in_flight.pop(identifier, None)
         self._committed_ids -= booked
         for intent in self._in_flight.values():
-            exposure = exposure.with_pending(intent.symbol, intent.side, intent.quantity)
+            exposure = exposure.with_intent(intent, prices.get(intent.symbol))
         return exposure
 
     def knows_leverage(self, symbol: str) -> bool:

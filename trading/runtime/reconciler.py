@@ -67,7 +67,7 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
 def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
     """Book the executions that never reached us."""
     # Not since the last fill: one that the stream told after an outage says nothing of those in the outage.
-    runs = ReconciliationRun.objects.filter(account_id=account_id, succeeded=True).order_by("started_at")
+    runs = ReconciliationRun.objects.filter(account_id=account_id, succeeded=True, complete=True).order_by("started_at")
     first_order = Order.objects.filter(account_id=account_id).order_by("created_at").first()
     first_run, last_run = runs.first(), runs.last()
     if first_run is None and first_order is None:

@@ -123,6 +123,7 @@ def wallet_apply(*, account_id: int, report: WalletReport, snapshot: bool = Fals
     if wallet.day != now.date():
         wallet.day, wallet.day_start_equity = now.date(), report.equity
     wallet.equity, wallet.wallet_balance = report.equity, report.wallet_balance
+    wallet.peak_equity = max(wallet.peak_equity, report.equity)
     wallet.available_balance = report.available_balance
     wallet.initial_margin, wallet.maintenance_margin = report.initial_margin, report.maintenance_margin
     wallet.updated_at = now

@@ -1,54 +1,178 @@
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
+from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
-from risk.exposure import Exposure, PendingExposure, PositionExposure
+from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
+from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
-from trading.models import Account, Order, Position, Wallet
+from trading.models import Account, Fill, Order, Position, Wallet
 
+ZERO = Decimal(0)
+NO_PRICES: Mapping[str, Decimal] = MappingProxyType({})
 _WORKING = sorted(str(state) for state in WORKING)
 
 
-def account_exposure(account_id: int) -> Exposure:
+def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES) -> Exposure:
     """What the account has at stake, from our own books: open positions, and every order that may still fill,
     those of unknown fate included. Intents that nobody approved yet are not at stake: counted here, they would be
-    counted against themselves."""
+    counted against themselves. ``prices``: marks, to value market orders and positions by.
+
+    What others of the user and of the platform have at stake is read only where limits ask for it.
+    """
     account = Account.objects.get(pk=account_id)
     wallet = Wallet.objects.filter(account_id=account_id).first()
     orders = Order.objects.filter(account_id=account_id)
-    pending: dict[str, PendingExposure] = {}
-    live = orders.filter(state__in=_WORKING).values_list(
-        "instrument__symbol", "side", "quantity", "filled_quantity", "reduce_only"
-    )
-    for symbol, side, quantity, filled, reduce_only in live:
-        if not reduce_only:
-            pending[symbol] = pending.get(symbol, PendingExposure()).plus(side, quantity - filled)
+    positions, pending = _books([account_id], prices)
     second_ago = timezone.now() - timedelta(seconds=1)
     counts = orders.aggregate(
         open=Count("pk", filter=Q(state__in=_WORKING)), recent=Count("pk", filter=Q(sent_at__gt=second_ago))
     )
-    return Exposure(
+    exposure = Exposure(
         known=account.reconciled_at is not None and wallet is not None,
-        equity=wallet.equity if wallet else Decimal(0),
-        available_balance=wallet.available_balance if wallet else Decimal(0),
-        day_pnl=wallet.equity - wallet.day_start_equity if wallet else Decimal(0),
-        positions=MappingProxyType(_positions(account_id)),
-        pending=MappingProxyType(pending),
+        equity=wallet.equity if wallet else ZERO,
+        available_balance=wallet.available_balance if wallet else ZERO,
+        day_pnl=wallet.equity - wallet.day_start_equity if wallet else ZERO,
+        day=wallet.day if wallet else None,
+        positions=MappingProxyType(positions.get(account_id, {})),
+        pending=MappingProxyType(pending.get(account_id, {})),
+        open_orders=counts["open"],
+        orders_last_second=counts["recent"],
+        wallet_balance=wallet.wallet_balance if wallet else ZERO,
+        peak_equity=wallet.peak_equity if wallet else ZERO,
+        owner_id=account.owner_id,
+    )
+    asked, others = totals_asked(account), Account.objects.exclude(pk=account_id)
+    if asked.strategies:
+        shares = _shares(account_id, asked.strategies, exposure, prices)
+        exposure = replace(exposure, strategies=MappingProxyType(shares))
+    if asked.user:
+        exposure = replace(exposure, user=totals_of(others.filter(owner_id=account.owner_id), prices))
+    if asked.platform:
+        exposure = replace(exposure, platform=totals_of(others, prices))
+    return exposure
+
+
+def totals_of(accounts: Any, prices: Mapping[str, Decimal] = NO_PRICES) -> Totals:
+    """What several accounts (a queryset) have at stake together. Their equity is their wallets' last."""
+    identifiers = list(accounts.values_list("pk", flat=True))
+    positions, pending = _books(identifiers, prices)
+    wallets = Wallet.objects.filter(account_id__in=identifiers).aggregate(
+        equity=Sum("equity"), start=Sum("day_start_equity"), peak=Sum("peak_equity")
+    )
+    second_ago = timezone.now() - timedelta(seconds=1)
+    counts = Order.objects.filter(account_id__in=identifiers).aggregate(
+        open=Count("pk", filter=Q(state__in=_WORKING)), recent=Count("pk", filter=Q(sent_at__gt=second_ago))
+    )
+    each = [
+        Exposure(positions=positions.get(pk, {}), pending=pending.get(pk, {}))
+        for pk in sorted(set(positions) | set(pending))
+    ]
+    return replace(
+        _together(each),
+        equity=wallets["equity"] or ZERO,
+        day_start_equity=wallets["start"] or ZERO,
+        peak_equity=wallets["peak"] or ZERO,
         open_orders=counts["open"],
         orders_last_second=counts["recent"],
     )
 
 
-def _positions(account_id: int) -> dict[str, PositionExposure]:
-    rows = Position.objects.filter(account_id=account_id).exclude(state=Position.State.CLOSED)
-    return {
-        row.instrument.symbol: PositionExposure(
-            row.side, row.quantity, row.entry_price, row.mark_price or row.entry_price, row.leverage
+def _together(exposures: Iterable[Exposure]) -> Totals:
+    notional: dict[str, Decimal] = defaultdict(Decimal)
+    holders: dict[str, int] = defaultdict(int)
+    risk, positions = ZERO, 0
+    for each in exposures:
+        risk += each.total_risk
+        positions += len(each.notional)
+        for symbol, worth in each.notional.items():
+            notional[symbol] += worth
+            holders[symbol] += 1
+    return Totals(
+        risk=risk,
+        notional=MappingProxyType(dict(notional)),
+        holders=MappingProxyType(dict(holders)),
+        positions=positions,
+    )
+
+
+def _shares(
+    account_id: int, names: Iterable[str], exposure: Exposure, prices: Mapping[str, Decimal]
+) -> dict[str, Totals]:
+    """What each named strategy has at stake: positions that it opened, orders that it placed, and what it has made
+    today: realised, less fees, and unrealised."""
+    now = timezone.now()
+    working = Order.objects.filter(account_id=account_id)
+    counts = {
+        row["strategy"]: row
+        for row in working.filter(Q(state__in=_WORKING) | Q(sent_at__gt=now - timedelta(seconds=1)))
+        .values("strategy")
+        .annotate(
+            open=Count("pk", filter=Q(state__in=_WORKING)),
+            recent=Count("pk", filter=Q(sent_at__gt=now - timedelta(seconds=1))),
         )
-        for row in rows.select_related("instrument")
     }
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    fills = Fill.objects.filter(account_id=account_id, executed_at__gte=midnight)
+    made = dict(
+        fills.values("order__strategy").annotate(made=Sum(F("realised_pnl") - F("fee"))).values_list(
+            "order__strategy", "made"
+        )
+    )  # fmt: skip
+    shares = {}
+    for name in names:
+        held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}
+        _, pending = _books([account_id], prices, strategy=name)
+        share = _together([Exposure(positions=held, pending=pending.get(account_id, {}))])
+        unrealised = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
+        count = counts.get(name, {"open": 0, "recent": 0})
+        shares[name] = replace(
+            share,
+            equity=exposure.equity,
+            day_start_equity=exposure.equity - (made.get(name) or ZERO) - unrealised,
+            open_orders=count["open"],
+            orders_last_second=count["recent"],
+        )
+    return shares
+
+
+def _books(
+    accounts: list[int], prices: Mapping[str, Decimal], **orders: Any
+) -> tuple[dict[int, dict[str, PositionExposure]], dict[int, dict[str, PendingExposure]]]:
+    """Positions and orders that may still fill, by account and symbol."""
+    positions: dict[int, dict[str, PositionExposure]] = defaultdict(dict)
+    rows = Position.objects.filter(account_id__in=accounts).exclude(state=Position.State.CLOSED)
+    for row in rows.select_related("instrument"):
+        symbol = row.instrument.symbol
+        positions[row.account_id][symbol] = PositionExposure(
+            row.side,
+            row.quantity,
+            row.entry_price,
+            prices.get(symbol) or row.mark_price or row.entry_price,
+            row.leverage,
+            row.stop_loss,
+            row.strategy,
+            row.pk,
+        )
+    pending: dict[int, dict[str, PendingExposure]] = defaultdict(dict)
+    live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).select_related("instrument")
+    for order in live:
+        symbol, left = order.instrument.symbol, order.quantity - order.filled_quantity
+        before = pending[order.account_id].get(symbol, PendingExposure())
+        if order.reduce_only:
+            immediate = order.order_type == Order.OrderType.MARKET or order.time_in_force in IMMEDIATE
+            after = before.plus_reducing(order.side, left, immediate=immediate)
+        else:
+            held = positions[order.account_id].get(symbol)
+            price = order.price or prices.get(symbol) or (held.mark_price if held else ZERO)
+            after = before.plus(order.side, left, price, order.stop_loss)
+        pending[order.account_id][symbol] = after
+    return positions, pending

@@ -91,6 +91,7 @@ def order_place(
     stop_loss: Decimal | None = None,
     client_order_id: str | None = None,
     reason: str = "",
+    strategy: str = "manual",
 ) -> Order:
     """Record a person's or a bot's intent; the engine that owns the account checks its risk and sends it.
 
@@ -113,11 +114,11 @@ def order_place(
     if not reduce_only:
         stopped_refuse(account.pk)
     identifier = client_order_id or new_client_order_id(
-        int(now.timestamp() * 1000), symbol, "manual", secrets.token_hex(4)
+        int(now.timestamp() * 1000), symbol, strategy, secrets.token_hex(4)
     )
     try:
         with transaction.atomic():
-            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy="manual", now=now)
+            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy=strategy, now=now)
             bus.engines_command("order_send", order.pk)
             return order
     except IntegrityError:

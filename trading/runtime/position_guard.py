@@ -1,0 +1,325 @@
+"""Watches one account's positions at every change of a mark price: ends them by the account's exit rules, and asks for
+its kill switch when it has lost too much.
+
+Lives in the engine's event loop and decides on what it was last told of the account. An exit is a recorded intent like
+anybody's: the account's owner checks and sends it. Orders at the venue stay as the net below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from django.db import DatabaseError
+
+from risk.checks import CENT, NO_TOTALS, loss_percent
+from risk.exits import Exit, ExitState, advance, judge
+from risk.exposure import ZERO, Exposure, PositionExposure
+from risk.limits import Limits
+from risk.reversal import indicators_against
+from risk.selectors import limits_for
+from trading.gateways.base import GatewayError
+from trading.models import Account
+from trading.pipeline import Pipeline
+from trading.reports import WalletReport
+from trading.services.exit_states import exit_order_place, exit_states, exit_states_save
+from trading.services.leases import symbol_quote
+from trading.services.loss_alarms import loss_alarm_raise
+from trading.services.orders import OrderRefused
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+# An exit that changes nothing (refused, lost) is tried again after a second, then after two, and so on.
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 1.0, 30.0
+SAVE_SECONDS = 0.25
+CONFIRM_SECONDS, CONFIRM_WAIT_SECONDS = 1.0, 3.0
+
+
+class OnBooks(Protocol):
+    def __call__(self, work: Callable[[], Result]) -> Awaitable[Result]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A limit on losses that is crossed. ``episode``: the day or the peak that it is crossed for."""
+
+    limit: str
+    value: Decimal
+    percent: Decimal
+    episode: date | Decimal
+
+
+@dataclass(slots=True)
+class _Asked:
+    """An exit that was ordered, and when it may be ordered again."""
+
+    again_at: float
+    wait: float
+
+
+class PositionGuard:
+    """``on_books`` runs work on the account's bookkeeping thread, ``exit_recorded`` is told the order that shall end a
+    position, ``venue_wallet`` asks the venue for its figures."""
+
+    def __init__(
+        self,
+        account_id: int,
+        pipeline: Pipeline,
+        *,
+        on_books: OnBooks,
+        exit_recorded: Callable[[int], None],
+        venue_wallet: Callable[[], Awaitable[WalletReport]],
+    ) -> None:
+        self.account_id, self._pipeline = account_id, pipeline
+        self._on_books, self._exit_recorded, self._venue_wallet = on_books, exit_recorded, venue_wallet
+        self._exposure = Exposure()
+        self._limits = Limits()
+        self._states: dict[str, tuple[int, ExitState]] | None = None
+        self._unrealised: dict[str, Decimal] = {}
+        self._asked: dict[str, _Asked] = {}
+        self._unsaved: set[str] = set()
+        self._saving = False
+        self._confirm_at = 0.0
+        self._alarmed: set[tuple[str, date | Decimal]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def follow(self, exposure: Exposure) -> None:
+        """Take over what the account has at stake now; the first time with what was remembered before a restart."""
+        if self._states is None:
+            self._states = await self._on_books(partial(exit_states, self.account_id))
+        for symbol, position in exposure.positions.items():
+            before = self._exposure.positions.get(symbol)
+            if before is None or before.quantity != position.quantity or before.side != position.side:
+                self._asked.pop(symbol, None)
+            position_id, state = self._states.get(symbol, (0, None))
+            if state is None or position_id != position.position_id:
+                since = state.reversal_ns if state is not None else 0
+                self._states[symbol] = (position.position_id, ExitState.of(position, since))
+                self._unsaved.add(symbol)
+        self._exposure = exposure
+        self._unrealised = {
+            symbol: position.unrealised_pnl(self._pipeline.reference_price(symbol) or position.mark_price)
+            for symbol, position in exposure.positions.items()
+        }
+        self._save_soon()
+
+    def forget(self) -> None:
+        """The account is not ours, or not known, any more."""
+        self._exposure, self._states = Exposure(), None
+        self._unrealised.clear()
+        self._unsaved.clear()
+
+    async def tick(self, *, may_exit: bool) -> None:
+        """Once a second: limits anew, and prices of symbols that other engines follow."""
+        self._limits = await self._on_books(partial(_limits_of, self.account_id))
+        for symbol in list(self._exposure.positions):
+            if self._pipeline.reference_price(symbol) is None:
+                quote = await self._on_books(partial(symbol_quote, symbol))
+                if quote is not None and quote.price is not None:
+                    self.on_price(symbol, quote.price, time.time_ns(), may_exit=may_exit)
+        self._watch_losses()
+
+    async def stop(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
+
+    def on_price(self, symbol: str, price: Decimal, time_ns: int, *, may_exit: bool = True) -> None:
+        """A mark price has changed; ``time_ns`` is when that was heard. ``may_exit`` False: what we hold is not certain
+        now, so that only losses are watched."""
+        position = self._exposure.positions.get(symbol)
+        if position is None:
+            return
+        self._unrealised[symbol] = position.unrealised_pnl(price)
+        if may_exit and self._states is not None:
+            self._judge(symbol, position, self._states, price, time_ns)
+        self._watch_losses()
+
+    def _judge(
+        self,
+        symbol: str,
+        position: PositionExposure,
+        states: dict[str, tuple[int, ExitState]],
+        price: Decimal,
+        time_ns: int,
+    ) -> None:
+        rules = self._pipeline.exit_rules(self.account_id)
+        position_id, state = states[symbol]
+        against = 0
+        if rules.reversal and (features := self._pipeline.features(symbol)) is not None:
+            against = indicators_against(position.side, features)
+        then, exit_now = judge(rules, position, state, price, time_ns, against)
+        if exit_now is not None:
+            # What an exit counts as done is kept with its order only.
+            done, then = then, advance(rules, position, state, price)
+            self._end(symbol, position, done, exit_now)
+        if then != state:
+            states[symbol] = (position_id, then)
+            self._unsaved.add(symbol)
+            self._save_soon()
+
+    # Exits.
+
+    def _end(self, symbol: str, position: PositionExposure, done: ExitState, exit_now: Exit) -> None:
+        asked = self._asked.get(symbol)
+        if asked is not None and time.monotonic() < asked.again_at:
+            return
+        quantity = self._quantity(symbol, position, exit_now)
+        if quantity <= 0:
+            return
+        wait = FIRST_RETRY_SECONDS if asked is None else min(asked.wait * 2, LAST_RETRY_SECONDS)
+        self._asked[symbol] = _Asked(time.monotonic() + wait, wait)
+        log.info("account %s: %s of %s %s: %s", self.account_id, exit_now.kind, quantity, symbol, exit_now.reason)
+        self._spawn(self._order(symbol, position, done, exit_now, quantity))
+
+    def _quantity(self, symbol: str, position: PositionExposure, exit_now: Exit) -> Decimal:
+        """What to close now: not what is being closed already, and not more than the venue takes at once."""
+        rules = self._pipeline.rules(symbol)
+        if rules is None:
+            return ZERO
+        quantity = (
+            position.quantity if exit_now.share == 1 else rules.floor_quantity(position.quantity * exit_now.share)
+        )
+        pending = self._pipeline.exposure(self.account_id).pending.get(symbol)
+        taken = ZERO
+        if pending is not None:
+            taken = pending.closing_sell if position.side == "Buy" else pending.closing_buy
+        quantity = min(quantity, position.quantity - taken, rules.max_market_quantity)
+        return quantity if quantity >= rules.min_quantity else ZERO
+
+    async def _order(
+        self, symbol: str, position: PositionExposure, done: ExitState, exit_now: Exit, quantity: Decimal
+    ) -> None:
+        try:
+            order = await self._on_books(
+                partial(
+                    exit_order_place,
+                    account_id=self.account_id,
+                    symbol=symbol,
+                    side="Sell" if position.side == "Buy" else "Buy",
+                    quantity=quantity,
+                    strategy=position.strategy,
+                    reason=f"{exit_now.kind}: {exit_now.reason}",
+                    position_id=position.position_id,
+                    state=done,
+                )
+            )
+        except (DatabaseError, OrderRefused) as error:
+            log.error("account %s: an exit of %s was not recorded: %s", self.account_id, symbol, error)
+            return
+        if self._states is not None and self._states.get(symbol, (0, None))[0] == position.position_id:
+            self._states[symbol] = (position.position_id, done)
+        self._exit_recorded(order.pk)
+
+    # What must survive a restart.
+
+    def _save_soon(self) -> None:
+        if self._unsaved and not self._saving:
+            self._saving = True
+            self._spawn(self._save())
+
+    async def _save(self) -> None:
+        try:
+            while self._unsaved and self._states is not None:
+                states = {symbol: self._states[symbol] for symbol in self._unsaved if symbol in self._states}
+                self._unsaved.clear()
+                try:
+                    await self._on_books(partial(exit_states_save, account_id=self.account_id, states=states))
+                except DatabaseError as error:
+                    log.warning("account %s: exits are not remembered yet: %s", self.account_id, error)
+                    self._unsaved |= set(states)
+                await asyncio.sleep(SAVE_SECONDS)
+        finally:
+            self._saving = False
+
+    # Losses.
+
+    def equity(self) -> Decimal:
+        """What the account is worth at the newest mark prices, USD."""
+        return self._exposure.wallet_balance + sum(self._unrealised.values(), ZERO)
+
+    def _watch_losses(self) -> None:
+        if not self._exposure.known or time.monotonic() < self._confirm_at:
+            return
+        crossed = self._crossed(self.equity())
+        if crossed:
+            self._confirm_at = time.monotonic() + CONFIRM_SECONDS
+            self._spawn(self._confirm())
+
+    def _crossed(self, equity: Decimal) -> list[Loss]:
+        """Limits that a worth of the account crosses, and that have not had their alarm."""
+        return [loss for loss in self._losses(equity) if (loss.limit, loss.episode) not in self._alarmed]
+
+    def _losses(self, equity: Decimal) -> Iterator[Loss]:
+        exposure, today = self._exposure, datetime.now(UTC).date()
+        for level, limits in (("account", self._limits), *self._limits.other_levels):
+            if level == "strategy":
+                continue
+            others = {"user": exposure.user, "platform": exposure.platform}.get(level, NO_TOTALS)
+            if others is None:
+                continue
+            prefix = "" if level == "account" else f"{level}."
+            worth = equity + others.equity
+            daily, drawdown = limits.max_daily_loss_percent, limits.max_drawdown_percent
+            # From midnight to its first report a day has no start yet: yesterday's loss is not today's.
+            if daily is not None and exposure.day == today:
+                percent = loss_percent(exposure.day_start_equity + others.day_start_equity, worth)
+                if percent >= daily:
+                    yield Loss(f"{prefix}max_daily_loss_percent", daily, percent.quantize(CENT), today)
+            if drawdown is not None:
+                percent = loss_percent(exposure.peak_equity + others.peak_equity, worth)
+                if percent >= drawdown:
+                    peak = exposure.peak_equity
+                    yield Loss(f"{prefix}max_drawdown_percent", drawdown, percent.quantize(CENT), peak)
+
+    async def _confirm(self) -> None:
+        """By the venue's own figure: for a moment after a fill, a profit may be in the wallet not yet and in no
+        position any more. A venue that does not answer must not delay the alarm."""
+        equity = self.equity()
+        try:
+            async with asyncio.timeout(CONFIRM_WAIT_SECONDS):
+                equity = (await self._venue_wallet()).equity
+        except (GatewayError, TimeoutError) as error:
+            log.warning("account %s: a loss is not confirmed by the venue: %s", self.account_id, error)
+        for loss in self._crossed(equity):
+            what = "is lost since midnight (UTC)" if "daily" in loss.limit else "is lost since the peak of equity"
+            message = f"{loss.percent} % {what}; {loss.limit} is {loss.value:f} %"
+            try:
+                raised = await self._on_books(
+                    partial(
+                        loss_alarm_raise,
+                        account_id=self.account_id,
+                        limit=loss.limit,
+                        value=loss.value,
+                        percent=loss.percent,
+                        equity=equity,
+                        message=message,
+                    )
+                )
+            except DatabaseError as error:
+                log.error("account %s: the alarm of a loss was not raised: %s", self.account_id, error)
+                continue
+            self._alarmed.add((loss.limit, loss.episode))
+            if raised:
+                log.critical("account %s: %s", self.account_id, message)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("account %s: the guard stumbled", self.account_id, exc_info=task.exception())
+
+
+def _limits_of(account_id: int) -> Limits:
+    return limits_for(Account.objects.get(pk=account_id))
