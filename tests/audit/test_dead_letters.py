@@ -109,11 +109,14 @@ def test_while_valkey_is_away_letters_wait_in_a_file_and_all_of_them_arrive_once
     assert sorted(letter.payload for letter in queue.newest()) == ["0", "1", "2", "3", "4"]
 
 
-def test_putting_a_letter_never_raises_even_when_nothing_works(tmp_path: Path) -> None:
+def test_a_letter_that_can_be_kept_nowhere_is_in_the_log_and_raises_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("where a folder should be")
     queue = DeadLetterQueue(f"redis://127.0.0.1:{free_port()}/0", "test", blocked / "waiting.jsonl")
     queue.put("task", error="it broke", payload="")
+    assert "a dead letter is lost" in caplog.text and "it broke" in caplog.text
 
 
 def test_reports_survive_their_way_through_text_exactly() -> None:
