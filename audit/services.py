@@ -5,14 +5,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any, Literal
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import bus
 from audit.chain import GENESIS, link_hash
+from audit.dead_letters import DeadLetter, DeadLetterQueue
 from audit.models import Alert, AuditChain, AuditEvent, ComponentHeartbeat
 
 PLATFORM = "platform"
@@ -226,3 +229,38 @@ def _alert_changed(alert: Alert) -> None:
         bus.platform_changed("raised_alert", alert.pk)
     else:
         bus.account_changed(alert.account_id, "raised_alert", alert.pk)
+
+
+def dead_letters() -> DeadLetterQueue:
+    """The queue of this deployment. ``put`` into it from anywhere but inside a transaction."""
+    return _queue(settings.REDIS_URL, settings.REDIS_PREFIX)
+
+
+@cache
+def _queue(url: str, prefix: str) -> DeadLetterQueue:
+    return DeadLetterQueue(url, prefix, settings.DATA_DIR / "dead-letters.jsonl")
+
+
+def dead_letter_close(*, letter: DeadLetter, actor: str, action: str, reason: str = "") -> None:
+    """A letter was replayed or is discarded: on the trail first, then out of the queue.
+
+    Raises:
+        LetterGone: somebody else has closed it meanwhile.
+    """
+    account_id = letter.context.get("account")
+    with transaction.atomic():
+        record(
+            actor=actor,
+            action=action,
+            subject=f"dead_letter:{letter.identifier}",
+            account_id=account_id if isinstance(account_id, int) else None,
+            reason=reason,
+            trace_id=letter.trace_id,
+            parameters={
+                "kind": letter.kind,
+                "error": letter.error,
+                "context": letter.context,
+                "payload": letter.payload,
+            },
+        )
+        dead_letters().remove(letter.identifier)

@@ -15,6 +15,12 @@ def worker_heartbeat() -> None:
 
 
 @shared_task
+def drain_dead_letters() -> int:
+    """Move dead letters that waited in this machine's file for Valkey into the stream."""
+    return services.dead_letters().drain()
+
+
+@shared_task
 def verify_chains() -> dict[str, str]:
     """Verify every audit chain; broken ones are named in the health of component ``audit``."""
     broken = {}

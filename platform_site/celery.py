@@ -8,6 +8,6 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "platform_site.settings")
 
-application = Celery("ballast")
+application = Celery("ballast", task_cls="audit.recorded_task:RecordedTask")
 application.config_from_object("django.conf:settings", namespace="CELERY")
 application.autodiscover_tasks()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import redis
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
 from django.utils import timezone
@@ -14,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from audit.selectors import alert_counts, heartbeats, open_alert_counts
+from audit.services import dead_letters
 from platform_site.health import ENGINE_AGE, venue_accesses
 from trading.resilience.breaker import BreakerState
 
@@ -130,7 +132,20 @@ class VenueAccessCollector(Collector):
         yield from (state, failures, opened, refused, shared, exhausted)
 
 
+class DeadLetterCollector(Collector):
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            count = dead_letters().count()
+        except redis.RedisError:
+            return
+        yield GaugeMetricFamily("dlq_letters", "messages that could not be handled and still wait", value=count)
+
+
 REGISTRY.register(FeedCollector())
+REGISTRY.register(DeadLetterCollector())
 REGISTRY.register(VenueAccessCollector())
 REGISTRY.register(AlertCollector())
 

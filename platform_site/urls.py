@@ -8,11 +8,13 @@ from platform_site.api_errors import unknown_endpoint
 from platform_site.health import EnginesView, HealthView
 from platform_site.metrics import metrics
 from platform_site.tokens import TokenView
+from trading.views import DeadLettersView
 
 admin.site.site_header = admin.site.site_title = "Ballast"
 admin.site.index_title = "Administration"
 
 urlpatterns = [
+    path("admin/dead-letters/", DeadLettersView.as_view(), name="dead-letters"),
     path("admin/", admin.site.urls),
     path("api/v1/health", HealthView.as_view(), name="health"),
     path("api/v1/engines", EnginesView.as_view(), name="engines"),

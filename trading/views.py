@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
+import redis
 from django.conf import settings
+from django.contrib import admin, messages
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.decorators import method_decorator
 from django.views.generic import TemplateView
 
+from audit.dead_letters import DeadLetter, LetterGone
+from audit.services import dead_letters
 from marketdata.selectors import INTERVALS, instruments
 from trading.permissions import is_staff, may_operate_platform
+from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
 from trading.selectors import visible_accounts
 from trading.serializers import AccountSerializer
+
+LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+ACTIONS = {"replay": letter_replay, "discard": letter_discard}
 
 
 class DashboardView(LoginRequiredMixin, TemplateView):
@@ -33,6 +47,53 @@ class DashboardView(LoginRequiredMixin, TemplateView):
                 "intervals": list(INTERVALS),
                 "exchange": settings.EXCHANGE,
             },
+            **context,
+        )
+
+
+@method_decorator(admin.site.admin_view, name="dispatch")
+class DeadLettersView(TemplateView):
+    """Staff look at messages that could not be handled, replay them or discard them."""
+
+    template_name = "admin/dead_letters.html"
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        act = ACTIONS.get(request.POST.get("action", ""))
+        identifier = request.POST.get("letter", "")
+        if act is None or not LETTER.fullmatch(identifier):
+            messages.error(request, "Choose a letter and one of replay, discard.")
+            return redirect("dead-letters")
+        try:
+            letter = act(identifier=identifier, actor=request.user.get_username())
+            messages.success(request, f"{request.POST['action']}: {letter.kind} {identifier}")
+        except (LetterGone, NotReplayed) as error:
+            messages.error(request, str(error))
+        except redis.RedisError:
+            messages.error(request, "Valkey is away; try again when it is back.")
+        return redirect("dead-letters")
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        queue, asked = dead_letters(), self.request.GET
+        rows: list[DeadLetter] = []
+        one, away = None, False
+        try:
+            before = asked.get("before", "")
+            rows = queue.newest(before=before if LETTER.fullmatch(before) else "")
+            if LETTER.fullmatch(asked.get("letter", "")):
+                one = queue.get(asked["letter"])
+        except LetterGone as error:
+            messages.warning(self.request, str(error))
+        except redis.RedisError:
+            away = True
+        shown = [{**asdict(letter), "when": datetime.fromtimestamp(letter.at, tz=UTC)} for letter in rows]
+        return super().get_context_data(
+            **admin.site.each_context(self.request),
+            title="Dead letters",
+            letters=shown,
+            one=one,
+            away=away,
+            waiting=queue.waiting(),
+            last=rows[-1].identifier if rows else "",
             **context,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,16 @@ from marketdata.engine.process import (
     FRAME_WORDS,
     UNUSUAL_FORM,
     Work,
-    note_book,
     process,
 )
 from marketdata.engine.scratch import new_scratch
-from marketdata.engine.sync import BookOutcome, BookState
+from marketdata.engine.sync import BookOutcome
 
 FRAMES = 1_024
 BUFFER_BYTES = 1 << 20
 FEATURE_COUNT = len(FEATURES)
 _ENTRY = struct.Struct(f"={FRAME_WORDS}q")
-_OUTCOMES, _STATES = tuple(BookOutcome), tuple(BookState)
+_OUTCOMES = tuple(BookOutcome)
 
 
 class Taker(Protocol):
@@ -42,17 +41,6 @@ class Taker(Protocol):
     def take_unusual(self, frame: bytes, receive_ns: int, batch: FrameBatch, row: int) -> BookOutcome: ...
 
     def fit_window(self) -> None: ...
-
-
-class Taken(NamedTuple):
-    """What one frame did, and how its book was right after it; the times are of the newest message that was applied."""
-
-    outcome: BookOutcome
-    state: BookState
-    update_id: int
-    sequence: int
-    sent_ms: int
-    venue_ms: int
 
 
 class FrameBatch:
@@ -85,9 +73,7 @@ class FrameBatch:
                 return False
             self._make_buffer(2 * length)
         self._view[used : used + length] = frame
-        _ENTRY.pack_into(
-            self._entries, _ENTRY.size * index, self._start + used, length, book.address, receive_ns, 0, 0, 0, 0, 0, 0
-        )
+        _ENTRY.pack_into(self._entries, _ENTRY.size * index, self._start + used, length, book.address, receive_ns, 0)
         self._used = used + length
         self._books.append(book)
         return True
@@ -103,16 +89,6 @@ class FrameBatch:
         self.clear()
         for place, outcome in enumerate(outcomes):
             yield place, _OUTCOMES[outcome]
-
-    def take_noted(self) -> list[Taken]:
-        """As :meth:`take`, with how each book was right after each frame: what it is now, later frames made it."""
-        number = len(self._books)
-        for _ in self.take():
-            pass
-        return [
-            Taken(_OUTCOMES[outcome], _STATES[state], *rest)
-            for outcome, state, *rest in self._table[:number, FRAME_OUTCOME:].tolist()
-        ]
 
     def run(self, number: int) -> None:
         table, scratch, rows = self._table.ctypes.data, self.scratch.ctypes.data, self.rows.ctypes.data
@@ -141,7 +117,6 @@ class FrameBatch:
         entry[FRAME_OUTCOME] = int(outcome)
         if outcome is BookOutcome.SNAPSHOT:
             book.fit_window()
-        note_book(int(entry.ctypes.data), book.address)
         self._point_anew(place, number)
 
     def _point_anew(self, place: int, number: int) -> None:

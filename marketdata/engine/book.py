@@ -338,10 +338,6 @@ class SymbolBook:
         """The newest feature row (a copy), in the order of ``FEATURES``."""
         return self._row.copy()
 
-    def keep_features(self, row: NDArray[np.float64]) -> None:
-        """Remember a row that a batch has filled for this book."""
-        self._row[:] = row
-
     def view(self) -> BookView:
         """The book as strategies see it. ValueError while a side is empty."""
         bid, ask = self.best_bid_ticks, self.best_ask_ticks

@@ -75,10 +75,9 @@ class Work(IntEnum):
 UNUSUAL_FORM = 16
 NEEDS_ROOM = 17
 
-# A row of a batch's table, in words. From FRAME_OUTCOME on: what the frame did, and its book right after it.
-FRAME_ADDRESS, FRAME_LENGTH, FRAME_BOOK, FRAME_RECEIVE_NS = range(4)
-FRAME_OUTCOME, FRAME_STATE, FRAME_UPDATE_ID, FRAME_SEQUENCE, FRAME_SENT_MS, FRAME_VENUE_MS = range(4, 10)
-FRAME_WORDS = 10
+# A row of a batch's table, in words.
+FRAME_ADDRESS, FRAME_LENGTH, FRAME_BOOK, FRAME_RECEIVE_NS, FRAME_OUTCOME = range(5)
+FRAME_WORDS = 5
 
 _SNAPSHOT, _DELTA, _GAP = int(BookOutcome.SNAPSHOT), int(BookOutcome.DELTA), int(BookOutcome.GAP)
 _SYNCING, _LIVE, _BROKEN = int(BookState.SYNCING), int(BookState.LIVE), int(BookState.BROKEN)
@@ -203,16 +202,6 @@ def take_frame(control: int, frame: int, receive_ns: int) -> int:
     return take_message(book, scratch, receive_ns, load(control, CONTROL_WORK), load(control, CONTROL_ROW))
 
 
-@compiled("void(int64, int64)")
-def note_book(entry: int, book: int) -> None:
-    """Write into a row of the table how its book is now: later frames of the batch will change it."""
-    store(entry, FRAME_STATE, load(book, STATE))
-    store(entry, FRAME_UPDATE_ID, load(book, UPDATE_ID))
-    store(entry, FRAME_SEQUENCE, load(book, SEQUENCE))
-    store(entry, FRAME_SENT_MS, load(book, SENT_MS))
-    store(entry, FRAME_VENUE_MS, load(book, VENUE_MS))
-
-
 @compiled("int64(int64, int64, int64, int64, int64, int64, int64)")
 def process(table: int, start: int, stop: int, scratch: int, work: int, rows: int, row_words: int) -> int:
     """Take the frames ``start`` to ``stop`` of the table at an address (``FRAME_WORDS`` a frame); each one's outcome is
@@ -229,7 +218,6 @@ def process(table: int, start: int, stop: int, scratch: int, work: int, rows: in
             row = rows + 8 * row_words * index
             outcome = take_message(book, scratch, load(entry, FRAME_RECEIVE_NS), work, row)
         store(entry, FRAME_OUTCOME, outcome)
-        note_book(entry, book)
         if outcome >= UNUSUAL_FORM:
             return index
         if outcome == _SNAPSHOT and window_fits(book) == 0:

@@ -37,6 +37,7 @@ from trading.runtime.account_desk import AccountDesk
 from trading.runtime.database import with_connection
 from trading.runtime.engine import Engine
 from trading.runtime.ownership import AccountLease, kept
+from trading.services import reports as booking
 from trading.services.accounts import account_keys_replace
 from trading.services.leases import LeaseLost
 from trading.services.orders import order_cancel_request, order_place, order_take
@@ -213,7 +214,7 @@ async def test_reports_that_cannot_be_booked_are_asked_for_again(
     account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
-    right, broken = account_desk.order_report_apply, [True]
+    right, broken = booking.order_report_apply, [True]
 
     def breaks_once(**values: Any) -> Any:
         if broken:
@@ -221,7 +222,7 @@ async def test_reports_that_cannot_be_booked_are_asked_for_again(
             raise ValueError("not a report")
         return right(**values)
 
-    monkeypatch.setattr(account_desk, "order_report_apply", breaks_once)
+    monkeypatch.setattr(booking, "order_report_apply", breaks_once)
     order = await place(account, "unbooked")
     desk.take_up(order.pk)
     await until(lambda: not broken)
@@ -238,7 +239,7 @@ async def test_a_cancel_that_the_venue_took_is_not_sent_again_every_second(
     desk.take_up(order.pk)
     await until(sync_to_async(lambda: Order.objects.filter(pk=order.pk, state=OrderState.ACKNOWLEDGED).exists()))
     # Its end is never told, so that it goes on looking as if it were still to be cancelled.
-    monkeypatch.setattr(account_desk, "order_report_apply", lambda **values: None)
+    monkeypatch.setattr(booking, "order_report_apply", lambda **values: None)
     asked, right = [], desk._gateway.cancel
     monkeypatch.setattr(desk._gateway, "cancel", lambda *names: asked.append(names) or right(*names))
     await sync_to_async(order_cancel_request)(order=order, actor="alice")

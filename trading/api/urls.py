@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from trading.api import accounts, alerts, kill_switch, orders, strategies
+from trading.api import accounts, alerts, dead_letters, kill_switch, orders, strategies
+
+LETTER = "(?P<identifier>[0-9]{1,20}-[0-9]{1,20})"
 
 urlpatterns = [
     path("accounts", accounts.AccountListView.as_view()),
@@ -14,6 +16,9 @@ urlpatterns = [
     re_path(r"^kill-switch/?$", kill_switch.KillSwitchListView.as_view()),
     re_path(r"^kill-switch/engage/?$", kill_switch.KillSwitchEngageView.as_view()),
     re_path(r"^kill-switch/rearm/?$", kill_switch.KillSwitchRearmView.as_view()),
+    re_path(r"^dlq/?$", dead_letters.DeadLetterListView.as_view()),
+    re_path(rf"^dlq/{LETTER}/?$", dead_letters.DeadLetterDetailView.as_view()),
+    re_path(rf"^dlq/{LETTER}/replay/?$", dead_letters.DeadLetterReplayView.as_view()),
     path("positions", accounts.PositionListView.as_view()),
     path("positions/<str:symbol>", accounts.PositionDetailView.as_view()),
     path("trading/order", orders.OrderCreateView.as_view()),

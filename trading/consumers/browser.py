@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from django.conf import settings
 from django.contrib import auth
 
 from audit.models import Alert
+from audit.services import dead_letters
 from marketdata import selectors as market
 from strategies.models import Signal, StrategyConfig
 from trading.models import Account, Fill, Order, Position, ReconciliationRun
@@ -28,6 +31,8 @@ from trading.serializers import (
     StrategySerializer,
     account_snapshot,
 )
+
+log = logging.getLogger(__name__)
 
 NOT_LOGGED_IN = 4401
 MAX_SYMBOLS = 12
@@ -92,8 +97,14 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         if not isinstance(message, dict):
             await self._error("message", "a JSON object is expected")
             return
-        if self._sender is not None:
+        if self._sender is None:
+            return
+        try:
             await self._obey(message)
+        except Exception as error:  # one command that breaks must not take the page's connection with it
+            log.exception("a browser's command broke")
+            await self._lay_aside(text_data, error)
+            await self._error("message", "this could not be done because of a mistake of ours; it has been reported")
 
     async def _obey(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
@@ -183,6 +194,11 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         elif not joining and group in self.groups_joined:
             self.groups_joined.discard(group)
             await self.channel_layer.group_discard(group, self.channel_name)
+
+    async def _lay_aside(self, command: str, error: Exception) -> None:
+        user = self.scope["user"].get_username()
+        put = partial(dead_letters().put, "browser_command", context={"user": user}, payload=command)
+        await asyncio.to_thread(put, error=f"{type(error).__name__}: {error}")
 
     # From the channel layer.
 

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import logging
+from functools import partial
 from typing import Any, Protocol
 
+import orjson
 from channels.consumer import AsyncConsumer
+
+from audit.services import dead_letters
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +33,14 @@ class EngineConsumer(AsyncConsumer):
     async def engine_command(self, message: dict[str, Any]) -> None:
         command, identifier = str(message.get("command", "")), str(message.get("id", ""))
         if not identifier.isdigit():
-            log.error("a command named no subject: %r", message)
+            await self._lay_aside(message, "it names no subject")
             return
-        self._engine.command(command, identifier)
+        try:
+            self._engine.command(command, identifier)
+        except Exception as error:
+            await self._lay_aside(message, f"{type(error).__name__}: {error}")
+
+    async def _lay_aside(self, message: dict[str, Any], error: str) -> None:
+        log.error("a command could not be handled: %s: %r", error, message)
+        words = orjson.dumps(message, default=str).decode()
+        await asyncio.to_thread(partial(dead_letters().put, "engine_command", error=error, payload=words))

@@ -39,11 +39,14 @@ class OrderRequest:
 class Gateway(Protocol):
     """All calls block: each account's owner makes them on a thread of its own.
 
-    ``submit`` and ``cancel`` never raise for what the venue or the network did: they classify. The questions raise
+    ``prepare_order`` comes before an order's commit and waits as long as its sending may have to; ``submit`` follows at
+    once. ``submit`` and ``cancel`` never raise for what the venue or the network did: they classify. The others raise
     :class:`GatewayError`.
     """
 
     def server_time_ms(self) -> int: ...
+
+    def prepare_order(self) -> None: ...
 
     def submit(self, request: OrderRequest) -> SubmissionResult: ...
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from time import time
+from time import monotonic, time
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,8 +24,8 @@ from trading.gateways.bybit_limits import UNANSWERED, ending_of, endpoint_of
 from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
 from trading.gateways.fence import Fence, FencedAdapter, SendRefused, no_fence
 from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
-from trading.resilience.guard import CallGuard, NotSent
-from trading.resilience.rate_budget import MOST_WAIT_SECONDS, Priority, key_name
+from trading.resilience.guard import CallGuard, Endpoint, NotSent
+from trading.resilience.rate_budget import MOST_WAIT_SECONDS, Permit, Priority, key_name
 from trading.resilience.retry import NO_RETRY, Backoff
 
 CATEGORY = "linear"
@@ -36,6 +36,8 @@ NO_RETRY_CODES = {-999_999}
 MAX_PAGES = 100
 # An order whose absence may be concluded some time after its commit must leave soon after it, or not at all.
 ORDER_WAIT_SECONDS = 1.0
+# Less than the budget holds a token for, by the longest call.
+ROOM_SECONDS = 5.0
 ASK_AGAIN = Backoff()
 Report = TypeVar("Report")
 
@@ -91,6 +93,8 @@ class BybitGateway:
         self._fence = fence
         self._latest_ms: int | None = None
         self._http.client.mount(endpoints.rest, FencedAdapter(self._may_leave))
+        self._room: Permit | None = None
+        self._room_since = 0.0
 
     def _may_leave(self, timestamp_ms: int) -> str:
         if self._latest_ms is not None and timestamp_ms > self._latest_ms:
@@ -103,6 +107,26 @@ class BybitGateway:
             return int(answer["timeNano"]) // 1_000_000
         except (KeyError, TypeError, ValueError) as error:
             raise GatewayError(f"the venue's time is missing: {str(answer)[:200]}") from error
+
+    def prepare_order(self) -> None:
+        """Wait for the room that the next order needs, before it is committed: afterwards it must leave at once.
+
+        Raises:
+            GatewayError: no room within 5 s, or the breaker is open.
+        """
+        self._forget_old_room()
+        if self._room is None:
+            try:
+                self._room = self._guard.reserve(self._endpoint("place_order"), priority=self.priority)
+            except NotSent as error:
+                raise GatewayError(f"no order can be sent now: {error}") from error
+            self._room_since = monotonic()
+
+    def _forget_old_room(self) -> None:
+        """A permit that no order used in time is given back: it is held for some seconds only."""
+        if self._room is not None and monotonic() - self._room_since > ROOM_SECONDS:
+            self._guard.budget.settle(self._room)
+            self._room = None
 
     def submit(self, request: OrderRequest) -> SubmissionResult:
         """Send one order. Never raises for what venue or network did; see :class:`Submission`."""
@@ -128,10 +152,12 @@ class BybitGateway:
         wait_seconds = ORDER_WAIT_SECONDS
         if request.latest_ms is not None:
             wait_seconds = max(0.0, request.latest_ms / 1_000 - time())
+        self._forget_old_room()
+        room, self._room = self._room, None
         self._latest_ms = request.latest_ms
         try:
             call = partial(self._http.place_order, **fields)
-            return self._attempt(call, cancelling=False, wait_seconds=wait_seconds)
+            return self._attempt(call, cancelling=False, wait_seconds=wait_seconds, room=room)
         finally:
             self._latest_ms = None
 
@@ -195,13 +221,18 @@ class BybitGateway:
         return _understood(wallet_report, rows[0])
 
     def _attempt(
-        self, call: partial[Any], *, cancelling: bool, wait_seconds: float = MOST_WAIT_SECONDS
+        self,
+        call: partial[Any],
+        *,
+        cancelling: bool,
+        wait_seconds: float = MOST_WAIT_SECONDS,
+        room: Permit | None = None,
     ) -> SubmissionResult:
         """A cancel by id may be asked for again; an order never, for nobody knows yet whether it exists."""
         backoff = ASK_AGAIN if cancelling else NO_RETRY
         priority: Priority = "cancel" if cancelling and self.priority == "normal" else self.priority
         try:
-            answer = self._guarded(call, backoff=backoff, priority=priority, wait_seconds=wait_seconds)
+            answer = self._guarded(call, backoff=backoff, priority=priority, wait_seconds=wait_seconds, room=room)
         except NotSent as error:
             return SubmissionResult(Submission.NOT_SENT, message=str(error))
         except InvalidRequestError as error:
@@ -238,14 +269,28 @@ class BybitGateway:
         return result
 
     def _guarded(
-        self, call: partial[Any], *, backoff: Backoff, priority: Priority, wait_seconds: float = MOST_WAIT_SECONDS
+        self,
+        call: partial[Any],
+        *,
+        backoff: Backoff,
+        priority: Priority,
+        wait_seconds: float = MOST_WAIT_SECONDS,
+        room: Permit | None = None,
     ) -> Mapping[str, Any]:
-        endpoint = endpoint_of(call.func.__name__, self._venue, self._key)
         # pybit gives the answer's time and headers with it.
         answer, _, _ = self._guard.call(
-            endpoint, call, ending_of, backoff=backoff, priority=priority, wait_seconds=wait_seconds
+            self._endpoint(call.func.__name__),
+            call,
+            ending_of,
+            backoff=backoff,
+            priority=priority,
+            wait_seconds=wait_seconds,
+            reserved=room,
         )
         return answer
+
+    def _endpoint(self, call: str) -> Endpoint:
+        return endpoint_of(call, self._venue, self._key)
 
     def _pages(self, question: Callable[..., Any], **fields: Any) -> Iterator[Mapping[str, Any]]:
         cursor = None

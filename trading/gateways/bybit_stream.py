@@ -19,11 +19,10 @@ import aiohttp
 import orjson
 
 from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
-from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
+from trading.report_text import Report
 
 log = logging.getLogger(__name__)
 
-Report = OrderReport | FillReport | PositionReport | WalletReport
 TOPICS = ("order", "execution", "position", "wallet")
 DEAD_MAN_TOPIC = "dcp.future"
 READERS: Mapping[str, Callable[[Mapping[str, Any]], Report]] = {
@@ -134,22 +133,28 @@ class BybitPrivateStream:
                 await self._on_reports(reports)
 
     def _reports(self, raw: bytes) -> list[Report]:
-        """The reports of one frame. One row that cannot be read costs that row alone, and is told."""
-        try:
-            message = orjson.loads(raw)
-            topic = str(message.get("topic", "")).split(".")[0]
-            rows = message.get("data") if topic in READERS else []
-            if not isinstance(rows, list):
-                raise ReportError(f"data is {type(rows).__name__}; expected a list")
-        except (orjson.JSONDecodeError, AttributeError, ReportError) as error:
-            self._on_trouble(f"unreadable private frame: {error}", raw)
-            return []
-        reports = []
-        for row in rows:
-            if row.get("category", "linear") != "linear":
-                continue
-            try:
-                reports.append(READERS[topic](row))
-            except (ReportError, AttributeError) as error:
-                self._on_trouble(f"unreadable {topic}: {error}", raw)
+        reports, troubles = reports_of_frame(raw)
+        for sentence in troubles:
+            self._on_trouble(sentence, raw)
         return reports
+
+
+def reports_of_frame(raw: bytes) -> tuple[list[Report], list[str]]:
+    """The reports of one private frame, and a sentence for what could not be read: one row costs that row alone."""
+    try:
+        message = orjson.loads(raw)
+        topic = str(message.get("topic", "")).split(".")[0]
+        rows = message.get("data") if topic in READERS else []
+        if not isinstance(rows, list):
+            raise ReportError(f"data is {type(rows).__name__}; expected a list")
+    except (orjson.JSONDecodeError, AttributeError, ReportError) as error:
+        return [], [f"unreadable private frame: {error}"]
+    reports: list[Report] = []
+    troubles = []
+    for row in rows:
+        try:
+            if row.get("category", "linear") == "linear":
+                reports.append(READERS[topic](row))
+        except (ReportError, AttributeError) as error:
+            troubles.append(f"unreadable {topic}: {error}")
+    return reports, troubles

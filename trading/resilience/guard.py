@@ -15,6 +15,7 @@ from trading.resilience.rate_budget import (
     Bucket,
     BudgetExhausted,
     LocalBudget,
+    Permit,
     Priority,
     RateBudget,
 )
@@ -76,9 +77,11 @@ class CallGuard:
         priority: Priority = "normal",
         wait_seconds: float = MOST_WAIT_SECONDS,
         backoff: Backoff = NO_RETRY,
+        reserved: Permit | None = None,
     ) -> Value:
         """The value of ``attempt``, or what it raised last. It is tried again only as ``backoff`` has it, and only when
-        ``read`` says that its transport failed: give a back-off to what is idempotent, and to nothing else.
+        ``read`` says that its transport failed: give a back-off to what is idempotent, and to nothing else. A permit
+        that was ``reserved`` is used up by the first attempt.
 
         Raises:
             NotSent: the breaker is open (unless the priority is "kill"), or the budget had no room in time.
@@ -86,8 +89,9 @@ class CallGuard:
         failed = 0
         while True:
             try:
-                value = self._once(endpoint, attempt, read, priority, wait_seconds)
+                value = self._once(endpoint, attempt, read, priority, wait_seconds, reserved)
             except _TransportFailed as error:
+                reserved = None
                 failed += 1
                 pause = backoff.pause(failed)
                 if pause is None or self._refusal(endpoint, priority):
@@ -95,6 +99,15 @@ class CallGuard:
                 self._sleep(pause)
             else:
                 return value
+
+    def reserve(self, endpoint: Endpoint, *, priority: Priority = "normal") -> Permit:
+        """A permit for a call that follows within seconds, for whoever must not wait any more later. Hand it to
+        :meth:`call`, or to the budget's ``settle`` when the call is not made after all.
+
+        Raises:
+            NotSent: as :meth:`call` would.
+        """
+        return self._permit(endpoint, priority, MOST_WAIT_SECONDS)
 
     def status(self) -> dict[str, Any]:
         return {
@@ -109,14 +122,9 @@ class CallGuard:
         read: Callable[[Value | Exception], Ending],
         priority: Priority,
         wait_seconds: float,
+        reserved: Permit | None,
     ) -> Value:
-        # Asked before too: nobody should wait for a token that an open breaker makes worthless.
-        if refusal := self._refusal(endpoint, priority):
-            raise NotSent(refusal)
-        try:
-            permit = self.budget.take(endpoint.buckets, priority, wait_seconds)
-        except BudgetExhausted as error:
-            raise NotSent(str(error)) from None
+        permit = reserved or self._permit(endpoint, priority, wait_seconds)
         ending = Ending()
         try:
             breaker = self.breakers[endpoint.group]
@@ -139,6 +147,15 @@ class CallGuard:
             return value
         finally:
             self.budget.settle(permit, ending.said)
+
+    def _permit(self, endpoint: Endpoint, priority: Priority, wait_seconds: float) -> Permit:
+        # Asked before too: nobody should wait for a token that an open breaker makes worthless.
+        if refusal := self._refusal(endpoint, priority):
+            raise NotSent(refusal)
+        try:
+            return self.budget.take(endpoint.buckets, priority, wait_seconds)
+        except BudgetExhausted as error:
+            raise NotSent(str(error)) from None
 
     def _refusal(self, endpoint: Endpoint, priority: Priority) -> str:
         return "" if priority == "kill" else self.breakers[endpoint.group].refusal()

@@ -19,9 +19,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, Error, transaction
+from django.db import DatabaseError, Error
 from django.utils import timezone
 
+from audit.services import dead_letters
 from mlops.validation import Verdict
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
@@ -32,11 +33,12 @@ from strategies.signals import Signal
 from trading.credentials import decrypt
 from trading.gateways.base import GatewayError
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
-from trading.gateways.bybit_stream import BybitPrivateStream, Report
+from trading.gateways.bybit_stream import BybitPrivateStream
 from trading.lifecycle import OrderState
 from trading.models import Account, Order
 from trading.pipeline import Pipeline, PipelineResult, UnjudgedSignal
-from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
+from trading.report_text import Report, reports_as_text
+from trading.reports import PositionReport
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
 from trading.runtime.emergency import import_journal
@@ -58,11 +60,10 @@ from trading.selectors import (
 )
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
-from trading.services.fills import fill_apply, order_report_apply, position_report_apply
 from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import INTENT_LIFETIME
-from trading.services.outside_changes import outside_fill_note
+from trading.services.reports import reports_apply
 from trading.services.signals import signal_hand_over
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,8 @@ class AccountDesk:
             on_disconnected=self._on_disconnected,
             on_trouble=self._on_trouble,
         )
-        self.watch = PositionWatch()
+        # What it holds stays while nobody can say whose the account is, and goes when another engine owns it.
+        self.watch, self._database_away = PositionWatch(), False
         self._refused_at = 0.0
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
         self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
@@ -118,6 +120,8 @@ class AccountDesk:
         self._taking: set[int] = set()
         self._taking_signals: set[int] = set()
         self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
+        # Once the account was ours for the first time.
+        self._taken = asyncio.Event()
         self.guard = PositionGuard(
             account.pk,
             pipeline,
@@ -185,8 +189,7 @@ class AccountDesk:
     # The account's loop.
 
     async def _run(self) -> None:
-        while self.lease.token is None:
-            await asyncio.sleep(TICK_SECONDS / 10)
+        await self._taken.wait()
         await self._ask_venue_to_watch()
         self._tasks.append(asyncio.create_task(self._stream.run(), name=f"stream {self.account_name}"))
         last_wallet = 0.0
@@ -216,8 +219,14 @@ class AccountDesk:
             self._look.clear()
             try:
                 await self._in_thread(self._keeper, self._renew_or_acquire)
+                self._database_away = False
+                if not self.owns:
+                    self.watch.booked({})
             except Error as error:
+                self._database_away = True
                 log.warning("account %s: the database does not answer for its lease: %s", self.account_name, error)
+            except Exception:  # such as a journal that cannot be read: nobody trades before it is booked
+                log.exception("account %s: its lease is not renewed", self.account_name)
             if self.lease.token != told:
                 told = self.lease.token
                 self._ownership_changed()
@@ -239,6 +248,7 @@ class AccountDesk:
             log.warning("account %s: %s", self.account_name, self.reason)
             return
         log.info("account %s is ours: %s", self.account_name, self.lease.token)
+        self._taken.set()
         self.state, self.reason = "reconciling", "before the first order"
         if self.stream_connected:
             # The stream went on while somebody else was the owner: nothing else would reconcile.
@@ -351,41 +361,28 @@ class AccountDesk:
 
     def _on_trouble(self, sentence: str, frame: bytes) -> None:
         log.error("account %s: %s: %r", self.account_name, sentence, frame[:500])
+        self._lay_aside("private_frame", sentence, frame.decode(errors="replace"))
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:
         for report in reports:
-            if isinstance(report, PositionReport):
+            if isinstance(report, PositionReport) and (self.owns or self._database_away):
                 self.watch.reported(report)
         try:
-            await self._books(partial(self._apply, reports))
+            await self._books(partial(reports_apply, account_id=self.account_id, reports=reports))
             await self._refresh_exposure()
-            for comparison in self._outside.heard(reports):
+            for comparison in self._outside.heard(reports) if self.owns else ():
                 self._send_async(comparison)
         except Exception as error:
             # The news is not lost: reconciliation asks for it again.
             log.exception("account %s: reports could not be booked", self.account_name)
+            self._lay_aside("reports", f"{type(error).__name__}: {error}", reports_as_text(reports))
             if self.owns:
                 self.state, self.reason = "reconciling", f"reports could not be booked: {error}"
                 self._pipeline.update_exposure(self.account_id, Exposure())
             self.reconcile_soon("unbooked")
 
     # On the bookkeeper's thread.
-
-    def _apply(self, reports: list[Report]) -> None:
-        for report in reports:
-            match report:
-                case OrderReport():
-                    order_report_apply(account_id=self.account_id, report=report)
-                case FillReport():
-                    with transaction.atomic():
-                        fill = fill_apply(account_id=self.account_id, report=report)
-                        if fill is not None:
-                            outside_fill_note(account_id=self.account_id, fill=fill, report=report)
-                case PositionReport():
-                    position_report_apply(account_id=self.account_id, report=report)
-                case WalletReport():
-                    wallet_apply(account_id=self.account_id, report=report)
 
     def _hand_over(self, unjudged: UnjudgedSignal, lease: LeaseToken) -> None:
         try:
@@ -508,7 +505,17 @@ class AccountDesk:
     def _done(self, future: asyncio.Future[Any]) -> None:
         self._background.discard(future)
         if not future.cancelled() and future.exception() is not None:
-            log.error("account %s: background work failed", self.account_name, exc_info=future.exception())
+            error = future.exception()
+            log.error("account %s: background work failed", self.account_name, exc_info=error)
+            self._lay_aside("desk_work", f"{type(error).__name__}: {error}", "", same=type(error).__name__)
+
+    def _lay_aside(self, kind: str, error: str, payload: str, same: str = "") -> None:
+        """Keep what could not be handled as a dead letter, on the thread that no order waits for."""
+        known_as = f"{self.account_id}:{same}" if same else ""
+        context = {"account": self.account_id}
+        put = partial(dead_letters().put, kind, error=error, payload=payload, context=context, same=known_as)
+        with suppress(RuntimeError):  # the desk has ended, and its threads with it
+            self._keep(self._in_thread(self._watcher, put))
 
 
 def stored_keys(account: Account) -> tuple[bytes, bytes]:

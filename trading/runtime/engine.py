@@ -433,7 +433,7 @@ class Engine:
                     "frame_to_send": desk.orders.sent.summary(),
                     "answer": desk.orders.answered.summary(),
                     "refused_by_lease": desk.orders.refused_by_lease,
-                    "positions": desk.watch.status(self.pipeline.reference_price) if desk.owns else [],
+                    "positions": desk.watch.status(self.pipeline.reference_price),
                 }
                 for desk in self.desks.values()
             },

@@ -106,6 +106,7 @@ class OrderSender:
             return
         try:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+            self.gateway.prepare_order()
             with transaction.atomic(), recorded_together():
                 signal = record_signal(result, lease)
                 order = order_intend(
@@ -146,9 +147,13 @@ class OrderSender:
         try:
             if intent is not None:
                 self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
+                self.gateway.prepare_order()
             order = signal_take(
                 signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
             )
+        except LeaseLost as error:
+            self.count_lost_lease(error)  # it is still pending: the account's owner answers it
+            return
         finally:
             if intent is not None:
                 self._committed_ids.add(intent.client_order_id)
@@ -162,8 +167,14 @@ class OrderSender:
 
     def take_and_submit(self, order: Order, refusals: Sequence[Refusal], owner: LeaseToken) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
+        # What has to wait for the venue's rate waits before; without room it stays recorded, and is taken up again.
         try:
+            if not refusals:
+                self.gateway.prepare_order()
             taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner)
+        except LeaseLost as error:
+            self.count_lost_lease(error)  # it is still recorded: the account's owner takes it
+            return
         finally:
             self._committed_ids.add(order.client_order_id)
         if taken is not None and taken.state == OrderState.PENDING_SUBMIT:

@@ -17,13 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_site.supervisor import valkey
-from platform_site.supervisor.child import spawn
 from platform_site.supervisor.ports import free_port
-from platform_site.supervisor.valkey import EmbeddedValkey
 from tests.processes import REPOSITORY, ServerProcess, start_simulator
-from tests.services import wait_until_ready
 from tests.trading.resilience.clocks import Clock
+from tests.trading.resilience.own_valkey import OwnValkey
 from trading.resilience.rate_budget import (
     ASSUMED_PROCESSES,
     MARGIN_MS,
@@ -36,29 +33,6 @@ from trading.resilience.rate_budget import (
 )
 
 PROCESSES = 4
-
-
-class OwnValkey:
-    """A Valkey of this test's own, which it may kill."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self._start()
-
-    def _start(self) -> None:
-        server = EmbeddedValkey(valkey.find_program(), self.folder / "valkey", self.port, "password")
-        server.prepare()
-        log = self.folder / "valkey.log"
-        self.process = spawn(server.child(log))
-        wait_until_ready(self.process, server.is_ready, log)
-        self.url = server.url(0)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def start_again(self) -> None:
-        self._start()
 
 
 @pytest.fixture
