@@ -371,7 +371,7 @@ class AccountDesk:
         try:
             await self._books(partial(reports_apply, account_id=self.account_id, reports=reports))
             await self._refresh_exposure()
-            for comparison in self._outside.heard(reports):
+            for comparison in self._outside.heard(reports) if self.owns else ():
                 self._send_async(comparison)
         except Exception as error:
             # The news is not lost: reconciliation asks for it again.
