@@ -1,7 +1,7 @@
 # Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-simulator bench-engine-process bench-deployment clean environment test-environment python
+.PHONY: help run test test-long lint bench bench-simulator bench-engine-process bench-deployment clean environment test-environment python
 
 # 3.11 first: it is the version that every pinned package is tested with.
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 BOOTSTRAP = "$(PYTHON)" -I platform_site/supervisor/bootstrap.py
 # Two workers: the tests start whole processes of their own, and more of them only wait for each other. A worker that
 # has nothing left takes tests from the other one.
-PYTEST = .venv/bin/python -m pytest -p tests.services_plugin -n auto --maxprocesses 2 --dist worksteal
+PYTEST = .venv/bin/python -m pytest -p tests.services_plugin -n auto --maxprocesses 2 --dist worksteal --durations 15
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ test: test-environment ## run the whole test suite against real PostgreSQL, Valk
 	@# Kernels are compiled once, not by every process that the tests start: a minute each on a busy machine.
 	@.venv/bin/python -m marketdata.engine & .venv/bin/python manage.py runsimulator --help >/dev/null && wait $$!
 	@$(PYTEST) $(ARGS)
+
+test-long: test-environment ## run the long tests of processes that are killed, beside those of `make test`
+	@.venv/bin/python -m marketdata.engine
+	@$(PYTEST) -m long $(ARGS)
 
 lint: test-environment ## check style (ruff), types (mypy) and the direction of imports (import-linter)
 	@.venv/bin/ruff check .

@@ -78,6 +78,7 @@ def budget() -> dict[str, Any]:
     return row.detail["budget"] if row is not None else {}
 
 
+@pytest.mark.long
 def test_without_valkey_orders_go_out_fills_are_booked_and_the_engine_says_how_it_goes_on(
     account: Account, start_process: Starter, start_simulator: Starter, own_valkey: OwnValkey
 ) -> None:

@@ -60,6 +60,10 @@ def gateway(venue: ServerProcess, guard: CallGuard | None = None, **options: Any
     )
 
 
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
 def hits(venue: ServerProcess) -> int:
     """How often faults were met, which is how often the endpoint was asked while they held."""
     with urllib.request.urlopen(f"{venue.url}/simulator/control/faults", timeout=5) as answer:
@@ -143,8 +147,8 @@ def test_the_room_of_an_order_that_was_prepared_is_its_own_however_full_the_budg
     for _ in range(7):
         guard.budget.take(endpoint.buckets, "normal", 0.0)
     subject.prepare_order()
-    assert subject.submit(request("prepared", latest_ms=1)).outcome is Submission.ACCEPTED
-    assert subject.submit(request("unprepared", latest_ms=1)).outcome is Submission.NOT_SENT
+    assert subject.submit(request("prepared", latest_ms=now_ms() + 5_000)).outcome is Submission.ACCEPTED
+    assert subject.submit(request("unprepared", latest_ms=now_ms() + 200)).outcome is Submission.NOT_SENT
     # The token of the order that was sent has come back by then, and somebody else has it.
     guard.budget.take(endpoint.buckets, "normal", 5.0)
     began = time.monotonic()

@@ -128,6 +128,7 @@ def seconds_of(account: Account) -> float:
 # The owner.
 
 
+@pytest.mark.long
 def test_a_killed_owner_is_followed_within_ten_seconds_and_a_paused_one_wakes_up_without_the_account(
     account: Account,
     start_engine: Callable[[str], RunningProcess],
@@ -209,6 +210,7 @@ def test_an_engine_stops_its_account_at_once_even_while_orders_are_refused_at_th
     until(lambda: state_of(again) == OrderState.ACKNOWLEDGED)
 
 
+@pytest.mark.long
 def test_an_open_breaker_and_a_valkey_that_is_away_hold_orders_back_and_not_the_kill_switch(
     account: Account, start_engine: Callable[..., RunningProcess], venue: ServerProcess, gateway: BybitGateway
 ) -> None:
@@ -246,6 +248,7 @@ def test_an_engine_that_is_killed_in_the_middle_is_followed_by_the_next_which_do
     nothing_twice(account, gateway)
 
 
+@pytest.mark.long
 def test_with_no_engine_the_command_line_and_the_worker_close_everything_themselves(
     account: Account,
     start_engine: Callable[[str], RunningProcess],
@@ -275,6 +278,7 @@ def test_with_no_engine_the_command_line_and_the_worker_close_everything_themsel
     assert "done, 0 orders, 0 positions" in status.log.read_text()
 
 
+@pytest.mark.long
 def test_a_paused_owner_does_not_keep_the_kill_switch_waiting(
     account: Account,
     start_engine: Callable[[str], RunningProcess],
@@ -300,6 +304,7 @@ def test_a_paused_owner_does_not_keep_the_kill_switch_waiting(
     nothing_twice(account, gateway)
 
 
+@pytest.mark.long
 def test_with_the_database_away_the_emergency_close_does_it_and_is_booked_when_it_is_back(
     account: Account,
     start_engine: Callable[[str], RunningProcess],
@@ -334,6 +339,7 @@ def test_with_the_database_away_the_emergency_close_does_it_and_is_booked_when_i
     assert engine.process.poll() is None
 
 
+@pytest.mark.long
 def test_an_account_that_no_engine_looks_after_is_stopped_by_its_own_policy(
     account: Account, venue: ServerProcess, start_engine: Callable[[str], RunningProcess], settings: Any
 ) -> None:

@@ -243,7 +243,7 @@ def test_at_full_load_of_several_processes_the_venue_refuses_nothing_and_cancels
     assert "shared" in {mode for each in creators for mode in each["modes"]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_valkey_killed_in_the_middle_of_full_load_makes_nobody_wait_long_and_the_venue_refuses_nothing(
     venue: ServerProcess, own_valkey: OwnValkey
 ) -> None:
