@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from platform_site.supervisor.child import ChildSpec, spawn
 from platform_site.supervisor.ports import free_port
@@ -120,3 +121,14 @@ def start_site(log: Path, environment: Mapping[str, str], port: int | None = Non
     """The web process, as production runs it; on a given port when it comes back after an end."""
     command = ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "platform_site.asgi:application")
     return start_server(command, environment, log, "/api/v1/health", port)
+
+
+def until(question: Callable[[], Any], seconds: float = 40.0) -> Any:
+    """The first true answer to a question about what other processes do. Raises AssertionError when none comes."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = question()
+        if answer:
+            return answer
+        time.sleep(0.02)  # other processes write: the database can only be asked again
+    raise AssertionError(f"it did not happen within {seconds:g} s")

@@ -26,8 +26,8 @@ from marketdata.selectors import latest_frame
 from marketdata.services import detections_store
 from marketdata.tasks import prune_detections
 from tests import builders
-from tests.processes import ServerProcess
-from tests.trading.test_engine import engine_detail, until
+from tests.processes import ServerProcess, until
+from tests.trading.test_engine import engine_detail
 from trading.runtime import detection_store
 from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
 from collections.abc import Callable
 from decimal import Decimal
@@ -19,7 +18,7 @@ from marketdata.models import FeedEvent
 from strategies.models import Signal
 from strategies.services import strategy_config_create, strategy_disable, strategy_enable
 from tests import builders
-from tests.processes import ServerProcess
+from tests.processes import ServerProcess, until
 from tests.recordings import bybit_session
 from trading.lifecycle import OrderState
 from trading.models import Account, Fill, Order, Position, PositionExit
@@ -30,16 +29,6 @@ from trading.simulator.keys import DEMO_KEYS
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 D = Decimal
 Starter = Callable[..., Any]
-
-
-def until(question: Callable[[], Any], seconds: float = 40.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        answer = question()
-        if answer:
-            return answer
-        time.sleep(0.05)  # other processes write: the database can only be asked again
-    raise AssertionError(f"it did not happen within {seconds:g} s")
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from django.utils import timezone
 from audit.models import Alert, AuditEvent, ComponentHeartbeat
 from audit.selectors import chain_break
 from tests import builders
-from tests.processes import RunningProcess, ServerProcess
-from tests.trading.test_engine import control, place, state_of, until
+from tests.processes import RunningProcess, ServerProcess, until
+from tests.trading.test_engine import control, place, state_of
 from tests.trading.test_shards import database_cut
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import TERMINAL, OrderState

@@ -26,7 +26,7 @@ from marketdata.selectors import latest_frame
 from strategies.models import Signal
 from strategies.services import strategy_config_create, strategy_enable
 from tests import builders
-from tests.processes import RunningProcess, ServerProcess
+from tests.processes import RunningProcess, ServerProcess, until
 from trading.lifecycle import OrderState
 from trading.models import Account, EngineSession, Lease, Order
 from trading.services.orders import INTENT_LIFETIME, order_place
@@ -36,16 +36,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 D = Decimal
 Starter = Callable[..., Any]
 SYMBOLS = 6
-
-
-def until(question: Callable[[], Any], seconds: float = 40.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        answer = question()
-        if answer:
-            return answer
-        time.sleep(0.02)  # other processes write: the database can only be asked again
-    raise AssertionError(f"it did not happen within {seconds:g} s")
 
 
 @pytest.fixture
