@@ -36,6 +36,10 @@ from marketdata.engine.process import Work  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SEED = 7
+# Long enough that how a machine wakes a second core does not matter.
+THREADS_SECONDS = 0.5
+# For ratios near one, which few turns would take from what else the machine does.
+TURNS = 31
 FIRST_BOOK = """
 import time, sys
 from decimal import Decimal
@@ -146,7 +150,7 @@ class Benchmark:
                 batches.run()
                 batches.check()
                 tasks.append(Task(name, len(batches) - len(several), fresh=batches.after_snapshots))
-        measure(tasks, self._repetitions)
+        measure(tasks, TURNS)
         for place, what in ((0, "book"), (2, "book + bands + features")):
             hundred, one = tasks[place : place + 2]
             row = compared(section, f"{what}, 100 symbols", hundred, one, "within 1.2x", inverse=True)
@@ -154,28 +158,43 @@ class Benchmark:
             self.rows.append(row)
 
     def threads(self) -> None:
-        """The kernels run without the GIL: two threads, two books, two cores."""
+        """The kernels run without the GIL: two threads, two books, two cores. Beside them two processes that share
+        nothing: what a second core is worth on this machine."""
         cores = sorted(os.sched_getaffinity(0))
         every = sorted(ALL_CORES)
         if len(every) < 2:
             self.absent.append("two threads against one (this machine has one core)")
             return
         os.sched_setaffinity(0, every)
-        for work, what in ((Work.BOOK, "book"), (Work.FEATURES, "book + bands + features")):
-            spent: dict[int, list[float]] = {1: [], 2: []}
-            for _ in range(self._repetitions):
-                for number in spent:
-                    spent[number].append(
-                        ours.in_threads(
-                            self._long, work, number, lambda index: os.sched_setaffinity(0, {every[-1 - index]})
-                        )
+        section = "Two threads against one, wall time"
+
+        def pin(index: int) -> None:
+            os.sched_setaffinity(0, {every[-1 - index]})
+
+        works = {"book": Work.BOOK, "book + bands + features": Work.FEATURES}
+        runs = [[ours.batched(self._long, work) for work in works.values()] for _ in range(2)]
+        copies = ours.Copies(runs, pin)
+        for place, what in enumerate(works):
+            own = [each[place] for each in runs]
+            times = ours.replays_in(THREADS_SECONDS, own[0])
+            one, threads, processes = np.array(
+                [
+                    (
+                        ours.in_threads(own[:1], times, pin),
+                        ours.in_threads(own, times, pin),
+                        copies.seconds(place, times),
                     )
-            one, two = (1e6 * float(np.median(spent[number])) / len(self._long) for number in (1, 2))
-            row = Row("Threads, wall time", f"{what}, 2 threads, each message of both", two / 2, "1 thread", one)
-            row.ratio, row.asked = 2 * one / two, "1.8x"
-            best = 2 * min(spent[1]) / min(spent[2])
-            row.spread = f"ratio of the fastest {best:.2f}x"
-            self.rows.append(row)
+                    for _ in range(TURNS)
+                ]
+            ).T
+            message = 1e6 / (len(self._long) * times)
+            for name, two, asked in (("threads", threads, "1.8x"), ("processes, which share nothing", processes, "")):
+                row = Row(section, f"{what}, 2 {name}, each message of both", message * float(np.median(two)) / 2)
+                row.peer, row.theirs = "1 thread", message * float(np.median(one))
+                row.ratio, row.asked = float(np.median(2 * one / two)), asked
+                row.spread = f"ratio of the fastest {2 * min(one) / min(two):.2f}x"
+                self.rows.append(row)
+        copies.stop()
         os.sched_setaffinity(0, cores)
 
     def start(self) -> None:
@@ -203,7 +222,7 @@ class Benchmark:
         stream = streams.stream("binance", streams.BTCUSDT, 20_001, 11)
         number = len(stream)
         book = ours.book_of(stream, "binance")
-        done = 200
+        done = 2_000
         tasks = {
             work: Task(str(work), number, ours.batched(stream, work, venue="binance"))
             for work in (Work.BOOK, Work.BANDS, Work.FEATURES)

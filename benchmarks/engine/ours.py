@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from multiprocessing.connection import Connection
 
 import numpy as np
 
@@ -139,21 +141,72 @@ def bands_from_scratch(book: SymbolBook, repetitions: int) -> Run:
     return run
 
 
-def in_threads(stream: Stream, work: Work, number: int, cores: Callable[[int], None]) -> float:
-    """Wall seconds until so many threads have each replayed the stream into a book of their own.
+def replays_in(seconds: float, run: Run) -> int:
+    """How often a run is done to last so long, by its fastest of three."""
+    fastest = min(_seconds_of(run) for _ in range(3))
+    return max(1, round(seconds / fastest))
 
-    ``cores`` is told, within each thread, which one it is.
+
+def _seconds_of(run: Run) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+class Copies:
+    """Processes that each do the same runs on a core of their own and share nothing: what a second core is worth on
+    this machine to work like this."""
+
+    def __init__(self, runs: list[list[Run]], pin: Callable[[int], None]) -> None:
+        context = multiprocessing.get_context("fork")
+        self._ends = []
+        for index, own in enumerate(runs):
+            end, other_end = context.Pipe()
+            process = context.Process(target=_obey, args=(other_end, own, pin, index), daemon=True)
+            process.start()
+            end.recv()
+            self._ends.append(end)
+
+    def seconds(self, run: int, times: int) -> float:
+        """Wall seconds from the first one's start to the last one's end."""
+        for end in self._ends:
+            end.send((run, times))
+        spans = [end.recv() for end in self._ends]
+        return float(max(ended for _, ended in spans) - min(began for began, _ in spans))
+
+    def stop(self) -> None:
+        for end in self._ends:
+            end.send(None)
+
+
+def _obey(end: Connection, runs: list[Run], pin: Callable[[int], None], index: int) -> None:
+    pin(index)
+    for run in runs:
+        run()
+    end.send(None)
+    while (order := end.recv()) is not None:
+        run, times = order
+        began = time.perf_counter()
+        for _ in range(times):
+            runs[run]()
+        end.send((began, time.perf_counter()))
+
+
+def in_threads(runs: list[Run], times: int, pin: Callable[[int], None]) -> float:
+    """Wall seconds until each run has been done so many times, each in a thread of its own.
+
+    ``pin`` is told, within each thread, which one it is.
     """
-    runs = [batched(stream, work) for _ in range(number)]
-    together = threading.Barrier(number + 1)
+    together = threading.Barrier(len(runs) + 1)
 
     def work_through(index: int) -> None:
-        cores(index)
+        pin(index)
         together.wait()
-        runs[index]()
+        for _ in range(times):
+            runs[index]()
         together.wait()
 
-    threads = [threading.Thread(target=work_through, args=(index,)) for index in range(number)]
+    threads = [threading.Thread(target=work_through, args=(index,)) for index in range(len(runs))]
     for thread in threads:
         thread.start()
     gc.collect()
