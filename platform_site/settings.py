@@ -184,6 +184,7 @@ CELERY_BEAT_SCHEDULE = {
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
+    "note audit heads": {"task": "audit.tasks.note_heads", "schedule": timedelta(hours=1)},
 }
 
 EXCHANGE = environment.choice("EXCHANGE", "simulator", ("simulator", "bybit-testnet", "bybit"))
@@ -230,6 +231,10 @@ DETECTIONS_DAYS = environment.integer("DETECTIONS_DAYS", 7, minimum=1, maximum=3
 RECORD_DIR = environment.text("RECORD_DIR")
 RECORD_FILE_MEGABYTES = environment.integer("RECORD_FILE_MEGABYTES", 256, minimum=1, maximum=65_536)
 RECORD_FILE_MINUTES = environment.integer("RECORD_FILE_MINUTES", 60, minimum=1, maximum=1_440)
+
+# Where workers keep heads of the audit trail, to compare with; best on a disk that the database's administrator does
+# not reach.
+AUDIT_HEADS_FILE = Path(environment.text("AUDIT_HEADS_FILE", str(DATA_DIR / "audit-heads.txt")))
 
 LOGGING = {
     "version": 1,
