@@ -39,7 +39,8 @@ def verify_chains() -> dict[str, str]:
         for chain, found in selectors.trail_breaks(kept).items()
         if found is not None
     }
-    broken |= {"database": "; ".join(gaps) for gaps in [selectors.unprotected()] if gaps}
+    if gaps := selectors.unprotected():
+        broken["database"] = "; ".join(gaps)
     services.heartbeat_record("audit", status="broken" if broken else "ok", detail={"broken": broken})
     if broken:
         said = "; ".join(f"{chain}: {reason}" for chain, reason in broken.items())
