@@ -17,6 +17,7 @@ from audit import bus
 from audit.chain import GENESIS, HEADS_NOTED, PLATFORM, Head, link_hash
 from audit.dead_letters import DeadLetter, DeadLetterQueue
 from audit.models import Alert, AuditChain, AuditEvent, ComponentHeartbeat
+from audit.trace import current_trace
 
 _together: ContextVar[list[AuditEvent] | None] = ContextVar("audit_together", default=None)
 
@@ -35,6 +36,8 @@ def record(
 ) -> None:
     """Append one event to its chain, inside the transaction of the change it describes.
 
+    Without a ``trace_id`` it belongs to the trace in which it is recorded, if there is one.
+
     The chain's head is locked until that transaction ends: lock rows of the change first, the audit chain last. Lock
     them with ``no_key=True``: foreign keys are checked at commit, when the chain is held already, and a plain FOR
     UPDATE of somebody else on the referenced row would then deadlock with us.
@@ -48,7 +51,7 @@ def record(
         action=action,
         subject=subject,
         reason=reason,
-        trace_id=trace_id,
+        trace_id=trace_id or current_trace(),
         parameters=as_json(parameters or {}),
         before=None if before is None else as_json(before),
         after=None if after is None else as_json(after),

@@ -258,6 +258,20 @@ def test_an_export_since_a_moment_begins_there(trail: Path) -> None:
     assert "0 events unbroken" in offline(trail / "none.jsonl").stdout
 
 
+def test_numbers_that_the_faster_library_cannot_spell_verify_too(trail: Path) -> None:
+    with transaction.atomic():
+        record(
+            actor="alice",
+            action="test",
+            subject="x:9",
+            account_id=7,
+            parameters={"big": 2**70, "ü\u2028": "\x1f\x7f😀"},
+        )
+    call_command("audit_verify")
+    call_command("audit_export", trail / "big.jsonl", account=7)
+    assert offline(trail / "big.jsonl").returncode == 0
+
+
 def test_an_export_of_nothing_and_a_time_that_is_none_are_refused(trail: Path) -> None:
     with pytest.raises(CommandError, match="nothing was ever recorded on the chain account:99"):
         call_command("audit_export", trail / "x.jsonl", account=99)

@@ -18,6 +18,7 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from audit.services import recorded_together
+from audit.trace import tracing
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -100,6 +101,12 @@ class OrderSender:
         self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken, owner: LeaseToken
     ) -> None:
         """Carry out an approved result that was decided under the symbol's ``lease`` and as the account's ``owner``."""
+        with tracing(result.trace_id):
+            self._place(result, intent, frame_ns, lease, owner)
+
+    def _place(
+        self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken, owner: LeaseToken
+    ) -> None:
         if time.time_ns() - frame_ns > INTENT_LIFETIME / timedelta(microseconds=1) * 1_000:
             self._committed_ids.add(intent.client_order_id)
             self.note(replace(result, decision=Decision(False, (TOO_OLD,))), lease)
@@ -135,7 +142,7 @@ class OrderSender:
     def note(self, result: PipelineResult, lease: LeaseToken) -> None:
         """Keep a signal that becomes no order, with its reasons."""
         try:
-            with transaction.atomic():
+            with tracing(result.trace_id), transaction.atomic():
                 record_signal(result, lease)
         except LeaseLost as error:
             self.count_lost_lease(error)
@@ -190,7 +197,9 @@ class OrderSender:
     def cancel(self, order: Order) -> None:
         if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
             return
-        result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+        with tracing(order.trace_id):
+            log.info("order_cancel_sent %s", order.client_order_id)
+            result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
         if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._cancelled_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
@@ -203,6 +212,11 @@ class OrderSender:
 
 def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     """Send an order that is committed, and book what the answer proves."""
+    with tracing(order.trace_id):
+        return _submit(order, gateway)
+
+
+def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
     if latest is None or timezone.now() > latest:
         late = "it came too late to its sending: its absence might have been concluded already"
@@ -221,8 +235,17 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
             stop_loss=order.stop_loss,
             latest_ms=int(latest.timestamp() * 1000),
         )
-        result = gateway.submit(request)
+        result = sent(request, gateway)
     order_submission_apply(order_id=order.pk, result=result)
+    return result
+
+
+def sent(request: OrderRequest, gateway: Gateway) -> SubmissionResult:
+    """Send a request between two lines of the log."""
+    what = f"{request.side} {request.quantity} {request.symbol} {request.order_type}"
+    log.info("order_sent %s %s", request.client_order_id, what)
+    result = gateway.submit(request)
+    log.info("order_answered %s %s %s", request.client_order_id, result.outcome, result.message)
     return result
 
 

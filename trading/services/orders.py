@@ -13,6 +13,7 @@ from django_fsm import TransitionNotAllowed
 
 from audit import bus
 from audit.services import as_json, record
+from audit.trace import current_trace, new_trace_id
 from marketdata.instruments import Violation, on_grid, violations
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
@@ -202,7 +203,7 @@ def _insert(
         stop_loss=body.stop_loss,
         reason=reason,
         actor=actor,
-        trace_id=trace_id or secrets.token_hex(16),
+        trace_id=trace_id or current_trace() or new_trace_id(),
         created_at=now,
     )
     order.save(force_insert=True)
@@ -276,6 +277,7 @@ def order_close_intend(
     reason: str,
     receive_window_ms: int,
     owner: LeaseToken,
+    trace_id: str = "",
 ) -> Order:
     """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
     switch holds it back.
@@ -286,7 +288,16 @@ def order_close_intend(
     lease_confirm(owner)
     body = OrderBody(symbol, side, "Market", quantity, None, "IOC", True, None, None)
     now = timezone.now()
-    order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
+    order = _insert(
+        account_id,
+        body,
+        client_order_id,
+        actor=actor,
+        reason=reason,
+        strategy=strategy,
+        now=now,
+        trace_id=trace_id,
+    )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
     return order
