@@ -37,6 +37,10 @@ def link_hash(previous_hash: str, content: Mapping[str, Any]) -> str:
     return hashlib.sha256(previous_hash.encode() + b"\n" + canonical_json(content)).hexdigest()
 
 
+def account_chain(account_id: int) -> str:
+    return f"account:{account_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     sequence: int

@@ -152,3 +152,14 @@ def open_alert_counts() -> dict[str, int]:
     """How many alerts nobody has acknowledged, by level."""
     rows = Alert.objects.filter(acknowledged_at=None).order_by().values_list("level").annotate(found=Count("pk"))
     return dict(rows)
+
+
+def events_of(chains: Collection[str] | None) -> QuerySet[AuditEvent]:
+    """The events of these chains (None: of all), the newest first."""
+    rows = AuditEvent.objects.order_by("-id")
+    return rows if chains is None else rows.filter(chain__in=chains)
+
+
+def events_found(rows: QuerySet[AuditEvent], text: str) -> QuerySet[AuditEvent]:
+    """Those whose trace, subject, actor or action is exactly this text: each of them has an index."""
+    return rows.filter(Q(trace_id=text) | Q(subject=text) | Q(actor=text) | Q(action=text)) if text else rows

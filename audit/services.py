@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import bus
-from audit.chain import GENESIS, HEADS_NOTED, PLATFORM, Head, link_hash
+from audit.chain import GENESIS, HEADS_NOTED, PLATFORM, Head, account_chain, link_hash
 from audit.dead_letters import DeadLetter, DeadLetterQueue
 from audit.models import Alert, AuditChain, AuditEvent, ComponentHeartbeat
 from audit.trace import current_trace
@@ -45,7 +45,7 @@ def record(
     if not connection.in_atomic_block:
         raise ImproperlyConfigured("audit.services.record must run inside the transaction of the change it describes.")
     event = AuditEvent(
-        chain=PLATFORM if account_id is None else f"account:{account_id}",
+        chain=PLATFORM if account_id is None else account_chain(account_id),
         created_at=timezone.now(),
         actor=actor[:150],
         action=action,

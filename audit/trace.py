@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 # What clients and proxies use: UUIDs, hexadecimal and base64 digits, prefixes with a colon. Never a space or a quote.
-TRACE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
+TRACE_ID = re.compile(r"[A-Za-z0-9._:+=-]{1,64}")
 KEY = "trace_id"
 
 

@@ -31,6 +31,7 @@ from trading.pipeline import PipelineResult
 from trading.reports import Submission, SubmissionResult
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, resolve_order
+from trading.services.accounts import leverage_note
 from trading.services.leases import LeaseLost, LeaseToken
 from trading.services.orders import (
     INTENT_LIFETIME,
@@ -170,7 +171,8 @@ class OrderSender:
     def ensure_leverage(self, symbol: str, leverage: Decimal, *, reduce_only: bool = False) -> None:
         if not reduce_only and self._leverages.get(symbol) != leverage:
             self.gateway.set_leverage(symbol, leverage)
-            self._leverages[symbol] = leverage
+            before, self._leverages[symbol] = self._leverages.get(symbol), leverage
+            leverage_note(account_id=self.account_id, symbol=symbol, leverage=leverage, before=before)
 
     def take_and_submit(self, order: Order, refusals: Sequence[Refusal], owner: LeaseToken) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
