@@ -39,7 +39,13 @@ def a_fill(cast: Cast) -> None:
 
 def position_report(**changes: Any) -> PositionReport:
     values: dict[str, Any] = {"symbol": "BTCUSDT", "side": "Buy", "quantity": D("0.01"), "entry_price": D(60000)}
-    values |= {"leverage": D(10), "mark_price": D(60000), "liquidation_price": None, "take_profit": None}
+    values |= {
+        "leverage": D(10),
+        "mark_price": D(60000),
+        "liquidation_price": None,
+        "take_profit": None,
+        "updated_ms": 1,
+    }
     return PositionReport(**(values | {"stop_loss": None} | changes))
 
 
@@ -99,6 +105,10 @@ def leverage(cast: Cast) -> None:
     accounts.leverage_note(account_id=cast.alices.pk, symbol="BTCUSDT", leverage=D(5), before=D(10))
 
 
+def limits(cast: Cast) -> None:
+    risk_limit_set(level="account", account=cast.alices, actor="alice", max_positions=3)
+
+
 def dead_man(cast: Cast) -> None:
     kill_switch.dead_man_set(account=cast.alices, policy="cancel", venue_seconds=None, actor="alice")
 
@@ -132,7 +142,7 @@ ACCOUNT_ACTIONS: list[tuple[Callable[[Cast], Any], list[str]]] = [
 def test_what_touches_an_account_is_on_its_chain(cast: Cast, act: Callable[[Cast], Any], expected: list[str]) -> None:
     newest = AuditEvent.objects.order_by("-id").values_list("id", flat=True)[0]
     act(cast)
-    events = AuditEvent.objects.filter(id__gt=newest).order_by("id")
+    events = AuditEvent.objects.filter(id__gt=newest).exclude(action__startswith="leases.").order_by("id")
     assert [event.action for event in events] == expected
     assert {event.chain for event in events} == {f"account:{cast.alices.pk}"}
     assert {event.actor for event in events} <= {"alice", "venue", "engine"}
@@ -185,9 +195,10 @@ def test_somebody_who_guesses_passwords_does_not_fill_the_trail(cast: Cast, clie
     assert told() == ["login.failed"] * 30
 
 
-@pytest.mark.parametrize("name", ["x" * 3_000, "a\ud800b", "<script>"])
-def test_a_hostile_name_is_refused_and_told(cast: Cast, name: str) -> None:
-    answer = cast.client(None).post("/api/v1/auth/token", {"username": name, "password": "x"}, format="json")
+@pytest.mark.parametrize("name", [b"x" * 3_000, rb"a\ud800b", b"<script>", rb"a\u0000b"])
+def test_a_hostile_name_is_refused_and_told(cast: Cast, name: bytes) -> None:
+    body = b'{"username": "%s", "password": "x"}' % name
+    answer = cast.client(None).generic("POST", "/api/v1/auth/token", body, "application/json")
     assert answer.status_code == 400
     assert told() in (["login.failed"], [])
 
@@ -200,8 +211,8 @@ def test_a_token_is_made_told_and_revoked(cast: Cast) -> None:
     client.credentials(HTTP_AUTHORIZATION=f"Token {key}")
     assert client.get("/api/v1/accounts").status_code == 200
     assert client.delete("/api/v1/auth/token").status_code == 204
-    assert client.get("/api/v1/accounts").status_code == 401
-    assert client.delete("/api/v1/auth/token").status_code == 401
+    assert client.get("/api/v1/accounts").status_code in (401, 403)
+    assert client.delete("/api/v1/auth/token").status_code in (401, 403)
     assert told() == ["api_token.made", "api_token.told", "api_token.revoked"]
     assert key not in str(list(AuditEvent.objects.values_list("parameters", "before", "after")))
 

@@ -111,7 +111,7 @@ def test_a_denied_signal_shows_which_limit_refused_it(cast: Cast) -> None:
 
 def test_nobody_sees_another_tenants_trace(cast: Cast) -> None:
     ordered(cast)
-    for user, code in ((cast.alice, 200), (cast.vera, 200), (cast.bob, 404), (cast.charlie, 404), (None, 401)):
+    for user, code in ((cast.alice, 200), (cast.vera, 200), (cast.bob, 404), (cast.charlie, 404), (None, 403)):
         assert cast.client(user).get(f"/api/v1/traces/{TRACE}").status_code == code
     assert cast.client(cast.alice).get("/api/v1/traces/nothing-of-this-name").status_code == 404
 
@@ -187,7 +187,7 @@ def test_everybody_reads_the_trail_of_their_accounts_only(cast: Cast) -> None:
     assert {row["account"] for row in rows(cast, cast.vera)} == {cast.alices.pk}
     assert {row["account"] for row in rows(cast, cast.bob)} == {cast.bobs.pk}
     assert rows(cast, cast.charlie) == [] == rows(cast, cast.bob, account=cast.alices.pk)
-    assert cast.client(None).get("/api/v1/audit/").status_code == 401
+    assert cast.client(None).get("/api/v1/audit/").status_code == 403
 
 
 def test_the_platforms_trail_takes_a_permission(cast: Cast) -> None:
@@ -204,7 +204,7 @@ def test_the_platforms_trail_takes_a_permission(cast: Cast) -> None:
 
 def test_filters_narrow_and_pages_go_on_where_the_last_one_ended(cast: Cast) -> None:
     ordered(cast)
-    assert [row["action"] for row in rows(cast, cast.alice, trace_id=TRACE)][0] == "fill.booked"
+    assert rows(cast, cast.alice, trace_id=TRACE)[0]["action"] == "fill.booked"
     assert {row["actor"] for row in rows(cast, cast.alice, actor="venue")} == {"venue"}
     (intended,) = rows(cast, cast.alice, action="order.intended")
     assert len(rows(cast, cast.alice, subject=intended["subject"])) == 5
@@ -288,24 +288,14 @@ def test_an_event_shows_what_changed_and_leads_to_its_trace(root: Client, cast: 
     assert page.count('class="changed"') == 2 and "pending_submit" in page
     assert reverse("trace", args=[TRACE]) in page
     hostile = '"><script>alert(1)</script>'
+    values = {"parameters": {hostile: hostile}, "before": {hostile: 1}, "after": {"b": hostile}}
     with transaction.atomic():
-        record(
-            actor="a",
-            action="test",
-            subject="x",
-            parameters={hostile: hostile},
-            before={hostile: 1},
-            after={"b": hostile},
-        )
-    page = root.get(
-        reverse("admin:audit_auditevent_change", args=[AuditEvent.objects.latest("id").pk])
-    ).content.decode()
-    assert "<script>alert" not in page
+        record(actor="a", action="test", subject="x", **values)  # type: ignore[arg-type]
+    newest = AuditEvent.objects.latest("id").pk
+    assert "<script>alert" not in root.get(reverse("admin:audit_auditevent_change", args=[newest])).content.decode()
     for name, row in (("order", order), ("fill", Fill.objects.get()), ("position", Position.objects.get())):
-        assert (
-            reverse("trace", args=[TRACE])
-            in root.get(reverse(f"admin:trading_{name}_change", args=[row.pk])).content.decode()
-        )
+        page = root.get(reverse(f"admin:trading_{name}_change", args=[row.pk])).content.decode()
+        assert reverse("trace", args=[TRACE]) in page, name
     signal = reverse("admin:strategies_signal_change", args=[order.signal_id])
     assert f"trace_id={TRACE}" in root.get(signal).content.decode()
     timeline = root.get(reverse("trace", args=[TRACE])).content.decode()
