@@ -182,6 +182,7 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile accounts": {"task": "trading.tasks.reconcile_accounts", "schedule": timedelta(seconds=10)},
     "carry out kill switches": {"task": "trading.tasks.carry_out_kill_switches", "schedule": timedelta(seconds=2)},
     "watch engines": {"task": "trading.tasks.watch_engines", "schedule": timedelta(seconds=5)},
+    "leave accounts for an emergency": {"task": "trading.tasks.leave_accounts", "schedule": timedelta(minutes=1)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},

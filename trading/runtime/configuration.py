@@ -22,7 +22,7 @@ ENVIRONMENTS = {"simulator": "simulator", "bybit-testnet": "testnet", "bybit": "
 def load_accounts(environment: str) -> list[Account]:
     """The accounts an engine of this environment opens; a LIVE one only after a person opted in."""
     rows = Account.objects.filter(environment=environment)
-    return list(rows.filter(~Q(environment=Account.Environment.LIVE) | Q(live_opt_in=True)))
+    return list(rows.filter(~Q(environment=Account.Environment.LIVE) | Q(live_opt_in=True)).order_by("pk"))
 
 
 def load_configuration(environment: str) -> PipelineConfiguration:
