@@ -188,10 +188,12 @@ def signal_record(
     trace_id: str,
     lease_epoch: int | None = None,
     reference_price: Decimal | None = None,
+    mode: str = "real",
 ) -> Signal:
     """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order."""
     row = Signal.objects.create(
         account_id=account_id,
+        mode=mode,
         config_id=config_id,
         strategy=signal.strategy,
         symbol=signal.symbol,

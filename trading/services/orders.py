@@ -22,6 +22,7 @@ from trading.models import Account, Order, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
+from trading.services.modes import ModeChanged, mode_confirm, mode_held
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
@@ -118,9 +119,21 @@ def order_place(
     )
     try:
         with transaction.atomic():
-            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy=strategy, now=now)
+            order = _insert(
+                account.pk,
+                body,
+                identifier,
+                actor=actor,
+                reason=reason,
+                strategy=strategy,
+                now=now,
+                mode=account.mode,
+            )
             bus.engines_command("order_send", order.pk)
             return order
+    except ModeChanged:
+        rule = f"the account was {account.mode} when this was asked for and is not any more; look at it, then repeat"
+        raise OrderRefused([Violation("account", str(account.pk), rule)]) from None
     except IntegrityError:
         # A concurrent request with the same id won; its answer is ours.
         known = _known_order(account, identifier, body)
@@ -185,9 +198,11 @@ def _insert(
     now: datetime,
     signal_id: int | None = None,
     trace_id: str = "",
+    mode: str | None = None,
 ) -> Order:
     order = Order(
         account_id=account_id,
+        mode=mode_confirm(account_id, mode),
         instrument=instrument_by_symbol(body.symbol),
         client_order_id=client_order_id,
         signal_id=signal_id,
@@ -302,7 +317,7 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
     """
     lease_confirm(owner)
     order = _locked(order_id)
-    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN) or order.mode != order.account.mode:
         return None
     # The proof that it cannot exist any more is counted from the newest request.
     order.sent_at = timezone.now()
@@ -332,6 +347,10 @@ def order_take(
     order = _locked(order_id)
     if order.state != OrderState.NEW:
         return None
+    mode = mode_held(order.account_id)
+    if order.mode != mode:
+        message = f"the order was asked for {order.mode}, and the account is {mode} by now"
+        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
     if not order.reduce_only:
         stopped = stopped_by(order.account_id)
         if stopped is not None:

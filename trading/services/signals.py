@@ -19,6 +19,7 @@ from strategies.signals import Signal as SignalValue
 from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
+from trading.services.modes import mode_held
 from trading.services.orders import order_intend
 
 
@@ -49,6 +50,7 @@ def signal_note(
         refusals=_refusals(decision.refusals if decision is not None else ()),
         trace_id=trace_id,
         lease_epoch=lease.epoch,
+        mode=mode_held(account_id),
     )
 
 
@@ -76,6 +78,7 @@ def signal_hand_over(
         trace_id=trace_id,
         lease_epoch=lease.epoch,
         reference_price=reference_price,
+        mode=mode_held(account_id),
     )
     bus.engines_command("signal_take", row.pk)
     return row
@@ -92,6 +95,10 @@ def signal_take(
             stopped = stopped_by(signal.account_id)
             if stopped is not None:
                 decision = Decision(False, (Refusal("kill_switch", "engaged", "new risk", stopped.sentence),))
+        mode = mode_held(signal.account_id)
+        if decision.approved and signal.mode != mode:
+            message = f"the signal was made {signal.mode}, and the account is {mode} by now"
+            decision = Decision(False, (Refusal("mode", mode, signal.mode, message),))
         if decision.approved:
             try:
                 lease_confirm(LeaseToken(symbol_resource(signal.symbol), signal.lease_epoch or 0))
