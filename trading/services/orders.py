@@ -23,6 +23,7 @@ from trading.models import Account, Order, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
+from trading.services.modes import ModeChanged, mode_confirm, mode_held
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
@@ -119,9 +120,21 @@ def order_place(
     )
     try:
         with transaction.atomic():
-            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy=strategy, now=now)
+            order = _insert(
+                account.pk,
+                body,
+                identifier,
+                actor=actor,
+                reason=reason,
+                strategy=strategy,
+                now=now,
+                mode=account.mode,
+            )
             bus.engines_command("order_send", order.pk)
             return order
+    except ModeChanged:
+        rule = f"the account was {account.mode} when this was asked for and is not any more; look at it, then repeat"
+        raise OrderRefused([Violation("account", str(account.pk), rule)]) from None
     except IntegrityError:
         # A concurrent request with the same id won; its answer is ours.
         known = _known_order(account, identifier, body)
@@ -187,10 +200,12 @@ def _insert(
     signal_id: int | None = None,
     trace_id: str = "",
     gate: OrderGate | None = None,
+    mode: str | None = None,
 ) -> Order:
     order = Order(
         pk=gate.order_id if gate is not None else None,
         account_id=account_id,
+        mode=gate.mode if gate is not None else mode_confirm(account_id, mode),
         instrument=gate.instrument if gate is not None else instrument_by_symbol(body.symbol),
         client_order_id=client_order_id,
         signal_id=signal_id,
@@ -229,12 +244,13 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class OrderGate:
-    """What is known before an order is made: the keys of its row and of its signal's, its instrument, and whether a
-    kill switch stops its account."""
+    """What is known before an order is made: the keys of its row and of its signal's, its instrument, its account's
+    mode (held until the transaction ends), and whether a kill switch stops the account."""
 
     order_id: int
     signal_id: int
     instrument: Instrument
+    mode: str
     stopped: bool
 
 
@@ -249,17 +265,18 @@ def order_gate(*leases: LeaseToken, account_id: int, symbol: str) -> OrderGate:
     # Not together with the leases: whoever engages a kill switch holds them, and we must see what he has done.
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, nextval('trading_order_id_seq'), nextval('strategies_signal_id_seq'),"
-            " EXISTS (SELECT FROM trading_killswitch"
-            " WHERE rearmed_at IS NULL AND (account_id = %s OR account_id IS NULL))"
-            " FROM marketdata_instrument WHERE category = 'linear' AND symbol = %s",
+            "SELECT instrument.id, nextval('trading_order_id_seq'), nextval('strategies_signal_id_seq'), account.mode,"
+            " EXISTS (SELECT FROM trading_killswitch AS switch"
+            " WHERE rearmed_at IS NULL AND (switch.account_id = account.id OR switch.account_id IS NULL))"
+            " FROM marketdata_instrument AS instrument, trading_account AS account"
+            " WHERE account.id = %s AND category = 'linear' AND symbol = %s FOR SHARE OF account",
             [account_id, symbol],
         )
         found = cursor.fetchone()
     if found is None:
         raise OrderRefused([Violation("symbol", symbol, "not an instrument that this deployment trades")])
-    instrument_id, order_id, signal_id, stopped = found
-    return OrderGate(order_id, signal_id, Instrument(pk=instrument_id, symbol=symbol), stopped)
+    instrument_id, order_id, signal_id, mode, stopped = found
+    return OrderGate(order_id, signal_id, Instrument(pk=instrument_id, symbol=symbol), mode, stopped)
 
 
 def order_intend(
@@ -362,7 +379,7 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
     """
     lease_confirm(owner)
     order = _locked(order_id)
-    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN) or order.mode != order.account.mode:
         return None
     # The proof that it cannot exist any more is counted from the newest request.
     order.sent_at = timezone.now()
@@ -392,6 +409,10 @@ def order_take(
     order = _locked(order_id)
     if order.state != OrderState.NEW:
         return None
+    mode = mode_held(order.account_id)
+    if order.mode != mode:
+        message = f"the order was asked for {order.mode}, and the account is {mode} by now"
+        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
     if not order.reduce_only:
         stopped = stopped_by(order.account_id)
         if stopped is not None:
