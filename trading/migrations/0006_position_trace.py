@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('trading', '0004_exits_and_loss_alarms'),
+        ('trading', '0005_paper_accounts'),
     ]
 
     operations = [
