@@ -182,6 +182,7 @@ CELERY_BEAT_SCHEDULE = {
     "watch engines": {"task": "trading.tasks.watch_engines", "schedule": timedelta(seconds=5)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
+    "prune idempotency keys": {"task": "trading.tasks.prune_idempotency_keys", "schedule": timedelta(hours=1)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
 }
