@@ -66,7 +66,7 @@ from trading.services.exposures import account_exposure
 from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import INTENT_LIFETIME
-from trading.services.reports import reports_apply
+from trading.services.reports import frame_refuse, reports_apply
 from trading.services.signals import signal_hand_over
 
 log = logging.getLogger(__name__)
@@ -365,6 +365,7 @@ class AccountDesk:
     def _on_trouble(self, sentence: str, frame: bytes) -> None:
         log.error("account %s: %s: %r", self.account_name, sentence, frame[:500])
         self._lay_aside("private_frame", sentence, frame.decode(errors="replace"))
+        self._book(partial(frame_refuse, account_id=self.account_id, reason=sentence))
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:

@@ -65,6 +65,18 @@ def _booked_or_told(apply: Callable[..., Booked | None], account_id: int, report
 
 
 @transaction.atomic
+def frame_refuse(*, account_id: int, reason: str) -> None:
+    """People are told that a message of the venue could not be read; it waits among the dead letters."""
+    alert_raise(
+        level="warning",
+        kind="unreadable_report",
+        message=f"the venue sent what cannot be read, and nothing was changed: {reason}",
+        account_id=account_id,
+        key=f"unreadable:{account_id}",
+    )
+
+
+@transaction.atomic
 def report_refuse(*, account_id: int, report: Report, reason: str) -> None:
     """People are told of a report that was not booked, and it is on the trail: once while its alert is open, however
     often the venue repeats it."""
