@@ -141,6 +141,7 @@ CONTRADICTIONS: list[tuple[Report, str]] = [
     (fill_report(venue_order_id="venue-2", quantity=D("0.001")), "orderId of order order-1"),
     (fill_report(execution_id="booked", quantity=D("0.005")), "was booked with quantity 0.004"),
     (fill_report(execution_id="booked", quantity=D("0.004"), price=D(1)), "was booked with price"),
+    (order_report(quantity=D("NaN")), "expected a quantity above 0"),
     (order_report(status="Vanished"), "status 'Vanished'"),
     (order_report(side="Sell"), "side of order order-1"),
     (order_report(symbol="ETHUSDT"), "symbol of order order-1"),

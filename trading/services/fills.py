@@ -40,7 +40,7 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
         instrument = instrument_by_symbol(report.symbol)
         if instrument is None:
             raise ReportRefused(f"execution {report.execution_id} is in {report.symbol}, which we do not know")
-        if not (report.quantity > 0 and report.price > 0):
+        if not (report.quantity.is_finite() and report.price.is_finite() and report.quantity > 0 < report.price):
             raise ReportRefused(
                 f"execution {report.execution_id} is of {report.quantity} at {report.price}; expected both above 0"
             )
@@ -209,6 +209,10 @@ def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
         if order is None:
             return None
         _refuse_contradiction(order, report)
+        if not (report.quantity.is_finite() and report.price.is_finite() and report.quantity > 0 <= report.price):
+            raise ReportRefused(
+                f"order {order.client_order_id} is of {report.quantity} at {report.price}; expected a quantity above 0"
+            )
         event = VENUE_EVENTS.get(report.status)
         if order.state not in NEVER_SENT and (
             event is None or _already_there(order, event) or target(event, OrderState(order.state)) is not None
