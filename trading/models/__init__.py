@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from trading.models.account import Account, EquitySnapshot, Membership, Wallet
+from trading.models.account import Account, EquitySnapshot, Membership, Mode, ParkedWallet, Wallet
 from trading.models.exit_state import PositionExit
 from trading.models.idempotency import IdempotencyKey
 from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
@@ -19,9 +19,11 @@ __all__ = [
     "KillSwitchTask",
     "Lease",
     "Membership",
+    "Mode",
     "Order",
     "OrderAmendment",
     "OrderTransition",
+    "ParkedWallet",
     "Position",
     "PositionExit",
     "ReconciliationRun",

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from audit.services import recorded_together
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -32,15 +32,15 @@ from trading.runtime.latency import LatencyWindow
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, resolve_order
 from trading.services.amendments import order_amend_apply, order_amend_take
 from trading.services.leases import LeaseLost, LeaseToken
+from trading.services.modes import crossing_record
 from trading.services.orders import (
     INTENT_LIFETIME,
     OrderRefused,
     order_cancel_apply,
-    order_intend,
     order_submission_apply,
     order_take,
 )
-from trading.services.signals import signal_note, signal_take
+from trading.services.signals import signal_note, signal_order, signal_take
 
 log = logging.getLogger(__name__)
 
@@ -111,15 +111,9 @@ class OrderSender:
         try:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             self.gateway.prepare_order()
-            with transaction.atomic(), recorded_together():
-                signal = record_signal(result, lease)
-                order = order_intend(
-                    account_id=self.account_id,
-                    intent=intent,
-                    signal_id=signal.pk,
-                    receive_window_ms=RECEIVE_WINDOW_MS,
-                    owner=owner,
-                )
+            order = signal_order(
+                **_as_recorded(result, lease), intent=intent, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
+            )
         except LeaseLost as error:
             self.count_lost_lease(error)
             return
@@ -140,7 +134,7 @@ class OrderSender:
         """Keep a signal that becomes no order, with its reasons."""
         try:
             with transaction.atomic():
-                record_signal(result, lease)
+                signal_note(**_as_recorded(result, lease))
         except LeaseLost as error:
             self.count_lost_lease(error)
         except DatabaseError as error:
@@ -217,6 +211,10 @@ class OrderSender:
     def cancel(self, order: Order) -> None:
         if time.monotonic() - self._asked_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
             return
+        if order.mode != self.gateway.mode:
+            self._asked_at[order.pk] = time.monotonic()
+            log.error("account %s: order %s is %s: not cancelled here", self.account_name, order, order.mode)
+            return
         result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
         if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._asked_at[order.pk] = time.monotonic()
@@ -231,7 +229,10 @@ class OrderSender:
 def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     """Send an order that is committed, and book what the answer proves."""
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
-    if latest is None or timezone.now() > latest:
+    if order.mode != gateway.mode:
+        sentence = crossing_record(order=order, gateway_mode=gateway.mode)
+        result = SubmissionResult(Submission.NOT_SENT, message=sentence)
+    elif latest is None or timezone.now() > latest:
         late = "it came too late to its sending: its absence might have been concluded already"
         result = SubmissionResult(Submission.NOT_SENT, message=late)
     else:
@@ -265,19 +266,22 @@ def amend_order(amendment: OrderAmendment, gateway: Gateway) -> SubmissionResult
         price=amendment.price,
         latest_ms=int((sent_at + LATEST_SUBMISSION).timestamp() * 1000),
     )
-    result = gateway.amend(request)
+    if order.mode != gateway.mode:
+        sentence = crossing_record(order=order, gateway_mode=gateway.mode)
+        result = SubmissionResult(Submission.NOT_SENT, message=sentence)
+    else:
+        result = gateway.amend(request)
     order_amend_apply(amendment_id=amendment.pk, result=result)
     return result
 
 
-def record_signal(result: PipelineResult, lease: LeaseToken) -> SignalRow:
-    """Call it first in the transaction that books its order, if it has one."""
-    return signal_note(
-        account_id=result.running.account_id,
-        config_id=result.running.config_id,
-        signal=result.signal,
-        verdict=result.verdict,
-        decision=result.decision,
-        trace_id=result.trace_id,
-        lease=lease,
-    )
+def _as_recorded(result: PipelineResult, lease: LeaseToken) -> dict[str, Any]:
+    return {
+        "account_id": result.running.account_id,
+        "config_id": result.running.config_id,
+        "signal": result.signal,
+        "verdict": result.verdict,
+        "decision": result.decision,
+        "trace_id": result.trace_id,
+        "lease": lease,
+    }

@@ -19,6 +19,7 @@ from trading.models import Order, OrderAmendment
 from trading.reports import OrderReport, ReportRefused, Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
+from trading.services.modes import mode_held
 from trading.services.orders import (
     INTENT_LIFETIME,
     OrderRefused,
@@ -147,6 +148,10 @@ def order_amend_take(
     amendment = open_amendment(order)
     if amendment is None or amendment.outcome != Outcome.REQUESTED:
         return None
+    mode = mode_held(order.account_id)
+    if order.mode != mode:
+        message = f"the order is {order.mode}, and the account is {mode} by now"
+        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
     if grows(order, amendment.quantity, amendment.price) and not order.reduce_only:
         stopped = stopped_by(order.account_id)
         if stopped is not None:
@@ -215,6 +220,14 @@ def fill_proves_replaced(order: Order, filled: Decimal, execution_id: str) -> bo
         return False
     _replace(order, amendment.quantity, amendment.price, f"execution {execution_id} proves it", {})
     return True
+
+
+def venue_values_known(order: Order, report: OrderReport) -> bool:
+    """Whether the quantity and price that the venue gives an order are no news, nor an answer to an amendment."""
+    if order.state in TERMINAL or report.updated_ms < order.venue_updated_ms:
+        return True
+    price = report.price if order.price is not None and report.price > 0 else order.price
+    return not order.is_replacing and (report.quantity, price) == (order.quantity, order.price)
 
 
 def venue_values_apply(order: Order, report: OrderReport) -> bool:

@@ -13,7 +13,8 @@ from trading.lifecycle import VENUE_EVENTS, VENUE_STATUSES, OrderEvent, OrderSta
 from trading.models import Fill, Order, OrderTransition, Position
 from trading.positions import FillValues, PositionEvent, PositionState, apply_fill
 from trading.reports import FillReport, OrderReport, PositionReport, ReportRefused
-from trading.services.amendments import fill_proves_replaced, venue_values_apply
+from trading.services.amendments import fill_proves_replaced, venue_values_apply, venue_values_known
+from trading.services.modes import mode_held
 from trading.services.orders import advance, illegal_move_record
 
 # Executions that change a position; funding and settlements arrive as executions too and change only the wallet.
@@ -48,8 +49,10 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
         if order is not None:
             _refuse_contradiction(order, report)
+        mode = mode_held(account_id)
         fill = Fill(
             account_id=account_id,
+            mode=mode,
             instrument=instrument,
             order=order,
             execution_id=report.execution_id,
@@ -66,7 +69,7 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             with transaction.atomic():
                 fill.save(force_insert=True)
         except IntegrityError:
-            booked = Fill.objects.filter(account_id=account_id, execution_id=report.execution_id).first()
+            booked = Fill.objects.filter(account_id=account_id, mode=mode, execution_id=report.execution_id).first()
             if booked is None:
                 raise  # not booked before, and not bookable: that must be heard of
             _refuse_other_content(booked, fill)
@@ -172,6 +175,7 @@ def _position_fill(fill: Fill, order: Order | None) -> Decimal:
     if result.event in (PositionEvent.OPENED, PositionEvent.FLIPPED):
         opened = Position.objects.create(
             account_id=fill.account_id,
+            mode=fill.mode,
             instrument=fill.instrument,
             side=result.state.side,
             quantity=result.state.quantity,
@@ -213,6 +217,8 @@ def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
             raise ReportRefused(
                 f"order {order.client_order_id} is of {report.quantity} at {report.price}; expected a quantity above 0"
             )
+        if tells_nothing(order, report):
+            return order
         event = VENUE_EVENTS.get(report.status)
         if order.state not in NEVER_SENT and (
             event is None or _already_there(order, event) or target(event, OrderState(order.state)) is not None
@@ -248,6 +254,13 @@ def _refuse_contradiction(order: Order, report: OrderReport | FillReport) -> Non
             raise ReportRefused(f"{name} of order {order.client_order_id} is {theirs!r}; expected {ours!r}")
 
 
+def tells_nothing(order: Order, report: OrderReport) -> bool:
+    """Whether the order's row, as it was read, says already what the venue says of it."""
+    event = VENUE_EVENTS.get(report.status)
+    known = event is None or _already_there(order, event)
+    return bool(order.venue_order_id) and known and order.state not in NEVER_SENT and venue_values_known(order, report)
+
+
 def _ending(report: OrderReport) -> str:
     reasons = (report.reject_reason, report.cancel_type)
     return " ".join(text for text in reasons if text and text not in ("EC_NoError", "UNKNOWN"))
@@ -267,6 +280,7 @@ def order_adopt(*, account_id: int, report: OrderReport) -> Order:
     now = timezone.now()
     order = Order(
         account_id=account_id,
+        mode=mode_held(account_id),
         instrument=instrument_by_symbol(report.symbol),
         client_order_id=(report.client_order_id or f"venue-{report.venue_order_id}")[:36],
         venue_order_id=report.venue_order_id,
@@ -334,7 +348,12 @@ def position_correct(*, account_id: int, report: PositionReport, reason: str) ->
     if report.quantity > 0:
         if row is None:
             row = Position(
-                account_id=account_id, instrument=instrument, side=report.side, opened_at=now, strategy="external"
+                account_id=account_id,
+                mode=mode_held(account_id),
+                instrument=instrument,
+                side=report.side,
+                opened_at=now,
+                strategy="external",
             )
         row.quantity, row.entry_price = report.quantity, report.entry_price
         row.leverage, row.mark_price = report.leverage, report.mark_price

@@ -12,38 +12,45 @@ from trading.report_text import Report
 from trading.reports import FillReport, OrderReport, PositionReport, ReportRefused, WalletReport
 from trading.services.accounts import wallet_apply
 from trading.services.fills import fill_apply, order_report_apply, position_report_apply
+from trading.services.modes import booking
 from trading.services.outside_changes import outside_fill_note
 
 Booked = TypeVar("Booked")
 
 
-def reports_apply(*, account_id: int, reports: Sequence[Report]) -> list[tuple[Report, str]]:
-    """Book what the venue told of an account, in its order. Each report is booked once, however often it comes. One
-    that contradicts what we know changes nothing and keeps no other from being booked: it is told, and returned with
-    what is wrong with it."""
+def reports_apply(*, account_id: int, reports: Sequence[Report], mode: str | None = None) -> list[tuple[Report, str]]:
+    """Book what the venue told of an account in ``mode`` (None: in the one that it is in), in its order. Each report is
+    booked once, however often it comes. One that contradicts what we know changes nothing and keeps no other from being
+    booked: it is told, and returned with what is wrong with it.
+
+    Raises:
+        ModeChanged: the account is in the other mode by now.
+    """
     refused: list[tuple[Report, str]] = []
     for report in reports:
         try:
-            _apply(account_id, report)
+            _apply(account_id, report, mode)
         except ReportRefused as error:
             report_refuse(account_id=account_id, report=report, reason=str(error))
             refused.append((report, str(error)))
     return refused
 
 
-def _apply(account_id: int, report: Report) -> None:
+def _apply(account_id: int, report: Report, mode: str | None) -> None:
     match report:
         case OrderReport():
-            order_report_apply(account_id=account_id, report=report)
+            with booking(account_id, mode):
+                order_report_apply(account_id=account_id, report=report)
         case FillReport():
-            with transaction.atomic():
+            with booking(account_id, mode):
                 fill = fill_apply(account_id=account_id, report=report)
                 if fill is not None:
                     outside_fill_note(account_id=account_id, fill=fill, report=report)
         case PositionReport():
-            position_report_apply(account_id=account_id, report=report)
+            with booking(account_id, mode):
+                position_report_apply(account_id=account_id, report=report)
         case WalletReport():
-            wallet_apply(account_id=account_id, report=report)
+            wallet_apply(account_id=account_id, report=report, mode=mode)
 
 
 def fill_book(*, account_id: int, report: FillReport) -> Fill | None:

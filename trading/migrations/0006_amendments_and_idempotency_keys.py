@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('marketdata', '0003_detections'),
         ('strategies', '0004_sizing_by_confidence'),
-        ('trading', '0004_exits_and_loss_alarms'),
+        ('trading', '0005_paper_accounts'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
