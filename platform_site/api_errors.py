@@ -12,6 +12,7 @@ from rest_framework.views import exception_handler as default_handler
 
 from audit.trace import current_trace, new_trace_id
 from strategies.services import StrategyConfigRefused
+from trading.services.amendments import OrderNotAmendable
 from trading.services.kill_switch import KillSwitchRefused
 from trading.services.orders import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
 
@@ -28,6 +29,7 @@ CODES = {
     409: "conflict",
     413: "too_large",
     415: "unsupported_media_type",
+    422: "conflict",
     429: "too_many_requests",
     500: "error",
     503: "unavailable",
@@ -42,7 +44,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return refusal(409, "trading is stopped by the kill switch", error.violations)
     if isinstance(error, (OrderRefused, StrategyConfigRefused)):
         return refusal(400, "the request breaks a rule", error.violations)
-    if isinstance(error, (OrderNotCancellable, KillSwitchRefused)):
+    if isinstance(error, (OrderNotCancellable, OrderNotAmendable, KillSwitchRefused)):
         return envelope(409, str(error))
     response = default_handler(error, context)
     if response is None:

@@ -185,6 +185,7 @@ CELERY_BEAT_SCHEDULE = {
     "leave accounts for an emergency": {"task": "trading.tasks.leave_accounts", "schedule": timedelta(minutes=1)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
+    "prune idempotency keys": {"task": "trading.tasks.prune_idempotency_keys", "schedule": timedelta(hours=1)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
     "note audit heads": {"task": "audit.tasks.note_heads", "schedule": timedelta(hours=1)},

@@ -20,6 +20,7 @@ from trading.models import (
     KillSwitchTask,
     Membership,
     Order,
+    OrderAmendment,
     OrderTransition,
     Position,
     ReconciliationRun,
@@ -254,17 +255,36 @@ class DeadManWatchAdmin(admin.ModelAdmin):
         obj.pk, obj._state.adding = saved.pk, False
 
 
-class TransitionInline(admin.TabularInline):
-    model = OrderTransition
+class ReadOnlyInline(admin.TabularInline):
     extra = 0
     can_delete = False
-    fields = readonly_fields = ("created_at", "event", "source", "target", "cause", "payload")
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class TransitionInline(ReadOnlyInline):
+    model = OrderTransition
+    fields = readonly_fields = ("created_at", "event", "source", "target", "cause", "payload")
+
+
+class AmendmentInline(ReadOnlyInline):
+    model = OrderAmendment
+    fields = readonly_fields = (
+        "created_at",
+        "quantity_before",
+        "price_before",
+        "quantity",
+        "price",
+        "outcome",
+        "actor",
+        "cause",
+        "sent_at",
+        "decided_at",
+    )
 
 
 @admin.register(Order)
@@ -286,7 +306,7 @@ class OrderAdmin(TracedAdmin):
     search_fields = ("client_order_id", "venue_order_id", "trace_id", "instrument__symbol")
     date_hierarchy = "created_at"
     list_select_related = ("account", "instrument")
-    inlines = (TransitionInline,)
+    inlines = (AmendmentInline, TransitionInline)
     actions = ("cancel_orders",)
 
     @admin.action(description="Cancel the chosen orders", permissions=["view"])

@@ -22,6 +22,7 @@ from trading.models import (
     KillSwitchTask,
     Lease,
     Order,
+    OrderAmendment,
     Position,
 )
 from trading.permissions import accounts_visible_to, is_staff, may_see_platform_trail
@@ -157,9 +158,14 @@ def working_order(account_id: int, order_id: int) -> Order | None:
     return Order.objects.select_related("instrument", "account").filter(account_id=account_id, pk=order_id).first()
 
 
+def waiting_amendment(order_id: int) -> OrderAmendment | None:
+    """What was asked for of an order and not sent yet."""
+    return OrderAmendment.objects.filter(order_id=order_id, outcome=OrderAmendment.Outcome.REQUESTED).first()
+
+
 def unsent_work(account_id: int) -> list[int]:
-    """Recorded intents, and cancels that were asked for and are not done."""
-    states = [str(OrderState.NEW), str(OrderState.PENDING_CANCEL)]
+    """Recorded intents, and changes and cancels that were asked for and are not done."""
+    states = [str(OrderState.NEW), str(OrderState.PENDING_REPLACE), str(OrderState.PENDING_CANCEL)]
     rows = Order.objects.filter(account_id=account_id, state__in=states)
     return list(rows.order_by("created_at").values_list("pk", flat=True))
 

@@ -14,6 +14,7 @@ from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
 from trading.runtime.venue_link import venue_link
+from trading.services.idempotency import idempotency_keys_prune
 from trading.services.kill_switch import dead_man_look
 from trading.services.leases import account_owned
 from trading.services.modes import ModeChanged
@@ -87,6 +88,12 @@ def watch_engines() -> int:
     watches = DeadManWatch.objects.exclude(policy=DeadManWatch.Policy.OFF)
     looks = [dead_man_look(watch_id=watch.pk, owned=account_owned(watch.account_id)) for watch in watches]
     return looks.count("engaged")
+
+
+@shared_task
+def prune_idempotency_keys() -> int:
+    """Forget answers to requests that nobody may repeat any more."""
+    return idempotency_keys_prune()
 
 
 def gateway_of(account: Account) -> BybitGateway:
