@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('trading', '0005_paper_accounts'),
+        ('trading', '0006_amendments_and_idempotency_keys'),
     ]
 
     operations = [
