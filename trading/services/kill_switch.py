@@ -21,6 +21,7 @@ from trading.models import Account, DeadManWatch, KillSwitch, KillSwitchTask, Le
 from trading.permissions import platform_operators
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
 from trading.services.leases import account_resource, end_idle_transactions
+from trading.services.modes import account_tag
 
 Phase = KillSwitchTask.Phase
 
@@ -158,7 +159,7 @@ def kill_switch_done(*, task_id: int, closer: str) -> KillSwitchTask:
     alert_raise(
         level="info",
         kind="kill_switch_done",
-        message=f"{task.account.name}: the kill switch is done after {seconds:.1f} s; nothing is left to close",
+        message=f"{task.account.label}: the kill switch is done after {seconds:.1f} s; nothing is left to close",
         account_id=task.account_id,
         detail={"switch": task.switch_id, "seconds": round(seconds, 1), "closer": closer},
         key=f"kill_switch:{task.switch_id}:done",
@@ -221,7 +222,7 @@ def dead_man_refused(*, account_id: int, reason: str) -> None:
     alert_raise(
         level="warning",
         kind="venue_dead_man",
-        message=f"the venue's own dead-man switch is not set: {reason}",
+        message=f"{account_tag(account_id)}the venue's own dead-man switch is not set: {reason}",
         account_id=account_id,
         key="venue_dead_man",
     )
@@ -250,7 +251,7 @@ def dead_man_look(*, watch_id: int, owned: bool) -> Literal["watched", "missing"
         alert_raise(
             level="critical",
             kind="dead_man",
-            message=f"{watch.account.name}: {reason}",
+            message=f"{watch.account.label}: {reason}",
             account_id=watch.account_id,
             key="dead_man",
         )
@@ -266,7 +267,7 @@ def _locked(task_id: int) -> KillSwitchTask:
 
 
 def _name(account: Account | None) -> str:
-    return "the whole platform" if account is None else account.name
+    return "the whole platform" if account is None else account.label
 
 
 def _recorded(switch: KillSwitch, action: str, actor: str, reason: str, parameters: Mapping[str, Any]) -> None:
