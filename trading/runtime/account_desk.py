@@ -71,6 +71,8 @@ Result = TypeVar("Result")
 
 TICK_SECONDS = 1.0
 WALLET_SECONDS = 5.0
+# Each reading costs as much of the interpreter as an order does.
+EXPOSURE_SECONDS = 0.1
 OWNERSHIP_RETRY_SECONDS = 1.0
 RECONCILIATION_RETRY_SECONDS = 5.0
 
@@ -118,6 +120,9 @@ class AccountDesk:
         self._killer = ThreadPoolExecutor(1, thread_name_prefix=f"kill-{account.pk}")
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Future[Any]] = set()
+        self._reading = asyncio.Lock()
+        self._next_reading: asyncio.Future[None] | None = None
+        self._exposure_at, self._refresh_waits = 0.0, False
         self._taking: set[int] = set()
         self._taking_signals: set[int] = set()
         self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
@@ -319,7 +324,30 @@ class AccountDesk:
         )
 
     async def _refresh_exposure(self) -> None:
-        """Rebuild the exposure from the books, plus what is approved but not in them yet."""
+        """Rebuild the exposure from the books, plus what is approved but not in them yet. Who asks while they are read
+        needs another reading, which all who ask meanwhile share."""
+        if self._next_reading is None:
+            self._next_reading = asyncio.ensure_future(self._read_exposure())
+        await asyncio.shield(self._next_reading)
+
+    def _refresh_soon(self) -> None:
+        """After news that came in: at once, and not again before EXPOSURE_SECONDS. Until then what was approved counts
+        as pending, whatever became of it."""
+        if not self._refresh_waits:
+            self._refresh_waits = True
+            self._send_async(self._refresh_paced())
+
+    async def _refresh_paced(self) -> None:
+        await asyncio.sleep(self._exposure_at + EXPOSURE_SECONDS - time.monotonic())
+        self._refresh_waits = False
+        await self._refresh_exposure()
+
+    async def _read_exposure(self) -> None:
+        async with self._reading:
+            self._next_reading, self._exposure_at = None, time.monotonic()
+            await self._exposure_from_books()
+
+    async def _exposure_from_books(self) -> None:
         booked, prices = self.orders.booked(), self._pipeline.reference_prices()
         books = await self._books(partial(account_exposure, self.account_id, prices))
         exposure = self.orders.with_reserved(books, booked, prices)
@@ -375,7 +403,7 @@ class AccountDesk:
                 self.watch.reported(report)
         try:
             await self._books(partial(reports_apply, account_id=self.account_id, reports=reports, mode=self.mode))
-            await self._refresh_exposure()
+            self._refresh_soon()
             for comparison in self._outside.heard(reports) if self.owns else ():
                 self._send_async(comparison)
         except Exception as error:

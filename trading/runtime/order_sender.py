@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from audit.services import recorded_together
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -36,11 +36,10 @@ from trading.services.orders import (
     INTENT_LIFETIME,
     OrderRefused,
     order_cancel_apply,
-    order_intend,
     order_submission_apply,
     order_take,
 )
-from trading.services.signals import signal_note, signal_take
+from trading.services.signals import signal_note, signal_order, signal_take
 
 log = logging.getLogger(__name__)
 
@@ -108,15 +107,9 @@ class OrderSender:
         try:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             self.gateway.prepare_order()
-            with transaction.atomic(), recorded_together():
-                signal = record_signal(result, lease)
-                order = order_intend(
-                    account_id=self.account_id,
-                    intent=intent,
-                    signal_id=signal.pk,
-                    receive_window_ms=RECEIVE_WINDOW_MS,
-                    owner=owner,
-                )
+            order = signal_order(
+                **_as_recorded(result, lease), intent=intent, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
+            )
         except LeaseLost as error:
             self.count_lost_lease(error)
             return
@@ -137,7 +130,7 @@ class OrderSender:
         """Keep a signal that becomes no order, with its reasons."""
         try:
             with transaction.atomic():
-                record_signal(result, lease)
+                signal_note(**_as_recorded(result, lease))
         except LeaseLost as error:
             self.count_lost_lease(error)
         except DatabaseError as error:
@@ -234,14 +227,13 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     return result
 
 
-def record_signal(result: PipelineResult, lease: LeaseToken) -> SignalRow:
-    """Call it first in the transaction that books its order, if it has one."""
-    return signal_note(
-        account_id=result.running.account_id,
-        config_id=result.running.config_id,
-        signal=result.signal,
-        verdict=result.verdict,
-        decision=result.decision,
-        trace_id=result.trace_id,
-        lease=lease,
-    )
+def _as_recorded(result: PipelineResult, lease: LeaseToken) -> dict[str, Any]:
+    return {
+        "account_id": result.running.account_id,
+        "config_id": result.running.config_id,
+        "signal": result.signal,
+        "verdict": result.verdict,
+        "decision": result.decision,
+        "trace_id": result.trace_id,
+        "lease": lease,
+    }

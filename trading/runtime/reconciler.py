@@ -7,7 +7,7 @@ in several processes at once: row locks and unique execution ids make the same n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from django.utils import timezone
@@ -15,7 +15,7 @@ from django.utils import timezone
 from marketdata.selectors import instrument_by_symbol
 from trading.gateways.base import Gateway, GatewayError
 from trading.lifecycle import WORKING, OrderState
-from trading.models import Order, Position, ReconciliationRun
+from trading.models import Fill, Order, Position, ReconciliationRun
 from trading.reconciliation import (
     Difference,
     DifferenceKind,
@@ -31,6 +31,7 @@ from trading.services.fills import (
     order_report_apply,
     position_correct,
     position_report_apply,
+    tells_nothing,
 )
 from trading.services.leases import account_taken_at
 from trading.services.modes import booking
@@ -96,9 +97,16 @@ def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
     return _book(account_id, gateway.mode, gateway.fills_since(int(since.timestamp() * 1000)))
 
 
-def _book(account_id: int, mode: str, reports: Iterable[FillReport]) -> list[Difference]:
+def _book(account_id: int, mode: str, reports: Sequence[FillReport]) -> list[Difference]:
     found = []
+    # Most are known, for every look goes back behind the last one: they are left out in one question. A fill without
+    # an order may find it now.
+    executions = [report.execution_id for report in reports]
+    booked = Fill.objects.filter(account_id=account_id, mode=mode, execution_id__in=executions).exclude(order=None)
+    known = set(booked.values_list("execution_id", flat=True)) if executions else set()
     for report in reports:
+        if report.execution_id in known:
+            continue
         if instrument_by_symbol(report.symbol) is None:
             log.warning("an execution in %s, which we do not know, was left aside", report.symbol)
             continue
@@ -123,8 +131,9 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
     for order in working:
         report = by_client.get(order.client_order_id) or by_venue.get(order.venue_order_id)
         if report is not None:
-            with booking(account_id, gateway.mode):
-                order_report_apply(account_id=account_id, report=report)
+            if not tells_nothing(order, report):
+                with booking(account_id, gateway.mode):
+                    order_report_apply(account_id=account_id, report=report)
             continue
         difference = resolve_order(order, gateway)
         if difference is not None:

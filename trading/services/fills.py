@@ -179,19 +179,27 @@ def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
         if order is None:
             return None
-        if not order.venue_order_id:
-            order.venue_order_id = report.venue_order_id
-            order.save(update_fields=["venue_order_id"])
-        event = VENUE_EVENTS.get(report.status)
-        if event is None or _already_there(order, event):
+        if tells_nothing(order, report):
             return order
-        if target(event, OrderState(order.state)) is not None:
+        event = VENUE_EVENTS.get(report.status)
+        legal = event is not None and target(event, OrderState(order.state)) is not None
+        order.venue_order_id = order.venue_order_id or report.venue_order_id
+        if event is None or not legal or _already_there(order, event):
+            order.save(update_fields=["venue_order_id"])
+        else:
             if event in (OrderEvent.CANCEL, OrderEvent.REJECT):
                 order.refusal = _ending(report)
             advance(order, event, cause=f"venue: {report.status} {_ending(report)}".strip(), payload=report.payload)
+        if event is None or legal or _already_there(order, event):
             return order
     illegal_move_record(order=order, event=event, cause=f"venue: {report.status}", payload=report.payload)
     return order
+
+
+def tells_nothing(order: Order, report: OrderReport) -> bool:
+    """Whether the order's row, as it was read, says already what the venue says of it."""
+    event = VENUE_EVENTS.get(report.status)
+    return bool(order.venue_order_id) and (event is None or _already_there(order, event))
 
 
 def _ending(report: OrderReport) -> str:

@@ -227,22 +227,26 @@ def account_taken_at(account_id: int) -> datetime | None:
     return Lease.objects.filter(resource=account_resource(account_id)).values_list("changed_at", flat=True).first()
 
 
-def lease_confirm(token: LeaseToken) -> None:
-    """Call it first in the transaction that commits what was decided under the lease.
+def lease_confirm(*tokens: LeaseToken) -> None:
+    """Call it first in the transaction that commits what was decided under the leases.
 
     Raises:
-        LeaseLost: the resource has changed hands, or its holder did not renew in time.
+        LeaseLost: a resource has changed hands, or its holder did not renew in time.
     """
     with connection.cursor() as cursor:
         # The ORM has no FOR SHARE: many accounts may commit under one lease at once, and only its taking must wait.
         cursor.execute(
-            "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
+            "SELECT lease.resource, set_config('idle_in_transaction_session_timeout', %s, true)"
             " FROM trading_lease AS lease JOIN trading_enginesession AS session ON session.id = lease.session_id"
-            " WHERE lease.resource = %s AND lease.epoch = %s"
-            " AND NOT session.ended AND session.expires_at > statement_timestamp() FOR SHARE OF lease",
-            [str(IDLE_MILLISECONDS), token.resource, token.epoch],
+            " JOIN unnest(%s::text[], %s::bigint[]) AS asked (resource, epoch)"
+            " ON lease.resource = asked.resource AND lease.epoch = asked.epoch"
+            " WHERE NOT session.ended AND session.expires_at > statement_timestamp()"
+            " ORDER BY lease.resource FOR SHARE OF lease",
+            [str(IDLE_MILLISECONDS), [token.resource for token in tokens], [token.epoch for token in tokens]],
         )
-        if cursor.fetchone() is None:
+        held = {resource for resource, _ in cursor.fetchall()}
+    for token in tokens:
+        if token.resource not in held:
             raise LeaseLost(f"{token.resource} is not held under epoch {token.epoch} any more")
 
 

@@ -20,7 +20,7 @@ from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
 from trading.services.modes import mode_held
-from trading.services.orders import order_intend
+from trading.services.orders import order_gate, order_intend
 
 
 def signal_note(
@@ -33,12 +33,59 @@ def signal_note(
     trace_id: str,
     lease: LeaseToken,
 ) -> Signal:
-    """Keep a signal with what became of it. Call it first in the transaction that books its order, if it has one.
+    """Keep a signal that becomes no order, with its reasons.
 
     Raises:
         LeaseLost: the symbol is another engine's by now; nothing is kept, that one sees the same market.
     """
     lease_confirm(lease)
+    return _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, mode_held(account_id))
+
+
+@transaction.atomic
+def signal_order(
+    *,
+    account_id: int,
+    config_id: int | None,
+    signal: SignalValue,
+    verdict: Verdict,
+    decision: Decision | None,
+    trace_id: str,
+    lease: LeaseToken,
+    intent: OrderIntent,
+    receive_window_ms: int,
+    owner: LeaseToken,
+) -> Order:
+    """A signal and its approved order, ready to be sent when this returns.
+
+    Raises:
+        LeaseLost: the symbol or the account is another engine's by now; nothing is kept, and nothing may be sent.
+        KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
+    """
+    with recorded_together():
+        gate = order_gate(owner, lease, account_id=account_id, symbol=intent.symbol)
+        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate.mode, gate.signal_id)
+        return order_intend(
+            account_id=account_id,
+            intent=intent,
+            signal_id=row.pk,
+            receive_window_ms=receive_window_ms,
+            owner=owner,
+            gate=gate,
+        )
+
+
+def _noted(
+    account_id: int,
+    config_id: int | None,
+    signal: SignalValue,
+    verdict: Verdict,
+    decision: Decision | None,
+    trace_id: str,
+    lease: LeaseToken,
+    mode: str,
+    signal_id: int | None = None,
+) -> Signal:
     ordered = decision is not None and decision.approved
     outcome = Signal.Outcome.ORDERED if ordered else Signal.Outcome.DENIED
     return signal_record(
@@ -50,7 +97,8 @@ def signal_note(
         refusals=_refusals(decision.refusals if decision is not None else ()),
         trace_id=trace_id,
         lease_epoch=lease.epoch,
-        mode=mode_held(account_id),
+        mode=mode,
+        signal_id=signal_id,
     )
 
 
