@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
+import threading
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 from asgiref.sync import sync_to_async
+from django.conf import settings
 
-from tests import builders, processes
-from tests.processes import ServerProcess
+from tests import builders
+from tests.simulator.paper import Both, both_venues
 from trading.gateways.bybit import BybitEndpoints
 from trading.lifecycle import OrderState
 from trading.models import Account, Fill, Mode, Order, Position, Wallet
@@ -35,66 +36,51 @@ D = Decimal
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    server = processes.start_simulator(tmp_path_factory.mktemp("live") / "live.log", ("--symbols", "1"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def paper(live: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    log = tmp_path_factory.mktemp("paper") / "paper.log"
-    server = processes.start_simulator(log, ("--follow", live.url))
-    yield server
-    server.stop()
+def venues() -> Iterator[Both]:
+    with both_venues(settings.MASTER_KEY) as both:
+        yield both
 
 
 @pytest.fixture
-def account(transactional_db: None, settings: Any, live: ServerProcess, paper: ServerProcess) -> Account:
-    settings.SIMULATOR_URL, settings.PAPER_URL = live.url, paper.url
+def account(transactional_db: None, monkeypatch: pytest.MonkeyPatch, venues: Both) -> Account:
+    monkeypatch.setattr(settings, "SIMULATOR_URL", venues.live.url)
+    monkeypatch.setattr(settings, "PAPER_URL", venues.paper.url)
     builders.list_instruments()
     made = builders.account(builders.user("alice"), key=DEMO_KEYS["alice"])
     return account_mode_set(account=made, mode=Mode.PAPER, actor="alice")
 
 
 @pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """The ports of this machine that anything in this process has connected to."""
+def connections(monkeypatch: pytest.MonkeyPatch, venues: Both) -> set[int]:
+    """The ports of this machine that anything but the venues themselves has connected to."""
     reached: set[int] = set()
 
     def spy(connect: Callable[..., Any]) -> Callable[..., Any]:
         def connected(self: Any, address: Any, *more: Any) -> Any:
-            if isinstance(address, tuple):
+            if isinstance(address, tuple) and threading.current_thread() is not venues.thread:
                 reached.add(address[1])
             return connect(self, address, *more)
 
         return connected
 
-    # asyncio's own loop connects through socket.connect too.
     monkeypatch.setattr(socket.socket, "connect", spy(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", spy(socket.socket.connect_ex))
     return reached
 
 
 @asynccontextmanager
-async def trading_desk(account: Account, live: ServerProcess) -> AsyncIterator[AccountDesk]:
+async def trading_desk(account: Account, venues: Both) -> AsyncIterator[AccountDesk]:
     pipeline = Pipeline(lambda: "trace")
     pipeline.configure(PipelineConfiguration((), {"BTCUSDT": builders.RULES}))
-    price = (await asyncio.to_thread(ask, live, "/v5/market/tickers?category=linear&symbol=BTCUSDT"))["list"][0]
-    pipeline.update_reference_price("BTCUSDT", D(price["lastPrice"]))
-    desk = AccountDesk(account, pipeline, BybitEndpoints(live.url, live.websocket_url))
+    pipeline.update_reference_price("BTCUSDT", venues.live.venue.exchange.markets["BTCUSDT"].last_price)
+    websocket = venues.live.url.replace("http", "ws", 1)
+    desk = AccountDesk(account, pipeline, BybitEndpoints(venues.live.url, websocket))
     desk.start()
     try:
         await until(lambda: desk.state == "trading")
         yield desk
     finally:
         await desk.stop()
-
-
-def ask(venue: ServerProcess, path: str) -> Any:
-    with urllib.request.urlopen(f"{venue.url}{path}", timeout=30) as answer:
-        content = json.loads(answer.read())
-    return content.get("result", content)
 
 
 async def until(question: Callable[[], Any], seconds: float = 40.0) -> Any:
@@ -127,17 +113,11 @@ async def in_state(order: Order, *states: str) -> None:
     await until(there)
 
 
-def executions(live: ServerProcess) -> int:
-    status = ask(live, "/simulator/status")
-    return int(status["executions"]) + int(status["open_orders"])
-
-
 async def test_the_whole_path_runs_on_paper_and_nothing_reaches_the_live_venue(
-    account: Account, live: ServerProcess, paper: ServerProcess, connections: set[int]
+    account: Account, venues: Both, connections: set[int]
 ) -> None:
-    before = await asyncio.to_thread(executions, live)
-    async with trading_desk(account, live) as desk:
-        connections.clear()  # the test itself has asked the live venue for its price
+    ledger = venues.live.venue.exchange.accounts["alice"]
+    async with trading_desk(account, venues) as desk:
         order = await place(account)
         desk.take_up(order.pk)
         await in_state(order, OrderState.FILLED)
@@ -153,7 +133,7 @@ async def test_the_whole_path_runs_on_paper_and_nothing_reaches_the_live_venue(
             return not Position.objects.exclude(state="closed").exists()
 
         await until(flat)
-        assert paper.port in connections and live.port not in connections
+        assert urlsplit(venues.paper.url).port in connections and venues.live.port not in connections
 
     @sync_to_async
     def books() -> None:
@@ -163,16 +143,15 @@ async def test_the_whole_path_runs_on_paper_and_nothing_reaches_the_live_venue(
         assert Wallet.objects.get().wallet_balance < 100_000
 
     await books()
-    assert await asyncio.to_thread(executions, live) == before
+    assert venues.live.signed == [], "a private request reached the live venue"
+    assert not ledger.orders and not ledger.executions and ledger.balance == 100_000
 
 
-async def test_a_desk_of_the_mode_that_was_left_never_owns_the_account_again(
-    account: Account, live: ServerProcess
-) -> None:
+async def test_a_desk_of_the_mode_that_was_left_never_owns_the_account_again(account: Account, venues: Both) -> None:
     switch = sync_to_async(lambda: with_connection(lambda: account_mode_set(
         account=account, mode=Mode.REAL, confirm_name=account.name, actor="alice"
     )))  # fmt: skip
-    async with trading_desk(account, live) as desk:
+    async with trading_desk(account, venues) as desk:
         keys = desk.keys
         switched = await switch()
         desk.look()
@@ -186,16 +165,17 @@ async def test_a_desk_of_the_mode_that_was_left_never_owns_the_account_again(
         assert not desk.owns
         assert await state_of(order) == OrderState.NEW
         assert stored_keys(switched) != keys, "what tells the engine to open it anew"
-    async with trading_desk(switched, live) as real:
+    async with trading_desk(switched, venues) as real:
         assert real.mode == "real"
         real.take_up(order.pk)
         await in_state(order, OrderState.FILLED)
     assert (await sync_to_async(Order.objects.get)(pk=order.pk)).mode == "real"
+    assert order.client_order_id in venues.live.venue.exchange.accounts["alice"].by_link
 
 
-async def test_a_paper_key_opens_nothing_at_the_live_venue(account: Account, live: ServerProcess) -> None:
+async def test_a_paper_key_opens_nothing_at_the_live_venue(account: Account, venues: Both) -> None:
     link = await sync_to_async(venue_link)(account)
     headers = {"X-BAPI-API-KEY": link.api_key, "X-BAPI-TIMESTAMP": "1", "X-BAPI-SIGN": "x"}
-    url = f"{live.url}/v5/account/wallet-balance?accountType=UNIFIED"
+    url = f"{venues.live.url}/v5/account/wallet-balance?accountType=UNIFIED"
     answer = await asyncio.to_thread(lambda: requests.get(url, headers=headers, timeout=30).json())
     assert answer["retCode"] == 10003
