@@ -27,6 +27,7 @@ export class KillSwitch {
 
   check() {
     const all = this.scope.value === "platform";
+    this.badge.hidden = all || !this.account();
     this.consequence.textContent = this.rearming
       ? "Strategies, people and bots may open positions again at once. Say what you found and why it is safe."
       : `Every order of ${all ? "EVERY account of the platform" : named(this.account())} is cancelled${this.close.checked ? " and every position is closed at market price" : "; positions stay open"}. Nothing but closing orders passes until a person re-arms it.`;
@@ -36,7 +37,6 @@ export class KillSwitch {
   open(rearming) {
     const account = this.account(), engaged = account?.kill_switch;
     this.rearming = rearming;
-    this.badge.hidden = !account;
     this.badge.textContent = this.badge.dataset.badge = account?.badge ?? "";
     this.title.textContent = rearming ? "Re-arm trading" : "Stop trading";
     const scopes = rearming ? [[engaged.scope, engaged.scope === "platform" ? "The whole platform" : named(account)]] : [...(account ? [["account", named(account)]] : []), ...(this.operator ? [["platform", "The whole platform"]] : [])];

@@ -14,7 +14,8 @@ from trading.models import Account, Membership, Order
 from trading.services.accounts import membership_grant
 from trading.services.orders import order_place
 
-pytestmark = pytest.mark.django_db
+# Real transactions: a switch lets nobody hold its locks for two seconds, which a test on a busy machine may take.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def switch(cast: Cast, user: Any, account: Account, mode: str, **more: Any) -> Any:
