@@ -16,7 +16,10 @@ export class ModeSwitch {
     Object.assign(this, { account, toast, onChange });
     const id = (name) => document.getElementById(name);
     Object.assign(this, { button: id("mode-switch"), strip: id("paper-strip"), dialog: id("mode-dialog"), title: id("mode-title"), words: id("mode-words"), field: id("mode-name-field"), name: id("mode-name"), error: id("mode-error"), confirm: id("mode-confirm") });
-    this.button.addEventListener("click", () => this.open());
+    this.button.addEventListener("click", () => {
+      this.button.closest("details").open = false;
+      this.open();
+    });
     id("mode-cancel").addEventListener("click", () => this.dialog.close());
     this.dialog.addEventListener("input", () => this.check());
     this.dialog.querySelector("form").addEventListener("submit", (event) => {

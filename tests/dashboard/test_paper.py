@@ -50,8 +50,7 @@ def test_paper_says_so_everywhere_and_trading_for_real_takes_the_accounts_name(
     page.screenshot(path=tmp_path / "paper-phone.png")
 
     page.set_viewport_size({"width": 1440, "height": 900})
-    if not page.locator("#mode-switch").is_visible():
-        page.get_by_label("Menu").click()
+    page.get_by_label("Menu").click()
     page.locator("#mode-switch").click()
     confirm = page.get_by_role("button", name="Trade for real", exact=True)
     expect(confirm).to_be_disabled()
