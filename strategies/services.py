@@ -188,8 +188,8 @@ def signal_record(
     trace_id: str,
     lease_epoch: int | None = None,
     reference_price: Decimal | None = None,
-    mode: str = "real",
     signal_id: int | None = None,
+    mode: str = "real",
 ) -> Signal:
     """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order; with the
     key that its row shall have it is written together with the audit trail."""

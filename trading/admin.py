@@ -12,7 +12,8 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
-from audit.admin import ReadOnlyAdmin
+from audit.admin import AuditEventAdmin, ReadOnlyAdmin, TracedAdmin, trace_links
+from audit.models import AuditEvent
 from trading.credentials import CredentialsError
 from trading.models import (
     Account,
@@ -28,7 +29,7 @@ from trading.models import (
     ReconciliationRun,
 )
 from trading.permissions import may_manage, may_operate_platform, may_trade
-from trading.selectors import books_of
+from trading.selectors import books_of, visible_events
 from trading.services.account_modes import ModeRefused, account_mode_set
 from trading.services.accounts import (
     account_create,
@@ -95,7 +96,7 @@ class BooksFilter(admin.SimpleListFilter):
         return queryset if chosen == "all" else books_of(queryset, chosen)
 
 
-class BooksAdmin(ReadOnlyAdmin):
+class BooksAdmin(admin.ModelAdmin):
     """Rows that belong to the books of one mode."""
 
     class Media:
@@ -344,7 +345,7 @@ class TransitionInline(admin.TabularInline):
 
 
 @admin.register(Order)
-class OrderAdmin(BooksAdmin):
+class OrderAdmin(BooksAdmin, TracedAdmin):
     list_display = (
         "created_at",
         "account",
@@ -383,7 +384,7 @@ class OrderAdmin(BooksAdmin):
 
 
 @admin.register(Fill)
-class FillAdmin(BooksAdmin):
+class FillAdmin(BooksAdmin, TracedAdmin):
     list_display = (
         "executed_at",
         "account",
@@ -401,9 +402,13 @@ class FillAdmin(BooksAdmin):
     date_hierarchy = "executed_at"
     list_select_related = ("account", "instrument")
 
+    @admin.display(description="trace")
+    def trace(self, fill: Fill) -> str:
+        return trace_links(fill.order.trace_id if fill.order else "")
+
 
 @admin.register(Position)
-class PositionAdmin(BooksAdmin):
+class PositionAdmin(BooksAdmin, TracedAdmin):
     list_display = (
         "opened_at",
         "account",
@@ -420,8 +425,16 @@ class PositionAdmin(BooksAdmin):
     list_select_related = ("account", "instrument")
 
 
+@admin.register(AuditEvent)
+class TrailAdmin(AuditEventAdmin):
+    """Staff see the trail of the accounts that they may see; the platform's with the permission for it."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
+        return visible_events(request.user)
+
+
 @admin.register(ReconciliationRun)
-class ReconciliationRunAdmin(BooksAdmin):
+class ReconciliationRunAdmin(BooksAdmin, ReadOnlyAdmin):
     list_display = ("started_at", "account", "books", "trigger", "succeeded", "found", "error")
     list_filter = (BooksFilter, "succeeded", "trigger", "account")
     date_hierarchy = "started_at"

@@ -9,6 +9,7 @@ from trading.credentials import CredentialsError
 from trading.gateways.bybit import BybitGateway
 from trading.models import Account, DeadManWatch, KillSwitchTask
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
+from trading.runtime.emergency import export_accounts
 from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
@@ -70,6 +71,14 @@ def carry_out_kill_switch(account_id: int) -> bool:
     except CredentialsError as error:
         log.error("account %s: its kill switch cannot be carried out: %s", account.name, error)
         return False
+
+
+@shared_task(expires=60)
+def leave_accounts() -> int:
+    """Leave the accounts in this machine's data folder, where an emergency close finds them without a database."""
+    accounts = load_accounts(ENVIRONMENTS[settings.EXCHANGE])
+    export_accounts(accounts)
+    return len(accounts)
 
 
 @shared_task(expires=5)

@@ -18,6 +18,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
+from audit.trace import tracing
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -30,6 +31,7 @@ from trading.pipeline import PipelineResult
 from trading.reports import Submission, SubmissionResult
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, resolve_order
+from trading.services.accounts import leverage_note
 from trading.services.leases import LeaseLost, LeaseToken
 from trading.services.modes import crossing_record
 from trading.services.orders import (
@@ -100,6 +102,12 @@ class OrderSender:
         self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken, owner: LeaseToken
     ) -> None:
         """Carry out an approved result that was decided under the symbol's ``lease`` and as the account's ``owner``."""
+        with tracing(result.trace_id):
+            self._place(result, intent, frame_ns, lease, owner)
+
+    def _place(
+        self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken, owner: LeaseToken
+    ) -> None:
         if time.time_ns() - frame_ns > INTENT_LIFETIME / timedelta(microseconds=1) * 1_000:
             self._committed_ids.add(intent.client_order_id)
             self.note(replace(result, decision=Decision(False, (TOO_OLD,))), lease)
@@ -129,7 +137,7 @@ class OrderSender:
     def note(self, result: PipelineResult, lease: LeaseToken) -> None:
         """Keep a signal that becomes no order, with its reasons."""
         try:
-            with transaction.atomic():
+            with tracing(result.trace_id), transaction.atomic():
                 signal_note(**_as_recorded(result, lease))
         except LeaseLost as error:
             self.count_lost_lease(error)
@@ -157,7 +165,8 @@ class OrderSender:
     def ensure_leverage(self, symbol: str, leverage: Decimal, *, reduce_only: bool = False) -> None:
         if not reduce_only and self._leverages.get(symbol) != leverage:
             self.gateway.set_leverage(symbol, leverage)
-            self._leverages[symbol] = leverage
+            before, self._leverages[symbol] = self._leverages.get(symbol), leverage
+            leverage_note(account_id=self.account_id, symbol=symbol, leverage=leverage, before=before)
 
     def take_and_submit(self, order: Order, refusals: Sequence[Refusal], owner: LeaseToken) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
@@ -188,7 +197,9 @@ class OrderSender:
             self._cancelled_at[order.pk] = time.monotonic()
             log.error("account %s: order %s is %s: not cancelled here", self.account_name, order, order.mode)
             return
-        result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+        with tracing(order.trace_id):
+            log.info("order_cancel_sent %s", order.client_order_id)
+            result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
         if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._cancelled_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
@@ -201,6 +212,11 @@ class OrderSender:
 
 def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     """Send an order that is committed, and book what the answer proves."""
+    with tracing(order.trace_id):
+        return _submit(order, gateway)
+
+
+def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
     if order.mode != gateway.mode:
         sentence = crossing_record(order=order, gateway_mode=gateway.mode)
@@ -222,8 +238,17 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
             stop_loss=order.stop_loss,
             latest_ms=int(latest.timestamp() * 1000),
         )
-        result = gateway.submit(request)
+        result = sent(request, gateway)
     order_submission_apply(order_id=order.pk, result=result)
+    return result
+
+
+def sent(request: OrderRequest, gateway: Gateway) -> SubmissionResult:
+    """Send a request between two lines of the log."""
+    what = f"{request.side} {request.quantity} {request.symbol} {request.order_type}"
+    log.info("order_sent %s %s", request.client_order_id, what)
+    result = gateway.submit(request)
+    log.info("order_answered %s %s %s", request.client_order_id, result.outcome, result.message)
     return result
 
 

@@ -13,6 +13,7 @@ from django_fsm import TransitionNotAllowed
 
 from audit import bus
 from audit.services import as_json, insert_together, record, recorded_together
+from audit.trace import current_trace, new_trace_id
 from marketdata.instruments import Violation, on_grid, violations
 from marketdata.models import Instrument
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
@@ -199,8 +200,8 @@ def _insert(
     now: datetime,
     signal_id: int | None = None,
     trace_id: str = "",
-    mode: str | None = None,
     gate: OrderGate | None = None,
+    mode: str | None = None,
 ) -> Order:
     order = Order(
         pk=gate.order_id if gate is not None else None,
@@ -220,7 +221,7 @@ def _insert(
         stop_loss=body.stop_loss,
         reason=reason,
         actor=actor,
-        trace_id=trace_id or secrets.token_hex(16),
+        trace_id=trace_id or current_trace() or new_trace_id(),
         created_at=now,
     )
     if gate is None:
@@ -244,14 +245,14 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class OrderGate:
-    """What is known before an order is made: the keys of its row and of its signal's, its instrument, whether a kill
-    switch stops its account, and the account's mode, which nobody switches while its lease is held."""
+    """What is known before an order is made: the keys of its row and of its signal's, its instrument, its account's
+    mode (held until the transaction ends), and whether a kill switch stops the account."""
 
     order_id: int
     signal_id: int
     instrument: Instrument
-    stopped: bool
     mode: str
+    stopped: bool
 
 
 def order_gate(*leases: LeaseToken, account_id: int, symbol: str) -> OrderGate:
@@ -265,18 +266,18 @@ def order_gate(*leases: LeaseToken, account_id: int, symbol: str) -> OrderGate:
     # Not together with the leases: whoever engages a kill switch holds them, and we must see what he has done.
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, nextval('trading_order_id_seq'), nextval('strategies_signal_id_seq'),"
-            " EXISTS (SELECT FROM trading_killswitch"
-            " WHERE rearmed_at IS NULL AND (account_id = %s OR account_id IS NULL)),"
-            " (SELECT mode FROM trading_account WHERE id = %s)"
-            " FROM marketdata_instrument WHERE category = 'linear' AND symbol = %s",
-            [account_id, account_id, symbol],
+            "SELECT instrument.id, nextval('trading_order_id_seq'), nextval('strategies_signal_id_seq'), account.mode,"
+            " EXISTS (SELECT FROM trading_killswitch AS switch"
+            " WHERE rearmed_at IS NULL AND (switch.account_id = account.id OR switch.account_id IS NULL))"
+            " FROM marketdata_instrument AS instrument, trading_account AS account"
+            " WHERE account.id = %s AND category = 'linear' AND symbol = %s FOR SHARE OF account",
+            [account_id, symbol],
         )
         found = cursor.fetchone()
     if found is None:
         raise OrderRefused([Violation("symbol", symbol, "not an instrument that this deployment trades")])
-    instrument_id, order_id, signal_id, stopped, mode = found
-    return OrderGate(order_id, signal_id, Instrument(pk=instrument_id, symbol=symbol), stopped, mode)
+    instrument_id, order_id, signal_id, mode, stopped = found
+    return OrderGate(order_id, signal_id, Instrument(pk=instrument_id, symbol=symbol), mode, stopped)
 
 
 def order_intend(
@@ -353,6 +354,7 @@ def order_close_intend(
     reason: str,
     receive_window_ms: int,
     owner: LeaseToken,
+    trace_id: str = "",
 ) -> Order:
     """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
     switch holds it back.
@@ -363,7 +365,16 @@ def order_close_intend(
     lease_confirm(owner)
     body = OrderBody(symbol, side, "Market", quantity, None, "IOC", True, None, None)
     now = timezone.now()
-    order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
+    order = _insert(
+        account_id,
+        body,
+        client_order_id,
+        actor=actor,
+        reason=reason,
+        strategy=strategy,
+        now=now,
+        trace_id=trace_id,
+    )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
     return order

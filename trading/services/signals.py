@@ -20,7 +20,7 @@ from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
 from trading.services.modes import mode_held
-from trading.services.orders import order_gate, order_intend
+from trading.services.orders import OrderGate, order_gate, order_intend
 
 
 def signal_note(
@@ -39,7 +39,7 @@ def signal_note(
         LeaseLost: the symbol is another engine's by now; nothing is kept, that one sees the same market.
     """
     lease_confirm(lease)
-    return _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, mode_held(account_id))
+    return _noted(account_id, config_id, signal, verdict, decision, trace_id, lease)
 
 
 @transaction.atomic
@@ -64,7 +64,7 @@ def signal_order(
     """
     with recorded_together():
         gate = order_gate(owner, lease, account_id=account_id, symbol=intent.symbol)
-        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate.mode, gate.signal_id)
+        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate)
         return order_intend(
             account_id=account_id,
             intent=intent,
@@ -83,8 +83,7 @@ def _noted(
     decision: Decision | None,
     trace_id: str,
     lease: LeaseToken,
-    mode: str,
-    signal_id: int | None = None,
+    gate: OrderGate | None = None,
 ) -> Signal:
     ordered = decision is not None and decision.approved
     outcome = Signal.Outcome.ORDERED if ordered else Signal.Outcome.DENIED
@@ -97,8 +96,8 @@ def _noted(
         refusals=_refusals(decision.refusals if decision is not None else ()),
         trace_id=trace_id,
         lease_epoch=lease.epoch,
-        mode=mode,
-        signal_id=signal_id,
+        signal_id=gate.signal_id if gate is not None else None,
+        mode=gate.mode if gate is not None else mode_held(account_id),
     )
 
 
