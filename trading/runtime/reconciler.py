@@ -102,7 +102,7 @@ def _book(account_id: int, mode: str, reports: Sequence[FillReport]) -> list[Dif
     # Most are known, for every look goes back behind the last one: they are left out in one question. A fill without
     # an order may find it now.
     executions = [report.execution_id for report in reports]
-    booked = Fill.objects.filter(account_id=account_id, execution_id__in=executions).exclude(order=None)
+    booked = Fill.objects.filter(account_id=account_id, mode=mode, execution_id__in=executions).exclude(order=None)
     known = set(booked.values_list("execution_id", flat=True)) if executions else set()
     for report in reports:
         if report.execution_id in known:

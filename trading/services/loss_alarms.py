@@ -34,6 +34,7 @@ def loss_alarm_raise(
             return False
         wallet.drawdown_alarm = wallet.peak_equity
     wallet.save(update_fields=["daily_loss_alarm", "drawdown_alarm"])
+    message = f"{wallet.account.tag}{message}"
     detail = {"limit": limit, "value": value, "percent": percent, "equity": equity}
     kill_switch_engage(account=wallet.account, actor=ACTOR, reason=message)
     alert_raise(
