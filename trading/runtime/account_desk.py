@@ -28,8 +28,8 @@ from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
 from risk.selectors import limits_for
+from risk.slippage import BookSide, side_of_quotes
 from strategies.models import Signal as SignalRow
-from strategies.signals import Signal
 from trading.credentials import decrypt
 from trading.gateways.base import GatewayError
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
@@ -49,6 +49,7 @@ from trading.runtime.ownership import AccountLease
 from trading.runtime.position_guard import PositionGuard
 from trading.runtime.position_watch import PositionWatch
 from trading.runtime.reconciler import reconcile_account
+from trading.runtime.recorded import as_intent, as_value
 from trading.runtime.venue_access import venue_guard
 from trading.selectors import (
     pending_signal,
@@ -97,7 +98,7 @@ class AccountDesk:
         self._gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
         self._reading_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
         self._watching_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
-        self.orders = OrderSender(account.pk, account.name, self._gateway)
+        self.orders = OrderSender(account.pk, account.name, self._gateway, pipeline.reference_prices)
         killing = BybitGateway(endpoints, key, secret, fence=fence, guard=guard, priority="kill")
         self._kill = KillExecution(account.pk, killing, self.lease)
         self._stream = BybitPrivateStream(
@@ -449,6 +450,7 @@ class AccountDesk:
 
     async def _take_intent(self, order: Order) -> None:
         refusals: tuple[Refusal, ...] = ()
+        shared = None
         if self.state != "trading" and not order.reduce_only:
             message = f"the account does not trade now: {self.state}, {self.reason}"
             refusals = (Refusal("account_state", "trading", self.state, message),)
@@ -458,16 +460,39 @@ class AccountDesk:
                 message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
                 refusals = (Refusal("trading_state", "active", "halted", message),)
             else:
-                intent = _as_intent(order)
+                intent = as_intent(order)
                 quote = None
                 if self._pipeline.reference_price(intent.symbol) is None:
                     quote = await self._books(partial(symbol_quote, intent.symbol))
-                refusals = self._pipeline.check(intent, limits, quote).refusals
+                judges = intent.order_type == "Market" and not intent.reduce_only
+                side = await self._unfollowed_side(intent.symbol, intent.side) if judges else None
+                refusals = self._pipeline.check(intent, limits, quote, side).refusals
                 if not refusals:
                     self.orders.reserve(intent)
+                if limits.shared:
+                    shared = intent, self._prices(intent.symbol, None if quote is None else quote.price)
         owner = self.lease.token
         if owner is not None:
-            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner))
+            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner, shared))
+
+    async def _unfollowed_side(self, symbol: str, side: str) -> BookSide | None:
+        """What a market order would take, as the venue tells it, where this engine does not follow the symbol."""
+        rules = self._pipeline.rules(symbol)
+        if rules is None or self._pipeline.reference_price(symbol) is not None:
+            return None
+        try:
+            bids, asks = await self._in_thread(self._watcher, partial(self._watching_gateway.book, symbol))
+        except GatewayError as error:
+            log.warning("account %s: the book of %s is not known: %s", self.account_name, symbol, error)
+            return None
+        return side_of_quotes(side, bids, asks, rules.tick_size, rules.lot_size)
+
+    def _prices(self, symbol: str, price: Decimal | None) -> dict[str, Decimal]:
+        """Marks, with the price of a symbol that another engine follows."""
+        known = dict(self._pipeline.reference_prices())
+        if price is not None:
+            known.setdefault(symbol, price)
+        return known
 
     # Signals of other engines.
 
@@ -478,15 +503,19 @@ class AccountDesk:
         try:
             signal = await self._books(partial(pending_signal, self.account_id, signal_id))
             if signal is not None:
-                intent, decision = self._judge(signal)
+                side = await self._unfollowed_side(signal.symbol, signal.side)
+                intent, decision = self._judge(signal, side)
                 owner = self.lease.token
                 if owner is not None:
-                    await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner))
+                    running = self._pipeline.strategy(signal.config_id)
+                    shared = running is not None and running.limits.shared
+                    prices = self._prices(signal.symbol, signal.reference_price) if shared else None
+                    await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner, prices))
                 await self._refresh_exposure()
         finally:
             self._taking_signals.discard(signal_id)
 
-    def _judge(self, signal: SignalRow) -> tuple[OrderIntent | None, Decision]:
+    def _judge(self, signal: SignalRow, side: BookSide | None) -> tuple[OrderIntent | None, Decision]:
         """By this account's exposure, which only its owner knows; what is approved is reserved."""
         if timezone.now() - signal.recorded_at > INTENT_LIFETIME:
             return None, Decision(False, (TOO_OLD,))
@@ -499,7 +528,7 @@ class AccountDesk:
             return None, Decision(False, (Refusal("strategy", "enabled", "not enabled", message),))
         verdict = Verdict(**signal.verdict)
         price = signal.reference_price or signal.entry_price
-        result = self._pipeline.decide(running, _as_value(signal), verdict, price, signal.trace_id)
+        result = self._pipeline.decide(running, as_value(signal), verdict, price, signal.trace_id, side)
         decision = result.decision or Decision(False)
         if result.intent is None or not decision.approved:
             return None, decision
@@ -549,36 +578,3 @@ class AccountDesk:
 def stored_keys(account: Account) -> tuple[bytes, bytes]:
     """The account's keys as they are stored: another encryption is another entry of them."""
     return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
-
-
-def _as_value(row: SignalRow) -> Signal:
-    return Signal(
-        strategy=row.strategy,
-        symbol=row.symbol,
-        side=row.side,
-        strength=row.strength,
-        entry_price=row.entry_price,
-        take_profit=row.take_profit,
-        stop_loss=row.stop_loss,
-        reason=row.reason,
-        time_ns=int(row.signalled_at.timestamp() * 1_000) * 1_000_000,
-    )
-
-
-def _as_intent(order: Order) -> OrderIntent:
-    return OrderIntent(
-        account_id=order.account_id,
-        symbol=order.instrument.symbol,
-        side=order.side,
-        order_type=order.order_type,
-        quantity=order.quantity,
-        price=order.price,
-        time_in_force=order.time_in_force,
-        reduce_only=order.reduce_only,
-        take_profit=order.take_profit,
-        stop_loss=order.stop_loss,
-        strategy=order.strategy,
-        client_order_id=order.client_order_id,
-        reason=order.reason,
-        trace_id=order.trace_id,
-    )

@@ -7,14 +7,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django_fsm import TransitionNotAllowed
 
 from audit import bus
 from audit.services import as_json, insert_together, record, recorded_together
 from marketdata.instruments import Violation, on_grid, violations
-from marketdata.models import Instrument
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
@@ -23,6 +22,8 @@ from trading.models import Account, Order, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
+from trading.services.order_gate import OrderGate, order_gate
+from trading.services.shared_limits import RiskDenied, shared_refusals
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
@@ -227,41 +228,6 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
     return {name: getattr(body, name) for name in OrderBody.__slots__ if getattr(body, name) is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class OrderGate:
-    """What is known before an order is made: the keys of its row and of its signal's, its instrument, and whether a
-    kill switch stops its account."""
-
-    order_id: int
-    signal_id: int
-    instrument: Instrument
-    stopped: bool
-
-
-def order_gate(*leases: LeaseToken, account_id: int, symbol: str) -> OrderGate:
-    """Call it first in the transaction that commits an order: two questions instead of one for each row.
-
-    Raises:
-        LeaseLost: one of the leases is somebody else's by now; nothing may be sent.
-        OrderRefused: no such instrument.
-    """
-    lease_confirm(*leases)
-    # Not together with the leases: whoever engages a kill switch holds them, and we must see what he has done.
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id, nextval('trading_order_id_seq'), nextval('strategies_signal_id_seq'),"
-            " EXISTS (SELECT FROM trading_killswitch"
-            " WHERE rearmed_at IS NULL AND (account_id = %s OR account_id IS NULL))"
-            " FROM marketdata_instrument WHERE category = 'linear' AND symbol = %s",
-            [account_id, symbol],
-        )
-        found = cursor.fetchone()
-    if found is None:
-        raise OrderRefused([Violation("symbol", symbol, "not an instrument that this deployment trades")])
-    instrument_id, order_id, signal_id, stopped = found
-    return OrderGate(order_id, signal_id, Instrument(pk=instrument_id, symbol=symbol), stopped)
-
-
 def order_intend(
     *,
     account_id: int,
@@ -270,17 +236,25 @@ def order_intend(
     receive_window_ms: int,
     owner: LeaseToken,
     gate: OrderGate | None = None,
+    prices: Mapping[str, Decimal] | None = None,
 ) -> Order:
     """A strategy's approved intent, ready to be sent the moment the caller's transaction commits. ``gate``: where the
-    caller has asked it in this transaction.
+    caller has asked it in this transaction. ``prices``: marks, where limits span several accounts.
 
     Raises:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
+        RiskDenied: orders of other accounts have used up a limit meanwhile.
         KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
     """
     gate = gate or order_gate(owner, account_id=account_id, symbol=intent.symbol)
+    if gate.instrument is None:
+        raise OrderRefused([Violation("symbol", intent.symbol, "not an instrument that this deployment trades")])
     if gate.stopped and not intent.reduce_only:
         stopped_refuse(account_id)
+    if prices is not None:
+        refusals = shared_refusals(account_id=account_id, intent=intent, prices=prices)
+        if refusals:
+            raise RiskDenied(refusals)
     body = OrderBody(
         intent.symbol,
         intent.side,
@@ -380,10 +354,16 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
 
 @transaction.atomic
 def order_take(
-    *, order_id: int, refusals: Sequence[Refusal], receive_window_ms: int, owner: LeaseToken
+    *,
+    order_id: int,
+    refusals: Sequence[Refusal],
+    receive_window_ms: int,
+    owner: LeaseToken,
+    shared: tuple[OrderIntent, Mapping[str, Decimal]] | None = None,
 ) -> Order | None:
     """The account's owner takes a recorded intent: approved when risk had nothing to say, denied when it had. None
-    when it was taken before, so that nobody sends it twice.
+    when it was taken before, so that nobody sends it twice. ``shared``: the intent and marks, where limits span
+    several accounts.
 
     Raises:
         LeaseLost: the account is somebody else's by now, who will take the intent.
@@ -396,6 +376,8 @@ def order_take(
         stopped = stopped_by(order.account_id)
         if stopped is not None:
             refusals = [*refusals, Refusal("kill_switch", "engaged", "new risk", stopped.sentence)]
+    if shared is not None and not refusals:
+        refusals = shared_refusals(account_id=order.account_id, intent=shared[0], prices=shared[1])
     if timezone.now() - order.created_at > INTENT_LIFETIME:
         order.refusal = f"not sent: no engine took it within {INTENT_LIFETIME.seconds} s"
         advance(order, OrderEvent.EXPIRE, cause=order.refusal)
