@@ -189,12 +189,14 @@ def signal_record(
     lease_epoch: int | None = None,
     reference_price: Decimal | None = None,
     signal_id: int | None = None,
+    mode: str = "real",
 ) -> Signal:
     """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order; with the
     key that its row shall have it is written together with the audit trail."""
     row = Signal(
         pk=signal_id,
         account_id=account_id,
+        mode=mode,
         config_id=config_id,
         strategy=signal.strategy,
         symbol=signal.symbol,

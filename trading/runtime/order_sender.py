@@ -31,6 +31,7 @@ from trading.reports import Submission, SubmissionResult
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, resolve_order
 from trading.services.leases import LeaseLost, LeaseToken
+from trading.services.modes import crossing_record
 from trading.services.orders import (
     INTENT_LIFETIME,
     OrderRefused,
@@ -224,6 +225,10 @@ class OrderSender:
     def cancel(self, order: Order) -> None:
         if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
             return
+        if order.mode != self.gateway.mode:
+            self._cancelled_at[order.pk] = time.monotonic()
+            log.error("account %s: order %s is %s: not cancelled here", self.account_name, order, order.mode)
+            return
         result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
         if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._cancelled_at[order.pk] = time.monotonic()
@@ -238,7 +243,10 @@ class OrderSender:
 def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     """Send an order that is committed, and book what the answer proves."""
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
-    if latest is None or timezone.now() > latest:
+    if order.mode != gateway.mode:
+        sentence = crossing_record(order=order, gateway_mode=gateway.mode)
+        result = SubmissionResult(Submission.NOT_SENT, message=sentence)
+    elif latest is None or timezone.now() > latest:
         late = "it came too late to its sending: its absence might have been concluded already"
         result = SubmissionResult(Submission.NOT_SENT, message=late)
     else:

@@ -46,7 +46,8 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
         peak_equity=wallet.peak_equity if wallet else ZERO,
         owner_id=account.owner_id,
     )
-    asked, others = totals_asked(account), Account.objects.exclude(pk=account_id)
+    # What is at stake on paper is nothing that real limits have to do with, nor the reverse.
+    asked, others = totals_asked(account), Account.objects.filter(mode=account.mode).exclude(pk=account_id)
     if asked.strategies:
         shares = _shares(account_id, asked.strategies, exposure, prices)
         exposure = replace(exposure, strategies=MappingProxyType(shares))
@@ -120,7 +121,7 @@ def _shares(
         )
     }
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    fills = Fill.objects.filter(account_id=account_id, executed_at__gte=midnight)
+    fills = Fill.objects.filter(account_id=account_id, mode=F("account__mode"), executed_at__gte=midnight)
     made = dict(
         fills.values("order__strategy").annotate(made=Sum(F("realised_pnl") - F("fee"))).values_list(
             "order__strategy", "made"

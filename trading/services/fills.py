@@ -13,6 +13,7 @@ from trading.lifecycle import VENUE_EVENTS, OrderEvent, OrderState, target
 from trading.models import Fill, Order, OrderTransition, Position
 from trading.positions import FillValues, PositionEvent, PositionState, apply_fill
 from trading.reports import FillReport, OrderReport, PositionReport
+from trading.services.modes import mode_held
 from trading.services.orders import advance, illegal_move_record
 
 # Executions that change a position; funding and settlements arrive as executions too and change only the wallet.
@@ -32,8 +33,10 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
         instrument = instrument_by_symbol(report.symbol)
         # Order first, then position, then the audit chain: one order of locks everywhere.
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
+        mode = mode_held(account_id)
         fill = Fill(
             account_id=account_id,
+            mode=mode,
             instrument=instrument,
             order=order,
             execution_id=report.execution_id,
@@ -50,7 +53,7 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             with transaction.atomic():
                 fill.save(force_insert=True)
         except IntegrityError:
-            if not Fill.objects.filter(account_id=account_id, execution_id=report.execution_id).exists():
+            if not Fill.objects.filter(account_id=account_id, mode=mode, execution_id=report.execution_id).exists():
                 raise  # not booked before, and not bookable: that must be heard of
             _attach(order, report.execution_id)
             return None
@@ -145,6 +148,7 @@ def _position_fill(fill: Fill, order: Order | None) -> Decimal:
     if result.event in (PositionEvent.OPENED, PositionEvent.FLIPPED):
         opened = Position.objects.create(
             account_id=fill.account_id,
+            mode=fill.mode,
             instrument=fill.instrument,
             side=result.state.side,
             quantity=result.state.quantity,
@@ -217,6 +221,7 @@ def order_adopt(*, account_id: int, report: OrderReport) -> Order:
     now = timezone.now()
     order = Order(
         account_id=account_id,
+        mode=mode_held(account_id),
         instrument=instrument_by_symbol(report.symbol),
         client_order_id=(report.client_order_id or f"venue-{report.venue_order_id}")[:36],
         venue_order_id=report.venue_order_id,
@@ -284,7 +289,12 @@ def position_correct(*, account_id: int, report: PositionReport, reason: str) ->
     if report.quantity > 0:
         if row is None:
             row = Position(
-                account_id=account_id, instrument=instrument, side=report.side, opened_at=now, strategy="external"
+                account_id=account_id,
+                mode=mode_held(account_id),
+                instrument=instrument,
+                side=report.side,
+                opened_at=now,
+                strategy="external",
             )
         row.quantity, row.entry_price = report.quantity, report.entry_price
         row.leverage, row.mark_price = report.leverage, report.mark_price

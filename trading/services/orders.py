@@ -22,6 +22,7 @@ from trading.models import Account, Order, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
+from trading.services.modes import ModeChanged, mode_confirm, mode_held
 from trading.services.order_gate import OrderGate, order_gate
 from trading.services.shared_limits import RiskDenied, shared_refusals
 
@@ -120,9 +121,21 @@ def order_place(
     )
     try:
         with transaction.atomic():
-            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy=strategy, now=now)
+            order = _insert(
+                account.pk,
+                body,
+                identifier,
+                actor=actor,
+                reason=reason,
+                strategy=strategy,
+                now=now,
+                mode=account.mode,
+            )
             bus.engines_command("order_send", order.pk)
             return order
+    except ModeChanged:
+        rule = f"the account was {account.mode} when this was asked for and is not any more; look at it, then repeat"
+        raise OrderRefused([Violation("account", str(account.pk), rule)]) from None
     except IntegrityError:
         # A concurrent request with the same id won; its answer is ours.
         known = _known_order(account, identifier, body)
@@ -188,10 +201,12 @@ def _insert(
     signal_id: int | None = None,
     trace_id: str = "",
     gate: OrderGate | None = None,
+    mode: str | None = None,
 ) -> Order:
     order = Order(
         pk=gate.order_id if gate is not None else None,
         account_id=account_id,
+        mode=gate.mode if gate is not None else mode_confirm(account_id, mode),
         instrument=gate.instrument if gate is not None else instrument_by_symbol(body.symbol),
         client_order_id=client_order_id,
         signal_id=signal_id,
@@ -336,7 +351,7 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
     """
     lease_confirm(owner)
     order = _locked(order_id)
-    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN) or order.mode != order.account.mode:
         return None
     # The proof that it cannot exist any more is counted from the newest request.
     order.sent_at = timezone.now()
@@ -372,6 +387,10 @@ def order_take(
     order = _locked(order_id)
     if order.state != OrderState.NEW:
         return None
+    mode = mode_held(order.account_id)
+    if order.mode != mode:
+        message = f"the order was asked for {order.mode}, and the account is {mode} by now"
+        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
     if not order.reduce_only:
         stopped = stopped_by(order.account_id)
         if stopped is not None:

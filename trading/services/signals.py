@@ -19,7 +19,8 @@ from strategies.signals import Signal as SignalValue
 from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
-from trading.services.order_gate import order_gate
+from trading.services.modes import mode_held
+from trading.services.order_gate import OrderGate, order_gate
 from trading.services.orders import order_intend
 from trading.services.shared_limits import shared_refusals
 
@@ -67,7 +68,7 @@ def signal_order(
     """
     with recorded_together():
         gate = order_gate(owner, lease, account_id=account_id, symbol=intent.symbol)
-        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate.signal_id)
+        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate)
         return order_intend(
             account_id=account_id,
             intent=intent,
@@ -87,7 +88,7 @@ def _noted(
     decision: Decision | None,
     trace_id: str,
     lease: LeaseToken,
-    signal_id: int | None = None,
+    gate: OrderGate | None = None,
 ) -> Signal:
     ordered = decision is not None and decision.approved
     outcome = Signal.Outcome.ORDERED if ordered else Signal.Outcome.DENIED
@@ -100,7 +101,8 @@ def _noted(
         refusals=_refusals(decision.refusals if decision is not None else ()),
         trace_id=trace_id,
         lease_epoch=lease.epoch,
-        signal_id=signal_id,
+        signal_id=gate.signal_id if gate is not None else None,
+        mode=gate.mode if gate is not None else mode_held(account_id),
     )
 
 
@@ -128,6 +130,7 @@ def signal_hand_over(
         trace_id=trace_id,
         lease_epoch=lease.epoch,
         reference_price=reference_price,
+        mode=mode_held(account_id),
     )
     bus.engines_command("signal_take", row.pk)
     return row
@@ -150,6 +153,10 @@ def signal_take(
             stopped = stopped_by(signal.account_id)
             if stopped is not None:
                 decision = Decision(False, (Refusal("kill_switch", "engaged", "new risk", stopped.sentence),))
+        mode = mode_held(signal.account_id)
+        if decision.approved and signal.mode != mode:
+            message = f"the signal was made {signal.mode}, and the account is {mode} by now"
+            decision = Decision(False, (Refusal("mode", mode, signal.mode, message),))
         if decision.approved:
             try:
                 lease_confirm(LeaseToken(symbol_resource(signal.symbol), signal.lease_epoch or 0))
