@@ -341,7 +341,8 @@ class AccountDesk:
     async def _refresh_paced(self) -> None:
         await asyncio.sleep(self._exposure_at + EXPOSURE_SECONDS - time.monotonic())
         self._refresh_waits = False
-        await self._refresh_exposure()
+        with suppress(DatabaseError):  # what is approved counts on; the account's loop reads again within a second
+            await self._refresh_exposure()
 
     async def _read_exposure(self) -> None:
         async with self._reading:
