@@ -33,7 +33,10 @@ def postgres_seconds(parent: int) -> float:
 
 
 class AtOnce:
-    """A venue that takes everything."""
+    """A venue that takes everything; ``mode`` is that of the orders which it is for."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
 
     def prepare_order(self) -> None: ...
 
@@ -74,7 +77,7 @@ def measured(orders: int, postgres: int) -> dict[str, Any]:
     builders.list_instruments()
     account = Account.objects.get()
     lease, owner = builders.lease(seconds=3_000), builders.ownership(account.pk, seconds=3_000)
-    sender = OrderSender(account.pk, account.name, AtOnce())
+    sender = OrderSender(account.pk, account.name, AtOnce(getattr(account, "mode", "")))
     price = Decimal(60_000)
     running = RunningStrategy(
         None, 1, account.pk, "bench", "bench", ("BTCUSDT",), {}, "percent", Decimal(1), Decimal(10), True, Limits()
