@@ -269,10 +269,17 @@ class Pipeline:
         return outcomes
 
     def check(
-        self, intent: OrderIntent, limits: Limits, quote: Quote | None = None, side: BookSide | None = None
+        self,
+        intent: OrderIntent,
+        limits: Limits,
+        quote: Quote | None = None,
+        side: BookSide | None = None,
+        *,
+        replacing: Exposure | None = None,
     ) -> Decision:
         """Ask risk about an intent that did not come from a strategy (a person's or a bot's). ``quote`` and ``side``,
-        what the venue tells of the book, are for symbols that another engine follows."""
+        what the venue tells of the book, are for symbols that another engine follows. ``replacing``: the account's
+        exposure without the order that the intent replaces; until the outcome is known both count."""
         rules = self._configuration.rules.get(intent.symbol)
         price, proven = self._reference_prices.get(intent.symbol), self._book_proven(intent.symbol)
         if price is None and quote is not None:
@@ -282,9 +289,8 @@ class Pipeline:
             return Decision(False, (Refusal("market_data", "required", "none", message),))
         if not intent.reduce_only and not proven:
             return Decision(False, (unproven(intent.symbol),))
-        decision = check_intent(
-            intent, limits, self.exposure(intent.account_id), rules, price, self._market(intent, side)
-        )
+        exposure = self.exposure(intent.account_id) if replacing is None else replacing
+        decision = check_intent(intent, limits, exposure, rules, price, self._market(intent, side))
         if decision.approved:
             self._reserve(intent, price)
         return decision

@@ -12,10 +12,10 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from audit import bus, services
-from audit.chain import GENESIS, Link, first_break, link_hash
+from audit.chain import GENESIS, PLATFORM, Link, first_break, link_hash
 from audit.models import AuditEvent, ComponentHeartbeat
 from audit.selectors import chain_break, chain_links
-from audit.services import PLATFORM, insert_together, record, recorded_together
+from audit.services import insert_together, record, recorded_together
 
 
 def links(count: int = 5) -> list[Link]:
