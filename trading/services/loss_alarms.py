@@ -52,6 +52,16 @@ def loss_alarm_raise(
 
 
 @transaction.atomic
+def peak_equity_raise(*, account_id: int, equity: Decimal, seen: Decimal) -> bool:
+    """Keep a peak that the mark prices made. ``seen``: the peak that was known then; False when it is another by now,
+    which a person may have set."""
+    raised = Wallet.objects.filter(account_id=account_id, peak_equity=seen).update(peak_equity=max(equity, seen))
+    if raised:
+        bus.account_changed(account_id, "equity", account_id)
+    return bool(raised)
+
+
+@transaction.atomic
 def peak_equity_reset(*, account: Account, actor: str) -> Wallet | None:
     """Measure the drawdown from today's equity on: a person's decision, after a loss or a withdrawal. None while the
     venue has told no equity yet."""
