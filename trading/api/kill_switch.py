@@ -49,6 +49,9 @@ class RearmSerializer(ScopeSerializer):
 
 
 class KillSwitchEngageView(APIView):
+    # A bot that has used up its user's requests must not keep the user from stopping it.
+    throttle_classes: tuple[()] = ()
+
     @extend_schema(request=EngageSerializer, responses={201: KillSwitchSerializer})
     def post(self, request: Request) -> Response:
         """Stop trading: cancel every order, close every position. For traders of the account; for the platform, staff
