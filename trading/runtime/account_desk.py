@@ -164,7 +164,7 @@ class AccountDesk:
         intent, owner = result.intent, self.lease.token
         if intent is None or owner is None:
             return
-        self.orders.reserve(intent)
+        self.orders.reserve(intent, result.signal.entry_price)
         self._send(partial(self.orders.place, result, intent, frame_ns, lease, owner))
 
     def note(self, result: PipelineResult, lease: LeaseToken) -> None:
@@ -248,6 +248,7 @@ class AccountDesk:
             log.warning("account %s: %s", self.account_name, self.reason)
             return
         log.info("account %s is ours: %s", self.account_name, self.lease.token)
+        self.orders.forget_leverages()
         self._taken.set()
         self.state, self.reason = "reconciling", "before the first order"
         if self.stream_connected:
@@ -434,11 +435,15 @@ class AccountDesk:
                 quote = None
                 if self._pipeline.reference_price(intent.symbol) is None:
                     quote = await self._books(partial(symbol_quote, intent.symbol))
+                owner = self.lease.token
+                if owner is None:
+                    return  # nobody would send it, and what is reserved would stay so
                 refusals = self._pipeline.check(intent, limits, quote).refusals
                 if not refusals:
-                    self.orders.reserve(intent)
-        owner = self.lease.token
-        if owner is not None:
+                    self.orders.reserve(intent, quote.price if quote is not None else None)
+                    await self._on_sender(partial(self.orders.take_and_submit, order, (), owner))
+                    return
+        if (owner := self.lease.token) is not None:
             await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner))
 
     # Signals of other engines.
@@ -449,11 +454,11 @@ class AccountDesk:
         self._taking_signals.add(signal_id)
         try:
             signal = await self._books(partial(pending_signal, self.account_id, signal_id))
-            if signal is not None:
+            # Before it is judged: what is approved is reserved, and stays so until somebody has tried to send it.
+            owner = self.lease.token
+            if signal is not None and owner is not None:
                 intent, decision = self._judge(signal)
-                owner = self.lease.token
-                if owner is not None:
-                    await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner))
+                await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner))
                 await self._refresh_exposure()
         finally:
             self._taking_signals.discard(signal_id)
@@ -475,7 +480,7 @@ class AccountDesk:
         decision = result.decision or Decision(False)
         if result.intent is None or not decision.approved:
             return None, decision
-        self.orders.reserve(result.intent)
+        self.orders.reserve(result.intent, price)
         return result.intent, decision
 
     # Threads.

@@ -11,10 +11,12 @@ from typing import Any
 from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
+from marketdata.selectors import candles
 from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
 from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
 from trading.models import Account, Fill, Order, Position, Wallet
+from trading.services.leases import symbol_quote
 
 ZERO = Decimal(0)
 NO_PRICES: Mapping[str, Decimal] = MappingProxyType({})
@@ -50,7 +52,9 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
         peak_equity=wallet.peak_equity if wallet else ZERO,
         owner_id=account.owner_id,
     )
-    asked, others = totals_asked(account), Account.objects.exclude(pk=account_id)
+    asked = totals_asked(account)
+    # Money of another environment is another money: play money would dilute limits on the real one.
+    others = Account.objects.filter(environment=account.environment).exclude(pk=account_id)
     if asked.strategies:
         shares = _shares(account_id, asked.strategies, exposure, prices)
         exposure = replace(exposure, strategies=MappingProxyType(shares))
@@ -163,7 +167,8 @@ def _books(
             row.pk,
         )
     pending: dict[int, dict[str, PendingExposure]] = defaultdict(dict)
-    live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).select_related("instrument")
+    live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders)
+    live = live.select_related("instrument", "signal")
     for order in live:
         symbol, left = order.instrument.symbol, order.quantity - order.filled_quantity
         before = pending[order.account_id].get(symbol, PendingExposure())
@@ -172,7 +177,20 @@ def _books(
             after = before.plus_reducing(order.side, left, immediate=immediate)
         else:
             held = positions[order.account_id].get(symbol)
-            price = order.price or prices.get(symbol) or (held.mark_price if held else ZERO)
+            price = order.price or prices.get(symbol) or (held.mark_price if held else _price_elsewhere(order))
             after = before.plus(order.side, left, price, order.stop_loss)
         pending[order.account_id][symbol] = after
     return positions, pending
+
+
+def _price_elsewhere(order: Order) -> Decimal:
+    """What values a market order in a symbol that has no price here: another engine follows it, or nobody does. At
+    nothing, an order of unknown fate would not count."""
+    quote = symbol_quote(order.instrument.symbol)
+    if quote is not None and quote.price is not None:
+        return quote.price
+    signal = order.signal
+    if signal is not None:
+        return signal.reference_price or signal.entry_price
+    newest = candles(order.instrument.symbol, "1", 1)
+    return newest[0].close if newest else order.take_profit or order.stop_loss or ZERO
