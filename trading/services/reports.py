@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from django.db import transaction
 
+from audit.services import recorded_together
 from trading.report_text import Report
 from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
 from trading.services.accounts import wallet_apply
@@ -18,7 +19,8 @@ def reports_apply(*, account_id: int, reports: Sequence[Report]) -> None:
             case OrderReport():
                 order_report_apply(account_id=account_id, report=report)
             case FillReport():
-                with transaction.atomic():
+                # Together: the trail is the last row to be locked, after the alert.
+                with transaction.atomic(), recorded_together():
                     fill = fill_apply(account_id=account_id, report=report)
                     if fill is not None:
                         outside_fill_note(account_id=account_id, fill=fill, report=report)
