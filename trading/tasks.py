@@ -37,6 +37,10 @@ def reconcile_accounts() -> int:
             log.error("account %s: %s", account.name, error)
             troubled += 1
             continue
+        except Exception:  # what one account's venue tells must not keep the others from being reconciled
+            log.exception("account %s: its reconciliation broke", account.name)
+            troubled += 1
+            continue
         troubled += bool(run.differences or run.error)
     venue_access_tell(worker_name())
     return troubled
