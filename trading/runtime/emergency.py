@@ -146,6 +146,8 @@ def journal(actor: str, reason: str) -> Iterator[Journal]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EmergencyError("another emergency close is running, or its journal is being booked") from None
+        if file.tell() and not _path().read_bytes().endswith(b"\n"):
+            file.write(b"\n")  # the torn line of a run that was killed must not swallow our first one
         yield Journal(file, actor, reason)
 
 
