@@ -325,7 +325,8 @@ class AccountDesk:
             await self.guard.follow(exposure)
 
     async def _reconcile(self, trigger: str) -> None:
-        if not self.owns:
+        token = self.lease.token
+        if token is None:
             return
         try:
             run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
@@ -333,8 +334,8 @@ class AccountDesk:
         except Exception as raised:  # whatever it was, the account is not proven; the loop tries again
             log.exception("account %s: reconciliation (%s) broke", self.account_name, trigger)
             error = f"{type(raised).__name__}: {raised}"
-        # Ownership and the stream may have been lost while it ran.
-        if self.state == "waiting":
+        # Ownership and the stream may have been lost while it ran. What another owner did meanwhile it has not seen.
+        if self.state == "waiting" or self.lease.token != token:
             return
         if error:
             self.state, self.reason = "refused", f"reconciliation failed: {error}"
