@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from audit.models import Alert
 from tests import builders
 from tests.trading.test_exposures import hold
 from trading.models import Account
@@ -28,3 +29,6 @@ def test_the_platforms_stop_closes_what_an_opted_out_account_still_holds(alice: 
         account_live_opt_in_set(account=account, opted_in=False, actor="alice")
     switch = kill_switch_engage(account=None, actor="dora", reason="a test")
     assert set(switch.tasks.values_list("account", flat=True)) == {trading.pk, left.pk}
+    # Nobody looks after it from now on: that is said, and of the other there is nothing to say.
+    alert = Alert.objects.get(kind="account_left_open")
+    assert (alert.level, alert.account_id, alert.detail) == ("critical", left.pk, {"positions": 1, "orders": 0})
