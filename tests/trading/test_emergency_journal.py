@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 from typing import Any
 
 import pytest
@@ -26,3 +29,15 @@ def test_a_line_that_was_torn_does_not_swallow_the_next_runs_first(account: Acco
         book.write(stored, "e1", "begun")
     assert emergency.import_journal()
     assert KillSwitch.objects.get().account == account
+
+
+def test_a_full_disk_keeps_nobody_from_closing_and_says_what_is_to_be_done(
+    stored: StoredAccount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with caplog.at_level(logging.CRITICAL), emergency.journal("ops", "why") as book:
+        book.write(stored, "e1", "begun")
+    assert "No space left" in caplog.text and "engage its kill switch" in caplog.text
