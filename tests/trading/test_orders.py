@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import IntegrityError
 from django.utils import timezone
 
 from audit.models import AuditEvent
@@ -16,7 +15,7 @@ from risk.checks import Refusal
 from tests.builders import fill_report, intent, order_report, ownership
 from trading.lifecycle import OrderState
 from trading.models import Account, Fill, Order, OrderTransition, Position
-from trading.reports import Submission, SubmissionResult
+from trading.reports import ReportRefused, Submission, SubmissionResult
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply
 from trading.services.orders import (
@@ -242,7 +241,7 @@ def test_funding_is_no_fill(account: Account) -> None:
 
 
 def test_an_execution_that_cannot_be_booked_is_not_taken_for_one_that_was(account: Account) -> None:
-    with pytest.raises(IntegrityError):
+    with pytest.raises(ReportRefused, match="NEWUSDT, which we do not know"):
         fill_apply(account_id=account.pk, report=fill_report(symbol="NEWUSDT"))
 
 

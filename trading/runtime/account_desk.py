@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
@@ -30,9 +31,8 @@ from risk.intents import OrderIntent
 from risk.selectors import limits_for
 from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
-from trading.credentials import decrypt
 from trading.gateways.base import GatewayError
-from trading.gateways.bybit import BybitEndpoints, BybitGateway
+from trading.gateways.bybit import BybitEndpoints
 from trading.gateways.bybit_stream import BybitPrivateStream
 from trading.lifecycle import OrderState
 from trading.models import Account, Order
@@ -50,20 +50,23 @@ from trading.runtime.position_guard import PositionGuard
 from trading.runtime.position_watch import PositionWatch
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_guard
+from trading.runtime.venue_link import stored_keys, venue_link
 from trading.selectors import (
     pending_signal,
     pending_signals,
     unresolved_orders,
     unsent_work,
     venue_dead_man_seconds,
+    waiting_amendment,
     working_order,
 )
 from trading.services.accounts import wallet_apply
+from trading.services.amendments import grows
 from trading.services.exposures import account_exposure
 from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import INTENT_LIFETIME
-from trading.services.reports import reports_apply
+from trading.services.reports import frame_refuse, reports_apply
 from trading.services.signals import signal_hand_over
 
 log = logging.getLogger(__name__)
@@ -71,6 +74,8 @@ Result = TypeVar("Result")
 
 TICK_SECONDS = 1.0
 WALLET_SECONDS = 5.0
+# Each reading costs as much of the interpreter as an order does.
+EXPOSURE_SECONDS = 0.1
 OWNERSHIP_RETRY_SECONDS = 1.0
 RECONCILIATION_RETRY_SECONDS = 5.0
 
@@ -87,21 +92,22 @@ class AccountDesk:
         self.stream_connected = False
         self._pipeline = pipeline
         self.keys = stored_keys(account)
-        key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
-        self.lease = AccountLease(account.pk, f"{engine_name}: {account.name}")
+        link = venue_link(account, endpoints)
+        self.mode = link.mode
+        self.lease = AccountLease(account.pk, f"{engine_name}: {account.name}", link.mode)
         fence = self.lease.refusal
         # pybit's session is not for two threads at once: each thread has one of its own.
-        guard = venue_guard(endpoints.rest)
-        self._gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
-        self._reading_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
-        self._watching_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
+        guard = venue_guard(link.endpoints.rest)
+        self._gateway = link.gateway(fence=fence, guard=guard)
+        self._reading_gateway = link.gateway(fence=fence, guard=guard)
+        self._watching_gateway = link.gateway(fence=fence, guard=guard)
         self.orders = OrderSender(account.pk, account.name, self._gateway)
-        killing = BybitGateway(endpoints, key, secret, fence=fence, guard=guard, priority="kill")
+        killing = link.gateway(fence=fence, guard=guard, priority="kill")
         self._kill = KillExecution(account.pk, killing, self.lease)
         self._stream = BybitPrivateStream(
-            f"{endpoints.websocket}/v5/private",
-            key,
-            secret,
+            f"{link.endpoints.websocket}/v5/private",
+            link.api_key,
+            link.api_secret,
             on_reports=self._on_reports,
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,
@@ -117,6 +123,9 @@ class AccountDesk:
         self._killer = ThreadPoolExecutor(1, thread_name_prefix=f"kill-{account.pk}")
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Future[Any]] = set()
+        self._reading = asyncio.Lock()
+        self._next_reading: asyncio.Future[None] | None = None
+        self._exposure_at, self._refresh_waits = 0.0, False
         self._taking: set[int] = set()
         self._taking_signals: set[int] = set()
         self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
@@ -143,6 +152,8 @@ class AccountDesk:
         await self._in_thread(self._keeper, self.lease.release)
         for thread in (self._sender, self._bookkeeper, self._watcher, self._keeper, self._killer):
             thread.shutdown(wait=False, cancel_futures=True)
+        # What was known of it here is no base for whoever opens it next, perhaps in another mode.
+        self._pipeline.update_exposure(self.account_id, Exposure())
 
     @property
     def owns(self) -> bool:
@@ -287,7 +298,7 @@ class AccountDesk:
     async def _sweep(self) -> None:
         """Find work whose doorbell was lost, and orders whose fate is open."""
         unsent = await self._books(partial(unsent_work, self.account_id))
-        self.orders.forget_cancels(unsent)
+        self.orders.forget_requests(unsent)
         for order_id in unsent:
             await self._alone(self._take_up(order_id))
         for signal_id in await self._books(partial(pending_signals, self.account_id)):
@@ -312,10 +323,35 @@ class AccountDesk:
 
     async def _wallet(self) -> None:
         report = await self._in_thread(self._watcher, self._watching_gateway.wallet)
-        await self._books(partial(wallet_apply, account_id=self.account_id, report=report, snapshot=True))
+        await self._books(
+            partial(wallet_apply, account_id=self.account_id, report=report, snapshot=True, mode=self.mode)
+        )
 
     async def _refresh_exposure(self) -> None:
-        """Rebuild the exposure from the books, plus what is approved but not in them yet."""
+        """Rebuild the exposure from the books, plus what is approved but not in them yet. Who asks while they are read
+        needs another reading, which all who ask meanwhile share."""
+        if self._next_reading is None:
+            self._next_reading = asyncio.ensure_future(self._read_exposure())
+        await asyncio.shield(self._next_reading)
+
+    def _refresh_soon(self) -> None:
+        """After news that came in: at once, and not again before EXPOSURE_SECONDS. Until then what was approved counts
+        as pending, whatever became of it."""
+        if not self._refresh_waits:
+            self._refresh_waits = True
+            self._send_async(self._refresh_paced())
+
+    async def _refresh_paced(self) -> None:
+        await asyncio.sleep(self._exposure_at + EXPOSURE_SECONDS - time.monotonic())
+        self._refresh_waits = False
+        await self._refresh_exposure()
+
+    async def _read_exposure(self) -> None:
+        async with self._reading:
+            self._next_reading, self._exposure_at = None, time.monotonic()
+            await self._exposure_from_books()
+
+    async def _exposure_from_books(self) -> None:
         booked, prices = self.orders.booked(), self._pipeline.reference_prices()
         books = await self._books(partial(account_exposure, self.account_id, prices))
         exposure = self.orders.with_reserved(books, booked, prices)
@@ -364,6 +400,7 @@ class AccountDesk:
     def _on_trouble(self, sentence: str, frame: bytes) -> None:
         log.error("account %s: %s: %r", self.account_name, sentence, frame[:500])
         self._lay_aside("private_frame", sentence, frame.decode(errors="replace"))
+        self._book(partial(frame_refuse, account_id=self.account_id, reason=sentence))
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:
@@ -371,8 +408,14 @@ class AccountDesk:
             if isinstance(report, PositionReport) and (self.owns or self._database_away):
                 self.watch.reported(report)
         try:
-            await self._books(partial(reports_apply, account_id=self.account_id, reports=reports))
-            await self._refresh_exposure()
+            refused = await self._books(
+                partial(reports_apply, account_id=self.account_id, reports=reports, mode=self.mode)
+            )
+            for report, reason in refused:
+                self._lay_aside("reports", reason, reports_as_text([report]), same=reason)
+            if refused:
+                self.reconcile_soon("contradiction")
+            self._refresh_soon()
             for comparison in self._outside.heard(reports) if self.owns else ():
                 self._send_async(comparison)
         except Exception as error:
@@ -415,6 +458,8 @@ class AccountDesk:
                 return
             if order.state == OrderState.PENDING_CANCEL:
                 await self._on_sender(partial(self.orders.cancel, order))
+            elif order.state == OrderState.PENDING_REPLACE:
+                await self._take_amendment(order)
             elif order.state == OrderState.NEW:
                 await self._take_intent(order)
             await self._refresh_exposure()
@@ -422,30 +467,54 @@ class AccountDesk:
             self._taking.discard(order_id)
 
     async def _take_intent(self, order: Order) -> None:
+        # Before it is judged: what is approved is reserved, and stays so until somebody has tried to send it.
+        owner = self.lease.token
+        if owner is not None:
+            refusals = await self._refusals(order, _as_intent(order))
+            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner))
+
+    async def _take_amendment(self, order: Order) -> None:
+        amendment = await self._books(partial(waiting_amendment, order.pk))
+        if amendment is None:
+            await self._on_sender(partial(self.orders.follow_amendment, order))
+            return
         refusals: tuple[Refusal, ...] = ()
+        if grows(order, amendment.quantity, amendment.price):
+            left = amendment.quantity - order.filled_quantity
+            intent = replace(_as_intent(order), quantity=left, price=amendment.price)
+            if not self.owns:
+                return
+            refusals = await self._refusals(order, intent, replacing=True)
+        owner = self.lease.token
+        if owner is not None:
+            await self._on_sender(partial(self.orders.amend, order, refusals, owner))
+
+    async def _refusals(self, order: Order, intent: OrderIntent, *, replacing: bool = False) -> tuple[Refusal, ...]:
+        """What our own checks say against a person's or a bot's intent; what they approve is reserved. ``replacing``:
+        it is judged in the place of the order as it is."""
         if self.state != "trading" and not order.reduce_only:
             message = f"the account does not trade now: {self.state}, {self.reason}"
-            refusals = (Refusal("account_state", "trading", self.state, message),)
-        else:
-            limits = await self._books(partial(limits_for, order.account))
-            if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
-                message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
-                refusals = (Refusal("trading_state", "active", "halted", message),)
-            else:
-                intent = _as_intent(order)
-                quote = None
-                if self._pipeline.reference_price(intent.symbol) is None:
-                    quote = await self._books(partial(symbol_quote, intent.symbol))
-                owner = self.lease.token
-                if owner is None:
-                    return  # nobody would send it, and what is reserved would stay so
-                refusals = self._pipeline.check(intent, limits, quote).refusals
-                if not refusals:
-                    self.orders.reserve(intent, quote.price if quote is not None else None)
-                    await self._on_sender(partial(self.orders.take_and_submit, order, (), owner))
-                    return
-        if (owner := self.lease.token) is not None:
-            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner))
+            return (Refusal("account_state", "trading", self.state, message),)
+        limits = await self._books(partial(limits_for, order.account))
+        if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
+            message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
+            return (Refusal("trading_state", "active", "halted", message),)
+        quote = None
+        if self._pipeline.reference_price(intent.symbol) is None:
+            quote = await self._books(partial(symbol_quote, intent.symbol))
+        without = await self._exposure_without(order) if replacing else None
+        refusals = self._pipeline.check(intent, limits, quote, replacing=without).refusals
+        if not refusals:
+            self.orders.reserve(intent, quote.price if quote is not None else None)
+        return refusals
+
+    async def _exposure_without(self, order: Order) -> Exposure:
+        """As if the order were not there, and its margin still free: then what its replacement needs is judged."""
+        booked, prices = self.orders.booked(), self._pipeline.reference_prices()
+        books = await self._books(partial(account_exposure, self.account_id, prices, without=order.pk))
+        freed = Decimal(0) if order.reduce_only else (order.quantity - order.filled_quantity) * (order.price or 0)
+        books = replace(books, available_balance=books.available_balance + freed / _as_intent(order).leverage)
+        return self.orders.with_reserved(books, booked, prices)
 
     # Signals of other engines.
 
@@ -518,15 +587,10 @@ class AccountDesk:
     def _lay_aside(self, kind: str, error: str, payload: str, same: str = "") -> None:
         """Keep what could not be handled as a dead letter, on the thread that no order waits for."""
         known_as = f"{self.account_id}:{same}" if same else ""
-        context = {"account": self.account_id}
+        context = {"account": self.account_id, "mode": self.mode}
         put = partial(dead_letters().put, kind, error=error, payload=payload, context=context, same=known_as)
         with suppress(RuntimeError):  # the desk has ended, and its threads with it
             self._keep(self._in_thread(self._watcher, put))
-
-
-def stored_keys(account: Account) -> tuple[bytes, bytes]:
-    """The account's keys as they are stored: another encryption is another entry of them."""
-    return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
 
 
 def _as_value(row: SignalRow) -> Signal:

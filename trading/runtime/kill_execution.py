@@ -17,6 +17,7 @@ from decimal import Decimal
 
 from django.db import IntegrityError
 
+from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol, instrument_rules
 from trading.gateways.base import Gateway, GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS
@@ -62,13 +63,14 @@ class KillExecution:
         if task is None:
             return None
         self._trouble = []
-        try:
-            orders = self._cancel_orders()
-            positions = self._close_positions(task) if task.switch.closes_positions else ()
-            return self._judge(task, orders, positions)
-        except LeaseLost as error:
-            log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
-            return TROUBLE_SECONDS
+        with tracing(task.switch.trace_id):
+            try:
+                orders = self._cancel_orders()
+                positions = self._close_positions(task) if task.switch.closes_positions else ()
+                return self._judge(task, orders, positions)
+            except LeaseLost as error:
+                log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
+                return TROUBLE_SECONDS
 
     def _judge(
         self, task: KillSwitchTask, orders: Sequence[OrderReport] | None, positions: Sequence[PositionReport] | None
@@ -186,6 +188,7 @@ class KillExecution:
             reason=f"kill switch: {task.switch.reason}"[:500],
             receive_window_ms=RECEIVE_WINDOW_MS,
             owner=owner,
+            trace_id=task.switch.trace_id,
         )
         self._submit(order)
 

@@ -7,26 +7,33 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from django_fsm import TransitionNotAllowed
 
 from audit import bus
-from audit.services import as_json, record
+from audit.services import alert_raise, as_json, insert_together, record, recorded_together
+from audit.trace import current_trace, new_trace_id
 from marketdata.instruments import Violation, on_grid, violations
+from marketdata.models import Instrument
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
-from trading.lifecycle import LIVE, OrderEvent, OrderState
-from trading.models import Account, Order, OrderTransition
+from trading.lifecycle import LIVE, TERMINAL, OrderEvent, OrderState
+from trading.models import Account, Order, OrderAmendment, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
+from trading.services.modes import ModeChanged, mode_confirm, mode_held
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
 # The names of closing orders follow from the kill switch: whoever took one first would keep a position open.
 RESERVED_PREFIX = "kill-"
+# The venue has it on its book, as far as we know.
+CONFIRMED = frozenset(
+    {OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_REPLACE, OrderState.PENDING_CANCEL}
+)
 
 
 class OrderRefused(Exception):
@@ -121,9 +128,21 @@ def order_place(
     )
     try:
         with transaction.atomic():
-            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy=strategy, now=now)
+            order = _insert(
+                account.pk,
+                body,
+                identifier,
+                actor=actor,
+                reason=reason,
+                strategy=strategy,
+                now=now,
+                mode=account.mode,
+            )
             bus.engines_command("order_send", order.pk)
             return order
+    except ModeChanged:
+        rule = f"the account was {account.mode} when this was asked for and is not any more; look at it, then repeat"
+        raise OrderRefused([Violation("account", str(account.pk), rule)]) from None
     except IntegrityError:
         # A concurrent request with the same id won; its answer is ours.
         known = _known_order(account, identifier, body)
@@ -194,10 +213,14 @@ def _insert(
     now: datetime,
     signal_id: int | None = None,
     trace_id: str = "",
+    gate: OrderGate | None = None,
+    mode: str | None = None,
 ) -> Order:
     order = Order(
+        pk=gate.order_id if gate is not None else None,
         account_id=account_id,
-        instrument=instrument_by_symbol(body.symbol),
+        mode=gate.mode if gate is not None else mode_confirm(account_id, mode),
+        instrument=gate.instrument if gate is not None else instrument_by_symbol(body.symbol),
         client_order_id=client_order_id,
         signal_id=signal_id,
         strategy=strategy,
@@ -211,10 +234,11 @@ def _insert(
         stop_loss=body.stop_loss,
         reason=reason,
         actor=actor,
-        trace_id=trace_id or secrets.token_hex(16),
+        trace_id=trace_id or current_trace() or new_trace_id(),
         created_at=now,
     )
-    order.save(force_insert=True)
+    if gate is None:
+        order.save(force_insert=True)
     record(
         actor=actor,
         action="order.intended",
@@ -232,17 +256,61 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
     return {name: getattr(body, name) for name in OrderBody.__slots__ if getattr(body, name) is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class OrderGate:
+    """What is known before an order is made: the keys of its row and of its signal's, its instrument, its account's
+    mode (held until the transaction ends), and whether a kill switch stops the account."""
+
+    order_id: int
+    signal_id: int
+    instrument: Instrument
+    mode: str
+    stopped: bool
+
+
+def order_gate(*leases: LeaseToken, account_id: int, symbol: str) -> OrderGate:
+    """Call it first in the transaction that commits an order: two questions instead of one for each row.
+
+    Raises:
+        LeaseLost: one of the leases is somebody else's by now; nothing may be sent.
+        OrderRefused: no such instrument.
+    """
+    lease_confirm(*leases)
+    # Not together with the leases: whoever engages a kill switch holds them, and we must see what he has done.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT instrument.id, nextval('trading_order_id_seq'), nextval('strategies_signal_id_seq'), account.mode,"
+            " EXISTS (SELECT FROM trading_killswitch AS switch"
+            " WHERE rearmed_at IS NULL AND (switch.account_id = account.id OR switch.account_id IS NULL))"
+            " FROM marketdata_instrument AS instrument, trading_account AS account"
+            " WHERE account.id = %s AND category = 'linear' AND symbol = %s FOR SHARE OF account",
+            [account_id, symbol],
+        )
+        found = cursor.fetchone()
+    if found is None:
+        raise OrderRefused([Violation("symbol", symbol, "not an instrument that this deployment trades")])
+    instrument_id, order_id, signal_id, mode, stopped = found
+    return OrderGate(order_id, signal_id, Instrument(pk=instrument_id, symbol=symbol), mode, stopped)
+
+
 def order_intend(
-    *, account_id: int, intent: OrderIntent, signal_id: int | None, receive_window_ms: int, owner: LeaseToken
+    *,
+    account_id: int,
+    intent: OrderIntent,
+    signal_id: int | None,
+    receive_window_ms: int,
+    owner: LeaseToken,
+    gate: OrderGate | None = None,
 ) -> Order:
-    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits.
+    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits. ``gate``: where the
+    caller has asked it in this transaction.
 
     Raises:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
         KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
     """
-    lease_confirm(owner)
-    if not intent.reduce_only:
+    gate = gate or order_gate(owner, account_id=account_id, symbol=intent.symbol)
+    if gate.stopped and not intent.reduce_only:
         stopped_refuse(account_id)
     body = OrderBody(
         intent.symbol,
@@ -256,6 +324,19 @@ def order_intend(
         intent.stop_loss,
     )
     now = timezone.now()
+    with recorded_together():
+        return _approved(account_id, body, intent, signal_id, receive_window_ms, gate, now)
+
+
+def _approved(
+    account_id: int,
+    body: OrderBody,
+    intent: OrderIntent,
+    signal_id: int | None,
+    receive_window_ms: int,
+    gate: OrderGate,
+    now: datetime,
+) -> Order:
     order = _insert(
         account_id,
         body,
@@ -266,6 +347,7 @@ def order_intend(
         now=now,
         signal_id=signal_id,
         trace_id=intent.trace_id,
+        gate=gate,
     )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause="risk approved")
@@ -285,6 +367,7 @@ def order_close_intend(
     reason: str,
     receive_window_ms: int,
     owner: LeaseToken,
+    trace_id: str = "",
 ) -> Order:
     """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
     switch holds it back.
@@ -295,7 +378,16 @@ def order_close_intend(
     lease_confirm(owner)
     body = OrderBody(symbol, side, "Market", quantity, None, "IOC", True, None, None)
     now = timezone.now()
-    order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
+    order = _insert(
+        account_id,
+        body,
+        client_order_id,
+        actor=actor,
+        reason=reason,
+        strategy=strategy,
+        now=now,
+        trace_id=trace_id,
+    )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
     return order
@@ -310,8 +402,8 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
     """
     lease_confirm(owner)
-    order = _locked(order_id)
-    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+    order = order_locked(order_id)
+    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN) or order.mode != order.account.mode:
         return None
     # The proof that it cannot exist any more is counted from the newest request.
     order.sent_at = timezone.now()
@@ -338,9 +430,13 @@ def order_take(
         LeaseLost: the account is somebody else's by now, who will take the intent.
     """
     lease_confirm(owner)
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state != OrderState.NEW:
         return None
+    mode = mode_held(order.account_id)
+    if order.mode != mode:
+        message = f"the order was asked for {order.mode}, and the account is {mode} by now"
+        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
     if not order.reduce_only:
         stopped = stopped_by(order.account_id)
         if stopped is not None:
@@ -369,7 +465,7 @@ def _refusal(refusal: Refusal) -> dict[str, str]:
 @transaction.atomic
 def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
     """Book what the answer to a create proved. Reports may have overtaken it: then there is nothing left to do."""
-    order = _locked(order_id)
+    order = Order.objects.select_for_update(no_key=True).get(pk=order_id)
     news = bool(result.venue_order_id and not order.venue_order_id)
     if news:
         order.venue_order_id = result.venue_order_id
@@ -395,7 +491,7 @@ def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
 @transaction.atomic
 def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order:
     """Somebody wants an order cancelled; the engine that owns the account asks the venue."""
-    order = _locked(order.pk)
+    order = order_locked(order.pk)
     if order.state == OrderState.NEW:
         order.refusal = f"withdrawn by {actor} before it was sent"
         advance(order, OrderEvent.CANCEL, cause=order.refusal, actor=actor)
@@ -408,6 +504,9 @@ def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order
         raise OrderNotCancellable(
             f"order {order.client_order_id} is {order.state}: the venue has not confirmed it yet; try again in a moment"
         )
+    amendment = open_amendment(order)
+    if amendment is not None and amendment.outcome == OrderAmendment.Outcome.REQUESTED:
+        amendment_decide(order, OrderAmendment.Outcome.OVERTAKEN, "a cancel was asked for before it was sent")
     advance(order, OrderEvent.REQUEST_CANCEL, cause=reason or f"asked by {actor}", actor=actor)
     bus.engines_command("order_cancel", order.pk)
     return order
@@ -416,7 +515,7 @@ def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order
 @transaction.atomic
 def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
     """Book what the answer to a cancel proved. ACCEPTED proves nothing yet: the order stream says how it ended."""
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state == OrderState.PENDING_CANCEL and result.outcome in (Submission.REJECTED, Submission.THROTTLED):
         advance(
             order,
@@ -430,7 +529,7 @@ def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
 @transaction.atomic
 def order_prove_absent(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
     """The venue never took the order, and cannot any more: its clock has passed the request's window."""
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state in (OrderState.UNKNOWN, OrderState.PENDING_SUBMIT, OrderState.SUBMITTED):
         order.refusal = "proven never to have reached the venue"
         advance(order, OrderEvent.FAIL, cause=order.refusal, payload=evidence)
@@ -440,8 +539,8 @@ def order_prove_absent(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
 @transaction.atomic
 def order_prove_ended(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
     """The venue has it neither open nor among those it remembers: it was cancelled there, longer ago than that."""
-    order = _locked(order_id)
-    if order.state in (OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL):
+    order = order_locked(order_id)
+    if order.state in CONFIRMED:
         order.refusal = "the venue has no such open order any more"
         advance(order, OrderEvent.CANCEL, cause=order.refusal, payload=evidence)
     return order
@@ -463,32 +562,89 @@ def advance(
     """
     source = str(order.state)
     getattr(order, event.value)()
-    order.save()
-    OrderTransition.objects.create(
-        order=order,
-        event=event.value,
-        source=source,
-        target=str(order.state),
-        cause=cause,
-        payload=as_json(payload or {}),
-        created_at=timezone.now(),
+    if order.state in TERMINAL and order.is_replacing:
+        amendment_decide(order, OrderAmendment.Outcome.OVERTAKEN, f"the order ended before: {order.state}, {cause}")
+    with recorded_together():
+        if order._state.adding:
+            insert_together(order)
+        else:
+            order.save()
+        step_record(order, event.value, source=source, cause=cause, payload=payload, actor=actor)
+
+
+def step_record(
+    order: Order,
+    event: str,
+    *,
+    cause: str,
+    source: str = "",
+    payload: Mapping[str, Any] | None = None,
+    actor: str = "",
+) -> None:
+    """Keep one step of a locked order's life on its own record and on the trail, and ring the doorbell. Without a
+    ``source`` the order stayed in its state."""
+    insert_together(
+        OrderTransition(
+            order=order,
+            event=event,
+            source=source or str(order.state),
+            target=str(order.state),
+            cause=cause,
+            payload=as_json(payload or {}),
+            created_at=timezone.now(),
+        )
     )
     record(
         actor=actor or order.actor,
-        action=f"order.{event.value}",
+        action=f"order.{event}",
         subject=f"order:{order.pk}",
         account_id=order.account_id,
         reason=cause,
         trace_id=order.trace_id,
-        before={"state": source},
+        before={"state": source or str(order.state)},
         after={"state": str(order.state), "filled_quantity": order.filled_quantity},
     )
     bus.account_changed(order.account_id, "order", order.pk)
 
 
+def open_amendment(order: Order) -> OrderAmendment | None:
+    """The amendment of a locked order that is not decided yet."""
+    if not order.is_replacing:
+        return None
+    return order.amendments.filter(outcome__in=OrderAmendment.OPEN).first()
+
+
+def amendment_decide(order: Order, outcome: OrderAmendment.Outcome, cause: str) -> None:
+    """Close a locked order's open amendment. The caller moves and saves the order, which asks for nothing any more."""
+    amendment = open_amendment(order)
+    order.replacing_quantity = order.replacing_price = None
+    if amendment is None:
+        return
+    amendment.outcome, amendment.cause, amendment.decided_at = outcome, cause, timezone.now()
+    amendment.save(update_fields=["outcome", "cause", "decided_at"])
+    record(
+        actor=amendment.actor,
+        action=f"amendment.{outcome}",
+        subject=f"order:{order.pk}",
+        account_id=order.account_id,
+        reason=cause,
+        trace_id=order.trace_id,
+        parameters={"amendment": amendment.pk, "quantity": amendment.quantity, "price": amendment.price},
+        before={"quantity": amendment.quantity_before, "price": amendment.price_before},
+    )
+
+
 @transaction.atomic
 def illegal_move_record(*, order: Order, event: OrderEvent, cause: str, payload: Mapping[str, Any]) -> None:
-    """An illegal move is never ignored: it is on the trail, with what the venue sent."""
+    """An illegal move is never ignored: it is on the trail, with what the venue sent, and people are told."""
+    alert_raise(
+        level="warning",
+        kind="illegal_transition",
+        message=f"order {order.client_order_id} is {order.state} and cannot {event.value.replace('_', ' ')}: {cause}",
+        account_id=order.account_id,
+        detail={"order": order.pk, "event": event.value, "state": str(order.state)},
+        key=f"illegal:{order.pk}:{event.value}",
+    )
     record(
         actor="engine",
         action="order.illegal_transition",
@@ -501,7 +657,7 @@ def illegal_move_record(*, order: Order, event: OrderEvent, cause: str, payload:
     bus.account_changed(order.account_id, "alert", order.pk)
 
 
-def _locked(order_id: int) -> Order:
+def order_locked(order_id: int) -> Order:
     # `of`: the account and the instrument are shared by every order and must not be locked with it.
     return (
         Order.objects.select_for_update(of=("self",), no_key=True)
@@ -511,18 +667,23 @@ def _locked(order_id: int) -> Order:
 
 
 __all__ = [
+    "CONFIRMED",
     "ClientOrderIdTaken",
     "OrderNotCancellable",
     "OrderRefused",
     "TransitionNotAllowed",
     "advance",
+    "amendment_decide",
     "illegal_move_record",
+    "open_amendment",
     "order_cancel_apply",
     "order_cancel_request",
     "order_intend",
+    "order_locked",
     "order_place",
     "order_prove_absent",
     "order_prove_ended",
     "order_submission_apply",
     "order_take",
+    "step_record",
 ]
