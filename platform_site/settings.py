@@ -144,8 +144,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["platform_site.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "platform_site.throttles.AnonymousThrottle",
+        "platform_site.throttles.UserThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": environment.text("BALLAST_ANONYMOUS_RATE", "60/min"),

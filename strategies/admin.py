@@ -108,7 +108,7 @@ class StrategyConfigAdmin(admin.ModelAdmin):
         return type("StrategyConfigParametersForm", (form,), extra)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        own = ["account", "name", "strategy", "symbols", "sizing_mode", "sizing_value", "leverage", "allow_reversal"]
+        own = [name for name in FIELDS if name != "parameters"]
         if obj is None or obj.strategy not in STRATEGIES:
             return [*own, "parameters"]
         return [*own, *(f"{PREFIX}{spec.name}" for spec in STRATEGIES[obj.strategy].parameters)]

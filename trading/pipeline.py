@@ -36,6 +36,8 @@ from strategies.library import STRATEGIES
 from strategies.signals import Signal
 
 LIVE = "LIVE"
+# Getting out must be possible in a symbol of which nothing is heard: what only reduces is not judged by its worth.
+NO_PRICE = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +286,8 @@ class Pipeline:
         price, proven = self._reference_prices.get(intent.symbol), self._book_proven(intent.symbol)
         if price is None and quote is not None:
             price, proven = quote.price, quote.proven
+        if price is None and intent.reduce_only:
+            price = NO_PRICE
         if rules is None or price is None:
             message = f"{intent.symbol} has no market data in any engine"
             return Decision(False, (Refusal("market_data", "required", "none", message),))

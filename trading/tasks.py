@@ -8,7 +8,7 @@ from django.conf import settings
 from trading.credentials import CredentialsError
 from trading.gateways.bybit import BybitGateway
 from trading.models import Account, DeadManWatch, KillSwitchTask
-from trading.runtime.configuration import ENVIRONMENTS, load_accounts
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_accounts_to_stop
 from trading.runtime.emergency import export_accounts
 from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
@@ -44,6 +44,10 @@ def reconcile_accounts() -> int:
         except ModeChanged as error:
             log.info("account %s: %s", account.name, error)  # its owner reconciles it before the first order
             continue
+        except Exception:  # what one account's venue tells must not keep the others from being reconciled
+            log.exception("account %s: its reconciliation broke", account.name)
+            troubled += 1
+            continue
         troubled += bool(run.differences or run.error)
     venue_access_tell(worker_name())
     return troubled
@@ -77,7 +81,7 @@ def carry_out_kill_switch(account_id: int) -> bool:
 @shared_task(expires=60)
 def leave_accounts() -> int:
     """Leave the accounts in this machine's data folder, where an emergency close finds them without a database."""
-    accounts = load_accounts(ENVIRONMENTS[settings.EXCHANGE])
+    accounts = load_accounts_to_stop(ENVIRONMENTS[settings.EXCHANGE])
     export_accounts(accounts)
     return len(accounts)
 

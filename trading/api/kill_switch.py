@@ -51,6 +51,9 @@ class RearmSerializer(ScopeSerializer):
 
 
 class KillSwitchEngageView(RefusalsRecorded):
+    # A bot that has used up its user's requests must not keep the user from stopping it.
+    throttle_classes: tuple[()] = ()
+
     @extend_schema(parameters=[IDEMPOTENCY_KEY], request=EngageSerializer, responses={201: KillSwitchSerializer})
     @idempotent
     def post(self, request: Request) -> Response:

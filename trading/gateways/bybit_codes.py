@@ -9,6 +9,8 @@ from trading.reports import Submission
 AMBIGUOUS = frozenset(
     {10000, 10014, 10016, 10429, 170007, 170032, 170035, 170146, 170147, 170310, 110079, 40004, 10019}
 )
+# Of those, what is said of one order by a venue that is well otherwise.
+OF_ONE_ORDER = frozenset({10014, 110079, 40004})
 DUPLICATE = frozenset({110072, 170141})
 THROTTLED = frozenset({10006, 10018, 170005, 170222, 20003})
 # A cancel or an amend found nothing open under this id: filled, cancelled, or never there.

@@ -176,7 +176,7 @@ class AccountDesk:
         intent, owner = result.intent, self.lease.token
         if intent is None or owner is None:
             return
-        self.orders.reserve(intent)
+        self.orders.reserve(intent, result.signal.entry_price)
         self._send(partial(self.orders.place, result, intent, frame_ns, lease, owner))
 
     def note(self, result: PipelineResult, lease: LeaseToken) -> None:
@@ -260,6 +260,7 @@ class AccountDesk:
             log.warning("account %s: %s", self.account_name, self.reason)
             return
         log.info("account %s is ours: %s", self.account_name, self.lease.token)
+        self.orders.forget_leverages()
         self._taken.set()
         self.state, self.reason = "reconciling", "before the first order"
         if self.stream_connected:
@@ -362,7 +363,8 @@ class AccountDesk:
             await self.guard.follow(exposure)
 
     async def _reconcile(self, trigger: str) -> None:
-        if not self.owns:
+        token = self.lease.token
+        if token is None:
             return
         try:
             run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
@@ -370,8 +372,8 @@ class AccountDesk:
         except Exception as raised:  # whatever it was, the account is not proven; the loop tries again
             log.exception("account %s: reconciliation (%s) broke", self.account_name, trigger)
             error = f"{type(raised).__name__}: {raised}"
-        # Ownership and the stream may have been lost while it ran.
-        if self.state == "waiting":
+        # Ownership and the stream may have been lost while it ran. What another owner did meanwhile it has not seen.
+        if self.state == "waiting" or self.lease.token != token:
             return
         if error:
             self.state, self.reason = "refused", f"reconciliation failed: {error}"
@@ -467,11 +469,12 @@ class AccountDesk:
             self._taking.discard(order_id)
 
     async def _take_intent(self, order: Order) -> None:
-        intent = as_intent(order)
-        refusals, prices = await self._refusals(order, intent)
-        shared = None if prices is None else (intent, prices)
+        # Before it is judged: what is approved is reserved, and stays so until somebody has tried to send it.
         owner = self.lease.token
         if owner is not None:
+            intent = as_intent(order)
+            refusals, prices = await self._refusals(order, intent)
+            shared = None if prices is None else (intent, prices)
             await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner, shared))
 
     async def _unfollowed_side(self, symbol: str, side: str) -> BookSide | None:
@@ -502,6 +505,8 @@ class AccountDesk:
         if grows(order, amendment.quantity, amendment.price):
             left = amendment.quantity - order.filled_quantity
             intent = replace(as_intent(order), quantity=left, price=amendment.price)
+            if not self.owns:
+                return
             refusals, _ = await self._refusals(order, intent, replacing=True)
         owner = self.lease.token
         if owner is not None:
@@ -526,9 +531,9 @@ class AccountDesk:
         judges = intent.order_type == "Market" and not intent.reduce_only
         side = await self._unfollowed_side(intent.symbol, intent.side) if judges else None
         refusals = self._pipeline.check(intent, limits, quote, side, replacing=without).refusals
-        if not refusals:
-            self.orders.reserve(intent)
         told = None if quote is None else quote.price
+        if not refusals:
+            self.orders.reserve(intent, told)
         return refusals, self._prices(intent.symbol, told) if limits.shared else None
 
     async def _exposure_without(self, order: Order) -> Exposure:
@@ -547,15 +552,15 @@ class AccountDesk:
         self._taking_signals.add(signal_id)
         try:
             signal = await self._books(partial(pending_signal, self.account_id, signal_id))
-            if signal is not None:
+            # Before it is judged: what is approved is reserved, and stays so until somebody has tried to send it.
+            owner = self.lease.token
+            if signal is not None and owner is not None:
                 side = await self._unfollowed_side(signal.symbol, signal.side)
                 intent, decision = self._judge(signal, side)
-                owner = self.lease.token
-                if owner is not None:
-                    running = self._pipeline.strategy(signal.config_id)
-                    shared = running is not None and running.limits.shared
-                    prices = self._prices(signal.symbol, signal.reference_price) if shared else None
-                    await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner, prices))
+                running = self._pipeline.strategy(signal.config_id)
+                shared = running is not None and running.limits.shared
+                prices = self._prices(signal.symbol, signal.reference_price) if shared else None
+                await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner, prices))
                 await self._refresh_exposure()
         finally:
             self._taking_signals.discard(signal_id)
@@ -577,7 +582,7 @@ class AccountDesk:
         decision = result.decision or Decision(False)
         if result.intent is None or not decision.approved:
             return None, decision
-        self.orders.reserve(result.intent)
+        self.orders.reserve(result.intent, price)
         return result.intent, decision
 
     # Threads.

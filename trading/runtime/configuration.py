@@ -11,7 +11,8 @@ from marketdata.selectors import as_rules, instruments
 from risk.selectors import limits_for, policies, symbol_groups
 from strategies.library import STRATEGIES
 from strategies.models import StrategyConfig
-from trading.models import Account, Mode
+from trading.lifecycle import WORKING
+from trading.models import Account, Mode, Order, Position
 from trading.pipeline import PipelineConfiguration, RunningStrategy
 from trading.selectors import stopped_by
 
@@ -24,6 +25,15 @@ def load_accounts(environment: str) -> list[Account]:
     rows = Account.objects.filter(environment=environment)
     harmless = ~Q(environment=Account.Environment.LIVE) | Q(mode=Mode.PAPER)
     return list(rows.filter(harmless | Q(live_opt_in=True)).order_by("pk"))
+
+
+def load_accounts_to_stop(environment: str) -> list[Account]:
+    """Those that an engine opens, and LIVE ones that a person has opted out again while something was open there."""
+    holding = Position.objects.exclude(state=Position.State.CLOSED).values("account")
+    working = Order.objects.filter(state__in=[str(state) for state in WORKING]).values("account")
+    opened = ~Q(environment=Account.Environment.LIVE) | Q(mode=Mode.PAPER) | Q(live_opt_in=True)
+    rows = Account.objects.filter(opened | Q(pk__in=holding) | Q(pk__in=working), environment=environment)
+    return list(rows.order_by("pk"))
 
 
 def load_configuration(environment: str) -> PipelineConfiguration:

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import orjson
 from django.conf import settings
@@ -99,7 +100,7 @@ def stored_accounts() -> list[StoredAccount]:
 class Journal:
     """One line for each thing done, on disk before it is done. Held by one process at a time."""
 
-    def __init__(self, file: IO[bytes], actor: str, reason: str) -> None:
+    def __init__(self, file: BinaryIO | FileIO, actor: str, reason: str) -> None:
         self._file, self._actor, self._reason = file, actor, reason
         self._lock = threading.Lock()
 
@@ -115,9 +116,18 @@ class Journal:
             "detail": detail,
         }
         with self._lock:
-            self._file.write(orjson.dumps(entry) + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            try:
+                self._file.write(orjson.dumps(entry) + b"\n")
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                # A full disk is a usual reason why there is no database: closing is worth more than its journal.
+                log.critical(
+                    "account %s: %s is not in the journal (%s); engage its kill switch when the database is back, "
+                    "before an engine trades on it",
+                    account.name,
+                    step,
+                    error,
+                )
 
     def unfinished(self, account: StoredAccount) -> str | None:
         """The run on this account that was interrupted."""
@@ -139,11 +149,14 @@ def journal(actor: str, reason: str) -> Iterator[Journal]:
         EmergencyError: another emergency close is running.
     """
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _path().open("ab") as file:
+    # Unbuffered: what did not fit on the disk is not tried again when the file is closed.
+    with _path().open("ab", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EmergencyError("another emergency close is running, or its journal is being booked") from None
+        if file.tell() and not _path().read_bytes().endswith(b"\n"):
+            file.write(b"\n")  # the torn line of a run that was killed must not swallow our first one
         yield Journal(file, actor, reason)
 
 

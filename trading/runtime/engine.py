@@ -39,7 +39,7 @@ from trading.runtime import market_feeds, plane_replay
 from trading.runtime.account_desk import AccountDesk
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
-from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_accounts_to_stop, load_configuration
 from trading.runtime.database import ask_database
 from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch
@@ -321,8 +321,9 @@ class Engine:
 
     async def _open_desks(self) -> None:
         accounts = await ask_database(partial(load_accounts, self.environment))
+        to_stop = await ask_database(partial(load_accounts_to_stop, self.environment))
         try:
-            await asyncio.to_thread(export_accounts, accounts)
+            await asyncio.to_thread(export_accounts, to_stop)
         except OSError as error:
             log.error("accounts are not left for an emergency close: %s", error)
         for account in accounts:

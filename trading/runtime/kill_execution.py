@@ -15,6 +15,8 @@ import socket
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+from django.db import IntegrityError
+
 from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol, instrument_rules
 from trading.gateways.base import Gateway, GatewayError, OrderRequest
@@ -149,10 +151,10 @@ class KillExecution:
             self._trouble.append(f"positions: {error}")
             return None
         for position in positions:
-            # One that the venue does not answer for must not keep the others open.
+            # One that the venue does not answer for, or that no order can be made for, must not keep the others open.
             try:
                 self._close(task, position)
-            except GatewayError as error:
+            except (GatewayError, IntegrityError) as error:
                 self._trouble.append(f"close {position.symbol}: {error}")
         return positions
 
@@ -180,7 +182,7 @@ class KillExecution:
             symbol=position.symbol,
             side=opposite(position.side),
             quantity=closing_quantity(position),
-            client_order_id=closing_id(f"kill-{task.switch_id}", position.symbol, len(earlier) + 1),
+            client_order_id=self._free_name(task, position.symbol, len(earlier) + 1),
             strategy=STRATEGY,
             actor=f"kill_switch:{task.switch_id}",
             reason=f"kill switch: {task.switch.reason}"[:500],
@@ -189,6 +191,13 @@ class KillExecution:
             trace_id=task.switch.trace_id,
         )
         self._submit(order)
+
+    def _free_name(self, task: KillSwitchTask, symbol: str, attempt: int) -> str:
+        """The next attempt's name; names that an order of somebody else has taken are passed over."""
+        names = [closing_id(f"kill-{task.switch_id}", symbol, attempt + further) for further in range(MOST_ATTEMPTS)]
+        orders = Order.objects.filter(account_id=self.account_id, client_order_id__in=names)
+        taken = set(orders.values_list("client_order_id", flat=True))
+        return next(name for name in names if name not in taken)
 
     def _attempts(self, task: KillSwitchTask, symbol: str) -> list[Order]:
         names = Order.objects.filter(account_id=self.account_id, strategy=STRATEGY, instrument__symbol=symbol)
@@ -246,7 +255,8 @@ def opposite(side: str) -> str:
 def closing_quantity(position: PositionReport) -> Decimal:
     """As much as one market order may hold; the next attempt closes the rest."""
     rules = instrument_rules(position.symbol)
-    return position.quantity if rules is None else min(position.quantity, rules.max_market_quantity)
+    most = rules.max_market_quantity if rules is not None else Decimal(0)
+    return min(position.quantity, most) if most > 0 else position.quantity
 
 
 def _closing_request(position: PositionReport, identifier: str) -> OrderRequest:

@@ -77,14 +77,15 @@ class OrderSender:
         self.committed, self.sent, self.answered = LatencyWindow(), LatencyWindow(), LatencyWindow()
         self.refused_by_lease = 0
         # Approved but not yet in the database: their exposure is counted from memory until they are.
-        self._in_flight: dict[str, OrderIntent] = {}
+        self._in_flight: dict[str, tuple[OrderIntent, Decimal | None]] = {}
         self._committed_ids: set[str] = set()
         self._leverages: dict[str, Decimal] = {}
         self._asked_at: dict[int, float] = {}
         self._followed_at: dict[int, float] = {}
 
-    def reserve(self, intent: OrderIntent) -> None:
-        self._in_flight[intent.client_order_id] = intent
+    def reserve(self, intent: OrderIntent, price: Decimal | None) -> None:
+        """``price`` values it where the symbol has no price here."""
+        self._in_flight[intent.client_order_id] = intent, price
 
     def booked(self) -> set[str]:
         """What is in the books by now. Ask before the books are read."""
@@ -96,12 +97,16 @@ class OrderSender:
         for identifier in booked:
             self._in_flight.pop(identifier, None)
         self._committed_ids -= booked
-        for intent in self._in_flight.values():
-            exposure = exposure.with_intent(intent, prices.get(intent.symbol))
+        for intent, price in self._in_flight.values():
+            exposure = exposure.with_intent(intent, prices.get(intent.symbol, price))
         return exposure
 
     def knows_leverage(self, symbol: str) -> bool:
         return symbol in self._leverages
+
+    def forget_leverages(self) -> None:
+        """Somebody else was the owner, and may have set others."""
+        self._leverages.clear()
 
     def forget_requests(self, still_wanted: Sequence[int]) -> None:
         self._asked_at = {pk: moment for pk, moment in self._asked_at.items() if pk in still_wanted}

@@ -7,9 +7,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from audit import bus
-from audit.services import record
+from audit.services import alert_raise, record
 from trading.credentials import encrypt
-from trading.models import Account, EquitySnapshot, Membership, Mode, Wallet
+from trading.lifecycle import WORKING
+from trading.models import Account, EquitySnapshot, Membership, Mode, Order, Position, Wallet
 from trading.reports import WalletReport
 from trading.services.account_modes import paper_keys_make
 from trading.services.modes import mode_confirm
@@ -73,8 +74,25 @@ def account_live_opt_in_set(*, account: Account, opted_in: bool, actor: str) -> 
         before=before,
         after={"live_opt_in": opted_in},
     )
+    if not opted_in and account.environment == Account.Environment.LIVE:
+        _tell_what_is_left(account, actor)
     bus.engines_doorbell("accounts", account.pk)
     return account
+
+
+def _tell_what_is_left(account: Account, actor: str) -> None:
+    positions = Position.objects.filter(account=account).exclude(state=Position.State.CLOSED).count()
+    orders = Order.objects.filter(account=account, state__in=[str(state) for state in WORKING]).count()
+    if positions or orders:
+        alert_raise(
+            level="critical",
+            kind="account_left_open",
+            message=f"{actor} opted {account.name} out with {positions} positions and {orders} orders open: no engine "
+            "looks after them, neither exits nor loss limits; stop the account to close them",
+            account_id=account.pk,
+            detail={"positions": positions, "orders": orders},
+            key="left_open",
+        )
 
 
 @transaction.atomic

@@ -11,10 +11,12 @@ from typing import Any
 from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
+from marketdata.selectors import candles
 from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
 from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
 from trading.models import Account, Fill, Order, Position, Wallet
+from trading.services.leases import symbol_quote
 
 ZERO = Decimal(0)
 NO_PRICES: Mapping[str, Decimal] = MappingProxyType({})
@@ -47,8 +49,10 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES,
         peak_equity=wallet.peak_equity if wallet else ZERO,
         owner_id=account.owner_id,
     )
-    # What is at stake on paper is nothing that real limits have to do with, nor the reverse.
-    asked, others = totals_asked(account), Account.objects.filter(mode=account.mode).exclude(pk=account_id)
+    asked = totals_asked(account)
+    # What is at stake on paper is nothing that real limits have to do with, nor the reverse; nor is play money of
+    # another environment.
+    others = Account.objects.filter(mode=account.mode, environment=account.environment).exclude(pk=account_id)
     if asked.strategies:
         shares = _shares(account_id, asked.strategies, exposure, prices, without)
         exposure = replace(exposure, strategies=MappingProxyType(shares))
@@ -166,7 +170,7 @@ def _books(
     pending: dict[int, dict[str, PendingExposure]] = defaultdict(dict)
     live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).exclude(pk=without)
     number = 0
-    for order in live.select_related("instrument"):
+    for order in live.select_related("instrument", "signal"):
         number += 1
         symbol = order.instrument.symbol
         # While an amendment is open the larger of both may fill.
@@ -177,7 +181,20 @@ def _books(
             after = before.plus_reducing(order.side, left, immediate=immediate)
         else:
             held = positions[order.account_id].get(symbol)
-            price = order.highest_price or prices.get(symbol) or (held.mark_price if held else ZERO)
+            price = order.highest_price or prices.get(symbol) or (held.mark_price if held else _price_elsewhere(order))
             after = before.plus(order.side, left, price, order.stop_loss)
         pending[order.account_id][symbol] = after
     return positions, pending, number
+
+
+def _price_elsewhere(order: Order) -> Decimal:
+    """What values a market order in a symbol that has no price here: another engine follows it, or nobody does. At
+    nothing, an order of unknown fate would not count."""
+    quote = symbol_quote(order.instrument.symbol)
+    if quote is not None and quote.price is not None:
+        return quote.price
+    signal = order.signal
+    if signal is not None:
+        return signal.reference_price or signal.entry_price
+    newest = candles(order.instrument.symbol, "1", 1)
+    return newest[0].close if newest else order.take_profit or order.stop_loss or ZERO

@@ -20,7 +20,7 @@ from audit.services import alert_raise, record
 from audit.trace import current_trace
 from trading.models import Account, DeadManWatch, KillSwitch, KillSwitchTask, Lease
 from trading.permissions import platform_operators
-from trading.runtime.configuration import ENVIRONMENTS, load_accounts
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts_to_stop
 from trading.services.leases import account_resource, end_idle_transactions
 from trading.services.modes import account_tag
 
@@ -44,7 +44,7 @@ def kill_switch_engage(
     """
     if not reason.strip():
         raise KillSwitchRefused("a reason is needed: whoever re-arms trading must know why it was stopped")
-    accounts = [account] if account is not None else load_accounts(ENVIRONMENTS[settings.EXCHANGE])
+    accounts = [account] if account is not None else load_accounts_to_stop(ENVIRONMENTS[settings.EXCHANGE])
     end_idle_transactions()  # whoever is paused while it engages must not keep every order waiting
     # Orders are committed under their account's lease: from here on each of them waits for us, and then sees the row.
     resources = [account_resource(each.pk) for each in accounts]

@@ -29,6 +29,8 @@ from trading.services.shared_limits import RiskDenied, shared_refusals
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
+# The names of closing orders follow from the kill switch: whoever took one first would keep a position open.
+RESERVED_PREFIX = "kill-"
 # The venue has it on its book, as far as we know.
 CONFIRMED = frozenset(
     {OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_REPLACE, OrderState.PENDING_CANCEL}
@@ -115,6 +117,7 @@ def order_place(
     body = OrderBody(symbol, side, order_type, quantity, price, time_in_force, reduce_only, take_profit, stop_loss)
     now = timezone.now()
     if client_order_id:
+        _refuse_reserved(client_order_id)
         known = _known_order(account, client_order_id, body)
         if known is not None:
             return known
@@ -168,6 +171,12 @@ def _known_order(account: Account, client_order_id: str, body: OrderBody) -> Ord
         rule = "this id belongs to another order of the account; use a new one, or repeat the first request unchanged"
         raise ClientOrderIdTaken([Violation("client_order_id", client_order_id, rule)])
     return known
+
+
+def _refuse_reserved(client_order_id: str) -> None:
+    if client_order_id.startswith(RESERVED_PREFIX):
+        rule = f"names that begin with {RESERVED_PREFIX} are the kill switch's; use another one"
+        raise OrderRefused([Violation("client_order_id", client_order_id, rule)])
 
 
 def _refuse_violations(account: Account, body: OrderBody) -> None:

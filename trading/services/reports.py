@@ -6,7 +6,7 @@ from typing import TypeVar
 from django.db import transaction
 
 from audit import bus
-from audit.services import alert_raise, record
+from audit.services import alert_raise, record, recorded_together
 from trading.models import Fill, Order
 from trading.report_text import Report
 from trading.reports import FillReport, OrderReport, PositionReport, ReportRefused, WalletReport
@@ -42,7 +42,8 @@ def _apply(account_id: int, report: Report, mode: str | None) -> None:
             with booking(account_id, mode):
                 order_report_apply(account_id=account_id, report=report)
         case FillReport():
-            with booking(account_id, mode):
+            # Together: the trail is the last row to be locked, after the alert.
+            with booking(account_id, mode), recorded_together():
                 fill = fill_apply(account_id=account_id, report=report)
                 if fill is not None:
                     outside_fill_note(account_id=account_id, fill=fill, report=report)
