@@ -22,6 +22,7 @@ from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
 from strategies.models import Signal as SignalRow
+from trading.crash_points import reach
 from trading.gateways.base import Gateway, GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS
 from trading.lifecycle import OrderState
@@ -107,6 +108,7 @@ class OrderSender:
         try:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             self.gateway.prepare_order()
+            reach("order.before_commit")
             with transaction.atomic(), recorded_together():
                 signal = record_signal(result, lease)
                 order = order_intend(
@@ -148,6 +150,7 @@ class OrderSender:
             if intent is not None:
                 self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
                 self.gateway.prepare_order()
+                reach("order.before_commit")
             order = signal_take(
                 signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
             )
@@ -171,6 +174,7 @@ class OrderSender:
         try:
             if not refusals:
                 self.gateway.prepare_order()
+                reach("order.before_commit")
             taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner)
         except LeaseLost as error:
             self.count_lost_lease(error)  # it is still recorded: the account's owner takes it
@@ -190,10 +194,13 @@ class OrderSender:
     def cancel(self, order: Order) -> None:
         if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
             return
+        reach("cancel.taken")
         result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+        reach("cancel.answered")
         if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._cancelled_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
+        reach("cancel.booked")
         if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
             self.resolve(order.pk)
 
@@ -203,6 +210,7 @@ class OrderSender:
 
 def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     """Send an order that is committed, and book what the answer proves."""
+    reach("order.committed")
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
     if latest is None or timezone.now() > latest:
         late = "it came too late to its sending: its absence might have been concluded already"
@@ -222,7 +230,9 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
             latest_ms=int(latest.timestamp() * 1000),
         )
         result = gateway.submit(request)
+    reach("order.answered")
     order_submission_apply(order_id=order.pk, result=result)
+    reach("order.booked")
     return result
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from audit import bus
 from audit.services import record, recorded_together
 from marketdata.selectors import instrument_by_symbol
+from trading.crash_points import reach
 from trading.lifecycle import VENUE_EVENTS, OrderEvent, OrderState, target
 from trading.models import Fill, Order, OrderTransition, Position
 from trading.positions import FillValues, PositionEvent, PositionState, apply_fill
@@ -78,6 +79,7 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             },
         )
         bus.account_changed(account_id, "fill", fill.pk)
+        reach("fill.booking")
         return fill
 
 

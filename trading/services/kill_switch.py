@@ -17,6 +17,7 @@ from django.utils import timezone
 from audit import bus
 from audit.models import AuditEvent
 from audit.services import alert_raise, record
+from trading.crash_points import reach
 from trading.models import Account, DeadManWatch, KillSwitch, KillSwitchTask, Lease
 from trading.permissions import platform_operators
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
@@ -73,6 +74,7 @@ def kill_switch_engage(
         key=f"kill_switch:{switch.pk}",
     )
     _recorded(switch, "kill_switch.engaged", actor, reason, {"closes_positions": closes_positions})
+    reach("kill.engaging")
     return switch
 
 

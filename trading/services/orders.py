@@ -17,6 +17,7 @@ from marketdata.instruments import Violation, on_grid, violations
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
+from trading.crash_points import reach
 from trading.lifecycle import LIVE, OrderEvent, OrderState
 from trading.models import Account, Order, OrderTransition
 from trading.reports import Submission, SubmissionResult
@@ -120,6 +121,7 @@ def order_place(
         with transaction.atomic():
             order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy=strategy, now=now)
             bus.engines_command("order_send", order.pk)
+            reach("intent.in_transaction")
             return order
     except IntegrityError:
         # A concurrent request with the same id won; its answer is ours.
@@ -260,6 +262,7 @@ def order_intend(
     )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause="risk approved")
+    reach("order.in_transaction")
     return order
 
 
@@ -289,6 +292,7 @@ def order_close_intend(
     order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
+    reach("order.in_transaction")
     return order
 
 
@@ -345,6 +349,7 @@ def order_take(
     else:
         order.sent_at, order.receive_window_ms = timezone.now(), receive_window_ms
         advance(order, OrderEvent.APPROVE, cause="risk approved")
+        reach("order.in_transaction")
     return order
 
 
@@ -380,6 +385,7 @@ def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
             advance(order, OrderEvent.FAIL, cause=result.message, payload=payload)
         case _ if order.state == OrderState.PENDING_SUBMIT:
             advance(order, OrderEvent.LOSE, cause=result.message or "no answer", payload=payload)
+    reach("order.booking")
     return order
 
 
@@ -401,6 +407,7 @@ def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order
         )
     advance(order, OrderEvent.REQUEST_CANCEL, cause=reason or f"asked by {actor}", actor=actor)
     bus.engines_command("order_cancel", order.pk)
+    reach("cancel.requested")
     return order
 
 

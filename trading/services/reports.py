@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from django.db import transaction
 
+from trading.crash_points import reach
 from trading.report_text import Report
 from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
 from trading.services.accounts import wallet_apply
@@ -18,10 +19,12 @@ def reports_apply(*, account_id: int, reports: Sequence[Report]) -> None:
             case OrderReport():
                 order_report_apply(account_id=account_id, report=report)
             case FillReport():
+                reach("fill.received")
                 with transaction.atomic():
                     fill = fill_apply(account_id=account_id, report=report)
                     if fill is not None:
                         outside_fill_note(account_id=account_id, fill=fill, report=report)
+                reach("fill.booked")
             case PositionReport():
                 position_report_apply(account_id=account_id, report=report)
             case WalletReport():
