@@ -71,11 +71,13 @@ class RunningLane:
         code = self.child.process.poll() if self.child.process is not None else None
         return "" if code == 0 else "\n".join([f"{self.child.spec.name} ended with {code}:", *last_lines(self.log)])
 
+    def ask_to_stop(self) -> None:
+        self.child.signal_process(signal.SIGTERM)
+
     def stop(self) -> None:
         process = self.child.process
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
@@ -157,6 +159,8 @@ def running_lanes(options: Options, folder: Path) -> Iterator[list[RunningLane]]
             lanes.append(RunningLane(plan))
         yield lanes
     finally:
+        for each in lanes:
+            each.ask_to_stop()
         for each in lanes:
             each.stop()
 

@@ -67,9 +67,21 @@ class LanePlan:
         ports: set[int] = set()
         while len(ports) < 4:
             ports.add(free_port())
-        words = [secrets.token_urlsafe(24) for _ in range(2)]
-        key = secrets.token_urlsafe(50)
-        return cls(lane, seed, numbers, str(folder), *ports, *words, key, Fernet.generate_key().decode(), lease_seconds)
+        return cls(
+            lane,
+            seed,
+            numbers,
+            str(folder),
+            ports.pop(),
+            ports.pop(),
+            ports.pop(),
+            ports.pop(),
+            postgres_password=secrets.token_urlsafe(24),
+            valkey_password=secrets.token_urlsafe(24),
+            secret_key=secrets.token_urlsafe(50),
+            master_key=Fernet.generate_key().decode(),
+            lease_seconds=lease_seconds,
+        )
 
     @classmethod
     def read(cls, path: Path) -> LanePlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -112,7 +112,7 @@ def _shown(found: list[VenueOrder]) -> str:
     )
 
 
-def _fills(make: Make, theirs: list[Execution], mine: list[Execution]) -> Iterator[Violation]:
+def _fills(make: Make, theirs: Sequence[Execution], mine: Sequence[Execution]) -> Iterator[Violation]:
     booked = {each.execution_id: each for each in mine}
     told = {each.execution_id: each for each in theirs}
     for name, count in Counter(each.execution_id for each in mine).items():

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 import kombu.exceptions
@@ -62,7 +63,7 @@ class Lane:
         self.deployment = Deployment(plan)
         self._accounts: dict[str, Account] = {}
         self._bots: dict[str, Bot] = {}
-        self._strategy: StrategyConfig | None = None
+        self._strategy = StrategyConfig()
         self._known: set[Violation] = set()
         self._heads: selectors.Heads = {}
         self._reconciled_at = 0.0
@@ -112,7 +113,7 @@ class Lane:
             )
             self._accounts[name] = account
             token = Token.objects.create(user=user).key
-            self._bots[name] = Bot(name, account.pk, token, self.plan.web_port, lambda user=name: self._venue(user))
+            self._bots[name] = Bot(name, account.pk, token, self.plan.web_port, partial(self._venue, name))
         self._strategy = strategy_config_create(
             account=self._accounts["bob"],
             name="imbalance",
@@ -136,7 +137,7 @@ class Lane:
             raise ChaosError("the simulator tells no prices")
         if plan.faults:
             self.deployment.control("faults", list(plan.faults))
-        if plan.runs_strategy and self._strategy is not None:
+        if plan.runs_strategy:
             self._ask(lambda: strategy_enable(config=self._strategy, actor=ACTOR))
         over = threading.Event()
         bots = [
@@ -204,9 +205,10 @@ class Lane:
             return blow.target != "nothing", False
         self._provoke(blow, name, over)
         reached = until(lambda: self.deployment.was_reached(name), LABEL_SECONDS) is not None
+        # Whoever comes after it would be ended there as well.
+        self.deployment.disarm()
         if reached and blow.action == "stop":
             self._until_taken_over(blow.user, name)
-            self.deployment.disarm()
             self.deployment.resume(name)
         elif reached and name in (*ENGINES, "web"):
             until(lambda: self.deployment.is_dead(name), LABEL_SECONDS)
@@ -269,7 +271,7 @@ class Lane:
             self.deployment.resume(name)
         self.deployment.revive()
         until(lambda: "cleared" in self.deployment.control("faults", method="DELETE"), DATABASE_SECONDS)
-        if plan.runs_strategy and self._strategy is not None:
+        if plan.runs_strategy:
             self._ask(lambda: strategy_disable(config=self._strategy, actor=ACTOR))
         if plan.blow.needs_kill_switch:
             bot, over = self._bots[plan.blow.user], threading.Event()
@@ -311,7 +313,7 @@ class Lane:
         found = []
         for user, account in self._accounts.items():
             venue = self._venue(user)
-            ours = self._ask(lambda number=account.pk: selectors.our_ledger(number))
+            ours = self._ask(partial(selectors.our_ledger, account.pk))
             found += judge(account.name, self._bots[user].heard, venue, ours)
         return found
 
@@ -331,7 +333,7 @@ class Lane:
         placed, never, fills = 0, 0, 0
         for user, account in self._accounts.items():
             venue = self._venue(user)
-            ours = self._ask(lambda number=account.pk: selectors.our_ledger(number))
+            ours = self._ask(partial(selectors.our_ledger, account.pk))
             names = {order.client_order_id for order in venue.orders if order.created_by_user}
             placed += len(names)
             fills += len(venue.executions)

@@ -87,7 +87,8 @@ def read_venue(state: Path, user: str, begun_with: Decimal) -> VenueLedger:
     try:
         database.execute("BEGIN")
         row = database.execute("SELECT state FROM accounts WHERE user = ?", (user,)).fetchone()
-        account = json.loads(row[0]) if row is not None else {"positions": [], "wallets": {COIN: str(begun_with)}}
+        untouched: dict[str, Any] = {"positions": [], "wallets": {COIN: str(begun_with)}}
+        account = untouched if row is None else json.loads(row[0])
         orders = [json.loads(text) for (text,) in database.execute("SELECT state FROM orders WHERE user = ?", (user,))]
         question = "SELECT row FROM records WHERE user = ? AND kind = 'execution' ORDER BY number"
         executions = [json.loads(text) for (text,) in database.execute(question, (user,))]

@@ -14,10 +14,7 @@ from typing import Any
 
 from trading.simulator import deleveraging
 from trading.simulator import order_checks as checks
-from trading.simulator.accounts import (
-    SETTLE_COIN,
-    SimulatedAccount,
-)
+from trading.simulator.accounts import SETTLE_COIN, SimulatedAccount
 from trading.simulator.book import Front
 from trading.simulator.borrowing import Borrowing
 from trading.simulator.collateral import ALWAYS_ON, TIERS, Collateral
@@ -39,7 +36,7 @@ _UUID_VERSION_4 = 0x8000 << 48 | 0x4000 << 64
 class Exchange:
     """``outbox`` collects ``(user, topic, row)`` for private streams, ``trades`` the public trades, ``liquidations``
     what was taken over, ``dirty`` the users whose state changed; the server empties them after each call.
-    ``insurance`` is what the insurance fund begins with."""
+    ``lived``: how much an earlier life has written down. ``insurance`` is what the insurance fund begins with."""
 
     def __init__(
         self,
@@ -48,6 +45,7 @@ class Exchange:
         *,
         spot: Mapping[str, Market] | None = None,
         seed: int = 7,
+        lived: int = 0,
         insurance: Decimal = ZERO,
     ) -> None:
         self.markets, self.spot = dict(markets), dict(spot or {})
@@ -68,10 +66,10 @@ class Exchange:
         self.exits = Exits(self)
         self.margin = Margin(self)
         self.borrowing = Borrowing(self)
-        self._seed, self._random = seed, random.Random(seed)
+        self._seed, self._random = seed, random.Random(seed if not lived else f"{seed} {lived}")
 
     def new_id(self) -> str:
-        """The next identifier; the same seed gives the same ones."""
+        """The next identifier; the same seed gives the same ones, none of them in two lives."""
         return _uuid_text(self._random.getrandbits(128))
 
     # Requests of users.

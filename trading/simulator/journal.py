@@ -62,6 +62,13 @@ class Journal:
         except sqlite3.Error as error:
             raise JournalError(f"{path} is not a simulator state ({error}); remove it or name another") from None
 
+    def size(self) -> int:
+        """How many orders and records it holds: it grows with every identifier that must not be given again."""
+        if self._database is None:
+            return 0
+        tables = ("SELECT count(*) FROM orders", "SELECT count(*) FROM records")
+        return sum(self._database.execute(question).fetchone()[0] for question in tables)
+
     def load(self, account: SimulatedAccount) -> None:
         """Put an account back as it was."""
         if self._database is None:

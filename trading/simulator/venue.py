@@ -132,7 +132,7 @@ class Venue:
             # Rises over restarts: nothing changes a book a thousand times a second.
             market.sequence = self.started_ms
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
-        self.exchange = Exchange(markets, keys, seed=seed, insurance=insurance)
+        self.exchange = Exchange(markets, keys, seed=seed, lived=self.journal.size(), insurance=insurance)
         self._restore_accounts()
         if session is not None:
             self.player = RecordingPlayer(session, self.exchange, self.hub)
