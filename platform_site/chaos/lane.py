@@ -45,7 +45,7 @@ FIRST_SECONDS = 240.0
 # A breaker that opened stays so for a minute; what it held back is made up for after that.
 CONSISTENT_SECONDS = 150.0
 DATABASE_SECONDS = 60.0
-LABEL_SECONDS, TAKE_OVER_SECONDS = 10.0, 30.0
+LABEL_SECONDS, TAKE_OVER_SECONDS = 20.0, 30.0
 LOAD_END_SECONDS = 90.0
 REARM_SECONDS = 120.0
 # As beat sends it; nothing else of beat's is needed for orders.
@@ -166,7 +166,8 @@ class Lane:
         mended = time.monotonic()
         self._mend(plan)
         to_consistent = self._mended(CONSISTENT_SECONDS, since=mended, restarted=restarted)
-        violations = self._new_violations()
+        # What rests at the price may fill after both sides have agreed: that they did is what counts.
+        violations = self._violations(self._new(self._found()) if to_consistent is None else [])
         return {
             "kind": "run",
             "run": plan.number,
@@ -322,8 +323,7 @@ class Lane:
         told = {(each.kind, each.account, each.subject) for each in self._known}
         return [each for each in found if (each.kind, each.account, each.subject) not in told]
 
-    def _new_violations(self) -> list[Violation]:
-        new = self._new(self._found())
+    def _violations(self, new: list[Violation]) -> list[Violation]:
         breaks = self._ask(lambda: selectors.new_chain_breaks(self._heads))
         new += self._new([Violation(Kind.AUDIT, "", text.partition(":")[0], text) for text in breaks])
         self._known |= set(new)

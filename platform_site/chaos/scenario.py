@@ -15,7 +15,7 @@ LOAD_SECONDS = 2.0
 # The most that one market order of the load buys or sells, and how far from the price its limits rest (%).
 MOST_LOTS, FAR_PERCENT = 5, (Decimal(2), Decimal(8))
 # A run that is watched for its label must pass it: the label's n-th passage, by how often a run passes it.
-OFTEN = ("order.", "fill.", "api.", "intent.")
+OFTEN = ("order.", "api.", "intent.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,15 @@ from typing import Any
 
 from platform_site.chaos.ledgers import VenueLedger
 from platform_site.chaos.scenario import PlannedOrder
+from trading.lifecycle import OrderState
 
 # How long a bot repeats a request before it gives up: longer than a restart of the web process under load.
 PATIENCE_SECONDS = 60.0
 REQUEST_SECONDS = 5.0
 REPEAT_SECONDS = 0.15
+# How long a cancel waits for its order to be confirmed.
+CONFIRMED_SECONDS = 5.0
+UNCONFIRMED = frozenset({OrderState.NEW, OrderState.PENDING_SUBMIT, OrderState.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,14 @@ class Bot:
             self.numbers[order.client_order_id] = int(answer["id"])
 
     def _cancel(self, order: PlannedOrder, over: threading.Event) -> None:
+        """Once it works at the venue: before, the API refuses. Whether it has ended by then is the order's business."""
         number = self.numbers.get(order.client_order_id)
-        if number is not None:
-            # Refused where it has ended, or is not confirmed yet: either is an answer.
-            self._ask("DELETE", f"/api/v1/trading/order/{number}", None, over)
+        deadline = time.monotonic() + CONFIRMED_SECONDS
+        while number is not None and time.monotonic() < deadline and not over.wait(REPEAT_SECONDS):
+            status, answer = self._ask("GET", f"/api/v1/trading/order/{number}", None, over)
+            if status != 200 or answer["state"] not in UNCONFIRMED:
+                self._ask("DELETE", f"/api/v1/trading/order/{number}", None, over)
+                return
 
     def _side(self, order: PlannedOrder) -> str:
         """Reduce-only orders go against the position that there is."""
