@@ -220,6 +220,8 @@ if 2 * LEASE_RENEWAL_SECONDS > LEASE_SECONDS:
 # After so long without an owner an account's dead-man policy takes effect.
 DEAD_MAN_SECONDS = environment.integer("BALLAST_DEAD_MAN_SECONDS", 60, minimum=15, maximum=3_600)
 SIMULATOR_URL = environment.text("SIMULATOR_URL", "http://127.0.0.1:8900")
+# The paper venue, where the orders of accounts on paper go (see README).
+PAPER_URL = environment.text("PAPER_URL", "http://127.0.0.1:8901")
 SYMBOLS_A_CONNECTION = environment.integer("SYMBOLS_A_CONNECTION", 10, minimum=1, maximum=100)
 # Symbols whose books are followed at Binance too, to compare with. Bybit's testnet has prices of its own.
 BINANCE_SYMBOLS = tuple(

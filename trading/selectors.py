@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import F, Model, Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 
 from audit.models import Alert
@@ -27,28 +27,36 @@ from trading.permissions import accounts_visible_to, is_staff
 
 LIVE_STATES = sorted(str(state) for state in LIVE)
 EQUITY_POINTS = 500
+Row = TypeVar("Row", bound=Model)
 
 
 def visible_accounts(user: Any) -> QuerySet[Account]:
     return accounts_visible_to(user).select_related("wallet", "owner")
 
 
-def visible_orders(user: Any) -> QuerySet[Order]:
-    return Order.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "account")
+def books_of(rows: QuerySet[Row], mode: str | None = None) -> QuerySet[Row]:
+    """Rows of one mode's books; None: of the mode that each account is in."""
+    return rows.filter(mode=F("account__mode") if mode is None else mode)
 
 
-def visible_fills(user: Any) -> QuerySet[Fill]:
-    return Fill.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "order")
+def visible_orders(user: Any, mode: str | None = None) -> QuerySet[Order]:
+    rows = Order.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "account")
+    return books_of(rows, mode)
 
 
-def visible_positions(user: Any) -> QuerySet[Position]:
+def visible_fills(user: Any, mode: str | None = None) -> QuerySet[Fill]:
+    rows = Fill.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "order")
+    return books_of(rows, mode)
+
+
+def visible_positions(user: Any, mode: str | None = None) -> QuerySet[Position]:
     """Open positions of the accounts a user may see."""
     rows = Position.objects.filter(account__in=accounts_visible_to(user)).exclude(state=Position.State.CLOSED)
-    return rows.select_related("instrument", "account")
+    return books_of(rows.select_related("instrument", "account"), mode)
 
 
-def visible_signals(user: Any) -> QuerySet[Signal]:
-    return Signal.objects.filter(account__in=accounts_visible_to(user))
+def visible_signals(user: Any, mode: str | None = None) -> QuerySet[Signal]:
+    return books_of(Signal.objects.filter(account__in=accounts_visible_to(user)), mode)
 
 
 def visible_strategies(user: Any) -> QuerySet[StrategyConfig]:
@@ -64,9 +72,10 @@ def live_orders(account: Account) -> QuerySet[Order]:
     return Order.objects.filter(account=account, state__in=LIVE_STATES).select_related("instrument", "account")
 
 
-def equity_curve(account: Account, points: int = EQUITY_POINTS) -> list[EquitySnapshot]:
+def equity_curve(account: Account, mode: str | None = None, points: int = EQUITY_POINTS) -> list[EquitySnapshot]:
     """The newest points of the equity curve, oldest first."""
-    return list(EquitySnapshot.objects.filter(account=account).order_by("-taken_at")[:points])[::-1]
+    rows = EquitySnapshot.objects.filter(account=account, mode=mode or account.mode)
+    return list(rows.order_by("-taken_at")[:points])[::-1]
 
 
 def engine_sessions() -> QuerySet[EngineSession]:

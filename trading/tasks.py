@@ -5,15 +5,17 @@ import logging
 from celery import shared_task
 from django.conf import settings
 
-from trading.credentials import CredentialsError, decrypt
-from trading.gateways.bybit import BybitEndpoints, BybitGateway
+from trading.credentials import CredentialsError
+from trading.gateways.bybit import BybitGateway
 from trading.models import Account, DeadManWatch, KillSwitchTask
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
 from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
+from trading.runtime.venue_link import venue_link
 from trading.services.kill_switch import dead_man_look
 from trading.services.leases import account_owned
+from trading.services.modes import ModeChanged
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,9 @@ def reconcile_accounts() -> int:
         except CredentialsError as error:
             log.error("account %s: %s", account.name, error)
             troubled += 1
+            continue
+        except ModeChanged as error:
+            log.info("account %s: %s", account.name, error)  # its owner reconciles it before the first order
             continue
         troubled += bool(run.differences or run.error)
     venue_access_tell(worker_name())
@@ -76,6 +81,5 @@ def watch_engines() -> int:
 
 
 def gateway_of(account: Account) -> BybitGateway:
-    endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
-    key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
-    return BybitGateway(endpoints, key, secret, guard=venue_guard(endpoints.rest))
+    link = venue_link(account)
+    return link.gateway(guard=venue_guard(link.endpoints.rest))

@@ -41,8 +41,10 @@ class Gateway(Protocol):
 
     ``prepare_order`` comes before an order's commit and waits as long as its sending may have to; ``submit`` follows at
     once. ``submit`` and ``cancel`` never raise for what the venue or the network did: they classify. The others raise
-    :class:`GatewayError`.
+    :class:`GatewayError`. ``mode``, paper or real, is where its requests go.
     """
+
+    mode: str
 
     def server_time_ms(self) -> int: ...
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from audit.services import recorded_together
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -32,15 +32,15 @@ from trading.reports import Submission, SubmissionResult
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, resolve_order
 from trading.services.leases import LeaseLost, LeaseToken
+from trading.services.modes import crossing_record
 from trading.services.orders import (
     INTENT_LIFETIME,
     OrderRefused,
     order_cancel_apply,
-    order_intend,
     order_submission_apply,
     order_take,
 )
-from trading.services.signals import signal_note, signal_take
+from trading.services.signals import signal_note, signal_order, signal_take
 
 log = logging.getLogger(__name__)
 
@@ -109,15 +109,9 @@ class OrderSender:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             self.gateway.prepare_order()
             reach("order.before_commit")
-            with transaction.atomic(), recorded_together():
-                signal = record_signal(result, lease)
-                order = order_intend(
-                    account_id=self.account_id,
-                    intent=intent,
-                    signal_id=signal.pk,
-                    receive_window_ms=RECEIVE_WINDOW_MS,
-                    owner=owner,
-                )
+            order = signal_order(
+                **_as_recorded(result, lease), intent=intent, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
+            )
         except LeaseLost as error:
             self.count_lost_lease(error)
             return
@@ -138,7 +132,7 @@ class OrderSender:
         """Keep a signal that becomes no order, with its reasons."""
         try:
             with transaction.atomic():
-                record_signal(result, lease)
+                signal_note(**_as_recorded(result, lease))
         except LeaseLost as error:
             self.count_lost_lease(error)
         except DatabaseError as error:
@@ -194,6 +188,10 @@ class OrderSender:
     def cancel(self, order: Order) -> None:
         if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
             return
+        if order.mode != self.gateway.mode:
+            self._cancelled_at[order.pk] = time.monotonic()
+            log.error("account %s: order %s is %s: not cancelled here", self.account_name, order, order.mode)
+            return
         reach("cancel.taken")
         result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
         reach("cancel.answered")
@@ -212,7 +210,10 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     """Send an order that is committed, and book what the answer proves."""
     reach("order.committed")
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
-    if latest is None or timezone.now() > latest:
+    if order.mode != gateway.mode:
+        sentence = crossing_record(order=order, gateway_mode=gateway.mode)
+        result = SubmissionResult(Submission.NOT_SENT, message=sentence)
+    elif latest is None or timezone.now() > latest:
         late = "it came too late to its sending: its absence might have been concluded already"
         result = SubmissionResult(Submission.NOT_SENT, message=late)
     else:
@@ -236,14 +237,13 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     return result
 
 
-def record_signal(result: PipelineResult, lease: LeaseToken) -> SignalRow:
-    """Call it first in the transaction that books its order, if it has one."""
-    return signal_note(
-        account_id=result.running.account_id,
-        config_id=result.running.config_id,
-        signal=result.signal,
-        verdict=result.verdict,
-        decision=result.decision,
-        trace_id=result.trace_id,
-        lease=lease,
-    )
+def _as_recorded(result: PipelineResult, lease: LeaseToken) -> dict[str, Any]:
+    return {
+        "account_id": result.running.account_id,
+        "config_id": result.running.config_id,
+        "signal": result.signal,
+        "verdict": result.verdict,
+        "decision": result.decision,
+        "trace_id": result.trace_id,
+        "lease": lease,
+    }

@@ -7,7 +7,7 @@ in several processes at once: row locks and unique execution ids make the same n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from django.utils import timezone
@@ -16,7 +16,7 @@ from marketdata.selectors import instrument_by_symbol
 from trading.crash_points import reach
 from trading.gateways.base import Gateway, GatewayError
 from trading.lifecycle import WORKING, OrderState
-from trading.models import Order, Position, ReconciliationRun
+from trading.models import Fill, Order, Position, ReconciliationRun
 from trading.reconciliation import (
     Difference,
     DifferenceKind,
@@ -32,8 +32,10 @@ from trading.services.fills import (
     order_report_apply,
     position_correct,
     position_report_apply,
+    tells_nothing,
 )
 from trading.services.leases import account_taken_at
+from trading.services.modes import booking
 from trading.services.orders import order_prove_absent, order_prove_ended
 from trading.services.reconciliations import reconciliation_record
 
@@ -50,7 +52,11 @@ POSITION_ROUNDS = 3
 
 
 def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> ReconciliationRun:
-    """Compare and repair everything of one account; never raises for what the venue did: the run says so."""
+    """Compare and repair everything of one account; never raises for what the venue did: the run says so.
+
+    Raises:
+        ModeChanged: the account is in another mode than the gateway by now; nothing more was booked.
+    """
     started_at = timezone.now()
     differences: list[Difference] = []
     try:
@@ -60,13 +66,20 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
         reach("reconciliation.orders")
         differences += reconcile_positions(account_id, gateway)
         reach("reconciliation.positions")
-        wallet_apply(account_id=account_id, report=gateway.wallet())
+        wallet_apply(account_id=account_id, report=gateway.wallet(), mode=gateway.mode)
         reach("reconciliation.wallet")
     except GatewayError as error:
         return reconciliation_record(
-            account_id=account_id, trigger=trigger, started_at=started_at, differences=differences, error=str(error)
+            account_id=account_id,
+            trigger=trigger,
+            started_at=started_at,
+            differences=differences,
+            error=str(error),
+            mode=gateway.mode,
         )
-    run = reconciliation_record(account_id=account_id, trigger=trigger, started_at=started_at, differences=differences)
+    run = reconciliation_record(
+        account_id=account_id, trigger=trigger, started_at=started_at, differences=differences, mode=gateway.mode
+    )
     reach("reconciliation.recorded")
     return run
 
@@ -74,8 +87,9 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
 def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
     """Book the executions that never reached us."""
     # Not since the last fill: one that the stream told after an outage says nothing of those in the outage.
-    runs = ReconciliationRun.objects.filter(account_id=account_id, succeeded=True, complete=True).order_by("started_at")
-    first_order = Order.objects.filter(account_id=account_id).order_by("created_at").first()
+    books = {"account_id": account_id, "mode": gateway.mode}
+    runs = ReconciliationRun.objects.filter(succeeded=True, complete=True, **books).order_by("started_at")
+    first_order = Order.objects.filter(**books).order_by("created_at").first()
     first_run, last_run = runs.first(), runs.last()
     if first_run is None and first_order is None:
         return []
@@ -87,16 +101,25 @@ def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
             begun = first_order.created_at - OVERLAP
         starts = [max(last_run.started_at - OVERLAP, begun)]
     since = max(starts[0], timezone.now() - LONGEST_LOOK_BACK)
-    return _book(account_id, gateway.fills_since(int(since.timestamp() * 1000)))
+    return _book(account_id, gateway.mode, gateway.fills_since(int(since.timestamp() * 1000)))
 
 
-def _book(account_id: int, reports: Iterable[FillReport]) -> list[Difference]:
+def _book(account_id: int, mode: str, reports: Sequence[FillReport]) -> list[Difference]:
     found = []
+    # Most are known, for every look goes back behind the last one: they are left out in one question. A fill without
+    # an order may find it now.
+    executions = [report.execution_id for report in reports]
+    booked = Fill.objects.filter(account_id=account_id, execution_id__in=executions).exclude(order=None)
+    known = set(booked.values_list("execution_id", flat=True)) if executions else set()
     for report in reports:
+        if report.execution_id in known:
+            continue
         if instrument_by_symbol(report.symbol) is None:
             log.warning("an execution in %s, which we do not know, was left aside", report.symbol)
             continue
-        if fill_apply(account_id=account_id, report=report) is not None:
+        with booking(account_id, mode):
+            fill = fill_apply(account_id=account_id, report=report)
+        if fill is not None:
             text = f"{report.side} {report.quantity:f} {report.symbol} at {report.price:f}"
             found.append(Difference(DifferenceKind.MISSED_FILL, report.execution_id, "none", text))
     return found
@@ -115,7 +138,9 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
     for order in working:
         report = by_client.get(order.client_order_id) or by_venue.get(order.venue_order_id)
         if report is not None:
-            order_report_apply(account_id=account_id, report=report)
+            if not tells_nothing(order, report):
+                with booking(account_id, gateway.mode):
+                    order_report_apply(account_id=account_id, report=report)
             continue
         difference = resolve_order(order, gateway)
         if difference is not None:
@@ -124,9 +149,12 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
     for report in foreign_orders(_known_ids(account_id, reports), reports):
         if instrument_by_symbol(report.symbol) is None:
             continue
-        order_adopt(account_id=account_id, report=report)
+        with booking(account_id, gateway.mode):
+            order_adopt(account_id=account_id, report=report)
         if report.filled_quantity:
-            _book(account_id, gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id))
+            _book(
+                account_id, gateway.mode, gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id)
+            )
         text = f"{report.side} {report.quantity:f} {report.symbol}"
         found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", text))
     return found
@@ -165,10 +193,12 @@ def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
     Asked for by our id: open and recent, then history, then executions. Absence is proven only when the venue's clock
     has passed the end of the request's receive window; until then nothing is concluded.
     """
+    if order.mode != gateway.mode:
+        return None  # what the one venue does not know proves nothing of an order at the other
     names = (order.instrument.symbol, order.client_order_id, order.venue_order_id)
     report = gateway.find_order(*names)
     fills = gateway.fills_of(*names)
-    missed = _book(order.account_id, fills)
+    missed = _book(order.account_id, gateway.mode, fills)
     if report is not None:
         state = str(order.state)
         moved = order_report_apply(account_id=order.account_id, report=report)
@@ -225,14 +255,15 @@ def reconcile_positions(account_id: int, gateway: Gateway) -> list[Difference]:
         reports = [report for report in gateway.positions() if instrument_by_symbol(report.symbol) is not None]
         differences = position_differences(_local_positions(account_id), reports)
         if not differences:
-            _keep_venue_values(account_id, reports)
+            _keep_venue_values(account_id, gateway.mode, reports)
             return []
         if remaining:
             reconcile_fills(account_id, gateway)
     for difference, report in differences:
         reason = f"ours {difference.ours}, the venue's {difference.theirs}"
-        position_correct(account_id=account_id, report=report, reason=reason)
-    _keep_venue_values(account_id, reports)
+        with booking(account_id, gateway.mode):
+            position_correct(account_id=account_id, report=report, reason=reason)
+    _keep_venue_values(account_id, gateway.mode, reports)
     return [difference for difference, _ in differences]
 
 
@@ -244,7 +275,8 @@ def _local_positions(account_id: int) -> dict[str, LocalPosition]:
     }
 
 
-def _keep_venue_values(account_id: int, reports: Iterable[PositionReport]) -> None:
+def _keep_venue_values(account_id: int, mode: str, reports: Iterable[PositionReport]) -> None:
     for report in reports:
         if report.quantity:
-            position_report_apply(account_id=account_id, report=report)
+            with booking(account_id, mode):
+                position_report_apply(account_id=account_id, report=report)

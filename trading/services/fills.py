@@ -14,6 +14,7 @@ from trading.lifecycle import VENUE_EVENTS, OrderEvent, OrderState, target
 from trading.models import Fill, Order, OrderTransition, Position
 from trading.positions import FillValues, PositionEvent, PositionState, apply_fill
 from trading.reports import FillReport, OrderReport, PositionReport
+from trading.services.modes import mode_held
 from trading.services.orders import advance, illegal_move_record
 
 # Executions that change a position; funding and settlements arrive as executions too and change only the wallet.
@@ -33,8 +34,10 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
         instrument = instrument_by_symbol(report.symbol)
         # Order first, then position, then the audit chain: one order of locks everywhere.
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
+        mode = mode_held(account_id)
         fill = Fill(
             account_id=account_id,
+            mode=mode,
             instrument=instrument,
             order=order,
             execution_id=report.execution_id,
@@ -51,7 +54,7 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             with transaction.atomic():
                 fill.save(force_insert=True)
         except IntegrityError:
-            if not Fill.objects.filter(account_id=account_id, execution_id=report.execution_id).exists():
+            if not Fill.objects.filter(account_id=account_id, mode=mode, execution_id=report.execution_id).exists():
                 raise  # not booked before, and not bookable: that must be heard of
             _attach(order, report.execution_id)
             return None
@@ -147,6 +150,7 @@ def _position_fill(fill: Fill, order: Order | None) -> Decimal:
     if result.event in (PositionEvent.OPENED, PositionEvent.FLIPPED):
         opened = Position.objects.create(
             account_id=fill.account_id,
+            mode=fill.mode,
             instrument=fill.instrument,
             side=result.state.side,
             quantity=result.state.quantity,
@@ -177,19 +181,27 @@ def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
         if order is None:
             return None
-        if not order.venue_order_id:
-            order.venue_order_id = report.venue_order_id
-            order.save(update_fields=["venue_order_id"])
-        event = VENUE_EVENTS.get(report.status)
-        if event is None or _already_there(order, event):
+        if tells_nothing(order, report):
             return order
-        if target(event, OrderState(order.state)) is not None:
+        event = VENUE_EVENTS.get(report.status)
+        legal = event is not None and target(event, OrderState(order.state)) is not None
+        order.venue_order_id = order.venue_order_id or report.venue_order_id
+        if event is None or not legal or _already_there(order, event):
+            order.save(update_fields=["venue_order_id"])
+        else:
             if event in (OrderEvent.CANCEL, OrderEvent.REJECT):
                 order.refusal = _ending(report)
             advance(order, event, cause=f"venue: {report.status} {_ending(report)}".strip(), payload=report.payload)
+        if event is None or legal or _already_there(order, event):
             return order
     illegal_move_record(order=order, event=event, cause=f"venue: {report.status}", payload=report.payload)
     return order
+
+
+def tells_nothing(order: Order, report: OrderReport) -> bool:
+    """Whether the order's row, as it was read, says already what the venue says of it."""
+    event = VENUE_EVENTS.get(report.status)
+    return bool(order.venue_order_id) and (event is None or _already_there(order, event))
 
 
 def _ending(report: OrderReport) -> str:
@@ -211,6 +223,7 @@ def order_adopt(*, account_id: int, report: OrderReport) -> Order:
     now = timezone.now()
     order = Order(
         account_id=account_id,
+        mode=mode_held(account_id),
         instrument=instrument_by_symbol(report.symbol),
         client_order_id=(report.client_order_id or f"venue-{report.venue_order_id}")[:36],
         venue_order_id=report.venue_order_id,
@@ -278,7 +291,12 @@ def position_correct(*, account_id: int, report: PositionReport, reason: str) ->
     if report.quantity > 0:
         if row is None:
             row = Position(
-                account_id=account_id, instrument=instrument, side=report.side, opened_at=now, strategy="external"
+                account_id=account_id,
+                mode=mode_held(account_id),
+                instrument=instrument,
+                side=report.side,
+                opened_at=now,
+                strategy="external",
             )
         row.quantity, row.entry_price = report.quantity, report.entry_price
         row.leverage, row.mark_price = report.leverage, report.mark_price

@@ -62,13 +62,6 @@ class Journal:
         except sqlite3.Error as error:
             raise JournalError(f"{path} is not a simulator state ({error}); remove it or name another") from None
 
-    def size(self) -> int:
-        """How many orders and records it holds: it grows with every identifier that must not be given again."""
-        if self._database is None:
-            return 0
-        tables = ("SELECT count(*) FROM orders", "SELECT count(*) FROM records")
-        return sum(self._database.execute(question).fetchone()[0] for question in tables)
-
     def load(self, account: SimulatedAccount) -> None:
         """Put an account back as it was."""
         if self._database is None:
@@ -97,6 +90,19 @@ class Journal:
             self._written[account.user, kind] = len(rows)
         closed = self._database.execute("SELECT row FROM closed_pnl WHERE user = ? ORDER BY rowid", user)
         account.closed_pnl = {row["orderId"]: row for row in (json.loads(text) for (text,) in closed)}
+
+    def has_orders(self) -> bool:
+        """Whether an earlier run took any."""
+        if self._database is None:
+            return False
+        return self._database.execute("SELECT 1 FROM orders LIMIT 1").fetchone() is not None
+
+    def users(self) -> set[str]:
+        """Whose accounts there are."""
+        if self._database is None:
+            return set()
+        rows = self._database.execute("SELECT user FROM accounts WHERE user != ?", (LEDGER,))
+        return {user for (user,) in rows}
 
     def load_ledger(self, ledger: Ledger) -> None:
         """Put the exchange's own money back as it was."""
