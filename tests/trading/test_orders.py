@@ -148,6 +148,22 @@ def test_an_execution_is_booked_once_however_often_it_is_reported(account: Accou
     assert Position.objects.get().quantity == D("0.004")
 
 
+def test_an_order_that_the_venue_made_smaller_is_over_when_that_much_is_filled(account: Account) -> None:
+    """A reduce-only order shrinks with the position that it reduces."""
+    working(account)
+    over = order_report(status="Filled", quantity=D("0.004"), filled_quantity=D("0.004"))
+    waiting = order_report_apply(account_id=account.pk, report=over)
+    assert waiting is not None and waiting.state == OrderState.SUBMITTED  # executions drive fills
+    fill_apply(account_id=account.pk, report=fill_report(quantity=D("0.004")))
+    assert Order.objects.get().state == OrderState.PARTIALLY_FILLED
+    for _ in range(2):
+        order_report_apply(account_id=account.pk, report=over)
+        order = Order.objects.get()
+        assert (order.state, order.filled_quantity) == (OrderState.CANCELLED, D("0.004"))
+        assert order.refusal == "the venue made it smaller: 0.004 of 0.01"
+    assert not AuditEvent.objects.filter(action="order.illegal_transition").exists()
+
+
 def test_partial_fills_make_the_order_and_the_position_grow(account: Account) -> None:
     working(account)
     fill_apply(account_id=account.pk, report=fill_report(execution_id="a", quantity=D("0.004"), price=D(60000)))

@@ -183,15 +183,17 @@ def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
             return None
         if tells_nothing(order, report):
             return order
-        event = VENUE_EVENTS.get(report.status)
+        event = _event_of(order, report)
         legal = event is not None and target(event, OrderState(order.state)) is not None
         order.venue_order_id = order.venue_order_id or report.venue_order_id
         if event is None or not legal or _already_there(order, event):
             order.save(update_fields=["venue_order_id"])
         else:
             if event in (OrderEvent.CANCEL, OrderEvent.REJECT):
-                order.refusal = _ending(report)
-            advance(order, event, cause=f"venue: {report.status} {_ending(report)}".strip(), payload=report.payload)
+                order.refusal = _ending(order, report)
+            advance(
+                order, event, cause=f"venue: {report.status} {_ending(order, report)}".strip(), payload=report.payload
+            )
         if event is None or legal or _already_there(order, event):
             return order
     illegal_move_record(order=order, event=event, cause=f"venue: {report.status}", payload=report.payload)
@@ -200,11 +202,23 @@ def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
 
 def tells_nothing(order: Order, report: OrderReport) -> bool:
     """Whether the order's row, as it was read, says already what the venue says of it."""
-    event = VENUE_EVENTS.get(report.status)
+    event = _event_of(order, report)
     return bool(order.venue_order_id) and (event is None or _already_there(order, event))
 
 
-def _ending(report: OrderReport) -> str:
+def _event_of(order: Order, report: OrderReport) -> OrderEvent | None:
+    return OrderEvent.CANCEL if _was_made_smaller(order, report) else VENUE_EVENTS.get(report.status)
+
+
+def _was_made_smaller(order: Order, report: OrderReport) -> bool:
+    """Executions drive fills; but a reduce-only order shrinks with its position, and is over when that much of it is
+    filled: no execution will tell."""
+    return report.status == "Filled" and order.filled_quantity == report.filled_quantity < order.quantity
+
+
+def _ending(order: Order, report: OrderReport) -> str:
+    if _was_made_smaller(order, report):
+        return f"the venue made it smaller: {report.quantity:f} of {order.quantity:f}"
     reasons = (report.reject_reason, report.cancel_type)
     return " ".join(text for text in reasons if text and text not in ("EC_NoError", "UNKNOWN"))
 
