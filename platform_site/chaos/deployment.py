@@ -36,6 +36,7 @@ MARK = "chaos-lane"
 START_SECONDS = 90.0
 STOP_SECONDS = 8.0
 POLL_SECONDS = 0.05
+CONTROL_SECONDS = 30.0
 ENGINES = ("engine-1", "engine-2")
 APPLICATION = (*ENGINES, "web", "worker")
 
@@ -249,7 +250,7 @@ class Deployment:
         url = f"http://127.0.0.1:{self.plan.simulator_port}/simulator/control/{what}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data=data, method=method)
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=CONTROL_SECONDS) as answer:  # noqa: S310
             content = json.loads(answer.read())
         if content["retCode"] != 0:
             raise ChaosError(f"the simulator refused {what} {body}: {content['retMsg']}")

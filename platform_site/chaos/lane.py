@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import contextlib
 import json
 import sqlite3
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
@@ -27,7 +28,8 @@ from platform_site.chaos import scenario, selectors
 from platform_site.chaos.deployment import ENGINES, ChaosError, Deployment, LanePlan, until
 from platform_site.chaos.judge import Kind, Violation, judge
 from platform_site.chaos.ledgers import VenueLedger, read_venue
-from platform_site.chaos.scenario import LOAD_SECONDS, SYMBOLS, USERS, Blow, Plan
+from platform_site.chaos.scenario import SYMBOLS, USERS, Plan
+from platform_site.chaos.striker import Striker
 from platform_site.chaos.trader import Bot, Market
 from risk.services import risk_limit_set
 from strategies.models import StrategyConfig
@@ -45,14 +47,22 @@ FIRST_SECONDS = 240.0
 # A breaker that opened stays so for a minute; what it held back is made up for after that.
 CONSISTENT_SECONDS = 150.0
 DATABASE_SECONDS = 60.0
-LABEL_SECONDS, TAKE_OVER_SECONDS = 20.0, 30.0
+OWNER_SECONDS = 30.0
 LOAD_END_SECONDS = 90.0
 REARM_SECONDS = 120.0
 # As beat sends it; nothing else of beat's is needed for orders.
 RECONCILE_SECONDS = 10.0
 AGAIN_SECONDS = 0.25
-MOVE_PERCENT = 3.0
 BROKER_AWAY = (OSError, redis.RedisError, kombu.exceptions.KombuError)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Whether the blow was struck, whether its label was reached, and what was started again."""
+
+    struck: bool
+    reached: bool
+    restarted: list[str]
 
 
 class Lane:
@@ -67,6 +77,7 @@ class Lane:
         self._known: set[Violation] = set()
         self._heads: selectors.Heads = {}
         self._reconciled_at = 0.0
+        self._striker = Striker(self.deployment, self._bots, self._owner, self._reconcile)
 
     def run(self) -> None:
         """All runs; everything is ended afterwards, however it went."""
@@ -139,6 +150,31 @@ class Lane:
             self.deployment.control("faults", list(plan.faults))
         if plan.runs_strategy:
             self._ask(lambda: strategy_enable(config=self._strategy, actor=ACTOR))
+        outcome = self._load(plan, markets)
+        mended = time.monotonic()
+        self._mend(plan)
+        to_consistent = self._mended(CONSISTENT_SECONDS, since=mended, restarted=outcome.restarted)
+        # What rests at the price may fill after both sides have agreed: that they did is what counts.
+        violations = self._violations(self._new(self._found()) if to_consistent is None else [])
+        return {
+            "kind": "run",
+            "run": plan.number,
+            "lane": self.plan.lane,
+            "blow": asdict(plan.blow),
+            "struck": outcome.struck,
+            "reached": outcome.reached,
+            "faults": list(plan.faults),
+            "restarted": outcome.restarted,
+            "seconds": round(time.monotonic() - began, 2),
+            "seconds_to_consistent": None if to_consistent is None else round(to_consistent, 2),
+            "orders_intended": sum(order.kind != "cancel" for order in plan.orders),
+            "requests_repeated": sum(bot.repeated for bot in self._bots.values()) - before,
+            "violations": [violation.as_dict() for violation in violations],
+            **({"plan": plan.as_dict()} if violations or to_consistent is None else {}),
+        }
+
+    def _load(self, plan: Plan, markets: Mapping[str, Market]) -> Outcome:
+        """The bots trade while the blow falls; what died is started again."""
         over = threading.Event()
         bots = [
             threading.Thread(
@@ -149,13 +185,12 @@ class Lane:
             )
             for name, bot in self._bots.items()
         ]
-        struck, reached, restarted = False, False, []
         try:
-            armed = self._arm(plan.blow)
+            armed = self._striker.arm(plan.blow)
             for thread in bots:
                 thread.start()
-            struck, reached = self._strike(plan.blow, armed, over)
-            restarted += self.deployment.revive()
+            struck = self._striker.strike(plan.blow, armed, over)
+            restarted = self.deployment.revive()
             deadline = time.monotonic() + LOAD_END_SECONDS
             for thread in bots:
                 while thread.is_alive() and time.monotonic() < deadline:
@@ -163,107 +198,7 @@ class Lane:
                     restarted += self.deployment.revive()
         finally:
             over.set()
-        mended = time.monotonic()
-        self._mend(plan)
-        to_consistent = self._mended(CONSISTENT_SECONDS, since=mended, restarted=restarted)
-        # What rests at the price may fill after both sides have agreed: that they did is what counts.
-        violations = self._violations(self._new(self._found()) if to_consistent is None else [])
-        return {
-            "kind": "run",
-            "run": plan.number,
-            "lane": self.plan.lane,
-            "blow": asdict(plan.blow),
-            "struck": struck,
-            "reached": reached,
-            "faults": list(plan.faults),
-            "restarted": restarted,
-            "seconds": round(time.monotonic() - began, 2),
-            "seconds_to_consistent": None if to_consistent is None else round(to_consistent, 2),
-            "orders_intended": sum(order.kind != "cancel" for order in plan.orders),
-            "requests_repeated": sum(bot.repeated for bot in self._bots.values()) - before,
-            "violations": [violation.as_dict() for violation in violations],
-            **({"plan": plan.as_dict()} if violations or to_consistent is None else {}),
-        }
-
-    def _arm(self, blow: Blow) -> str:
-        """The process that the label is set in; an engine is the owner of the user's account."""
-        if not blow.label and blow.target != "engine":
-            return blow.target
-        name = blow.target
-        if name == "engine":
-            name = self._owner(blow.user)
-            if blow.label == "lease.taken":
-                name = other_engine(name)
-        if blow.label:
-            self.deployment.arm(name, f"{blow.label}:{blow.passage}:{blow.action}")
-        return name
-
-    def _strike(self, blow: Blow, name: str, over: threading.Event) -> tuple[bool, bool]:
-        """Whether it was done, and whether the label was reached."""
-        if not blow.label:
-            over.wait(blow.after)
-            self._strike_now(blow, name)
-            return blow.target != "nothing", False
-        self._provoke(blow, name, over)
-        reached = until(lambda: self.deployment.was_reached(name), LABEL_SECONDS) is not None
-        # Whoever comes after it would be ended there as well.
-        self.deployment.disarm()
-        if reached and blow.action == "stop":
-            self._until_taken_over(blow.user, name)
-            self.deployment.resume(name)
-        elif reached and name in (*ENGINES, "web"):
-            until(lambda: self.deployment.is_dead(name), LABEL_SECONDS)
-        return reached, reached
-
-    def _strike_now(self, blow: Blow, name: str) -> None:
-        if blow.target in ("private", "public"):
-            self.deployment.control("disconnect", {"which": blow.target})
-        elif blow.target == "engines":
-            for engine in ENGINES:
-                self.deployment.kill(engine)
-        elif blow.action == "stop":
-            self.deployment.pause(name)
-            self._until_taken_over(blow.user, name)
-            self.deployment.resume(name)
-        elif blow.target != "nothing":
-            if blow.target == "worker":
-                self._reconcile()
-            self.deployment.kill(name)
-
-    def _provoke(self, blow: Blow, name: str, over: threading.Event) -> None:
-        """See to it that the process comes by the label."""
-        if blow.needs_kill_switch:
-            over.wait(LOAD_SECONDS / 2)
-            bot = self._bots[blow.user]
-            work = threading.Thread(target=bot.kill_switch, args=("engage", over, "chaos"), daemon=True)
-            work.start()
-        elif blow.label == "exit.ordered":
-            self._move_against(blow.user)
-        elif blow.label == "lease.taken":
-            over.wait(LOAD_SECONDS / 2)
-            self.deployment.kill(other_engine(name))
-        elif blow.label == "lease.lost":
-            self.deployment.pause(name)
-            self._until_taken_over(blow.user, name)
-            self.deployment.resume(name)
-        elif blow.label.startswith("reconciliation."):
-            over.wait(LOAD_SECONDS / 2)
-            if blow.target == "worker":
-                self._reconcile()
-            else:
-                self.deployment.control("disconnect", {"which": "private"})
-
-    def _move_against(self, user: str) -> None:
-        """Let the price run away from a position, until the account's rules end it."""
-        position = until(lambda: next(iter(self._venue(user).positions.items()), None), LOAD_SECONDS)
-        if position is not None:
-            symbol, quantity = position
-            self.deployment.control(
-                "move", {"symbol": symbol, "percent": -MOVE_PERCENT if quantity > 0 else MOVE_PERCENT}
-            )
-
-    def _until_taken_over(self, user: str, name: str) -> None:
-        until(lambda: self._owner(user, wait=False) not in ("", name), TAKE_OVER_SECONDS)
+        return Outcome(struck, struck and bool(plan.blow.label), restarted)
 
     def _mend(self, plan: Plan) -> None:
         """No more faults, no more load; everything that was ended is started again."""
@@ -370,7 +305,7 @@ class Lane:
                 return selectors.owner_name(number)
             connection.close()
             return ""
-        return until(lambda: self._ask(lambda: selectors.owner_name(number)), TAKE_OVER_SECONDS) or ENGINES[0]
+        return until(lambda: self._ask(lambda: selectors.owner_name(number)), OWNER_SECONDS) or ENGINES[0]
 
     def _venue(self, user: str) -> VenueLedger:
         try:
@@ -394,7 +329,3 @@ class Lane:
         self._reconciled_at = time.monotonic()
         with contextlib.suppress(*BROKER_AWAY):
             reconcile_accounts.apply_async(expires=RECONCILE_SECONDS, retry=False)
-
-
-def other_engine(name: str) -> str:
-    return next(engine for engine in ENGINES if engine != name)
