@@ -12,7 +12,7 @@ from platform_site.chaos.trader import Bot
 
 LABEL_SECONDS, TAKE_OVER_SECONDS = 20.0, 30.0
 # Further than the account's rules let a position lose.
-MOVE_PERCENT = 3.0
+MOVE_PERCENT = 5.0
 
 
 class Owner(Protocol):
@@ -96,7 +96,7 @@ class Striker:
 
     def _move_against(self, user: str) -> None:
         """Let the price run away from a position, until the account's rules end it."""
-        position = until(lambda: next(iter(self._bots[user].venue().positions.items()), None), LOAD_SECONDS)
+        position = until(lambda: next(iter(self._bots[user].venue().positions.items()), None), LABEL_SECONDS)
         if position is not None:
             symbol, quantity = position
             percent = -MOVE_PERCENT if quantity > 0 else MOVE_PERCENT
