@@ -14,11 +14,10 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 
 from audit import bus
-from audit.chain import GENESIS, link_hash
+from audit.chain import GENESIS, HEADS_NOTED, PLATFORM, Head, account_chain, link_hash
 from audit.dead_letters import DeadLetter, DeadLetterQueue
 from audit.models import Alert, AuditChain, AuditEvent, ComponentHeartbeat
-
-PLATFORM = "platform"
+from audit.trace import current_trace
 
 _together: ContextVar[_Together | None] = ContextVar("audit_together", default=None)
 # The heads as this process left them: whoever appends names the head that he links to, and reads it only where
@@ -49,6 +48,8 @@ def record(
 ) -> None:
     """Append one event to its chain, inside the transaction of the change it describes.
 
+    Without a ``trace_id`` it belongs to the trace in which it is recorded, if there is one.
+
     The chain's head is locked until that transaction ends: lock rows of the change first, the audit chain last. Lock
     them with ``no_key=True``: foreign keys are checked at commit, when the chain is held already, and a plain FOR
     UPDATE of somebody else on the referenced row would then deadlock with us.
@@ -56,13 +57,13 @@ def record(
     if not connection.in_atomic_block:
         raise ImproperlyConfigured("audit.services.record must run inside the transaction of the change it describes.")
     event = AuditEvent(
-        chain=PLATFORM if account_id is None else f"account:{account_id}",
+        chain=PLATFORM if account_id is None else account_chain(account_id),
         created_at=timezone.now(),
         actor=actor[:150],
         action=action,
         subject=subject,
         reason=reason,
-        trace_id=trace_id,
+        trace_id=trace_id or current_trace(),
         parameters=as_json(parameters or {}),
         before=None if before is None else as_json(before),
         after=None if after is None else as_json(after),
@@ -176,21 +177,44 @@ def _locked_head(chain: str) -> AuditChain:
     return head
 
 
+# What an event's hash covers: everything but the hashes themselves and the database's own key.
+HASHED = (
+    "chain",
+    "sequence",
+    "created_at",
+    "actor",
+    "action",
+    "subject",
+    "reason",
+    "trace_id",
+    "parameters",
+    "before",
+    "after",
+)
+
+
 def hashed_content(event: AuditEvent) -> dict[str, Any]:
-    """What an event's hash covers: everything but the hashes themselves and the database's own key."""
-    return {
-        "chain": event.chain,
-        "sequence": event.sequence,
-        "created_at": event.created_at.astimezone(UTC).isoformat(timespec="microseconds"),
-        "actor": event.actor,
-        "action": event.action,
-        "subject": event.subject,
-        "reason": event.reason,
-        "trace_id": event.trace_id,
-        "parameters": event.parameters,
-        "before": event.before,
-        "after": event.after,
-    }
+    content = {name: getattr(event, name) for name in HASHED}
+    content["created_at"] = time_text(event.created_at)
+    return content
+
+
+def time_text(moment: datetime) -> str:
+    """As events spell times: UTC, always with microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+@transaction.atomic
+def heads_note() -> Head:
+    """Write the heads of all other chains on the platform's, whose own head then stands for all; returns that one.
+
+    Called from a task, which also keeps it outside the database: whoever may rewrite every table may not reach that.
+    """
+    rows = AuditChain.objects.exclude(name=PLATFORM).filter(sequence__gt=0).order_by("name")
+    heads = [str(Head(row.name, row.sequence, row.hash)) for row in rows]
+    record(actor="audit", action=HEADS_NOTED, subject="audit", parameters={"heads": heads})
+    own = AuditChain.objects.get(name=PLATFORM)
+    return Head(own.name, own.sequence, own.hash)
 
 
 def as_json(value: Any) -> Any:

@@ -9,7 +9,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from audit.admin import ReadOnlyAdmin
+from audit.admin import AuditEventAdmin, ReadOnlyAdmin, TracedAdmin, trace_links
+from audit.models import AuditEvent
 from trading.credentials import CredentialsError
 from trading.models import (
     Account,
@@ -19,11 +20,13 @@ from trading.models import (
     KillSwitchTask,
     Membership,
     Order,
+    OrderAmendment,
     OrderTransition,
     Position,
     ReconciliationRun,
 )
 from trading.permissions import may_manage, may_operate_platform, may_trade
+from trading.selectors import visible_events
 from trading.services.accounts import (
     account_create,
     account_halt,
@@ -252,11 +255,9 @@ class DeadManWatchAdmin(admin.ModelAdmin):
         obj.pk, obj._state.adding = saved.pk, False
 
 
-class TransitionInline(admin.TabularInline):
-    model = OrderTransition
+class ReadOnlyInline(admin.TabularInline):
     extra = 0
     can_delete = False
-    fields = readonly_fields = ("created_at", "event", "source", "target", "cause", "payload")
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
         return False
@@ -265,8 +266,29 @@ class TransitionInline(admin.TabularInline):
         return False
 
 
+class TransitionInline(ReadOnlyInline):
+    model = OrderTransition
+    fields = readonly_fields = ("created_at", "event", "source", "target", "cause", "payload")
+
+
+class AmendmentInline(ReadOnlyInline):
+    model = OrderAmendment
+    fields = readonly_fields = (
+        "created_at",
+        "quantity_before",
+        "price_before",
+        "quantity",
+        "price",
+        "outcome",
+        "actor",
+        "cause",
+        "sent_at",
+        "decided_at",
+    )
+
+
 @admin.register(Order)
-class OrderAdmin(ReadOnlyAdmin):
+class OrderAdmin(TracedAdmin):
     list_display = (
         "created_at",
         "account",
@@ -284,7 +306,7 @@ class OrderAdmin(ReadOnlyAdmin):
     search_fields = ("client_order_id", "venue_order_id", "trace_id", "instrument__symbol")
     date_hierarchy = "created_at"
     list_select_related = ("account", "instrument")
-    inlines = (TransitionInline,)
+    inlines = (AmendmentInline, TransitionInline)
     actions = ("cancel_orders",)
 
     @admin.action(description="Cancel the chosen orders", permissions=["view"])
@@ -304,7 +326,7 @@ class OrderAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Fill)
-class FillAdmin(ReadOnlyAdmin):
+class FillAdmin(TracedAdmin):
     list_display = (
         "executed_at",
         "account",
@@ -321,13 +343,25 @@ class FillAdmin(ReadOnlyAdmin):
     date_hierarchy = "executed_at"
     list_select_related = ("account", "instrument")
 
+    @admin.display(description="trace")
+    def trace(self, fill: Fill) -> str:
+        return trace_links(fill.order.trace_id if fill.order else "")
+
 
 @admin.register(Position)
-class PositionAdmin(ReadOnlyAdmin):
+class PositionAdmin(TracedAdmin):
     list_display = ("opened_at", "account", "instrument", "side", "quantity", "entry_price", "realised_pnl", "state")
     list_filter = ("state", "account", "side")
     search_fields = ("instrument__symbol",)
     list_select_related = ("account", "instrument")
+
+
+@admin.register(AuditEvent)
+class TrailAdmin(AuditEventAdmin):
+    """Staff see the trail of the accounts that they may see; the platform's with the permission for it."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
+        return visible_events(request.user)
 
 
 @admin.register(ReconciliationRun)

@@ -268,9 +268,17 @@ class Pipeline:
                     instance.candles_seen += 1
         return outcomes
 
-    def check(self, intent: OrderIntent, limits: Limits, quote: Quote | None = None) -> Decision:
+    def check(
+        self,
+        intent: OrderIntent,
+        limits: Limits,
+        quote: Quote | None = None,
+        *,
+        replacing: Exposure | None = None,
+    ) -> Decision:
         """Ask risk about an intent that did not come from a strategy (a person's or a bot's). ``quote`` is for symbols
-        that another engine follows."""
+        that another engine follows. ``replacing``: the account's exposure without the order that the intent replaces;
+        until the outcome is known both count."""
         rules = self._configuration.rules.get(intent.symbol)
         price, proven = self._reference_prices.get(intent.symbol), self._book_proven(intent.symbol)
         if price is None and quote is not None:
@@ -280,7 +288,8 @@ class Pipeline:
             return Decision(False, (Refusal("market_data", "required", "none", message),))
         if not intent.reduce_only and not proven:
             return Decision(False, (unproven(intent.symbol),))
-        decision = check_intent(intent, limits, self.exposure(intent.account_id), rules, price, self._market(intent))
+        exposure = self.exposure(intent.account_id) if replacing is None else replacing
+        decision = check_intent(intent, limits, exposure, rules, price, self._market(intent))
         if decision.approved:
             self._reserve(intent, price)
         return decision

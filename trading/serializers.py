@@ -159,6 +159,8 @@ class OrderSerializer(serializers.ModelSerializer):
     symbol = serializers.CharField(source="instrument.symbol")
     quantity = PlainDecimalField()
     price = PlainDecimalField()
+    replacing_quantity = PlainDecimalField()
+    replacing_price = PlainDecimalField()
     filled_quantity = PlainDecimalField()
     leaves_quantity = PlainDecimalField()
     average_price = PlainDecimalField()
@@ -181,6 +183,8 @@ class OrderSerializer(serializers.ModelSerializer):
             "time_in_force",
             "quantity",
             "price",
+            "replacing_quantity",
+            "replacing_price",
             "filled_quantity",
             "leaves_quantity",
             "average_price",

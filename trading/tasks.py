@@ -9,10 +9,12 @@ from trading.credentials import CredentialsError
 from trading.gateways.bybit import BybitGateway
 from trading.models import Account, DeadManWatch, KillSwitchTask
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
+from trading.runtime.emergency import export_accounts
 from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
 from trading.runtime.venue_link import venue_link
+from trading.services.idempotency import idempotency_keys_prune
 from trading.services.kill_switch import dead_man_look
 from trading.services.leases import account_owned
 from trading.services.modes import ModeChanged
@@ -72,12 +74,26 @@ def carry_out_kill_switch(account_id: int) -> bool:
         return False
 
 
+@shared_task(expires=60)
+def leave_accounts() -> int:
+    """Leave the accounts in this machine's data folder, where an emergency close finds them without a database."""
+    accounts = load_accounts(ENVIRONMENTS[settings.EXCHANGE])
+    export_accounts(accounts)
+    return len(accounts)
+
+
 @shared_task(expires=5)
 def watch_engines() -> int:
     """Our own dead-man switch: accounts whose policy took effect because no engine looked after them."""
     watches = DeadManWatch.objects.exclude(policy=DeadManWatch.Policy.OFF)
     looks = [dead_man_look(watch_id=watch.pk, owned=account_owned(watch.account_id)) for watch in watches]
     return looks.count("engaged")
+
+
+@shared_task
+def prune_idempotency_keys() -> int:
+    """Forget answers to requests that nobody may repeat any more."""
+    return idempotency_keys_prune()
 
 
 def gateway_of(account: Account) -> BybitGateway:

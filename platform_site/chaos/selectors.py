@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from audit.chain import GENESIS, link_hash
 from audit.models import AuditChain, AuditEvent, ComponentHeartbeat
-from audit.selectors import chain_break, chain_names
+from audit.selectors import trail_breaks
 from audit.services import hashed_content
 from platform_site.chaos.ledgers import Execution, OurLedger, OurOrder, signed
 from trading.models import Account, Fill, Lease, Order, Position, Wallet
@@ -94,5 +94,5 @@ def new_chain_breaks(heads: Heads) -> list[str]:
 
 def chain_breaks() -> list[str]:
     """Every chain from its beginning, by the verifier that operators use."""
-    found = [(name, chain_break(name)) for name in chain_names()]
-    return [f"{name}: event {broken.sequence}: {broken.reason}" for name, broken in found if broken is not None]
+    found = trail_breaks()
+    return [f"{name}: event {broken.sequence}: {broken.reason}" for name, broken in found.items() if broken is not None]

@@ -73,6 +73,18 @@ const view = {
   async cancelOrder(order) {
     await attempt(request("DELETE", `trading/order/${order.id}`), "cancel asked for");
   },
+  async amendOrder(order) {
+    const price = prompt(`${order.symbol}: new price`, order.price);
+    if (price === null) return;
+    const quantity = prompt(`${order.symbol}: new quantity (filled: ${order.filled_quantity})`, order.quantity);
+    if (quantity === null) return;
+    const amended = {};
+    if (price.trim() !== order.price) amended.price = price.trim();
+    if (quantity.trim() !== order.quantity) amended.quantity = quantity.trim();
+    if (!Object.keys(amended).length) return;
+    if (accountRow().environment === "live" && !confirm(`LIVE: change ${order.symbol} to ${quantity} at ${price}?`)) return;
+    await attempt(request("PATCH", `trading/order/${order.id}`, amended), "change asked for");
+  },
   async closePosition(position) {
     if (accountRow().environment === "live" && !confirm(`LIVE: close ${position.symbol}?`)) return;
     const side = position.side === "Buy" ? "Sell" : "Buy";

@@ -10,10 +10,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
 from pytest_django import DjangoAssertNumQueries
 
-from audit.chain import GENESIS, Link, first_break, link_hash
+from audit.chain import GENESIS, PLATFORM, Link, first_break, link_hash
 from audit.models import AuditEvent
 from audit.selectors import chain_break, chain_links
-from audit.services import PLATFORM, record, recorded_together
+from audit.services import record, recorded_together
 
 
 def links(count: int = 5) -> list[Link]:

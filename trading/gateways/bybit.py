@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
-from trading.gateways.base import GatewayError, OrderRequest
+from trading.gateways.base import AmendRequest, GatewayError, OrderRequest
 from trading.gateways.bybit_codes import NOT_MODIFIED, classify, classify_http_status
 from trading.gateways.bybit_limits import UNANSWERED, ending_of, endpoint_of
 from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
@@ -168,15 +168,30 @@ class BybitGateway:
                 fields["takeProfit"] = plain(request.take_profit)
             if request.stop_loss is not None:
                 fields["stopLoss"] = plain(request.stop_loss)
-        wait_seconds = ORDER_WAIT_SECONDS
-        if request.latest_ms is not None:
-            wait_seconds = max(0.0, request.latest_ms / 1_000 - time())
         self._forget_old_room()
         room, self._room = self._room, None
-        self._latest_ms = request.latest_ms
+        return self._in_time(partial(self._http.place_order, **fields), request.latest_ms, room=room)
+
+    def amend(self, request: AmendRequest) -> SubmissionResult:
+        """Ask for other values. ACCEPTED means the venue took the request, CLOSED that the order is not open any more;
+        the order stream says what became of it. Never asked twice: what it changed meanwhile is not known."""
+        fields = {
+            "category": CATEGORY,
+            "symbol": request.symbol,
+            "qty": plain(request.quantity),
+            "price": plain(request.price),
+            **_named(request.client_order_id, request.venue_order_id),
+        }
+        return self._in_time(partial(self._http.amend_order, **fields), request.latest_ms, of_open=True)
+
+    def _in_time(
+        self, call: partial[Any], latest_ms: int | None, *, of_open: bool = False, room: Permit | None = None
+    ) -> SubmissionResult:
+        """Attempt what must have left by ``latest_ms``, or not at all."""
+        wait_seconds = ORDER_WAIT_SECONDS if latest_ms is None else max(0.0, latest_ms / 1_000 - time())
+        self._latest_ms = latest_ms
         try:
-            call = partial(self._http.place_order, **fields)
-            return self._attempt(call, cancelling=False, wait_seconds=wait_seconds, room=room)
+            return self._attempt(call, cancelling=False, of_open=of_open, wait_seconds=wait_seconds, room=room)
         finally:
             self._latest_ms = None
 
@@ -244,10 +259,11 @@ class BybitGateway:
         call: partial[Any],
         *,
         cancelling: bool,
+        of_open: bool = False,
         wait_seconds: float = MOST_WAIT_SECONDS,
         room: Permit | None = None,
     ) -> SubmissionResult:
-        """A cancel by id may be asked for again; an order never, for nobody knows yet whether it exists."""
+        """A cancel by id may be asked for again; an order or its change never, for nobody knows yet what exists."""
         backoff = ASK_AGAIN if cancelling else NO_RETRY
         priority: Priority = "cancel" if cancelling and self.priority == "normal" else self.priority
         try:
@@ -255,7 +271,7 @@ class BybitGateway:
         except NotSent as error:
             return SubmissionResult(Submission.NOT_SENT, message=str(error))
         except InvalidRequestError as error:
-            outcome = classify(error.status_code, cancelling=cancelling)
+            outcome = classify(error.status_code, of_open=cancelling or of_open)
             return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
         except FailedRequestError as error:
             outcome = classify_http_status(error.status_code)

@@ -32,6 +32,7 @@ class Position(models.Model):
     realised_pnl = PriceField(default=0, help_text="before fees")
     fees = PriceField(default=0)
     strategy = models.CharField(max_length=40, default="manual")
+    trace_id = models.CharField(max_length=64, blank=True, help_text="of the order that opened it")
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(auto_now=True)

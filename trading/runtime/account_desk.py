@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
@@ -56,14 +57,16 @@ from trading.selectors import (
     unresolved_orders,
     unsent_work,
     venue_dead_man_seconds,
+    waiting_amendment,
     working_order,
 )
 from trading.services.accounts import wallet_apply
+from trading.services.amendments import grows
 from trading.services.exposures import account_exposure
 from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import INTENT_LIFETIME
-from trading.services.reports import reports_apply
+from trading.services.reports import frame_refuse, reports_apply
 from trading.services.signals import signal_hand_over
 
 log = logging.getLogger(__name__)
@@ -294,7 +297,7 @@ class AccountDesk:
     async def _sweep(self) -> None:
         """Find work whose doorbell was lost, and orders whose fate is open."""
         unsent = await self._books(partial(unsent_work, self.account_id))
-        self.orders.forget_cancels(unsent)
+        self.orders.forget_requests(unsent)
         for order_id in unsent:
             await self._alone(self._take_up(order_id))
         for signal_id in await self._books(partial(pending_signals, self.account_id)):
@@ -395,6 +398,7 @@ class AccountDesk:
     def _on_trouble(self, sentence: str, frame: bytes) -> None:
         log.error("account %s: %s: %r", self.account_name, sentence, frame[:500])
         self._lay_aside("private_frame", sentence, frame.decode(errors="replace"))
+        self._book(partial(frame_refuse, account_id=self.account_id, reason=sentence))
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:
@@ -402,7 +406,13 @@ class AccountDesk:
             if isinstance(report, PositionReport) and (self.owns or self._database_away):
                 self.watch.reported(report)
         try:
-            await self._books(partial(reports_apply, account_id=self.account_id, reports=reports, mode=self.mode))
+            refused = await self._books(
+                partial(reports_apply, account_id=self.account_id, reports=reports, mode=self.mode)
+            )
+            for report, reason in refused:
+                self._lay_aside("reports", reason, reports_as_text([report]), same=reason)
+            if refused:
+                self.reconcile_soon("contradiction")
             self._refresh_soon()
             for comparison in self._outside.heard(reports) if self.owns else ():
                 self._send_async(comparison)
@@ -446,6 +456,8 @@ class AccountDesk:
                 return
             if order.state == OrderState.PENDING_CANCEL:
                 await self._on_sender(partial(self.orders.cancel, order))
+            elif order.state == OrderState.PENDING_REPLACE:
+                await self._take_amendment(order)
             elif order.state == OrderState.NEW:
                 await self._take_intent(order)
             await self._refresh_exposure()
@@ -453,26 +465,51 @@ class AccountDesk:
             self._taking.discard(order_id)
 
     async def _take_intent(self, order: Order) -> None:
-        refusals: tuple[Refusal, ...] = ()
-        if self.state != "trading" and not order.reduce_only:
-            message = f"the account does not trade now: {self.state}, {self.reason}"
-            refusals = (Refusal("account_state", "trading", self.state, message),)
-        else:
-            limits = await self._books(partial(limits_for, order.account))
-            if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
-                message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
-                refusals = (Refusal("trading_state", "active", "halted", message),)
-            else:
-                intent = _as_intent(order)
-                quote = None
-                if self._pipeline.reference_price(intent.symbol) is None:
-                    quote = await self._books(partial(symbol_quote, intent.symbol))
-                refusals = self._pipeline.check(intent, limits, quote).refusals
-                if not refusals:
-                    self.orders.reserve(intent)
+        refusals = await self._refusals(order, _as_intent(order))
         owner = self.lease.token
         if owner is not None:
             await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner))
+
+    async def _take_amendment(self, order: Order) -> None:
+        amendment = await self._books(partial(waiting_amendment, order.pk))
+        if amendment is None:
+            await self._on_sender(partial(self.orders.follow_amendment, order))
+            return
+        refusals: tuple[Refusal, ...] = ()
+        if grows(order, amendment.quantity, amendment.price):
+            left = amendment.quantity - order.filled_quantity
+            intent = replace(_as_intent(order), quantity=left, price=amendment.price)
+            refusals = await self._refusals(order, intent, replacing=True)
+        owner = self.lease.token
+        if owner is not None:
+            await self._on_sender(partial(self.orders.amend, order, refusals, owner))
+
+    async def _refusals(self, order: Order, intent: OrderIntent, *, replacing: bool = False) -> tuple[Refusal, ...]:
+        """What our own checks say against a person's or a bot's intent; what they approve is reserved. ``replacing``:
+        it is judged in the place of the order as it is."""
+        if self.state != "trading" and not order.reduce_only:
+            message = f"the account does not trade now: {self.state}, {self.reason}"
+            return (Refusal("account_state", "trading", self.state, message),)
+        limits = await self._books(partial(limits_for, order.account))
+        if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
+            message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
+            return (Refusal("trading_state", "active", "halted", message),)
+        quote = None
+        if self._pipeline.reference_price(intent.symbol) is None:
+            quote = await self._books(partial(symbol_quote, intent.symbol))
+        without = await self._exposure_without(order) if replacing else None
+        refusals = self._pipeline.check(intent, limits, quote, replacing=without).refusals
+        if not refusals:
+            self.orders.reserve(intent)
+        return refusals
+
+    async def _exposure_without(self, order: Order) -> Exposure:
+        """As if the order were not there, and its margin still free: then what its replacement needs is judged."""
+        booked, prices = self.orders.booked(), self._pipeline.reference_prices()
+        books = await self._books(partial(account_exposure, self.account_id, prices, without=order.pk))
+        freed = Decimal(0) if order.reduce_only else (order.quantity - order.filled_quantity) * (order.price or 0)
+        books = replace(books, available_balance=books.available_balance + freed / _as_intent(order).leverage)
+        return self.orders.with_reserved(books, booked, prices)
 
     # Signals of other engines.
 

@@ -23,7 +23,7 @@ def load_accounts(environment: str) -> list[Account]:
     """The accounts an engine of this environment opens; a LIVE one only on paper or after a person opted in."""
     rows = Account.objects.filter(environment=environment)
     harmless = ~Q(environment=Account.Environment.LIVE) | Q(mode=Mode.PAPER)
-    return list(rows.filter(harmless | Q(live_opt_in=True)))
+    return list(rows.filter(harmless | Q(live_opt_in=True)).order_by("pk"))
 
 
 def load_configuration(environment: str) -> PipelineConfiguration:

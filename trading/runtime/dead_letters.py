@@ -16,7 +16,7 @@ from trading.report_text import Report, reports_from_text
 from trading.reports import FillReport, OrderReport
 from trading.services.reports import reports_apply
 
-ENGINE_COMMANDS = frozenset({"order_send", "order_cancel", "signal_take", "reconcile"})
+ENGINE_COMMANDS = frozenset({"order_send", "order_amend", "order_cancel", "signal_take", "reconcile"})
 
 
 class NotReplayed(Exception):
@@ -77,8 +77,10 @@ def _book(letter: DeadLetter, account_id: int, reports: Sequence[Report]) -> Non
     for anew by the account's owner instead."""
     lasting = [report for report in reports if isinstance(report, (OrderReport, FillReport))]
     mode = letter.context.get("mode")
-    reports_apply(account_id=account_id, reports=lasting, mode=None if mode is None else str(mode))
+    refused = reports_apply(account_id=account_id, reports=lasting, mode=None if mode is None else str(mode))
     bus.engines_command("reconcile", account_id)
+    if refused:
+        raise NotReplayed(f"it contradicts our books still: {'; '.join(reason for _, reason in refused)}")
 
 
 def _task(letter: DeadLetter) -> None:

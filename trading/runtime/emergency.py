@@ -1,8 +1,9 @@
 """The emergency close: cancel and close everything while there is no database.
 
-It needs what an engine left in the data folder (the accounts, their keys still encrypted) and the master key. What it
-does is written to a journal before it is done; the first process that owns an account with the database back books the
-journal and leaves the account stopped. A run that was killed goes on under its old name, so no order is doubled.
+It needs what an engine or a worker left in the data folder (the accounts, their keys still encrypted) and the master
+key. What it does is written to a journal before it is done; the first process that owns an account with the database
+back books the journal and leaves the account stopped. A run that was killed goes on under its old name, so no order is
+doubled.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def export_accounts(accounts: Sequence[Account]) -> None:
 
 
 def stored_accounts() -> list[StoredAccount]:
-    """The accounts that an engine left.
+    """The accounts that an engine or a worker left.
 
     Raises:
         EmergencyError: there is no such file, or it is none of ours.
@@ -88,7 +89,8 @@ def stored_accounts() -> list[StoredAccount]:
         return [StoredAccount(**row) for row in orjson.loads(path.read_bytes())]
     except FileNotFoundError:
         raise EmergencyError(
-            f"{path} is not there: an engine writes it when it opens accounts; set BALLAST_DATA_DIR to its data folder"
+            f"{path} is not there: engines and workers write it while the database is up. Run this on a machine where "
+            "one of them ran, with its data folder as BALLAST_DATA_DIR and the deployment's BALLAST_MASTER_KEY"
         ) from None
     except (orjson.JSONDecodeError, TypeError) as error:
         raise EmergencyError(f"{path} cannot be read: {error}") from None

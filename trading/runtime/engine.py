@@ -177,10 +177,10 @@ class Engine:
             self.shards.wake()
 
     def command(self, command: str, identifier: str) -> None:
-        """``order_send`` and ``order_cancel`` name an order, ``signal_take`` a signal, ``reconcile`` an account; desks
-        ignore what is not theirs."""
+        """``order_send``, ``order_amend`` and ``order_cancel`` name an order, ``signal_take`` a signal, ``reconcile``
+        an account; desks ignore what is not theirs."""
         number = int(identifier)
-        if command in ("order_send", "order_cancel"):
+        if command in ("order_send", "order_amend", "order_cancel"):
             for desk in self.desks.values():
                 desk.take_up(number)
         elif command == "signal_take":

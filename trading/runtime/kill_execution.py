@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol, instrument_rules
 from trading.crash_points import reach
 from trading.gateways.base import Gateway, GatewayError, OrderRequest
@@ -61,16 +62,17 @@ class KillExecution:
         if task is None:
             return None
         self._trouble = []
-        try:
-            reach("kill.begun")
-            orders = self._cancel_orders()
-            reach("kill.cancelled")
-            positions = self._close_positions(task) if task.switch.closes_positions else ()
-            reach("kill.closed")
-            return self._judge(task, orders, positions)
-        except LeaseLost as error:
-            log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
-            return TROUBLE_SECONDS
+        with tracing(task.switch.trace_id):
+            try:
+                reach("kill.begun")
+                orders = self._cancel_orders()
+                reach("kill.cancelled")
+                positions = self._close_positions(task) if task.switch.closes_positions else ()
+                reach("kill.closed")
+                return self._judge(task, orders, positions)
+            except LeaseLost as error:
+                log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
+                return TROUBLE_SECONDS
 
     def _judge(
         self, task: KillSwitchTask, orders: Sequence[OrderReport] | None, positions: Sequence[PositionReport] | None
@@ -190,6 +192,7 @@ class KillExecution:
             reason=f"kill switch: {task.switch.reason}"[:500],
             receive_window_ms=RECEIVE_WINDOW_MS,
             owner=owner,
+            trace_id=task.switch.trace_id,
         )
         self._submit(order)
 

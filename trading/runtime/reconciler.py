@@ -26,18 +26,18 @@ from trading.reconciliation import (
 )
 from trading.reports import FillReport, OrderReport, PositionReport
 from trading.services.accounts import wallet_apply
+from trading.services.amendments import order_amend_prove_lost
 from trading.services.fills import (
-    fill_apply,
     order_adopt,
-    order_report_apply,
     position_correct,
     position_report_apply,
     tells_nothing,
 )
 from trading.services.leases import account_taken_at
 from trading.services.modes import booking
-from trading.services.orders import order_prove_absent, order_prove_ended
+from trading.services.orders import CONFIRMED, order_prove_absent, order_prove_ended
 from trading.services.reconciliations import reconciliation_record
+from trading.services.reports import fill_book, order_report_book
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _book(account_id: int, mode: str, reports: Sequence[FillReport]) -> list[Dif
             log.warning("an execution in %s, which we do not know, was left aside", report.symbol)
             continue
         with booking(account_id, mode):
-            fill = fill_apply(account_id=account_id, report=report)
+            fill = fill_book(account_id=account_id, report=report)
         if fill is not None:
             text = f"{report.side} {report.quantity:f} {report.symbol} at {report.price:f}"
             found.append(Difference(DifferenceKind.MISSED_FILL, report.execution_id, "none", text))
@@ -140,7 +140,9 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
         if report is not None:
             if not tells_nothing(order, report):
                 with booking(account_id, gateway.mode):
-                    order_report_apply(account_id=account_id, report=report)
+                    found += _bring_up_to_date(order, report)
+            if order.is_replacing:
+                resolve_amendment(order, gateway)
             continue
         difference = resolve_order(order, gateway)
         if difference is not None:
@@ -201,15 +203,17 @@ def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
     missed = _book(order.account_id, gateway.mode, fills)
     if report is not None:
         state = str(order.state)
-        moved = order_report_apply(account_id=order.account_id, report=report)
+        moved = order_report_book(account_id=order.account_id, report=report)
+        if order.is_replacing:
+            resolve_amendment(order, gateway)
         if (moved is not None and str(moved.state) != state) or missed:
             return Difference(DifferenceKind.LOST_ORDER, order.client_order_id, state, report.status)
         return None
-    if order.state in (OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL):
+    if order.state in CONFIRMED:
         return _forgotten(order)
     if fills or order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN, OrderState.SUBMITTED):
         return None
-    if order.sent_at is None or not _window_has_passed(order, gateway.server_time_ms()):
+    if not _window_has_passed(order, order.sent_at, order.receive_window_ms, gateway.server_time_ms()):
         return None
     # Read once more after the window closed: the first read may have been earlier than the venue's acceptance.
     if gateway.find_order(*names) is not None:
@@ -237,14 +241,38 @@ def _forgotten(order: Order) -> Difference | None:
     )
 
 
-def _window_has_passed(order: Order, server_time_ms: int) -> bool:
+def _bring_up_to_date(order: Order, report: OrderReport) -> list[Difference]:
+    """Book what the venue says of an open order; a difference when somebody has changed the order there."""
+    before = f"{order.quantity:f} at {order.price}"
+    moved = order_report_book(account_id=order.account_id, report=report)
+    if moved is None or order.is_replacing:
+        return []
+    after = f"{moved.quantity:f} at {moved.price}"
+    return [Difference(DifferenceKind.AMENDED, order.client_order_id, before, after)] if after != before else []
+
+
+def resolve_amendment(order: Order, gateway: Gateway) -> None:
+    """Find out what became of an amendment by reading the order; it is never sent again. That it took no effect is
+    proven by an order read after the venue's clock has passed the end of the request's receive window."""
+    amendment = order.amendments.filter(outcome__in=["sent", "unknown"]).first()
+    if amendment is None or not _window_has_passed(
+        order, amendment.sent_at, amendment.receive_window_ms, gateway.server_time_ms()
+    ):
+        return
+    report = gateway.find_order(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+    if report is not None and order_report_book(account_id=order.account_id, report=report) is not None:
+        evidence = {"read": "order/realtime", "sent_at": amendment.sent_at, "quantity": report.quantity}
+        order_amend_prove_lost(amendment_id=amendment.pk, evidence=evidence)
+
+
+def _window_has_passed(order: Order, sent_at: datetime | None, receive_window_ms: int, server_time_ms: int) -> bool:
     """After a change of hands the window is counted from there: what an earlier owner has signed by the end of its
     lease may be on its way as long."""
-    if order.sent_at is None:
+    if sent_at is None:
         return False
     taken_at = account_taken_at(order.account_id)
-    latest = order.sent_at if taken_at is None else max(order.sent_at, taken_at)
-    closes = latest + timedelta(milliseconds=order.receive_window_ms + WINDOW_MARGIN_MS)
+    latest = sent_at if taken_at is None else max(sent_at, taken_at)
+    closes = latest + timedelta(milliseconds=receive_window_ms + WINDOW_MARGIN_MS)
     return datetime.fromtimestamp(server_time_ms / 1000, tz=UTC) > closes
 
 

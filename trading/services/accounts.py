@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
@@ -107,13 +108,28 @@ def _set_trading_state(account: Account, state: str, actor: str, reason: str, ac
 
 
 @transaction.atomic
+def leverage_note(*, account_id: int, symbol: str, leverage: Decimal, before: Decimal | None) -> None:
+    """We have set a symbol's leverage at the venue. ``before``: what we had set; None when that is not known."""
+    record(
+        actor="engine",
+        action="leverage.set",
+        subject=f"position:{symbol}",
+        account_id=account_id,
+        before=None if before is None else {"leverage": before},
+        after={"leverage": leverage},
+    )
+
+
+@transaction.atomic
 def membership_grant(*, account: Account, user: Any, role: str, actor: str) -> Membership:
+    before = Membership.objects.filter(account=account, user=user).values_list("role", flat=True).first()
     membership, _ = Membership.objects.update_or_create(account=account, user=user, defaults={"role": role})
     record(
         actor=actor,
         action="membership.granted",
         subject=f"account:{account.pk}",
         account_id=account.pk,
+        before=None if before is None else {"user": user.get_username(), "role": before},
         after={"user": user.get_username(), "role": role},
     )
     return membership

@@ -22,16 +22,17 @@ LONGEST_BEFORE_SENDING = timedelta(minutes=1)
 _WORKING = sorted(str(state) for state in WORKING)
 
 
-def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES) -> Exposure:
+def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES, *, without: int = 0) -> Exposure:
     """What the account has at stake, from our own books: open positions, and every order that may still fill,
     those of unknown fate included. Intents that nobody approved yet are not at stake: counted here, they would be
     counted against themselves. ``prices``: marks, to value market orders and positions by.
 
-    What others of the user and of the platform have at stake is read only where limits ask for it.
+    What others of the user and of the platform have at stake is read only where limits ask for it. ``without``: an
+    order that is left out, for its own replacement is to be judged.
     """
     account = Account.objects.select_related("wallet").get(pk=account_id)
     wallet = getattr(account, "wallet", None)
-    positions, pending, open_orders = _books([account_id], prices)
+    positions, pending, open_orders = _books([account_id], prices, without=without)
     exposure = Exposure(
         known=account.reconciled_at is not None and wallet is not None,
         equity=wallet.equity if wallet else ZERO,
@@ -49,7 +50,7 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
     # What is at stake on paper is nothing that real limits have to do with, nor the reverse.
     asked, others = totals_asked(account), Account.objects.filter(mode=account.mode).exclude(pk=account_id)
     if asked.strategies:
-        shares = _shares(account_id, asked.strategies, exposure, prices)
+        shares = _shares(account_id, asked.strategies, exposure, prices, without)
         exposure = replace(exposure, strategies=MappingProxyType(shares))
     if asked.user:
         exposure = replace(exposure, user=totals_of(others.filter(owner_id=account.owner_id), prices))
@@ -105,12 +106,12 @@ def _together(exposures: Iterable[Exposure]) -> Totals:
 
 
 def _shares(
-    account_id: int, names: Iterable[str], exposure: Exposure, prices: Mapping[str, Decimal]
+    account_id: int, names: Iterable[str], exposure: Exposure, prices: Mapping[str, Decimal], without: int
 ) -> dict[str, Totals]:
     """What each named strategy has at stake: positions that it opened, orders that it placed, and what it has made
     today: realised, less fees, and unrealised."""
     now = timezone.now()
-    working = Order.objects.filter(account_id=account_id)
+    working = Order.objects.filter(account_id=account_id).exclude(pk=without)
     counts = {
         row["strategy"]: row
         for row in working.filter(Q(state__in=_WORKING) | Q(sent_at__gt=now - timedelta(seconds=1)))
@@ -130,7 +131,7 @@ def _shares(
     shares = {}
     for name in names:
         held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}
-        _, pending, _ = _books([account_id], prices, strategy=name)
+        _, pending, _ = _books([account_id], prices, without=without, strategy=name)
         share = _together([Exposure(positions=held, pending=pending.get(account_id, {}))])
         unrealised = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
         count = counts.get(name, {"open": 0, "recent": 0})
@@ -145,7 +146,7 @@ def _shares(
 
 
 def _books(
-    accounts: list[int], prices: Mapping[str, Decimal], **orders: Any
+    accounts: list[int], prices: Mapping[str, Decimal], without: int = 0, **orders: Any
 ) -> tuple[dict[int, dict[str, PositionExposure]], dict[int, dict[str, PendingExposure]], int]:
     """Positions and orders that may still fill, by account and symbol, and how many such orders there are."""
     positions: dict[int, dict[str, PositionExposure]] = defaultdict(dict)
@@ -163,18 +164,20 @@ def _books(
             row.pk,
         )
     pending: dict[int, dict[str, PendingExposure]] = defaultdict(dict)
-    live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).select_related("instrument")
+    live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).exclude(pk=without)
     number = 0
-    for order in live:
+    for order in live.select_related("instrument"):
         number += 1
-        symbol, left = order.instrument.symbol, order.quantity - order.filled_quantity
+        symbol = order.instrument.symbol
+        # While an amendment is open the larger of both may fill.
+        left = order.largest_quantity - order.filled_quantity
         before = pending[order.account_id].get(symbol, PendingExposure())
         if order.reduce_only:
             immediate = order.order_type == Order.OrderType.MARKET or order.time_in_force in IMMEDIATE
             after = before.plus_reducing(order.side, left, immediate=immediate)
         else:
             held = positions[order.account_id].get(symbol)
-            price = order.price or prices.get(symbol) or (held.mark_price if held else ZERO)
+            price = order.highest_price or prices.get(symbol) or (held.mark_price if held else ZERO)
             after = before.plus(order.side, left, price, order.stop_loss)
         pending[order.account_id][symbol] = after
     return positions, pending, number

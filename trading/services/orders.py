@@ -12,15 +12,16 @@ from django.utils import timezone
 from django_fsm import TransitionNotAllowed
 
 from audit import bus
-from audit.services import as_json, insert_together, record, recorded_together
+from audit.services import alert_raise, as_json, insert_together, record, recorded_together
+from audit.trace import current_trace, new_trace_id
 from marketdata.instruments import Violation, on_grid, violations
 from marketdata.models import Instrument
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
 from trading.crash_points import reach
-from trading.lifecycle import LIVE, OrderEvent, OrderState
-from trading.models import Account, Order, OrderTransition
+from trading.lifecycle import LIVE, TERMINAL, OrderEvent, OrderState
+from trading.models import Account, Order, OrderAmendment, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
@@ -28,6 +29,10 @@ from trading.services.modes import ModeChanged, mode_confirm, mode_held
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
+# The venue has it on its book, as far as we know.
+CONFIRMED = frozenset(
+    {OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_REPLACE, OrderState.PENDING_CANCEL}
+)
 
 
 class OrderRefused(Exception):
@@ -222,7 +227,7 @@ def _insert(
         stop_loss=body.stop_loss,
         reason=reason,
         actor=actor,
-        trace_id=trace_id or secrets.token_hex(16),
+        trace_id=trace_id or current_trace() or new_trace_id(),
         created_at=now,
     )
     if gate is None:
@@ -356,6 +361,7 @@ def order_close_intend(
     reason: str,
     receive_window_ms: int,
     owner: LeaseToken,
+    trace_id: str = "",
 ) -> Order:
     """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
     switch holds it back.
@@ -366,7 +372,16 @@ def order_close_intend(
     lease_confirm(owner)
     body = OrderBody(symbol, side, "Market", quantity, None, "IOC", True, None, None)
     now = timezone.now()
-    order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
+    order = _insert(
+        account_id,
+        body,
+        client_order_id,
+        actor=actor,
+        reason=reason,
+        strategy=strategy,
+        now=now,
+        trace_id=trace_id,
+    )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
     reach("order.in_transaction")
@@ -382,7 +397,7 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
     """
     lease_confirm(owner)
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN) or order.mode != order.account.mode:
         return None
     # The proof that it cannot exist any more is counted from the newest request.
@@ -410,7 +425,7 @@ def order_take(
         LeaseLost: the account is somebody else's by now, who will take the intent.
     """
     lease_confirm(owner)
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state != OrderState.NEW:
         return None
     mode = mode_held(order.account_id)
@@ -473,7 +488,7 @@ def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
 @transaction.atomic
 def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order:
     """Somebody wants an order cancelled; the engine that owns the account asks the venue."""
-    order = _locked(order.pk)
+    order = order_locked(order.pk)
     if order.state == OrderState.NEW:
         order.refusal = f"withdrawn by {actor} before it was sent"
         advance(order, OrderEvent.CANCEL, cause=order.refusal, actor=actor)
@@ -486,6 +501,9 @@ def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order
         raise OrderNotCancellable(
             f"order {order.client_order_id} is {order.state}: the venue has not confirmed it yet; try again in a moment"
         )
+    amendment = open_amendment(order)
+    if amendment is not None and amendment.outcome == OrderAmendment.Outcome.REQUESTED:
+        amendment_decide(order, OrderAmendment.Outcome.OVERTAKEN, "a cancel was asked for before it was sent")
     advance(order, OrderEvent.REQUEST_CANCEL, cause=reason or f"asked by {actor}", actor=actor)
     bus.engines_command("order_cancel", order.pk)
     reach("cancel.requested")
@@ -495,7 +513,7 @@ def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order
 @transaction.atomic
 def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
     """Book what the answer to a cancel proved. ACCEPTED proves nothing yet: the order stream says how it ended."""
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state == OrderState.PENDING_CANCEL and result.outcome in (Submission.REJECTED, Submission.THROTTLED):
         advance(
             order,
@@ -509,7 +527,7 @@ def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
 @transaction.atomic
 def order_prove_absent(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
     """The venue never took the order, and cannot any more: its clock has passed the request's window."""
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state in (OrderState.UNKNOWN, OrderState.PENDING_SUBMIT, OrderState.SUBMITTED):
         order.refusal = "proven never to have reached the venue"
         advance(order, OrderEvent.FAIL, cause=order.refusal, payload=evidence)
@@ -519,8 +537,8 @@ def order_prove_absent(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
 @transaction.atomic
 def order_prove_ended(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
     """The venue has it neither open nor among those it remembers: it was cancelled there, longer ago than that."""
-    order = _locked(order_id)
-    if order.state in (OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL):
+    order = order_locked(order_id)
+    if order.state in CONFIRMED:
         order.refusal = "the venue has no such open order any more"
         advance(order, OrderEvent.CANCEL, cause=order.refusal, payload=evidence)
     return order
@@ -542,44 +560,89 @@ def advance(
     """
     source = str(order.state)
     getattr(order, event.value)()
+    if order.state in TERMINAL and order.is_replacing:
+        amendment_decide(order, OrderAmendment.Outcome.OVERTAKEN, f"the order ended before: {order.state}, {cause}")
     with recorded_together():
         if order._state.adding:
             insert_together(order)
         else:
             order.save()
-        _step_record(order, event, source, cause, payload or {}, actor)
+        step_record(order, event.value, source=source, cause=cause, payload=payload, actor=actor)
 
 
-def _step_record(
-    order: Order, event: OrderEvent, source: str, cause: str, payload: Mapping[str, Any], actor: str
+def step_record(
+    order: Order,
+    event: str,
+    *,
+    cause: str,
+    source: str = "",
+    payload: Mapping[str, Any] | None = None,
+    actor: str = "",
 ) -> None:
+    """Keep one step of a locked order's life on its own record and on the trail, and ring the doorbell. Without a
+    ``source`` the order stayed in its state."""
     insert_together(
         OrderTransition(
             order=order,
-            event=event.value,
-            source=source,
+            event=event,
+            source=source or str(order.state),
             target=str(order.state),
             cause=cause,
-            payload=as_json(payload),
+            payload=as_json(payload or {}),
             created_at=timezone.now(),
         )
     )
     record(
         actor=actor or order.actor,
-        action=f"order.{event.value}",
+        action=f"order.{event}",
         subject=f"order:{order.pk}",
         account_id=order.account_id,
         reason=cause,
         trace_id=order.trace_id,
-        before={"state": source},
+        before={"state": source or str(order.state)},
         after={"state": str(order.state), "filled_quantity": order.filled_quantity},
     )
     bus.account_changed(order.account_id, "order", order.pk)
 
 
+def open_amendment(order: Order) -> OrderAmendment | None:
+    """The amendment of a locked order that is not decided yet."""
+    if not order.is_replacing:
+        return None
+    return order.amendments.filter(outcome__in=OrderAmendment.OPEN).first()
+
+
+def amendment_decide(order: Order, outcome: OrderAmendment.Outcome, cause: str) -> None:
+    """Close a locked order's open amendment. The caller moves and saves the order, which asks for nothing any more."""
+    amendment = open_amendment(order)
+    order.replacing_quantity = order.replacing_price = None
+    if amendment is None:
+        return
+    amendment.outcome, amendment.cause, amendment.decided_at = outcome, cause, timezone.now()
+    amendment.save(update_fields=["outcome", "cause", "decided_at"])
+    record(
+        actor=amendment.actor,
+        action=f"amendment.{outcome}",
+        subject=f"order:{order.pk}",
+        account_id=order.account_id,
+        reason=cause,
+        trace_id=order.trace_id,
+        parameters={"amendment": amendment.pk, "quantity": amendment.quantity, "price": amendment.price},
+        before={"quantity": amendment.quantity_before, "price": amendment.price_before},
+    )
+
+
 @transaction.atomic
 def illegal_move_record(*, order: Order, event: OrderEvent, cause: str, payload: Mapping[str, Any]) -> None:
-    """An illegal move is never ignored: it is on the trail, with what the venue sent."""
+    """An illegal move is never ignored: it is on the trail, with what the venue sent, and people are told."""
+    alert_raise(
+        level="warning",
+        kind="illegal_transition",
+        message=f"order {order.client_order_id} is {order.state} and cannot {event.value.replace('_', ' ')}: {cause}",
+        account_id=order.account_id,
+        detail={"order": order.pk, "event": event.value, "state": str(order.state)},
+        key=f"illegal:{order.pk}:{event.value}",
+    )
     record(
         actor="engine",
         action="order.illegal_transition",
@@ -592,7 +655,7 @@ def illegal_move_record(*, order: Order, event: OrderEvent, cause: str, payload:
     bus.account_changed(order.account_id, "alert", order.pk)
 
 
-def _locked(order_id: int) -> Order:
+def order_locked(order_id: int) -> Order:
     # `of`: the account and the instrument are shared by every order and must not be locked with it.
     return (
         Order.objects.select_for_update(of=("self",), no_key=True)
@@ -602,18 +665,23 @@ def _locked(order_id: int) -> Order:
 
 
 __all__ = [
+    "CONFIRMED",
     "ClientOrderIdTaken",
     "OrderNotCancellable",
     "OrderRefused",
     "TransitionNotAllowed",
     "advance",
+    "amendment_decide",
     "illegal_move_record",
+    "open_amendment",
     "order_cancel_apply",
     "order_cancel_request",
     "order_intend",
+    "order_locked",
     "order_place",
     "order_prove_absent",
     "order_prove_ended",
     "order_submission_apply",
     "order_take",
+    "step_record",
 ]
