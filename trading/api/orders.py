@@ -14,6 +14,7 @@ from risk.intents import CLIENT_ORDER_ID
 from trading.api.idempotency import IDEMPOTENCY_KEY, idempotent
 from trading.api.pagination import Pages
 from trading.api.refusals import RefusalsRecorded
+from trading.crash_points import reach
 from trading.lifecycle import OrderState
 from trading.models import Account, Mode, Order
 from trading.models.order import Side
@@ -137,6 +138,7 @@ class OrderCreateView(RefusalsRecorded):
             and Order.objects.filter(account=account, client_order_id=values["client_order_id"]).exists()
         )
         order = order_place(account=account, actor=request.user.get_username(), **values)
+        reach("api.committed")
         code = status.HTTP_200_OK if before else status.HTTP_201_CREATED
         return Response(OrderSerializer(order).data, status=code)
 

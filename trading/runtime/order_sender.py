@@ -23,6 +23,7 @@ from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
 from strategies.models import Signal as SignalRow
+from trading.crash_points import reach
 from trading.gateways.base import AmendRequest, Gateway, GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS
 from trading.lifecycle import OrderState
@@ -133,6 +134,7 @@ class OrderSender:
         try:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             self.gateway.prepare_order()
+            reach("order.before_commit")
             order = signal_order(
                 **_as_recorded(result, lease),
                 intent=intent,
@@ -183,6 +185,7 @@ class OrderSender:
             if intent is not None:
                 self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
                 self.gateway.prepare_order()
+                reach("order.before_commit")
             order = signal_take(
                 signal=signal,
                 intent=intent,
@@ -218,6 +221,7 @@ class OrderSender:
         try:
             if not refusals:
                 self.gateway.prepare_order()
+                reach("order.before_commit")
             taken = order_take(
                 order_id=order.pk,
                 refusals=refusals,
@@ -274,10 +278,13 @@ class OrderSender:
             return
         with tracing(order.trace_id):
             log.info("order_cancel_sent %s", order.client_order_id)
+            reach("cancel.taken")
             result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+            reach("cancel.answered")
         if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._asked_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
+        reach("cancel.booked")
         if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
             self.resolve(order.pk)
 
@@ -292,6 +299,7 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
 
 
 def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
+    reach("order.committed")
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
     if order.mode != gateway.mode:
         sentence = crossing_record(order=order, gateway_mode=gateway.mode)
@@ -314,7 +322,9 @@ def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
             latest_ms=int(latest.timestamp() * 1000),
         )
         result = sent(request, gateway)
+    reach("order.answered")
     order_submission_apply(order_id=order.pk, result=result)
+    reach("order.booked")
     return result
 
 

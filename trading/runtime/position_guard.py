@@ -25,6 +25,7 @@ from risk.exposure import ZERO, Exposure, PositionExposure
 from risk.limits import Limits
 from risk.reversal import indicators_against
 from risk.selectors import limits_for
+from trading.crash_points import reach
 from trading.gateways.base import GatewayError
 from trading.models import Account
 from trading.pipeline import Pipeline
@@ -222,6 +223,7 @@ class PositionGuard:
         except (DatabaseError, OrderRefused) as error:
             log.error("account %s: an exit of %s was not recorded: %s", self.account_id, symbol, error)
             return
+        reach("exit.ordered")
         if self._states is not None and self._states.get(symbol, (0, None))[0] == position.position_id:
             self._states[symbol] = (position.position_id, done)
         self._exit_recorded(order.pk)
@@ -240,6 +242,7 @@ class PositionGuard:
                 self._unsaved.clear()
                 try:
                     await self._on_books(partial(exit_states_save, account_id=self.account_id, states=states))
+                    reach("exit.saved")
                 except DatabaseError as error:
                     log.warning("account %s: exits are not remembered yet: %s", self.account_id, error)
                     self._unsaved |= set(states)

@@ -18,6 +18,7 @@ from audit import bus
 from audit.models import AuditEvent
 from audit.services import alert_raise, record
 from audit.trace import current_trace
+from trading.crash_points import reach
 from trading.models import Account, DeadManWatch, KillSwitch, KillSwitchTask, Lease
 from trading.permissions import platform_operators
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts_to_stop
@@ -75,6 +76,7 @@ def kill_switch_engage(
         key=f"kill_switch:{switch.pk}",
     )
     _recorded(switch, "kill_switch.engaged", actor, reason, {"closes_positions": closes_positions})
+    reach("kill.engaging")
     return switch
 
 

@@ -18,6 +18,7 @@ from marketdata.instruments import Violation, on_grid, violations
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
+from trading.crash_points import reach
 from trading.lifecycle import LIVE, TERMINAL, OrderEvent, OrderState
 from trading.models import Account, Order, OrderAmendment, OrderTransition
 from trading.reports import Submission, SubmissionResult
@@ -140,6 +141,7 @@ def order_place(
                 mode=account.mode,
             )
             bus.engines_command("order_send", order.pk)
+            reach("intent.in_transaction")
             return order
     except ModeChanged:
         rule = f"the account was {account.mode} when this was asked for and is not any more; look at it, then repeat"
@@ -323,6 +325,7 @@ def _approved(
     )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause="risk approved")
+    reach("order.in_transaction")
     return order
 
 
@@ -362,6 +365,7 @@ def order_close_intend(
     )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
+    reach("order.in_transaction")
     return order
 
 
@@ -430,6 +434,7 @@ def order_take(
     else:
         order.sent_at, order.receive_window_ms = timezone.now(), receive_window_ms
         advance(order, OrderEvent.APPROVE, cause="risk approved")
+        reach("order.in_transaction")
     return order
 
 
@@ -465,6 +470,7 @@ def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
             advance(order, OrderEvent.FAIL, cause=result.message, payload=payload)
         case _ if order.state == OrderState.PENDING_SUBMIT:
             advance(order, OrderEvent.LOSE, cause=result.message or "no answer", payload=payload)
+    reach("order.booking")
     return order
 
 
@@ -489,6 +495,7 @@ def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order
         amendment_decide(order, OrderAmendment.Outcome.OVERTAKEN, "a cancel was asked for before it was sent")
     advance(order, OrderEvent.REQUEST_CANCEL, cause=reason or f"asked by {actor}", actor=actor)
     bus.engines_command("order_cancel", order.pk)
+    reach("cancel.requested")
     return order
 
 
