@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Count, Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 
 from audit.models import Alert
@@ -13,17 +13,23 @@ from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE, OrderState
 from trading.models import (
     Account,
+    AccountReconciliation,
+    CoinBalance,
     DeadManWatch,
+    Discrepancy,
     EngineSession,
     EquitySnapshot,
     Fill,
     KillSwitch,
     KillSwitchTask,
     Lease,
+    LedgerEntry,
     Order,
     Position,
+    ReconciliationRun,
 )
 from trading.permissions import accounts_visible_to, is_staff
+from trading.reconciliation import MOST_FAILURES
 
 LIVE_STATES = sorted(str(state) for state in LIVE)
 EQUITY_POINTS = 500
@@ -112,7 +118,37 @@ def venue_dead_man_seconds(account_id: int) -> int | None:
     return DeadManWatch.objects.filter(account_id=account_id).values_list("venue_seconds", flat=True).first()
 
 
+def visible_discrepancies(user: Any) -> QuerySet[Discrepancy]:
+    """What differed between our records and the venue's, of the accounts a user may see."""
+    return Discrepancy.objects.filter(account__in=accounts_visible_to(user))
+
+
+def visible_runs(user: Any) -> QuerySet[ReconciliationRun]:
+    """Comparisons with the venue, of the accounts a user may see; the newest first."""
+    return ReconciliationRun.objects.filter(account__in=accounts_visible_to(user), complete=True)
+
+
+def visible_ledger(user: Any) -> QuerySet[LedgerEntry]:
+    return LedgerEntry.objects.filter(account__in=accounts_visible_to(user))
+
+
+def coin_balances_of(account: Account) -> QuerySet[CoinBalance]:
+    return CoinBalance.objects.filter(account=account)
+
+
+def discrepancy_counts() -> list[tuple[str, int, int]]:
+    """Of each kind, how many differences there ever were, and how many are open."""
+    rows = Discrepancy.objects.order_by().values("kind")
+    counted = rows.annotate(found=Count("pk"), open=Count("pk", filter=Q(resolved_at=None)))
+    return sorted(counted.values_list("kind", "found", "open"))
+
+
 # The work of an account's owner.
+
+
+def reconciliation_fails(account_id: int) -> bool:
+    """Whether the last comparisons failed, whichever process made them."""
+    return AccountReconciliation.objects.filter(account_id=account_id, failures__gte=MOST_FAILURES).exists()
 
 
 def working_order(account_id: int, order_id: int) -> Order | None:

@@ -39,6 +39,7 @@ CALLS: Mapping[str, tuple[str, int]] = {
     "get_executions": ("account", 50),
     "get_positions": ("account", 50),
     "get_wallet_balance": ("account", 50),
+    "get_transaction_log": ("account", 25),
     "get_server_time": ("market", 0),
 }
 CANCELS = frozenset({"cancel_order", "cancel_all_orders"})

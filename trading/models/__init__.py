@@ -6,16 +6,30 @@ from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
 from trading.models.lease import EngineSession, Lease
 from trading.models.order import Fill, Order, OrderTransition
 from trading.models.position import Position, ReconciliationRun
+from trading.models.reconciliation import (
+    AbsenceReading,
+    AccountReconciliation,
+    CoinBalance,
+    Discrepancy,
+    ForeignOrder,
+    LedgerEntry,
+)
 
 __all__ = [
+    "AbsenceReading",
     "Account",
+    "AccountReconciliation",
+    "CoinBalance",
     "DeadManWatch",
+    "Discrepancy",
     "EngineSession",
     "EquitySnapshot",
     "Fill",
+    "ForeignOrder",
     "KillSwitch",
     "KillSwitchTask",
     "Lease",
+    "LedgerEntry",
     "Membership",
     "Order",
     "OrderTransition",

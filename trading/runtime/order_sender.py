@@ -220,6 +220,7 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
             take_profit=order.take_profit,
             stop_loss=order.stop_loss,
             latest_ms=int(latest.timestamp() * 1000),
+            position_index=order.position_index,
         )
         result = gateway.submit(request)
     order_submission_apply(order_id=order.pk, result=result)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
 from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
-from trading.models import Account, Fill, Order, Position, Wallet
+from trading.models import Account, Fill, ForeignOrder, Order, Position, Wallet
 
 ZERO = Decimal(0)
 NO_PRICES: Mapping[str, Decimal] = MappingProxyType({})
@@ -44,7 +44,7 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
         day=wallet.day if wallet else None,
         positions=MappingProxyType(positions.get(account_id, {})),
         pending=MappingProxyType(pending.get(account_id, {})),
-        open_orders=counts["open"],
+        open_orders=counts["open"] + ForeignOrder.objects.filter(account_id=account_id, gone_at=None).count(),
         orders_last_second=counts["recent"],
         wallet_balance=wallet.wallet_balance if wallet else ZERO,
         peak_equity=wallet.peak_equity if wallet else ZERO,
@@ -164,7 +164,10 @@ def _books(
         )
     pending: dict[int, dict[str, PendingExposure]] = defaultdict(dict)
     live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).select_related("instrument")
-    for order in live:
+    # Flagged at the venue, not ours, belonging to no strategy: it fills like any other.
+    foreign = ForeignOrder.objects.filter(account_id__in=accounts if not orders else [], gone_at=None)
+    may_fill: list[Order | ForeignOrder] = [*live, *foreign.select_related("instrument")]
+    for order in may_fill:
         symbol, left = order.instrument.symbol, order.quantity - order.filled_quantity
         before = pending[order.account_id].get(symbol, PendingExposure())
         if order.reduce_only:
@@ -173,6 +176,7 @@ def _books(
         else:
             held = positions[order.account_id].get(symbol)
             price = order.price or prices.get(symbol) or (held.mark_price if held else ZERO)
-            after = before.plus(order.side, left, price, order.stop_loss)
+            stop_loss = order.stop_loss if isinstance(order, Order) else None
+            after = before.plus(order.side, left, price, stop_loss)
         pending[order.account_id][symbol] = after
     return positions, pending

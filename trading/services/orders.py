@@ -18,13 +18,14 @@ from marketdata.selectors import instrument_by_symbol, instrument_rules, referen
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
 from trading.lifecycle import LIVE, OrderEvent, OrderState
-from trading.models import Account, Order, OrderTransition
+from trading.models import AbsenceReading, Account, Order, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
+BETWEEN_READS = timedelta(milliseconds=500)
 
 
 class OrderRefused(Exception):
@@ -276,9 +277,10 @@ def order_close_intend(
     reason: str,
     receive_window_ms: int,
     owner: LeaseToken,
+    position_index: int = 0,
 ) -> Order:
     """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
-    switch holds it back.
+    switch holds it back. ``position_index`` says which side it closes in an account in hedge mode.
 
     Raises:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
@@ -287,7 +289,7 @@ def order_close_intend(
     body = OrderBody(symbol, side, "Market", quantity, None, "IOC", True, None, None)
     now = timezone.now()
     order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
-    order.sent_at, order.receive_window_ms = now, receive_window_ms
+    order.sent_at, order.receive_window_ms, order.position_index = now, receive_window_ms, position_index
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
     return order
 
@@ -307,6 +309,7 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
     # The proof that it cannot exist any more is counted from the newest request.
     order.sent_at = timezone.now()
     order.save(update_fields=["sent_at"])
+    AbsenceReading.objects.filter(order=order).delete()
     record(
         actor=order.actor,
         action="order.sent_again",
@@ -416,6 +419,20 @@ def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
             payload={"code": result.code, "message": result.message},
         )
     return order
+
+
+@transaction.atomic
+def absence_read(*, order_id: int) -> AbsenceReading:
+    """The venue has said once more that it has no such order, which it cannot accept any more. Two answers within
+    ``BETWEEN_READS`` are one."""
+    now = timezone.now()
+    fresh = AbsenceReading(order_id=order_id, reads=1, first_read_at=now, last_read_at=now)
+    AbsenceReading.objects.bulk_create([fresh], ignore_conflicts=True)
+    reading = AbsenceReading.objects.select_for_update(no_key=True).get(order_id=order_id)
+    if now - reading.last_read_at >= BETWEEN_READS:
+        reading.reads, reading.last_read_at = reading.reads + 1, now
+        reading.save()
+    return reading
 
 
 @transaction.atomic
