@@ -36,7 +36,7 @@ EQUITY_POINTS = 500
 
 
 def visible_accounts(user: Any) -> QuerySet[Account]:
-    return accounts_visible_to(user).select_related("wallet", "owner")
+    return accounts_visible_to(user).select_related("wallet", "owner", "reconciliation")
 
 
 def visible_orders(user: Any) -> QuerySet[Order]:

@@ -12,17 +12,23 @@ from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE
 from trading.models import (
     Account,
+    AccountReconciliation,
+    CoinBalance,
     DeadManWatch,
+    Discrepancy,
     EquitySnapshot,
     Fill,
     KillSwitch,
     KillSwitchTask,
+    LedgerEntry,
     Order,
     Position,
+    ReconciliationRun,
     Wallet,
 )
 from trading.permissions import role_on
 from trading.positions import margin, percent_on_margin, pnl
+from trading.reconciliation import MOST_FAILURES
 from trading.selectors import stopped_by
 
 
@@ -34,6 +40,7 @@ class AccountSerializer(serializers.ModelSerializer):
     day_pnl = serializers.SerializerMethodField()
     updated_at = serializers.SerializerMethodField()
     kill_switch = serializers.SerializerMethodField()
+    reconciliation = serializers.SerializerMethodField()
 
     class Meta:
         model = Account
@@ -47,6 +54,7 @@ class AccountSerializer(serializers.ModelSerializer):
             "halt_reason",
             "kill_switch",
             "reconciled_at",
+            "reconciliation",
             "equity",
             "wallet_balance",
             "available_balance",
@@ -56,6 +64,21 @@ class AccountSerializer(serializers.ModelSerializer):
 
     def get_role(self, account: Account) -> str | None:
         return role_on(self.context.get("user"), account)
+
+    def get_reconciliation(self, account: Account) -> dict[str, Any]:
+        """How comparing with the venue goes: ``trouble`` says why the account does not trade, if that is why."""
+        try:
+            state = account.reconciliation
+        except AccountReconciliation.DoesNotExist:
+            state = AccountReconciliation()
+        stops = state.hedge_mode or state.failures >= MOST_FAILURES
+        is_open = Discrepancy.objects.filter(account=account, resolved_at=None)
+        return {
+            "failures": state.failures,
+            "trouble": state.trouble if stops else "",
+            "foreign_orders": state.foreign_orders,
+            "open_differences": is_open.count(),
+        }
 
     def get_kill_switch(self, account: Account) -> dict[str, Any] | None:
         """The engaged switch that stops it, with how far that is; None while it may trade."""
@@ -240,6 +263,7 @@ class PositionSerializer(serializers.ModelSerializer):
     stop_loss = PlainDecimalField()
     realised_pnl = PlainDecimalField()
     fees = PlainDecimalField()
+    funding = PlainDecimalField(help_text="received, negative: paid; not in the realised PnL")
     unrealised_pnl = serializers.SerializerMethodField()
     pnl_percent = serializers.SerializerMethodField()
     margin = serializers.SerializerMethodField()
@@ -264,6 +288,7 @@ class PositionSerializer(serializers.ModelSerializer):
             "pnl_percent",
             "margin",
             "fees",
+            "funding",
             "strategy",
             "opened_at",
             "closed_at",
@@ -359,6 +384,64 @@ class AlertSerializer(serializers.ModelSerializer):
         ]
 
 
+class DiscrepancySerializer(serializers.ModelSerializer):
+    amount = PlainDecimalField(help_text="theirs less ours, where it is an amount")
+
+    class Meta:
+        model = Discrepancy
+        fields = [
+            *("id", "account", "kind", "subject", "ours", "theirs", "amount"),
+            *("first_seen_at", "last_seen_at", "sightings", "resolved_at", "resolution"),
+        ]
+
+
+class ReconciliationRunSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = ReconciliationRun
+        fields = [
+            *("id", "account", "trigger", "started_at", "finished_at", "succeeded", "error", "refusal", "differences"),
+        ]
+
+
+class AccountReconciliationSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = AccountReconciliation
+        fields = [
+            *("foreign_orders", "failures", "trouble", "hedge_mode", "asked_at"),
+            *("ledger_read_through", "ledger_compared_at"),
+        ]
+
+
+class LedgerEntrySerializer(serializers.ModelSerializer):
+    quantity = PlainDecimalField()
+    price = PlainDecimalField()
+    cash_flow = PlainDecimalField()
+    funding = PlainDecimalField()
+    fee = PlainDecimalField()
+    change = PlainDecimalField(help_text="cash_flow + funding - fee")
+    balance = PlainDecimalField()
+
+    class Meta:
+        model = LedgerEntry
+        fields = [
+            *("id", "account", "venue_id", "kind", "category", "symbol", "side", "currency", "quantity", "price"),
+            *("cash_flow", "funding", "fee", "change", "balance", "execution_id", "client_order_id", "booked_at"),
+        ]
+
+
+class CoinBalanceSerializer(serializers.ModelSerializer):
+    opening_balance = PlainDecimalField()
+    explained_balance = PlainDecimalField()
+    venue_balance = PlainDecimalField()
+
+    class Meta:
+        model = CoinBalance
+        fields = [
+            *("currency", "opening_balance", "opened_at", "explained_balance", "venue_balance"),
+            *("unexplained_since", "compared_at"),
+        ]
+
+
 def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
     """Everything a page shows of one account, so that whoever connects has no hole."""
     orders = Order.objects.filter(account=account).select_related("instrument", "account")
@@ -369,6 +452,7 @@ def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
     signals = Signal.objects.filter(account=account)[:100]
     equity = EquitySnapshot.objects.filter(account=account).order_by("-taken_at")[:500]
     strategies = StrategyConfig.objects.filter(account=account)
+    differences = Discrepancy.objects.filter(account=account)[:100]
     return {
         "account": dict(AccountSerializer(account, context={"user": user}).data),
         "positions": PositionSerializer(positions.select_related("instrument"), many=True).data,
@@ -379,4 +463,5 @@ def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
         "signals": SignalSerializer(signals, many=True).data,
         "equity": EquityPointSerializer(list(equity)[::-1], many=True).data,
         "strategies": StrategySerializer(strategies, many=True).data,
+        "differences": DiscrepancySerializer(differences, many=True).data,
     }

@@ -123,7 +123,7 @@ def discrepancy_note(run: ReconciliationRun, difference: Difference) -> bool:
             known.sightings += 1
             known.save()
             return False
-    Discrepancy.objects.create(
+    row = Discrepancy.objects.create(
         account_id=run.account_id,
         run=run,
         kind=difference.kind,
@@ -136,6 +136,7 @@ def discrepancy_note(run: ReconciliationRun, difference: Difference) -> bool:
         resolved_at=None if difference.stands else run.finished_at,
         resolution="" if difference.stands else PUT_RIGHT[difference.kind],
     )
+    bus.account_changed(run.account_id, "difference", row.pk)
     return True
 
 
@@ -149,6 +150,7 @@ def _end_what_is_gone(
         if not is_fact and (row.kind, row.subject) not in standing:
             row.resolved_at, row.resolution = run.finished_at, "it is not there any more"
             row.save(update_fields=["resolved_at", "resolution"])
+            bus.account_changed(run.account_id, "difference", row.pk)
 
 
 def _alert(run: ReconciliationRun, fresh: Sequence[Difference]) -> None:
@@ -257,5 +259,5 @@ def discrepancy_resolve(*, discrepancy: Discrepancy, actor: str, reason: str) ->
         reason=reason,
         parameters={"kind": row.kind, "subject": row.subject, "ours": row.ours, "theirs": row.theirs},
     )
-    bus.account_changed(row.account_id, "account", row.account_id)
+    bus.account_changed(row.account_id, "difference", row.pk)
     return row
