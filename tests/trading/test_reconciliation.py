@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests import builders
 from tests.processes import ServerProcess, start_simulator, until
 from trading.gateways.base import OrderRequest
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
-from trading.ledger import SETTLING, TOLERANCE, ExplainedBalance, fee_difference, funding_differences
+from trading.ledger import SETTLING, TOLERANCE, ExplainedBalance, fee_difference, funding_differences, windows
 from trading.lifecycle import OrderState
 from trading.models import (
     AbsenceReading,
@@ -224,6 +224,51 @@ def test_the_ledger_is_read_once_a_minute_and_at_once_when_somebody_asks(
     compared(account, gateway, "beat")
     assert len(asked) > first
     assert AuditEvent.objects.filter(action="reconciliation.asked", actor="alice").count() == 1
+
+
+def test_a_long_ledger_comes_page_by_page_and_in_ever_shorter_times(
+    venue: ServerProcess, gateway: BybitGateway, account: Account, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared(account, gateway)
+    for _ in range(60):
+        control(venue, "transfer", user=key.user, coin="USDT", amount="1")
+    compared(account, gateway)
+    assert LedgerEntry.objects.count() == 60 and CoinBalance.objects.get().unexplained_since is None
+    LedgerEntry.objects.all().delete()
+    # Two pages of fifty are too many for one question now.
+    monkeypatch.setattr("trading.gateways.bybit.MAX_PAGES", 1)
+    AccountReconciliation.objects.update(ledger_read_through=None)
+    compared(account, gateway)
+    assert LedgerEntry.objects.count() == 60
+
+
+def test_money_that_moves_while_the_first_balance_is_read_does_not_spoil_it(
+    venue: ServerProcess, gateway: BybitGateway, account: Account, key: ApiKey
+) -> None:
+    real = gateway.wallet
+
+    def moved_meanwhile() -> Any:
+        report = real()
+        control(venue, "transfer", user=key.user, coin="USDT", amount="3")
+        return report
+
+    gateway.wallet = moved_meanwhile  # type: ignore[method-assign]
+    compared(account, gateway)
+    assert not CoinBalance.objects.exists()
+    gateway.wallet = real  # type: ignore[method-assign]
+    compared(account, gateway)
+    assert CoinBalance.objects.get().opening_balance == 100_000
+
+
+moments = st.datetimes(timezones=st.just(UTC))
+
+
+@given(start=moments, seconds=st.integers(0, 10**6), length=st.integers(10**4, 10**5))
+def test_a_time_is_read_in_pieces_that_leave_nothing_out(start: datetime, seconds: int, length: int) -> None:
+    end, most = start + timedelta(seconds=seconds), timedelta(seconds=length)
+    pieces = windows(start, end, most)
+    assert [since for since, _ in pieces] == [start, *(until for _, until in pieces)][: len(pieces)]
+    assert (pieces[-1][1] if pieces else start) == end and all(until - since <= most for since, until in pieces)
 
 
 amounts = st.decimals(-10_000, 10_000, places=8)

@@ -25,6 +25,7 @@ from trading.services.ledger import (
     ledger_book,
     ledger_read_note,
     ledger_settle,
+    ledger_size,
 )
 
 EVERY = timedelta(seconds=60)
@@ -57,19 +58,25 @@ def compare_ledger(account_id: int, gateway: Gateway, begun: datetime) -> list[D
         GatewayError: the venue does not answer.
     """
     start = _start(account_id)
-    entries, found = _read(account_id, gateway, start)
-    coins = gateway.wallet().coins
-    for _ in range(ROUNDS):
-        if _explained(account_id, coins):
-            break
-        # Money moved between the two questions, or the ledger is late: the first is over when it is asked again.
+    found: list[Difference] = []
+    entries: list[LedgerReport] = []
+    coins: Mapping[str, Decimal] = {}
+    is_first = not CoinBalance.objects.filter(account_id=account_id).exists()
+    for _ in range(1 if is_first else ROUNDS):
         entries, more = _read(account_id, gateway, start)
         found += more
-        if not _explained(account_id, coins):
-            coins = gateway.wallet().coins
+        size = ledger_size(account_id)
+        coins = gateway.wallet().coins
+        if _explained(account_id, coins):
+            break
+        # Money moved between the two questions, or the ledger is late: the first is over when both are asked again.
+    if is_first:
+        # Had money moved meanwhile, the opening balance would be wrong for ever: then the next run begins.
+        entries, more = _read(account_id, gateway, start)
+        found += more
     found += ledger_settle(account_id=account_id, begun=begun)
     found += _compare_funding(gateway, entries, max(start, begun))
-    return found + coin_balances_compare(account_id=account_id, coins=coins, at=timezone.now())
+    return found + coin_balances_compare(account_id=account_id, coins=coins, at=timezone.now(), entries=size)
 
 
 def _start(account_id: int) -> datetime:

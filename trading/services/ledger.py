@@ -142,19 +142,30 @@ def coin_balances(account_id: int, coins: Mapping[str, Decimal]) -> list[Explain
     ]
 
 
+def ledger_size(account_id: int) -> int:
+    """How many entries we know."""
+    return LedgerEntry.objects.filter(account_id=account_id).count()
+
+
 def _changes(account_id: int) -> dict[str, Decimal]:
     rows = LedgerEntry.objects.filter(account_id=account_id).order_by()
     return dict(rows.values("currency").annotate(total=Sum("change")).values_list("currency", "total"))
 
 
 @transaction.atomic
-def coin_balances_compare(*, account_id: int, coins: Mapping[str, Decimal], at: datetime) -> list[Difference]:
-    """Keep how each balance is explained. The first comparison fixes what was there before the first entry; later a
-    coin is a difference when it stays unexplained for longer than the ledger may be late."""
+def coin_balances_compare(
+    *, account_id: int, coins: Mapping[str, Decimal], at: datetime, entries: int
+) -> list[Difference]:
+    """Keep how each balance is explained. ``entries``: how many were known when ``coins`` were told.
+
+    The first comparison fixes what was there before the first entry, unless others came meanwhile. Later a coin is a
+    difference when it stays unexplained for longer than the ledger may be late.
+    """
     state = reconciliation_locked(account_id)
     known = {row.currency: row for row in CoinBalance.objects.filter(account_id=account_id)}
     if not known:
-        _open_balances(account_id, coins, at)
+        if ledger_size(account_id) == entries:
+            _open_balances(account_id, coins, at)
         return []
     found = []
     for balance in coin_balances(account_id, coins):

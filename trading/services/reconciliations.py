@@ -93,20 +93,24 @@ def _record(account_id: int, started_at: datetime, outcome: Outcome) -> Reconcil
         ends = ENDS_BY_ITSELF | ENDS_WITH_LEDGER if outcome.ledger_compared else ENDS_BY_ITSELF
         _end_what_is_gone(run, outcome.differences, ends)
     _alert(run, fresh)
+    known_trouble = state.trouble
     _keep_outcome(state, run)
     if run.succeeded:
         Account.objects.filter(pk=account_id).update(reconciled_at=now)
-    # A difference that stands is told by its row; the trail needs it once.
+    # A difference that stands, and a trouble that lasts, are told by their rows; the trail needs them once.
     told = [each for each in outcome.differences if not each.stands or each in fresh]
-    if told or not run.succeeded:
+    changed = state.trouble != known_trouble
+    if told or changed:
+        action = "failed" if not run.succeeded else "differences" if told else "recovered"
         record(
             actor="reconciliation",
-            action="reconciliation.differences" if run.succeeded else "reconciliation.failed",
+            action=f"reconciliation.{action}",
             subject=f"account:{account_id}",
             account_id=account_id,
             reason=outcome.error or outcome.refusal,
             parameters={"trigger": outcome.trigger, "differences": [difference.as_dict() for difference in told]},
         )
+    if told or changed or not run.succeeded:
         bus.account_changed(account_id, "account", account_id)
     return run
 
