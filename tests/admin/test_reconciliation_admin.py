@@ -45,7 +45,7 @@ def act(client: Client, model: str, action: str, row: Any) -> str:
     path = reverse(f"admin:trading_{model}_changelist")
     answer = client.post(path, {"action": action, "_selected_action": [row.pk]}, follow=True)
     assert answer.status_code == 200
-    return answer.content.decode()
+    return " ".join(str(message) for message in answer.context["messages"])
 
 
 def test_only_a_manager_settles_accepts_and_has_the_account_compared(account: Account) -> None:

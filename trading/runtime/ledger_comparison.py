@@ -35,7 +35,7 @@ OVERLAP = timedelta(minutes=10)
 FIRST_LOOK_BACK = timedelta(days=1)
 # A balance that nothing explains: an entry may have come later than the overlap is long.
 UNEXPLAINED_LOOK_BACK = timedelta(hours=1)
-LONGEST_WINDOW, SHORTEST_WINDOW = timedelta(days=1), timedelta(seconds=1)
+LONGEST_WINDOW, SHORTEST_WINDOW = timedelta(days=1), timedelta(milliseconds=10)
 # The venue's clock may be ahead of ours.
 AHEAD = timedelta(minutes=1)
 # Funding of the last moments may be in one list already and not in the other.
