@@ -6,6 +6,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
 from django.core.exceptions import ImproperlyConfigured
 
 from marketdata.engine.detectors.kinds import DEFAULT_KINDS, kinds_from_text
@@ -60,6 +61,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "platform_site.request_ids.request_ids",
     "platform_site.api_errors.refuse_nul",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -180,10 +182,12 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile accounts": {"task": "trading.tasks.reconcile_accounts", "schedule": timedelta(seconds=10)},
     "carry out kill switches": {"task": "trading.tasks.carry_out_kill_switches", "schedule": timedelta(seconds=2)},
     "watch engines": {"task": "trading.tasks.watch_engines", "schedule": timedelta(seconds=5)},
+    "leave accounts for an emergency": {"task": "trading.tasks.leave_accounts", "schedule": timedelta(minutes=1)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
+    "note audit heads": {"task": "audit.tasks.note_heads", "schedule": timedelta(hours=1)},
 }
 
 EXCHANGE = environment.choice("EXCHANGE", "simulator", ("simulator", "bybit-testnet", "bybit"))
@@ -206,6 +210,8 @@ if 2 * LEASE_RENEWAL_SECONDS > LEASE_SECONDS:
 # After so long without an owner an account's dead-man policy takes effect.
 DEAD_MAN_SECONDS = environment.integer("BALLAST_DEAD_MAN_SECONDS", 60, minimum=15, maximum=3_600)
 SIMULATOR_URL = environment.text("SIMULATOR_URL", "http://127.0.0.1:8900")
+# The paper venue, where the orders of accounts on paper go (see README).
+PAPER_URL = environment.text("PAPER_URL", "http://127.0.0.1:8901")
 SYMBOLS_A_CONNECTION = environment.integer("SYMBOLS_A_CONNECTION", 10, minimum=1, maximum=100)
 # Symbols whose books are followed at Binance too, to compare with. Bybit's testnet has prices of its own.
 BINANCE_SYMBOLS = tuple(
@@ -231,18 +237,35 @@ RECORD_DIR = environment.text("RECORD_DIR")
 RECORD_FILE_MEGABYTES = environment.integer("RECORD_FILE_MEGABYTES", 256, minimum=1, maximum=65_536)
 RECORD_FILE_MINUTES = environment.integer("RECORD_FILE_MINUTES", 60, minimum=1, maximum=1_440)
 
+# Where workers keep heads of the audit trail, to compare with; best on a disk that the database's administrator does
+# not reach.
+AUDIT_HEADS_FILE = Path(environment.text("AUDIT_HEADS_FILE", str(DATA_DIR / "audit-heads.txt")))
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "json": {
             "()": "structlog.stdlib.ProcessorFormatter",
-            "processor": "structlog.processors.JSONRenderer",
-            "foreign_pre_chain": [],
+            "processor": structlog.processors.JSONRenderer(),
+            "foreign_pre_chain": [
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+            ],
         },
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(trace)s%(message)s"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"trace": {"()": "audit.trace.TraceFilter"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": environment.choice("BALLAST_LOG_FORMAT", "line", ("line", "json")),
+            "filters": ["trace"],
+        }
+    },
     "root": {"handlers": ["console"], "level": environment.text("BALLAST_LOG_LEVEL", "INFO")},
     "loggers": {"daphne.http_protocol": {"level": "WARNING"}, "django.channels.server": {"level": "WARNING"}},
 }

@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from audit.admin import ReadOnlyAdmin
+from audit.admin import TracedAdmin
 from strategies.library import STRATEGIES
 from strategies.models import Signal, StrategyConfig
 from strategies.services import (
@@ -161,7 +161,7 @@ class StrategyConfigAdmin(admin.ModelAdmin):
 
 
 @admin.register(Signal)
-class SignalAdmin(ReadOnlyAdmin):
+class SignalAdmin(TracedAdmin):
     list_display = ("signalled_at", "account", "strategy", "symbol", "side", "strength", "outcome", "reason")
     list_filter = ("outcome", "strategy", "symbol", "account")
     search_fields = ("symbol", "reason", "trace_id")

@@ -9,7 +9,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from audit.admin import ReadOnlyAdmin
+from audit.admin import AuditEventAdmin, ReadOnlyAdmin, TracedAdmin, trace_links
+from audit.models import AuditEvent
 from trading.credentials import CredentialsError
 from trading.models import (
     Account,
@@ -29,6 +30,7 @@ from trading.models import (
     ReconciliationRun,
 )
 from trading.permissions import may_manage, may_operate_platform, may_trade
+from trading.selectors import visible_events
 from trading.services.accounts import (
     account_create,
     account_halt,
@@ -282,7 +284,7 @@ class TransitionInline(admin.TabularInline):
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnlyAdmin):
+class OrderAdmin(TracedAdmin):
     list_display = (
         "created_at",
         "account",
@@ -320,7 +322,7 @@ class OrderAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Fill)
-class FillAdmin(ReadOnlyAdmin):
+class FillAdmin(TracedAdmin):
     list_display = (
         "executed_at",
         "account",
@@ -337,13 +339,25 @@ class FillAdmin(ReadOnlyAdmin):
     date_hierarchy = "executed_at"
     list_select_related = ("account", "instrument")
 
+    @admin.display(description="trace")
+    def trace(self, fill: Fill) -> str:
+        return trace_links(fill.order.trace_id if fill.order else "")
+
 
 @admin.register(Position)
-class PositionAdmin(ReadOnlyAdmin):
+class PositionAdmin(TracedAdmin):
     list_display = ("opened_at", "account", "instrument", "side", "quantity", "entry_price", "realised_pnl", "state")
     list_filter = ("state", "account", "side")
     search_fields = ("instrument__symbol",)
     list_select_related = ("account", "instrument")
+
+
+@admin.register(AuditEvent)
+class TrailAdmin(AuditEventAdmin):
+    """Staff see the trail of the accounts that they may see; the platform's with the permission for it."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
+        return visible_events(request.user)
 
 
 @admin.register(ReconciliationRun)

@@ -29,10 +29,11 @@ from trading.models import (
 from trading.permissions import role_on
 from trading.positions import margin, percent_on_margin, pnl
 from trading.reconciliation import MOST_FAILURES
-from trading.selectors import stopped_by
+from trading.selectors import comparison_of, stopped_by
 
 
 class AccountSerializer(serializers.ModelSerializer):
+    badge = serializers.CharField(read_only=True, help_text="PAPER, or the environment: goes with the name everywhere")
     role = serializers.SerializerMethodField()
     equity = serializers.SerializerMethodField()
     wallet_balance = serializers.SerializerMethodField()
@@ -48,6 +49,8 @@ class AccountSerializer(serializers.ModelSerializer):
             "id",
             "name",
             "environment",
+            "mode",
+            "badge",
             "venue",
             "role",
             "trading_state",
@@ -67,12 +70,9 @@ class AccountSerializer(serializers.ModelSerializer):
 
     def get_reconciliation(self, account: Account) -> dict[str, Any]:
         """How comparing with the venue goes: ``trouble`` says why the account does not trade, if that is why."""
-        try:
-            state = account.reconciliation
-        except AccountReconciliation.DoesNotExist:
-            state = AccountReconciliation()
+        state = comparison_of(account)
         stops = state.hedge_mode or state.failures >= MOST_FAILURES
-        is_open = Discrepancy.objects.filter(account=account, resolved_at=None)
+        is_open = Discrepancy.objects.filter(account=account, mode=account.mode, resolved_at=None)
         return {
             "failures": state.failures,
             "trouble": state.trouble if stops else "",
@@ -172,7 +172,7 @@ class EquityPointSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = EquitySnapshot
-        fields = ["taken_at", "equity", "wallet_balance"]
+        fields = ["taken_at", "equity", "wallet_balance", "mode"]
 
 
 class OrderSerializer(serializers.ModelSerializer):
@@ -191,6 +191,7 @@ class OrderSerializer(serializers.ModelSerializer):
         fields = [
             "id",
             "account",
+            "mode",
             "symbol",
             "client_order_id",
             "venue_order_id",
@@ -231,6 +232,7 @@ class FillSerializer(serializers.ModelSerializer):
         fields = [
             "id",
             "account",
+            "mode",
             "symbol",
             "order",
             "strategy",
@@ -273,6 +275,7 @@ class PositionSerializer(serializers.ModelSerializer):
         fields = [
             "id",
             "account",
+            "mode",
             "symbol",
             "side",
             "state",
@@ -321,6 +324,7 @@ class SignalSerializer(serializers.ModelSerializer):
         fields = [
             "id",
             "account",
+            "mode",
             "config",
             "strategy",
             "symbol",
@@ -444,15 +448,16 @@ class CoinBalanceSerializer(serializers.ModelSerializer):
 
 def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
     """Everything a page shows of one account, so that whoever connects has no hole."""
-    orders = Order.objects.filter(account=account).select_related("instrument", "account")
-    positions = Position.objects.filter(account=account).exclude(state=Position.State.CLOSED)
+    books = {"account": account, "mode": account.mode}
+    orders = Order.objects.filter(**books).select_related("instrument", "account")
+    positions = Position.objects.filter(**books).exclude(state=Position.State.CLOSED)
     # Open orders however old they are, and the newest that ended.
     live = orders.filter(state__in=sorted(str(state) for state in LIVE))
-    fills = Fill.objects.filter(account=account).select_related("instrument", "order")[:200]
-    signals = Signal.objects.filter(account=account)[:100]
-    equity = EquitySnapshot.objects.filter(account=account).order_by("-taken_at")[:500]
+    fills = Fill.objects.filter(**books).select_related("instrument", "order")[:200]
+    signals = Signal.objects.filter(**books)[:100]
+    equity = EquitySnapshot.objects.filter(**books).order_by("-taken_at")[:500]
     strategies = StrategyConfig.objects.filter(account=account)
-    differences = Discrepancy.objects.filter(account=account)[:100]
+    differences = Discrepancy.objects.filter(**books)[:100]
     return {
         "account": dict(AccountSerializer(account, context={"user": user}).data),
         "positions": PositionSerializer(positions.select_related("instrument"), many=True).data,

@@ -14,7 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests import builders
@@ -247,6 +249,24 @@ def test_a_foreign_order_is_adopted_so_that_its_exposure_counts(gateway: BybitGa
     adopted = Order.objects.get(client_order_id="by-hand")
     assert (adopted.strategy, adopted.state) == ("external", OrderState.ACKNOWLEDGED)
     assert "foreign_order" in {difference["kind"] for difference in run.differences}
+
+
+def test_orders_that_are_as_they_were_cost_no_question_each(venue: ServerProcess, account: Account) -> None:
+    gateway = gateway_of(venue, "desk")
+
+    def questions() -> int:
+        reconcile_account(account.pk, gateway, "adopt")
+        with CaptureQueriesContext(connection) as asked:
+            run = reconcile_account(account.pk, gateway, "test")
+        assert run.succeeded and not run.differences
+        return len(asked)
+
+    gateway.submit(request("resting-0", price=D("40000")))
+    of_one = questions()
+    for number in range(1, 6):
+        assert gateway.submit(request(f"resting-{number}", price=D("40000"))).outcome == Submission.ACCEPTED
+    assert questions() == of_one
+    assert gateway.cancel_all().outcome == Submission.ACCEPTED
 
 
 def test_the_exits_of_a_position_are_no_foreign_orders(gateway: BybitGateway, account: Account) -> None:

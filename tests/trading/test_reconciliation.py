@@ -41,10 +41,11 @@ from trading.reports import Submission
 from trading.runtime.kill_execution import KillExecution
 from trading.runtime.ownership import AccountLease, kept
 from trading.runtime.reconciler import reconcile_account
-from trading.selectors import discrepancy_counts, reconciliation_fails
+from trading.selectors import coin_balances_of, discrepancy_counts, reconciliation_fails
 from trading.services.exposures import account_exposure
 from trading.services.kill_switch import kill_switch_engage
-from trading.services.ledger import coin_balance_accept
+from trading.services.ledger import coin_balance_accept, coin_balances_compare
+from trading.services.modes import ModeChanged
 from trading.services.orders import order_place, order_submission_apply, order_take
 from trading.services.reconciliations import discrepancy_resolve, foreign_orders_set, reconciliation_request
 from trading.simulator.keys import ApiKey
@@ -258,6 +259,24 @@ def test_money_that_moves_while_the_first_balance_is_read_does_not_spoil_it(
     gateway.wallet = real  # type: ignore[method-assign]
     compared(account, gateway)
     assert CoinBalance.objects.get().opening_balance == 100_000
+
+
+def test_the_ledger_of_one_mode_explains_nothing_of_the_other(gateway: BybitGateway, account: Account) -> None:
+    compared(account, gateway)
+    with pytest.raises(ModeChanged):
+        coin_balances_compare(
+            account_id=account.pk, coins={"USDT": D(5)}, at=timezone.now(), entries=0, mode=other_mode(account)
+        )
+    Account.objects.filter(pk=account.pk).update(mode=other_mode(account))
+    account.refresh_from_db()
+    coin_balances_compare(account_id=account.pk, coins={"USDT": D(5)}, at=timezone.now(), entries=0)
+    opened = dict(CoinBalance.objects.values_list("mode", "opening_balance"))
+    assert opened == {account.mode: 5, other_mode(account): 100_000}
+    assert [row.opening_balance for row in coin_balances_of(account)] == [5]
+
+
+def other_mode(account: Account) -> str:
+    return "paper" if account.mode == "real" else "real"
 
 
 moments = st.datetimes(timezones=st.just(UTC))

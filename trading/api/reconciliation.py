@@ -18,6 +18,7 @@ from trading.permissions import may_manage, may_trade
 from trading.reconciliation import DifferenceKind
 from trading.selectors import (
     coin_balances_of,
+    comparison_of,
     visible_accounts,
     visible_discrepancies,
     visible_ledger,
@@ -116,8 +117,7 @@ class ReconciliationPolicyView(APIView):
     def get(self, request: Request, pk: int) -> Response:
         """How the account is compared with the venue, and how that goes."""
         account = get_object_or_404(visible_accounts(request.user), pk=pk)
-        state = AccountReconciliation.objects.filter(account=account).first() or AccountReconciliation(account=account)
-        return Response(AccountReconciliationSerializer(state).data)
+        return Response(AccountReconciliationSerializer(comparison_of(account)).data)
 
     @extend_schema(request=PolicySerializer, responses=AccountReconciliationSerializer)
     def put(self, request: Request, pk: int) -> Response:

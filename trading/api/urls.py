@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from trading.api import accounts, alerts, dead_letters, kill_switch, orders, reconciliation, strategies
+from audit.trace import TRACE_ID
+from trading.api import accounts, alerts, audit, dead_letters, kill_switch, orders, reconciliation, strategies
 
 LETTER = "(?P<identifier>[0-9]{1,20}-[0-9]{1,20})"
 
@@ -19,6 +20,8 @@ urlpatterns = [
     re_path(r"^reconciliation/runs/?$", reconciliation.ReconciliationRunListView.as_view()),
     re_path(r"^reconciliation/(?P<pk>[0-9]{1,18})/resolve/?$", reconciliation.DiscrepancyResolveView.as_view()),
     re_path(r"^ledger/?$", reconciliation.LedgerView.as_view()),
+    re_path(r"^audit/?$", audit.AuditListView.as_view()),
+    re_path(rf"^traces/(?P<trace_id>{TRACE_ID.pattern})/?$", audit.TraceView.as_view()),
     path("accounts/<int:pk>/dead-man", kill_switch.DeadManView.as_view()),
     re_path(r"^kill-switch/?$", kill_switch.KillSwitchListView.as_view()),
     re_path(r"^kill-switch/engage/?$", kill_switch.KillSwitchEngageView.as_view()),

@@ -46,13 +46,13 @@ class Gateway(Protocol):
     """All calls block: each account's owner makes them on a thread of its own.
 
     ``prepare_order`` comes before an order's commit and waits as long as its sending may have to; ``submit`` follows at
-    once. ``history_delay_ms``: after so long at the latest an order that ended, and its executions, can be found.
-    ``submit`` and ``cancel`` never raise for what the venue or the network did: they classify. The others raise
-    :class:`GatewayError`.
+    once. ``submit`` and ``cancel`` never raise for what the venue or the network did: they classify. The others raise
+    :class:`GatewayError`. ``mode``, paper or real, is where its requests go; ``history_delay_ms``: after so long at the
+    latest an order that ended, and its executions, can be found.
     """
 
-    @property
-    def history_delay_ms(self) -> int: ...
+    mode: str
+    history_delay_ms: int
 
     def server_time_ms(self) -> int: ...
 

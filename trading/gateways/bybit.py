@@ -7,6 +7,7 @@ request out; only what is idempotent is asked again, and what an order's outcome
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -43,6 +44,8 @@ from trading.resilience.guard import CallGuard, Endpoint, NotSent
 from trading.resilience.rate_budget import MOST_WAIT_SECONDS, Permit, Priority, key_name
 from trading.resilience.retry import NO_RETRY, Backoff
 
+# Bybit's hosts in all their countries.
+REAL_VENUE = re.compile(r"(^|\.)(bybit|bytick|bybit-[a-z]+)\.[a-z.]+$")
 CATEGORY = "linear"
 SETTLE_COIN = "USDT"
 RECEIVE_WINDOW_MS = 5_000
@@ -77,6 +80,21 @@ class BybitEndpoints:
             return cls("https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com")
         return cls(simulator_url, simulator_url.replace("http", "ws", 1), SIMULATOR_HISTORY_DELAY_MS)
 
+    @classmethod
+    def of_paper(cls, url: str) -> BybitEndpoints:
+        """The paper venue, which is ours.
+
+        Raises:
+            ValueError: the address is no http address, or a real venue's.
+        """
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+        if parts.scheme not in ("http", "https") or not host:
+            raise ValueError(f"PAPER_URL is {url!r}; expected the paper venue's address, like http://127.0.0.1:8901")
+        if REAL_VENUE.search(host):
+            raise ValueError(f"PAPER_URL is {url!r}, a real venue; paper orders go to a paper venue of ours only")
+        return cls(url, url.replace("http", "ws", 1))
+
 
 class BybitGateway:
     """One account's REST connection; see :class:`trading.gateways.base.Gateway`. Use from one thread at a time.
@@ -95,6 +113,7 @@ class BybitGateway:
         fence: Fence = no_fence,
         priority: Literal["normal", "kill"] = "normal",
         guard: CallGuard | None = None,
+        mode: str = "real",
     ) -> None:
         self._http = HTTP(
             api_key=api_key,
@@ -108,7 +127,7 @@ class BybitGateway:
         )
         self._http.endpoint = endpoints.rest
         self._venue, self._key = urlsplit(endpoints.rest).netloc, key_name(api_key)
-        self.priority, self.history_delay_ms = priority, endpoints.history_delay_ms
+        self.priority, self.mode, self.history_delay_ms = priority, mode, endpoints.history_delay_ms
         self._guard = guard or CallGuard.alone()
         self._fence = fence
         self._latest_ms: int | None = None

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from trading.models.account import Account, EquitySnapshot, Membership, Wallet
+from trading.models.account import Account, EquitySnapshot, Membership, Mode, ParkedWallet, Wallet
 from trading.models.exit_state import PositionExit
 from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
 from trading.models.lease import EngineSession, Lease
@@ -31,8 +31,10 @@ __all__ = [
     "Lease",
     "LedgerEntry",
     "Membership",
+    "Mode",
     "Order",
     "OrderTransition",
+    "ParkedWallet",
     "Position",
     "PositionExit",
     "ReconciliationRun",

@@ -10,7 +10,7 @@ from django_fsm import GET_STATE, FSMField, FSMModelMixin, transition
 from marketdata.models import Instrument, PriceField
 from strategies.models import Signal
 from trading.lifecycle import LIVE, TRANSITIONS, OrderEvent, OrderState
-from trading.models.account import Account
+from trading.models.account import Account, mode_field
 
 
 class Side(models.TextChoices):
@@ -45,6 +45,7 @@ class Order(FSMModelMixin, models.Model):
         POST_ONLY = "PostOnly", "post only"
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="orders")
+    mode = mode_field()
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="+")
     signal = models.ForeignKey(Signal, null=True, blank=True, on_delete=models.SET_NULL, related_name="orders")
     client_order_id = models.CharField(max_length=36)
@@ -198,6 +199,7 @@ class Fill(models.Model):
     (liquidation, auto-deleveraging, or a person at the venue)."""
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="fills")
+    mode = mode_field()
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="+")
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="fills")
     execution_id = models.CharField(max_length=64)
@@ -215,7 +217,7 @@ class Fill(models.Model):
     class Meta:
         ordering = ["-executed_at", "-id"]
         constraints = [
-            models.UniqueConstraint(fields=["account", "execution_id"], name="trading_fill_once"),
+            models.UniqueConstraint(fields=["account", "mode", "execution_id"], name="trading_fill_once_a_mode"),
             models.CheckConstraint(condition=Q(quantity__gt=0, price__gt=0), name="trading_fill_positive"),
         ]
         indexes = [models.Index(fields=["account", "-executed_at"], name="trading_fill_recent")]

@@ -4,19 +4,20 @@ from django.db import models
 from django.db.models import Q
 
 from marketdata.models import Instrument, PriceField
-from trading.models.account import Account
+from trading.models.account import Account, mode_field
 from trading.models.order import Fill, Order, Side
 from trading.models.position import Position, ReconciliationRun
 
 
 class AccountReconciliation(models.Model):
-    """How an account is compared with its venue: what its managers chose, and how far the comparison has come."""
+    """How an account is compared with its venue in one mode: what its managers chose, and how far it has come."""
 
     class ForeignOrders(models.TextChoices):
         ADOPT = "adopt", "adopt: into our books, as ours to cancel"
         FLAG = "flag", "flag: told and counted as exposure, left to whoever placed them"
 
-    account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="reconciliation")
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="comparisons")
+    mode = mode_field()
     foreign_orders = models.CharField(max_length=8, choices=ForeignOrders.choices, default=ForeignOrders.ADOPT)
     failures = models.PositiveIntegerField(default=0, editable=False, help_text="comparisons failed in a row")
     trouble = models.TextField(blank=True, editable=False, help_text="why the last one failed")
@@ -24,6 +25,10 @@ class AccountReconciliation(models.Model):
     asked_at = models.DateTimeField(null=True, editable=False, help_text="when somebody last wanted a comparison")
     ledger_read_through = models.DateTimeField(null=True, editable=False)
     ledger_compared_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["account", "mode"]
+        constraints = [models.UniqueConstraint(fields=["account", "mode"], name="trading_reconciliation_once")]
 
     def __str__(self) -> str:
         return f"{self.account_id}: {self.foreign_orders} foreign orders"
@@ -34,6 +39,7 @@ class Discrepancy(models.Model):
     comparison itself put right is closed from the start."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="discrepancies")
+    mode = mode_field()
     run = models.ForeignKey(ReconciliationRun, on_delete=models.CASCADE, related_name="found")
     kind = models.CharField(max_length=24)
     subject = models.CharField(max_length=100)
@@ -51,7 +57,7 @@ class Discrepancy(models.Model):
         verbose_name_plural = "discrepancies"
         constraints = [
             models.UniqueConstraint(
-                fields=["account", "kind", "subject"],
+                fields=["account", "mode", "kind", "subject"],
                 condition=Q(resolved_at=None),
                 name="trading_discrepancy_open_once",
             )
@@ -67,6 +73,7 @@ class ForeignOrder(models.Model):
     it is gone."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="foreign_orders")
+    mode = mode_field()
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="+")
     venue_order_id = models.CharField(max_length=64)
     client_order_id = models.CharField(max_length=64, blank=True)
@@ -83,7 +90,9 @@ class ForeignOrder(models.Model):
 
     class Meta:
         ordering = ["-first_seen_at"]
-        constraints = [models.UniqueConstraint(fields=["account", "venue_order_id"], name="trading_foreign_order_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "mode", "venue_order_id"], name="trading_foreign_order_once")
+        ]
         indexes = [
             models.Index(fields=["account"], name="trading_foreign_order_open", condition=Q(gone_at=None)),
         ]
@@ -97,6 +106,7 @@ class LedgerEntry(models.Model):
     ``currency``; ``balance`` is the coin's after it."""
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="ledger")
+    mode = mode_field()
     venue_id = models.CharField(max_length=128)
     kind = models.CharField(max_length=40, help_text="the venue's word: TRADE, SETTLEMENT (funding), TRANSFER_IN, ...")
     category = models.CharField(max_length=16, blank=True)
@@ -122,7 +132,9 @@ class LedgerEntry(models.Model):
     class Meta:
         ordering = ["-booked_at", "-id"]
         verbose_name_plural = "ledger entries"
-        constraints = [models.UniqueConstraint(fields=["account", "venue_id"], name="trading_ledger_entry_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "mode", "venue_id"], name="trading_ledger_entry_once")
+        ]
         indexes = [
             models.Index(fields=["account", "-booked_at"], name="trading_ledger_recent"),
             models.Index(fields=["account"], name="trading_ledger_uncompared", condition=Q(compared=False)),
@@ -136,6 +148,7 @@ class CoinBalance(models.Model):
     """How a coin's balance is explained: what was there before the first entry that we know, and all entries since."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="coin_balances")
+    mode = mode_field()
     currency = models.CharField(max_length=16)
     opening_balance = PriceField()
     opened_at = models.DateTimeField()
@@ -146,7 +159,9 @@ class CoinBalance(models.Model):
 
     class Meta:
         ordering = ["currency"]
-        constraints = [models.UniqueConstraint(fields=["account", "currency"], name="trading_coin_balance_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "mode", "currency"], name="trading_coin_balance_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.account_id} {self.venue_balance:f} {self.currency}"

@@ -30,9 +30,8 @@ from risk.intents import OrderIntent
 from risk.selectors import limits_for
 from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
-from trading.credentials import decrypt
 from trading.gateways.base import GatewayError
-from trading.gateways.bybit import BybitEndpoints, BybitGateway
+from trading.gateways.bybit import BybitEndpoints
 from trading.gateways.bybit_stream import BybitPrivateStream
 from trading.lifecycle import OrderState
 from trading.models import Account, Order
@@ -50,6 +49,7 @@ from trading.runtime.position_guard import PositionGuard
 from trading.runtime.position_watch import PositionWatch
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_guard
+from trading.runtime.venue_link import stored_keys, venue_link
 from trading.selectors import (
     pending_signal,
     pending_signals,
@@ -72,6 +72,8 @@ Result = TypeVar("Result")
 
 TICK_SECONDS = 1.0
 WALLET_SECONDS = 5.0
+# Each reading costs as much of the interpreter as an order does.
+EXPOSURE_SECONDS = 0.1
 OWNERSHIP_RETRY_SECONDS = 1.0
 RECONCILIATION_RETRY_SECONDS = 5.0
 
@@ -88,21 +90,22 @@ class AccountDesk:
         self.stream_connected = False
         self._pipeline = pipeline
         self.keys = stored_keys(account)
-        key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
-        self.lease = AccountLease(account.pk, f"{engine_name}: {account.name}")
+        link = venue_link(account, endpoints)
+        self.mode = link.mode
+        self.lease = AccountLease(account.pk, f"{engine_name}: {account.name}", link.mode)
         fence = self.lease.refusal
         # pybit's session is not for two threads at once: each thread has one of its own.
-        guard = venue_guard(endpoints.rest)
-        self._gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
-        self._reading_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
-        self._watching_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
+        guard = venue_guard(link.endpoints.rest)
+        self._gateway = link.gateway(fence=fence, guard=guard)
+        self._reading_gateway = link.gateway(fence=fence, guard=guard)
+        self._watching_gateway = link.gateway(fence=fence, guard=guard)
         self.orders = OrderSender(account.pk, account.name, self._gateway)
-        killing = BybitGateway(endpoints, key, secret, fence=fence, guard=guard, priority="kill")
+        killing = link.gateway(fence=fence, guard=guard, priority="kill")
         self._kill = KillExecution(account.pk, killing, self.lease)
         self._stream = BybitPrivateStream(
-            f"{endpoints.websocket}/v5/private",
-            key,
-            secret,
+            f"{link.endpoints.websocket}/v5/private",
+            link.api_key,
+            link.api_secret,
             on_reports=self._on_reports,
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,
@@ -118,6 +121,9 @@ class AccountDesk:
         self._killer = ThreadPoolExecutor(1, thread_name_prefix=f"kill-{account.pk}")
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Future[Any]] = set()
+        self._reading = asyncio.Lock()
+        self._next_reading: asyncio.Future[None] | None = None
+        self._exposure_at, self._refresh_waits = 0.0, False
         self._taking: set[int] = set()
         self._taking_signals: set[int] = set()
         self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
@@ -144,6 +150,8 @@ class AccountDesk:
         await self._in_thread(self._keeper, self.lease.release)
         for thread in (self._sender, self._bookkeeper, self._watcher, self._keeper, self._killer):
             thread.shutdown(wait=False, cancel_futures=True)
+        # What was known of it here is no base for whoever opens it next, perhaps in another mode.
+        self._pipeline.update_exposure(self.account_id, Exposure())
 
     @property
     def owns(self) -> bool:
@@ -320,10 +328,35 @@ class AccountDesk:
 
     async def _wallet(self) -> None:
         report = await self._in_thread(self._watcher, self._watching_gateway.wallet)
-        await self._books(partial(wallet_apply, account_id=self.account_id, report=report, snapshot=True))
+        await self._books(
+            partial(wallet_apply, account_id=self.account_id, report=report, snapshot=True, mode=self.mode)
+        )
 
     async def _refresh_exposure(self) -> None:
-        """Rebuild the exposure from the books, plus what is approved but not in them yet."""
+        """Rebuild the exposure from the books, plus what is approved but not in them yet. Who asks while they are read
+        needs another reading, which all who ask meanwhile share."""
+        if self._next_reading is None:
+            self._next_reading = asyncio.ensure_future(self._read_exposure())
+        await asyncio.shield(self._next_reading)
+
+    def _refresh_soon(self) -> None:
+        """After news that came in: at once, and not again before EXPOSURE_SECONDS. Until then what was approved counts
+        as pending, whatever became of it."""
+        if not self._refresh_waits:
+            self._refresh_waits = True
+            self._send_async(self._refresh_paced())
+
+    async def _refresh_paced(self) -> None:
+        await asyncio.sleep(self._exposure_at + EXPOSURE_SECONDS - time.monotonic())
+        self._refresh_waits = False
+        await self._refresh_exposure()
+
+    async def _read_exposure(self) -> None:
+        async with self._reading:
+            self._next_reading, self._exposure_at = None, time.monotonic()
+            await self._exposure_from_books()
+
+    async def _exposure_from_books(self) -> None:
         booked, prices = self.orders.booked(), self._pipeline.reference_prices()
         books = await self._books(partial(account_exposure, self.account_id, prices))
         exposure = self.orders.with_reserved(books, booked, prices)
@@ -378,8 +411,8 @@ class AccountDesk:
             if isinstance(report, PositionReport) and (self.owns or self._database_away):
                 self.watch.reported(report)
         try:
-            await self._books(partial(reports_apply, account_id=self.account_id, reports=reports))
-            await self._refresh_exposure()
+            await self._books(partial(reports_apply, account_id=self.account_id, reports=reports, mode=self.mode))
+            self._refresh_soon()
             for comparison in self._outside.heard(reports) if self.owns else ():
                 self._send_async(comparison)
         except Exception as error:
@@ -521,15 +554,10 @@ class AccountDesk:
     def _lay_aside(self, kind: str, error: str, payload: str, same: str = "") -> None:
         """Keep what could not be handled as a dead letter, on the thread that no order waits for."""
         known_as = f"{self.account_id}:{same}" if same else ""
-        context = {"account": self.account_id}
+        context = {"account": self.account_id, "mode": self.mode}
         put = partial(dead_letters().put, kind, error=error, payload=payload, context=context, same=known_as)
         with suppress(RuntimeError):  # the desk has ended, and its threads with it
             self._keep(self._in_thread(self._watcher, put))
-
-
-def stored_keys(account: Account) -> tuple[bytes, bytes]:
-    """The account's keys as they are stored: another encryption is another entry of them."""
-    return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
 
 
 def _as_value(row: SignalRow) -> Signal:

@@ -11,7 +11,7 @@ from marketdata.selectors import as_rules, instruments
 from risk.selectors import limits_for, policies, symbol_groups
 from strategies.library import STRATEGIES
 from strategies.models import StrategyConfig
-from trading.models import Account
+from trading.models import Account, Mode
 from trading.pipeline import PipelineConfiguration, RunningStrategy
 from trading.selectors import stopped_by
 
@@ -20,9 +20,10 @@ ENVIRONMENTS = {"simulator": "simulator", "bybit-testnet": "testnet", "bybit": "
 
 
 def load_accounts(environment: str) -> list[Account]:
-    """The accounts an engine of this environment opens; a LIVE one only after a person opted in."""
+    """The accounts an engine of this environment opens; a LIVE one only on paper or after a person opted in."""
     rows = Account.objects.filter(environment=environment)
-    return list(rows.filter(~Q(environment=Account.Environment.LIVE) | Q(live_opt_in=True)))
+    harmless = ~Q(environment=Account.Environment.LIVE) | Q(mode=Mode.PAPER)
+    return list(rows.filter(harmless | Q(live_opt_in=True)).order_by("pk"))
 
 
 def load_configuration(environment: str) -> PipelineConfiguration:

@@ -62,21 +62,22 @@ def _account_of(letter: DeadLetter) -> int:
 def _private_frame(letter: DeadLetter) -> None:
     account_id = _account_of(letter)
     reports, troubles = reports_of_frame(letter.payload.encode())
-    _book(account_id, reports)
+    _book(letter, account_id, reports)
     if troubles:
         raise NotReplayed(f"it fails again: {'; '.join(troubles)}")
 
 
 def _reports(letter: DeadLetter) -> None:
     account_id = _account_of(letter)
-    _book(account_id, reports_from_text(letter.payload))
+    _book(letter, account_id, reports_from_text(letter.payload))
 
 
-def _book(account_id: int, reports: Sequence[Report]) -> None:
+def _book(letter: DeadLetter, account_id: int, reports: Sequence[Report]) -> None:
     """Orders and fills are true for ever; what the venue said of a position or a wallet then is old now, and is asked
     for anew by the account's owner instead."""
     lasting = [report for report in reports if isinstance(report, (OrderReport, FillReport))]
-    reports_apply(account_id=account_id, reports=lasting)
+    mode = letter.context.get("mode")
+    reports_apply(account_id=account_id, reports=lasting, mode=None if mode is None else str(mode))
     bus.engines_command("reconcile", account_id)
 
 

@@ -1,8 +1,9 @@
 """The emergency close: cancel and close everything while there is no database.
 
-It needs what an engine left in the data folder (the accounts, their keys still encrypted) and the master key. What it
-does is written to a journal before it is done; the first process that owns an account with the database back books the
-journal and leaves the account stopped. A run that was killed goes on under its old name, so no order is doubled.
+It needs what an engine or a worker left in the data folder (the accounts, their keys still encrypted) and the master
+key. What it does is written to a journal before it is done; the first process that owns an account with the database
+back books the journal and leaves the account stopped. A run that was killed goes on under its old name, so no order is
+doubled.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from typing import IO, Any
 import orjson
 from django.conf import settings
 
-from trading.credentials import decrypt
 from trading.gateways.base import Gateway, GatewayError
-from trading.gateways.bybit import RECEIVE_WINDOW_MS, BybitEndpoints, BybitGateway
-from trading.models import Account
+from trading.gateways.bybit import RECEIVE_WINDOW_MS
+from trading.models import Account, Mode
 from trading.reports import Submission
 from trading.runtime.kill_execution import close_by_name
+from trading.runtime.venue_link import StoredKeys, link_of, stored_keys
 from trading.services.kill_switch import emergency_journal_import
 
 log = logging.getLogger(__name__)
@@ -42,13 +43,14 @@ class EmergencyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """An account as an engine left it; the keys are as they are in the database."""
+    """An account as an engine left it, with the keys of its mode only; they are as they are in the database."""
 
     account_id: int
     name: str
     environment: str
     key: str
     secret: str
+    mode: str = Mode.REAL
 
 
 def folder() -> Path:
@@ -58,14 +60,9 @@ def folder() -> Path:
 def export_accounts(accounts: Sequence[Account]) -> None:
     """Leave the accounts for an emergency; writes only what changed."""
     rows = [
-        StoredAccount(
-            account.pk,
-            account.name,
-            account.environment,
-            bytes(account.api_key_encrypted).decode(),
-            bytes(account.api_secret_encrypted).decode(),
-        )
+        StoredAccount(account.pk, account.name, account.environment, keys.key.decode(), keys.secret.decode(), keys.mode)
         for account in accounts
+        if (keys := stored_keys(account))
     ]
     content = orjson.dumps([asdict(row) for row in rows], option=orjson.OPT_INDENT_2)
     path = folder() / "accounts.json"
@@ -82,7 +79,7 @@ def export_accounts(accounts: Sequence[Account]) -> None:
 
 
 def stored_accounts() -> list[StoredAccount]:
-    """The accounts that an engine left.
+    """The accounts that an engine or a worker left.
 
     Raises:
         EmergencyError: there is no such file, or it is none of ours.
@@ -92,7 +89,8 @@ def stored_accounts() -> list[StoredAccount]:
         return [StoredAccount(**row) for row in orjson.loads(path.read_bytes())]
     except FileNotFoundError:
         raise EmergencyError(
-            f"{path} is not there: an engine writes it when it opens accounts; set BALLAST_DATA_DIR to its data folder"
+            f"{path} is not there: engines and workers write it while the database is up. Run this on a machine where "
+            "one of them ran, with its data folder as BALLAST_DATA_DIR and the deployment's BALLAST_MASTER_KEY"
         ) from None
     except (orjson.JSONDecodeError, TypeError) as error:
         raise EmergencyError(f"{path} cannot be read: {error}") from None
@@ -180,9 +178,8 @@ def emergency_close(
 ) -> bool:
     """Cancel and close everything of one account; False when that was not proven within ``seconds``. The venue must
     show nothing for ``settle_seconds``: what an engine sent in its last moment may still be on its way."""
-    endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
-    key, secret = decrypt(account.key.encode()), decrypt(account.secret.encode())
-    gateway = BybitGateway(endpoints, key, secret, priority="kill")
+    keys = StoredKeys(account.mode, account.key.encode(), account.secret.encode())
+    gateway = link_of(keys, account.environment).gateway(priority="kill")
     run = book.unfinished(account)
     if run is None:
         run = f"e{int(time.time())}"

@@ -36,7 +36,7 @@ from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
 from trading.runtime import market_feeds, plane_replay
-from trading.runtime.account_desk import AccountDesk, stored_keys
+from trading.runtime.account_desk import AccountDesk
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
@@ -50,6 +50,7 @@ from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
 from trading.runtime.shards import Shards
 from trading.runtime.venue_access import venue_access_tell
+from trading.runtime.venue_link import stored_keys
 
 log = logging.getLogger(__name__)
 
@@ -328,7 +329,7 @@ class Engine:
         for account in accounts:
             desk = self.desks.get(account.pk)
             if desk is not None and desk.keys != stored_keys(account):
-                # A desk signs with the keys that it was opened with.
+                # A desk signs with the keys that it was opened with, at the venue of its mode.
                 await self.desks.pop(account.pk).stop()
             if account.pk not in self.desks:
                 self._open_desk(account)
@@ -427,6 +428,7 @@ class Engine:
             "accounts": {
                 str(desk.account_id): {
                     "name": desk.account_name,
+                    "mode": desk.mode,
                     "state": desk.state,
                     "reason": desk.reason,
                     "stream": desk.stream_connected,

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol, instrument_rules
 from trading.gateways.base import Gateway, GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS
@@ -61,13 +62,14 @@ class KillExecution:
         if task is None:
             return None
         self._trouble = []
-        try:
-            orders = self._cancel_orders()
-            positions = self._close_positions(task) if task.switch.closes_positions else ()
-            return self._judge(task, orders, positions)
-        except LeaseLost as error:
-            log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
-            return TROUBLE_SECONDS
+        with tracing(task.switch.trace_id):
+            try:
+                orders = self._cancel_orders()
+                positions = self._close_positions(task) if task.switch.closes_positions else ()
+                return self._judge(task, orders, positions)
+            except LeaseLost as error:
+                log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
+                return TROUBLE_SECONDS
 
     def _judge(
         self, task: KillSwitchTask, orders: Sequence[OrderReport] | None, positions: Sequence[PositionReport] | None
@@ -188,6 +190,7 @@ class KillExecution:
             receive_window_ms=RECEIVE_WINDOW_MS,
             owner=owner,
             position_index=position.position_index,
+            trace_id=task.switch.trace_id,
         )
         self._submit(order)
 

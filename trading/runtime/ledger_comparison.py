@@ -43,8 +43,8 @@ FUNDING_SETTLES = timedelta(minutes=2)
 ROUNDS = 3
 
 
-def ledger_is_due(account_id: int, trigger: str) -> bool:
-    state = AccountReconciliation.objects.filter(account_id=account_id).first()
+def ledger_is_due(account_id: int, mode: str, trigger: str) -> bool:
+    state = AccountReconciliation.objects.filter(account_id=account_id, mode=mode).first()
     if trigger in AT_ONCE or state is None or state.ledger_compared_at is None:
         return True
     asked = state.asked_at is not None and state.asked_at > state.ledger_compared_at
@@ -57,34 +57,36 @@ def compare_ledger(account_id: int, gateway: Gateway, begun: datetime) -> list[D
     Raises:
         GatewayError: the venue does not answer.
     """
-    start = _start(account_id)
+    mode = gateway.mode
+    start = _start(account_id, mode)
     found: list[Difference] = []
     entries: list[LedgerReport] = []
     coins: Mapping[str, Decimal] = {}
-    is_first = not CoinBalance.objects.filter(account_id=account_id).exists()
+    is_first = not CoinBalance.objects.filter(account_id=account_id, mode=mode).exists()
     for _ in range(1 if is_first else ROUNDS):
         entries, more = _read(account_id, gateway, start)
         found += more
-        size = ledger_size(account_id)
+        size = ledger_size(account_id, mode)
         coins = gateway.wallet().coins
-        if _explained(account_id, coins):
+        if _explained(account_id, mode, coins):
             break
         # Money moved between the two questions, or the ledger is late: the first is over when both are asked again.
     if is_first:
         # Had money moved meanwhile, the opening balance would be wrong for ever: then the next run begins.
         entries, more = _read(account_id, gateway, start)
         found += more
-    found += ledger_settle(account_id=account_id, begun=begun)
+    found += ledger_settle(account_id=account_id, begun=begun, mode=mode)
     found += _compare_funding(gateway, entries, max(start, begun))
-    return found + coin_balances_compare(account_id=account_id, coins=coins, at=timezone.now(), entries=size)
+    return found + coin_balances_compare(account_id=account_id, coins=coins, at=timezone.now(), entries=size, mode=mode)
 
 
-def _start(account_id: int) -> datetime:
-    state = AccountReconciliation.objects.filter(account_id=account_id).first()
+def _start(account_id: int, mode: str) -> datetime:
+    state = AccountReconciliation.objects.filter(account_id=account_id, mode=mode).first()
     if state is None or state.ledger_read_through is None:
         return timezone.now() - FIRST_LOOK_BACK
     start = state.ledger_read_through - OVERLAP
-    since = CoinBalance.objects.filter(account_id=account_id).aggregate(since=Min("unexplained_since"))["since"]
+    balances = CoinBalance.objects.filter(account_id=account_id, mode=mode)
+    since = balances.aggregate(since=Min("unexplained_since"))["since"]
     return start if since is None else min(start, since - UNEXPLAINED_LOOK_BACK)
 
 
@@ -94,8 +96,8 @@ def _read(account_id: int, gateway: Gateway, start: datetime) -> tuple[list[Ledg
     now = timezone.now()
     for since, until in windows(start, now + AHEAD, LONGEST_WINDOW):
         reports = _window(gateway, since, until)
-        found += ledger_book(account_id=account_id, reports=reports)
-        ledger_read_note(account_id=account_id, through=min(until, now))
+        found += ledger_book(account_id=account_id, reports=reports, mode=gateway.mode)
+        ledger_read_note(account_id=account_id, through=min(until, now), mode=gateway.mode)
         entries += reports
     return entries, found
 
@@ -110,8 +112,8 @@ def _window(gateway: Gateway, start: datetime, end: datetime) -> list[LedgerRepo
         return _window(gateway, start, start + half) + _window(gateway, start + half, end)
 
 
-def _explained(account_id: int, coins: Mapping[str, Decimal]) -> bool:
-    balances = coin_balances(account_id, coins)
+def _explained(account_id: int, mode: str, coins: Mapping[str, Decimal]) -> bool:
+    balances = coin_balances(account_id, mode, coins)
     return bool(balances) and not any(balance.unexplained for balance in balances)
 
 

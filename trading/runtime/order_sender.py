@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from audit.services import recorded_together
+from audit.trace import tracing
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -30,16 +31,17 @@ from trading.pipeline import PipelineResult
 from trading.reports import Submission, SubmissionResult
 from trading.runtime.latency import LatencyWindow
 from trading.runtime.reconciler import WINDOW_MARGIN_MS, resolve_order
+from trading.services.accounts import leverage_note
 from trading.services.leases import LeaseLost, LeaseToken
+from trading.services.modes import crossing_record
 from trading.services.orders import (
     INTENT_LIFETIME,
     OrderRefused,
     order_cancel_apply,
-    order_intend,
     order_submission_apply,
     order_take,
 )
-from trading.services.signals import signal_note, signal_take
+from trading.services.signals import signal_note, signal_order, signal_take
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,12 @@ class OrderSender:
         self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken, owner: LeaseToken
     ) -> None:
         """Carry out an approved result that was decided under the symbol's ``lease`` and as the account's ``owner``."""
+        with tracing(result.trace_id):
+            self._place(result, intent, frame_ns, lease, owner)
+
+    def _place(
+        self, result: PipelineResult, intent: OrderIntent, frame_ns: int, lease: LeaseToken, owner: LeaseToken
+    ) -> None:
         if time.time_ns() - frame_ns > INTENT_LIFETIME / timedelta(microseconds=1) * 1_000:
             self._committed_ids.add(intent.client_order_id)
             self.note(replace(result, decision=Decision(False, (TOO_OLD,))), lease)
@@ -107,15 +115,9 @@ class OrderSender:
         try:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             self.gateway.prepare_order()
-            with transaction.atomic(), recorded_together():
-                signal = record_signal(result, lease)
-                order = order_intend(
-                    account_id=self.account_id,
-                    intent=intent,
-                    signal_id=signal.pk,
-                    receive_window_ms=RECEIVE_WINDOW_MS,
-                    owner=owner,
-                )
+            order = signal_order(
+                **_as_recorded(result, lease), intent=intent, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
+            )
         except LeaseLost as error:
             self.count_lost_lease(error)
             return
@@ -135,8 +137,8 @@ class OrderSender:
     def note(self, result: PipelineResult, lease: LeaseToken) -> None:
         """Keep a signal that becomes no order, with its reasons."""
         try:
-            with transaction.atomic():
-                record_signal(result, lease)
+            with tracing(result.trace_id), transaction.atomic():
+                signal_note(**_as_recorded(result, lease))
         except LeaseLost as error:
             self.count_lost_lease(error)
         except DatabaseError as error:
@@ -163,7 +165,8 @@ class OrderSender:
     def ensure_leverage(self, symbol: str, leverage: Decimal, *, reduce_only: bool = False) -> None:
         if not reduce_only and self._leverages.get(symbol) != leverage:
             self.gateway.set_leverage(symbol, leverage)
-            self._leverages[symbol] = leverage
+            before, self._leverages[symbol] = self._leverages.get(symbol), leverage
+            leverage_note(account_id=self.account_id, symbol=symbol, leverage=leverage, before=before)
 
     def take_and_submit(self, order: Order, refusals: Sequence[Refusal], owner: LeaseToken) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
@@ -190,7 +193,13 @@ class OrderSender:
     def cancel(self, order: Order) -> None:
         if time.monotonic() - self._cancelled_at.get(order.pk, -CANCEL_RETRY_SECONDS) < CANCEL_RETRY_SECONDS:
             return
-        result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+        if order.mode != self.gateway.mode:
+            self._cancelled_at[order.pk] = time.monotonic()
+            log.error("account %s: order %s is %s: not cancelled here", self.account_name, order, order.mode)
+            return
+        with tracing(order.trace_id):
+            log.info("order_cancel_sent %s", order.client_order_id)
+            result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
         if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._cancelled_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
@@ -203,8 +212,16 @@ class OrderSender:
 
 def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
     """Send an order that is committed, and book what the answer proves."""
+    with tracing(order.trace_id):
+        return _submit(order, gateway)
+
+
+def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
-    if latest is None or timezone.now() > latest:
+    if order.mode != gateway.mode:
+        sentence = crossing_record(order=order, gateway_mode=gateway.mode)
+        result = SubmissionResult(Submission.NOT_SENT, message=sentence)
+    elif latest is None or timezone.now() > latest:
         late = "it came too late to its sending: its absence might have been concluded already"
         result = SubmissionResult(Submission.NOT_SENT, message=late)
     else:
@@ -222,19 +239,27 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
             latest_ms=int(latest.timestamp() * 1000),
             position_index=order.position_index,
         )
-        result = gateway.submit(request)
+        result = sent(request, gateway)
     order_submission_apply(order_id=order.pk, result=result)
     return result
 
 
-def record_signal(result: PipelineResult, lease: LeaseToken) -> SignalRow:
-    """Call it first in the transaction that books its order, if it has one."""
-    return signal_note(
-        account_id=result.running.account_id,
-        config_id=result.running.config_id,
-        signal=result.signal,
-        verdict=result.verdict,
-        decision=result.decision,
-        trace_id=result.trace_id,
-        lease=lease,
-    )
+def sent(request: OrderRequest, gateway: Gateway) -> SubmissionResult:
+    """Send a request between two lines of the log."""
+    what = f"{request.side} {request.quantity} {request.symbol} {request.order_type}"
+    log.info("order_sent %s %s", request.client_order_id, what)
+    result = gateway.submit(request)
+    log.info("order_answered %s %s %s", request.client_order_id, result.outcome, result.message)
+    return result
+
+
+def _as_recorded(result: PipelineResult, lease: LeaseToken) -> dict[str, Any]:
+    return {
+        "account_id": result.running.account_id,
+        "config_id": result.running.config_id,
+        "signal": result.signal,
+        "verdict": result.verdict,
+        "decision": result.decision,
+        "trace_id": result.trace_id,
+        "lease": lease,
+    }

@@ -34,10 +34,11 @@ class _Holding:
 
 
 class AccountLease:
-    """``acquire``, ``renew`` and ``release`` never at the same time; everything else from any thread."""
+    """``acquire``, ``renew`` and ``release`` never at the same time; everything else from any thread. ``mode`` is that
+    of the holder's gateways: in another mode the account is not taken."""
 
-    def __init__(self, account_id: int, holder: str) -> None:
-        self.account_id = account_id
+    def __init__(self, account_id: int, holder: str, mode: str | None = None) -> None:
+        self.account_id, self._mode = account_id, mode
         self._holder = holder
         self._holding: _Holding | None = None
 
@@ -69,6 +70,7 @@ class AccountLease:
             holder=self._holder,
             seconds=settings.LEASE_SECONDS,
             evict_reason=evict_reason,
+            mode=self._mode,
         )
         self._holding = None if taken is None else _Holding(*taken, asked + settings.LEASE_SECONDS)
         return taken is not None

@@ -17,7 +17,7 @@ from django.utils import timezone
 from marketdata.selectors import instrument_by_symbol, instruments
 from trading.gateways.base import Gateway, GatewayError
 from trading.lifecycle import WORKING, OrderState
-from trading.models import AccountReconciliation, Order, Position, ReconciliationRun
+from trading.models import AccountReconciliation, Fill, Order, Position, ReconciliationRun
 from trading.reconciliation import (
     Difference,
     DifferenceKind,
@@ -34,9 +34,11 @@ from trading.services.fills import (
     order_report_apply,
     position_correct,
     position_report_apply,
+    tells_nothing,
 )
 from trading.services.foreign_orders import foreign_orders_keep
 from trading.services.leases import account_taken_at
+from trading.services.modes import booking
 from trading.services.orders import absence_read, order_prove_absent, order_prove_ended
 from trading.services.reconciliations import reconciliation_record
 
@@ -56,7 +58,11 @@ MOST_PROBED = 3
 
 
 def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> ReconciliationRun:
-    """Compare and repair everything of one account; never raises for what the venue did: the run says so."""
+    """Compare and repair everything of one account; never raises for what the venue did: the run says so.
+
+    Raises:
+        ModeChanged: the account is in another mode than the gateway by now; nothing more was booked.
+    """
     started_at = timezone.now()
     differences: list[Difference] = []
     error = refusal = ""
@@ -68,9 +74,9 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
         refusal = hedge_refusal(held or _hedged_symbols(account_id, gateway, trigger))
         if not held:
             differences += reconcile_positions(account_id, gateway)
-        wallet_apply(account_id=account_id, report=gateway.wallet())
-        if ledger_is_due(account_id, trigger):
-            differences += compare_ledger(account_id, gateway, _books_begun(account_id) or started_at)
+        wallet_apply(account_id=account_id, report=gateway.wallet(), mode=gateway.mode)
+        if ledger_is_due(account_id, gateway.mode, trigger):
+            differences += compare_ledger(account_id, gateway, _books_begun(account_id, gateway.mode) or started_at)
             ledger_compared = True
     except GatewayError as failed:
         error = str(failed)
@@ -82,6 +88,7 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
         error=error,
         refusal=refusal,
         ledger_compared=ledger_compared,
+        mode=gateway.mode,
     )
 
 
@@ -99,16 +106,16 @@ def hedge_refusal(symbols: Collection[str]) -> str:
 
 def _hedged_symbols(account_id: int, gateway: Gateway, trigger: str) -> set[str]:
     """Without a position the mode is seen only where it is asked for, a symbol at a time: not at every run."""
-    known = AccountReconciliation.objects.filter(account_id=account_id, hedge_mode=True).exists()
-    if not known and not ledger_is_due(account_id, trigger):
+    known = AccountReconciliation.objects.filter(account_id=account_id, mode=gateway.mode, hedge_mode=True).exists()
+    if not known and not ledger_is_due(account_id, gateway.mode, trigger):
         return set()
-    return {symbol for symbol in _probed(account_id) if gateway.position_indexes(symbol) - {0}}
+    return {symbol for symbol in _probed(account_id, gateway.mode) if gateway.position_indexes(symbol) - {0}}
 
 
-def _probed(account_id: int) -> list[str]:
+def _probed(account_id: int, mode: str) -> list[str]:
     """The symbols ordered last, or any: at Bybit the mode is one for all contracts of a coin, unless it was set for a
     symbol alone."""
-    recent = Order.objects.filter(account_id=account_id).order_by("-created_at")
+    recent = Order.objects.filter(account_id=account_id, mode=mode).order_by("-created_at")
     symbols = list(dict.fromkeys(recent.values_list("instrument__symbol", flat=True)[:50]))[:MOST_PROBED]
     return symbols or list(instruments().values_list("symbol", flat=True)[:1])
 
@@ -116,35 +123,45 @@ def _probed(account_id: int) -> list[str]:
 def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
     """Book the executions that never reached us."""
     # Not since the last fill: one that the stream told after an outage says nothing of those in the outage.
-    begun = _books_begun(account_id)
+    begun = _books_begun(account_id, gateway.mode)
     if begun is None:
         return []
-    last_run = _complete_runs(account_id).last()
+    last_run = _complete_runs(account_id, gateway.mode).last()
     start = begun if last_run is None else max(last_run.started_at - OVERLAP, begun)
     since = max(start, timezone.now() - LONGEST_LOOK_BACK)
-    return _book(account_id, gateway.fills_since(int(since.timestamp() * 1000)))
+    return _book(account_id, gateway.mode, gateway.fills_since(int(since.timestamp() * 1000)))
 
 
-def _books_begun(account_id: int) -> datetime | None:
+def _books_begun(account_id: int, mode: str) -> datetime | None:
     """What was traded before the first run is in the positions that it took over."""
-    first_run = _complete_runs(account_id).first()
-    first_order = Order.objects.filter(account_id=account_id).order_by("created_at").first()
+    first_run = _complete_runs(account_id, mode).first()
+    first_order = Order.objects.filter(account_id=account_id, mode=mode).order_by("created_at").first()
     if first_run is not None and (first_order is None or first_order.created_at >= first_run.started_at):
         return first_run.started_at
     return None if first_order is None else first_order.created_at - OVERLAP
 
 
-def _complete_runs(account_id: int) -> QuerySet[ReconciliationRun]:
-    return ReconciliationRun.objects.filter(account_id=account_id, succeeded=True, complete=True).order_by("started_at")
+def _complete_runs(account_id: int, mode: str) -> QuerySet[ReconciliationRun]:
+    runs = ReconciliationRun.objects.filter(account_id=account_id, mode=mode, succeeded=True, complete=True)
+    return runs.order_by("started_at")
 
 
-def _book(account_id: int, reports: Iterable[FillReport]) -> list[Difference]:
+def _book(account_id: int, mode: str, reports: Sequence[FillReport]) -> list[Difference]:
     found = []
+    # Most are known, for every look goes back behind the last one: they are left out in one question. A fill without
+    # an order may find it now.
+    executions = [report.execution_id for report in reports]
+    booked = Fill.objects.filter(account_id=account_id, execution_id__in=executions).exclude(order=None)
+    known = set(booked.values_list("execution_id", flat=True)) if executions else set()
     for report in reports:
+        if report.execution_id in known:
+            continue
         if instrument_by_symbol(report.symbol) is None:
             log.warning("an execution in %s, which we do not know, was left aside", report.symbol)
             continue
-        if fill_apply(account_id=account_id, report=report) is not None:
+        with booking(account_id, mode):
+            fill = fill_apply(account_id=account_id, report=report)
+        if fill is not None:
             text = f"{report.side} {report.quantity:f} {report.symbol} at {report.price:f}"
             found.append(Difference(DifferenceKind.MISSED_FILL, report.execution_id, "none", text))
     return found
@@ -163,7 +180,9 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
     for order in working:
         report = by_client.get(order.client_order_id) or by_venue.get(order.venue_order_id)
         if report is not None:
-            order_report_apply(account_id=account_id, report=report)
+            if not tells_nothing(order, report):
+                with booking(account_id, gateway.mode):
+                    order_report_apply(account_id=account_id, report=report)
             continue
         difference = resolve_order(order, gateway)
         if difference is not None:
@@ -174,16 +193,20 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
         for report in foreign_orders(_known_ids(account_id, reports), reports)
         if instrument_by_symbol(report.symbol) is not None
     ]
-    return found + (_flagged(account_id, foreign) if _flags(account_id) else _adopted(account_id, foreign, gateway))
+    return found + (
+        _flagged(account_id, foreign, gateway.mode)
+        if _flags(account_id, gateway.mode)
+        else _adopted(account_id, foreign, gateway)
+    )
 
 
-def _flags(account_id: int) -> bool:
-    policies = AccountReconciliation.objects.filter(account_id=account_id).values_list("foreign_orders", flat=True)
-    return policies.first() == AccountReconciliation.ForeignOrders.FLAG
+def _flags(account_id: int, mode: str) -> bool:
+    states = AccountReconciliation.objects.filter(account_id=account_id, mode=mode)
+    return states.values_list("foreign_orders", flat=True).first() == AccountReconciliation.ForeignOrders.FLAG
 
 
-def _flagged(account_id: int, foreign: Sequence[OrderReport]) -> list[Difference]:
-    foreign_orders_keep(account_id=account_id, reports=foreign)
+def _flagged(account_id: int, foreign: Sequence[OrderReport], mode: str) -> list[Difference]:
+    foreign_orders_keep(account_id=account_id, reports=foreign, mode=mode)
     return [
         Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", _order_text(report), stands=True)
         for report in foreign
@@ -193,12 +216,14 @@ def _flagged(account_id: int, foreign: Sequence[OrderReport]) -> list[Difference
 def _adopted(account_id: int, foreign: Sequence[OrderReport], gateway: Gateway) -> list[Difference]:
     found = []
     for report in foreign:
-        order_adopt(account_id=account_id, report=report)
+        with booking(account_id, gateway.mode):
+            order_adopt(account_id=account_id, report=report)
         if report.filled_quantity:
-            _book(account_id, gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id))
+            fills = gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id)
+            _book(account_id, gateway.mode, fills)
         found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", _order_text(report)))
     # Whatever was flagged under the policy before is in our books now, or gone.
-    foreign_orders_keep(account_id=account_id, reports=())
+    foreign_orders_keep(account_id=account_id, reports=(), mode=gateway.mode)
     return found
 
 
@@ -240,10 +265,12 @@ def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
     Asked for by our id: open and recent, then history, then executions. Absence is proven only after the venue's clock
     has passed the end of the request's receive window, by readings as far apart as its history may be late.
     """
+    if order.mode != gateway.mode:
+        return None  # what the one venue does not know proves nothing of an order at the other
     names = (order.instrument.symbol, order.client_order_id, order.venue_order_id)
     report = gateway.find_order(*names)
     fills = gateway.fills_of(*names)
-    missed = _book(order.account_id, fills)
+    missed = _book(order.account_id, gateway.mode, fills)
     if report is not None:
         state = str(order.state)
         moved = order_report_apply(account_id=order.account_id, report=report)
@@ -321,14 +348,15 @@ def reconcile_positions(account_id: int, gateway: Gateway) -> list[Difference]:
         reports = [report for report in gateway.positions() if instrument_by_symbol(report.symbol) is not None]
         differences = position_differences(_local_positions(account_id), reports)
         if not differences:
-            _keep_venue_values(account_id, reports)
+            _keep_venue_values(account_id, gateway.mode, reports)
             return []
         if remaining:
             reconcile_fills(account_id, gateway)
     for difference, report in differences:
         reason = f"ours {difference.ours}, the venue's {difference.theirs}"
-        position_correct(account_id=account_id, report=report, reason=reason)
-    _keep_venue_values(account_id, reports)
+        with booking(account_id, gateway.mode):
+            position_correct(account_id=account_id, report=report, reason=reason)
+    _keep_venue_values(account_id, gateway.mode, reports)
     return [difference for difference, _ in differences]
 
 
@@ -340,7 +368,8 @@ def _local_positions(account_id: int) -> dict[str, LocalPosition]:
     }
 
 
-def _keep_venue_values(account_id: int, reports: Iterable[PositionReport]) -> None:
+def _keep_venue_values(account_id: int, mode: str, reports: Iterable[PositionReport]) -> None:
     for report in reports:
         if report.quantity:
-            position_report_apply(account_id=account_id, report=report)
+            with booking(account_id, mode):
+                position_report_apply(account_id=account_id, report=report)

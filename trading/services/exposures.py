@@ -18,6 +18,7 @@ from trading.models import Account, Fill, ForeignOrder, Order, Position, Wallet
 
 ZERO = Decimal(0)
 NO_PRICES: Mapping[str, Decimal] = MappingProxyType({})
+LONGEST_BEFORE_SENDING = timedelta(minutes=1)
 _WORKING = sorted(str(state) for state in WORKING)
 
 
@@ -28,14 +29,9 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
 
     What others of the user and of the platform have at stake is read only where limits ask for it.
     """
-    account = Account.objects.get(pk=account_id)
-    wallet = Wallet.objects.filter(account_id=account_id).first()
-    orders = Order.objects.filter(account_id=account_id)
-    positions, pending = _books([account_id], prices)
-    second_ago = timezone.now() - timedelta(seconds=1)
-    counts = orders.aggregate(
-        open=Count("pk", filter=Q(state__in=_WORKING)), recent=Count("pk", filter=Q(sent_at__gt=second_ago))
-    )
+    account = Account.objects.select_related("wallet").get(pk=account_id)
+    wallet = getattr(account, "wallet", None)
+    positions, pending, open_orders = _books([account_id], prices)
     exposure = Exposure(
         known=account.reconciled_at is not None and wallet is not None,
         equity=wallet.equity if wallet else ZERO,
@@ -44,13 +40,14 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
         day=wallet.day if wallet else None,
         positions=MappingProxyType(positions.get(account_id, {})),
         pending=MappingProxyType(pending.get(account_id, {})),
-        open_orders=counts["open"] + ForeignOrder.objects.filter(account_id=account_id, gone_at=None).count(),
-        orders_last_second=counts["recent"],
+        open_orders=open_orders,
+        orders_last_second=_sent_last_second([account_id]),
         wallet_balance=wallet.wallet_balance if wallet else ZERO,
         peak_equity=wallet.peak_equity if wallet else ZERO,
         owner_id=account.owner_id,
     )
-    asked, others = totals_asked(account), Account.objects.exclude(pk=account_id)
+    # What is at stake on paper is nothing that real limits have to do with, nor the reverse.
+    asked, others = totals_asked(account), Account.objects.filter(mode=account.mode).exclude(pk=account_id)
     if asked.strategies:
         shares = _shares(account_id, asked.strategies, exposure, prices)
         exposure = replace(exposure, strategies=MappingProxyType(shares))
@@ -64,13 +61,9 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
 def totals_of(accounts: Any, prices: Mapping[str, Decimal] = NO_PRICES) -> Totals:
     """What several accounts (a queryset) have at stake together. Their equity is their wallets' last."""
     identifiers = list(accounts.values_list("pk", flat=True))
-    positions, pending = _books(identifiers, prices)
+    positions, pending, open_orders = _books(identifiers, prices)
     wallets = Wallet.objects.filter(account_id__in=identifiers).aggregate(
         equity=Sum("equity"), start=Sum("day_start_equity"), peak=Sum("peak_equity")
-    )
-    second_ago = timezone.now() - timedelta(seconds=1)
-    counts = Order.objects.filter(account_id__in=identifiers).aggregate(
-        open=Count("pk", filter=Q(state__in=_WORKING)), recent=Count("pk", filter=Q(sent_at__gt=second_ago))
     )
     each = [
         Exposure(positions=positions.get(pk, {}), pending=pending.get(pk, {}))
@@ -81,9 +74,16 @@ def totals_of(accounts: Any, prices: Mapping[str, Decimal] = NO_PRICES) -> Total
         equity=wallets["equity"] or ZERO,
         day_start_equity=wallets["start"] or ZERO,
         peak_equity=wallets["peak"] or ZERO,
-        open_orders=counts["open"],
-        orders_last_second=counts["recent"],
+        open_orders=open_orders,
+        orders_last_second=_sent_last_second(identifiers),
     )
+
+
+def _sent_last_second(accounts: list[int]) -> int:
+    # By the time of creation too, which has an index: an account has orders of years.
+    now = timezone.now()
+    newest = Order.objects.filter(account_id__in=accounts, created_at__gt=now - LONGEST_BEFORE_SENDING)
+    return newest.filter(sent_at__gt=now - timedelta(seconds=1)).count()
 
 
 def _together(exposures: Iterable[Exposure]) -> Totals:
@@ -121,7 +121,7 @@ def _shares(
         )
     }
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    fills = Fill.objects.filter(account_id=account_id, executed_at__gte=midnight)
+    fills = Fill.objects.filter(account_id=account_id, mode=F("account__mode"), executed_at__gte=midnight)
     made = dict(
         fills.values("order__strategy").annotate(made=Sum(F("realised_pnl") - F("fee"))).values_list(
             "order__strategy", "made"
@@ -130,7 +130,7 @@ def _shares(
     shares = {}
     for name in names:
         held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}
-        _, pending = _books([account_id], prices, strategy=name)
+        _, pending, _ = _books([account_id], prices, strategy=name)
         share = _together([Exposure(positions=held, pending=pending.get(account_id, {}))])
         unrealised = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
         count = counts.get(name, {"open": 0, "recent": 0})
@@ -146,8 +146,8 @@ def _shares(
 
 def _books(
     accounts: list[int], prices: Mapping[str, Decimal], **orders: Any
-) -> tuple[dict[int, dict[str, PositionExposure]], dict[int, dict[str, PendingExposure]]]:
-    """Positions and orders that may still fill, by account and symbol."""
+) -> tuple[dict[int, dict[str, PositionExposure]], dict[int, dict[str, PendingExposure]], int]:
+    """Positions and orders that may still fill, by account and symbol, and how many such orders there are."""
     positions: dict[int, dict[str, PositionExposure]] = defaultdict(dict)
     rows = Position.objects.filter(account_id__in=accounts).exclude(state=Position.State.CLOSED)
     for row in rows.select_related("instrument"):
@@ -166,8 +166,11 @@ def _books(
     live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).select_related("instrument")
     # Flagged at the venue, not ours, belonging to no strategy: it fills like any other.
     foreign = ForeignOrder.objects.filter(account_id__in=accounts if not orders else [], gone_at=None)
-    may_fill: list[Order | ForeignOrder] = [*live, *foreign.select_related("instrument")]
+    foreign = foreign.filter(mode=F("account__mode")).select_related("instrument")
+    number = 0
+    may_fill: list[Order | ForeignOrder] = [*live, *foreign]
     for order in may_fill:
+        number += 1
         symbol, left = order.instrument.symbol, order.quantity - order.filled_quantity
         before = pending[order.account_id].get(symbol, PendingExposure())
         if order.reduce_only:
@@ -179,4 +182,4 @@ def _books(
             stop_loss = order.stop_loss if isinstance(order, Order) else None
             after = before.plus(order.side, left, price, stop_loss)
         pending[order.account_id][symbol] = after
-    return positions, pending
+    return positions, pending, number

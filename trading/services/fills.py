@@ -1,22 +1,33 @@
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit import bus
 from audit.services import record, recorded_together
+from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol
 from trading.lifecycle import VENUE_EVENTS, OrderEvent, OrderState, target
 from trading.models import Fill, Order, OrderTransition, Position
 from trading.positions import FillValues, PositionEvent, PositionState, apply_fill
 from trading.reports import FillReport, OrderReport, PositionReport
+from trading.services.modes import mode_held
 from trading.services.orders import advance, illegal_move_record
+
+log = logging.getLogger(__name__)
 
 # Executions that change a position; funding and settlements arrive as executions too and change only the wallet.
 TRADING_EXECUTIONS = frozenset({"Trade", "AdlTrade", "BustTrade", "Delivery", "BlockTrade", "MovePosition"})
+
+
+# What whoever trades chooses for a position, here or at the venue itself.
+SET_AT_THE_VENUE = ("leverage", "take_profit", "stop_loss")
 
 
 def moment(milliseconds: int) -> datetime:
@@ -32,8 +43,10 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
         instrument = instrument_by_symbol(report.symbol)
         # Order first, then position, then the audit chain: one order of locks everywhere.
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
+        mode = mode_held(account_id)
         fill = Fill(
             account_id=account_id,
+            mode=mode,
             instrument=instrument,
             order=order,
             execution_id=report.execution_id,
@@ -50,11 +63,12 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             with transaction.atomic():
                 fill.save(force_insert=True)
         except IntegrityError:
-            if not Fill.objects.filter(account_id=account_id, execution_id=report.execution_id).exists():
+            if not Fill.objects.filter(account_id=account_id, mode=mode, execution_id=report.execution_id).exists():
                 raise  # not booked before, and not bookable: that must be heard of
             _attach(order, report.execution_id)
             return None
-        position_pnl = _position_fill(fill, order)
+        trace_id = order.trace_id if order is not None else ""
+        position_pnl, before, after = _position_fill(fill, order)
         fill.realised_pnl = position_pnl
         fill.save(update_fields=["realised_pnl"])
         if order is not None:
@@ -64,7 +78,9 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             action="fill.booked",
             subject=f"fill:{fill.pk}",
             account_id=account_id,
-            trace_id=order.trace_id if order else "",
+            trace_id=trace_id,
+            before=before,
+            after=after,
             parameters={
                 "execution_id": report.execution_id,
                 "execution_type": report.execution_type,
@@ -78,7 +94,13 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             },
         )
         bus.account_changed(account_id, "fill", fill.pk)
+        transaction.on_commit(partial(_log_fill, report, trace_id))
         return fill
+
+
+def _log_fill(report: FillReport, trace_id: str) -> None:
+    with tracing(trace_id):
+        log.info("order_filled %s %s %s @ %s", report.client_order_id, report.side, report.quantity, report.price)
 
 
 def _attach(order: Order | None, execution_id: str) -> None:
@@ -122,8 +144,9 @@ def _order_fill(order: Order, fill: Fill) -> None:
     advance(order, event, cause=f"execution {fill.execution_id}", actor="venue")
 
 
-def _position_fill(fill: Fill, order: Order | None) -> Decimal:
-    """Move the position by one fill and return the realised PnL (before fees). A flip closes one row, opens another."""
+def _position_fill(fill: Fill, order: Order | None) -> tuple[Decimal, dict[str, Any], dict[str, Any]]:
+    """Move the position by one fill; the realised PnL (before fees), and the position before and after for the trail.
+    A flip closes one row, opens another."""
     row = (
         Position.objects.select_for_update(of=("self",), no_key=True)
         .filter(account_id=fill.account_id, instrument=fill.instrument)
@@ -145,6 +168,7 @@ def _position_fill(fill: Fill, order: Order | None) -> Decimal:
     if result.event in (PositionEvent.OPENED, PositionEvent.FLIPPED):
         opened = Position.objects.create(
             account_id=fill.account_id,
+            mode=fill.mode,
             instrument=fill.instrument,
             side=result.state.side,
             quantity=result.state.quantity,
@@ -153,10 +177,17 @@ def _position_fill(fill: Fill, order: Order | None) -> Decimal:
             take_profit=order.take_profit if order else None,
             stop_loss=order.stop_loss if order else None,
             strategy=order.strategy if order else "external",
+            trace_id=order.trace_id if order else "",
             opened_at=fill.executed_at,
         )
         bus.account_changed(fill.account_id, "position", opened.pk)
-    return result.realised_pnl
+    return result.realised_pnl, _shown(before), {"event": str(result.event), **_shown(result.state)}
+
+
+def _shown(state: PositionState) -> dict[str, Any]:
+    if state.quantity == 0:
+        return {"position": "flat"}
+    return {"position": state.side, "quantity": state.quantity, "entry_price": state.entry_price}
 
 
 def _split_fee(fill: Fill, before: PositionState) -> tuple[Decimal, Decimal]:
@@ -175,19 +206,27 @@ def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
         if order is None:
             return None
-        if not order.venue_order_id:
-            order.venue_order_id = report.venue_order_id
-            order.save(update_fields=["venue_order_id"])
-        event = VENUE_EVENTS.get(report.status)
-        if event is None or _already_there(order, event):
+        if tells_nothing(order, report):
             return order
-        if target(event, OrderState(order.state)) is not None:
+        event = VENUE_EVENTS.get(report.status)
+        legal = event is not None and target(event, OrderState(order.state)) is not None
+        order.venue_order_id = order.venue_order_id or report.venue_order_id
+        if event is None or not legal or _already_there(order, event):
+            order.save(update_fields=["venue_order_id"])
+        else:
             if event in (OrderEvent.CANCEL, OrderEvent.REJECT):
                 order.refusal = _ending(report)
             advance(order, event, cause=f"venue: {report.status} {_ending(report)}".strip(), payload=report.payload)
+        if event is None or legal or _already_there(order, event):
             return order
     illegal_move_record(order=order, event=event, cause=f"venue: {report.status}", payload=report.payload)
     return order
+
+
+def tells_nothing(order: Order, report: OrderReport) -> bool:
+    """Whether the order's row, as it was read, says already what the venue says of it."""
+    event = VENUE_EVENTS.get(report.status)
+    return bool(order.venue_order_id) and (event is None or _already_there(order, event))
 
 
 def _ending(report: OrderReport) -> str:
@@ -209,6 +248,7 @@ def order_adopt(*, account_id: int, report: OrderReport) -> Order:
     now = timezone.now()
     order = Order(
         account_id=account_id,
+        mode=mode_held(account_id),
         instrument=instrument_by_symbol(report.symbol),
         client_order_id=(report.client_order_id or f"venue-{report.venue_order_id}")[:36],
         venue_order_id=report.venue_order_id,
@@ -234,6 +274,7 @@ def order_adopt(*, account_id: int, report: OrderReport) -> Order:
         action="order.adopted",
         subject=f"order:{order.pk}",
         account_id=account_id,
+        trace_id=order.trace_id,
         parameters={"venue_order_id": report.venue_order_id, "symbol": report.symbol, "quantity": report.quantity},
     )
     bus.account_changed(account_id, "order", order.pk)
@@ -253,8 +294,21 @@ def position_report_apply(*, account_id: int, report: PositionReport) -> None:
     if row is None or report.quantity == 0 or report.position_index:
         return
     row.mark_price, row.liquidation_price = report.mark_price, report.liquidation_price
+    before = {name: getattr(row, name) for name in SET_AT_THE_VENUE}
+    after = {name: getattr(report, name) for name in SET_AT_THE_VENUE}
     row.leverage, row.take_profit, row.stop_loss = report.leverage, report.take_profit, report.stop_loss
     row.save()
+    if after != before:
+        record(
+            actor="venue",
+            action="position.set",
+            subject=f"position:{report.symbol}",
+            account_id=account_id,
+            reason="the venue holds these for the position now",
+            trace_id=row.trace_id,
+            before=before,
+            after=after,
+        )
     bus.account_changed(account_id, "position", row.pk)
 
 
@@ -277,7 +331,12 @@ def position_correct(*, account_id: int, report: PositionReport, reason: str) ->
     if report.quantity > 0:
         if row is None:
             row = Position(
-                account_id=account_id, instrument=instrument, side=report.side, opened_at=now, strategy="external"
+                account_id=account_id,
+                mode=mode_held(account_id),
+                instrument=instrument,
+                side=report.side,
+                opened_at=now,
+                strategy="external",
             )
         row.quantity, row.entry_price = report.quantity, report.entry_price
         row.leverage, row.mark_price = report.leverage, report.mark_price

@@ -13,15 +13,16 @@ from trading.services.reconciliations import reconciliation_locked
 
 
 @transaction.atomic
-def foreign_orders_keep(*, account_id: int, reports: Sequence[OrderReport]) -> None:
+def foreign_orders_keep(*, account_id: int, reports: Sequence[OrderReport], mode: str | None = None) -> None:
     """These, and no others, are the account's flagged orders now: new ones are kept, the rest are gone."""
-    reconciliation_locked(account_id)
+    mode = reconciliation_locked(account_id, mode).mode
     now = timezone.now()
-    known = {row.venue_order_id: row for row in ForeignOrder.objects.filter(account_id=account_id, gone_at=None)}
+    working = ForeignOrder.objects.filter(account_id=account_id, mode=mode, gone_at=None)
+    known = {row.venue_order_id: row for row in working}
     for report in reports:
         row = known.pop(report.venue_order_id, None)
         if row is None:
-            _flag(account_id, report)
+            _flag(account_id, mode, report)
             continue
         row.quantity, row.filled_quantity, row.price = report.quantity, report.filled_quantity, report.price or None
         row.last_seen_at = now
@@ -29,12 +30,13 @@ def foreign_orders_keep(*, account_id: int, reports: Sequence[OrderReport]) -> N
     _gone(known.values())
 
 
-def _flag(account_id: int, report: OrderReport) -> None:
+def _flag(account_id: int, mode: str, report: OrderReport) -> None:
     now, instrument = timezone.now(), instrument_by_symbol(report.symbol)
     if instrument is None:
         raise ValueError(f"{report.symbol} is not listed; only orders in listed instruments are kept")
     row, _ = ForeignOrder.objects.update_or_create(
         account_id=account_id,
+        mode=mode,
         venue_order_id=report.venue_order_id,
         defaults={
             "instrument": instrument,

@@ -17,6 +17,7 @@ from django.utils import timezone
 from audit import bus
 from audit.models import AuditEvent
 from audit.services import alert_raise, record
+from audit.trace import current_trace
 from trading.models import Account, DeadManWatch, KillSwitch, KillSwitchTask, Lease
 from trading.permissions import platform_operators
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
@@ -141,6 +142,7 @@ def kill_switch_progress(
             subject=f"kill_switch:{task.switch_id}",
             account_id=task.account_id,
             reason=trouble,
+            trace_id=task.switch.trace_id,
             parameters={"closer": closer, "open_orders": open_orders, "open_positions": open_positions},
         )
     if (phase, open_orders, open_positions, trouble) != before:
@@ -277,7 +279,8 @@ def _recorded(switch: KillSwitch, action: str, actor: str, reason: str, paramete
         subject=f"kill_switch:{switch.pk}",
         account_id=switch.account_id,
         reason=reason,
-        parameters={**parameters, "scope": switch.scope, "accounts": accounts},
+        trace_id=switch.trace_id,
+        parameters={**parameters, "scope": switch.scope, "accounts": accounts, "asked_in": current_trace()},
     )
     bus.engines_doorbell("kill_switch", switch.pk)
     for account_id in accounts:

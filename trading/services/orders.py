@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from django_fsm import TransitionNotAllowed
 
 from audit import bus
-from audit.services import as_json, record
+from audit.services import as_json, insert_together, record, recorded_together
+from audit.trace import current_trace, new_trace_id
 from marketdata.instruments import Violation, on_grid, violations
+from marketdata.models import Instrument
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
@@ -22,6 +24,7 @@ from trading.models import AbsenceReading, Account, Order, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
+from trading.services.modes import ModeChanged, mode_confirm, mode_held
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
@@ -119,9 +122,21 @@ def order_place(
     )
     try:
         with transaction.atomic():
-            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy=strategy, now=now)
+            order = _insert(
+                account.pk,
+                body,
+                identifier,
+                actor=actor,
+                reason=reason,
+                strategy=strategy,
+                now=now,
+                mode=account.mode,
+            )
             bus.engines_command("order_send", order.pk)
             return order
+    except ModeChanged:
+        rule = f"the account was {account.mode} when this was asked for and is not any more; look at it, then repeat"
+        raise OrderRefused([Violation("account", str(account.pk), rule)]) from None
     except IntegrityError:
         # A concurrent request with the same id won; its answer is ours.
         known = _known_order(account, identifier, body)
@@ -186,10 +201,14 @@ def _insert(
     now: datetime,
     signal_id: int | None = None,
     trace_id: str = "",
+    gate: OrderGate | None = None,
+    mode: str | None = None,
 ) -> Order:
     order = Order(
+        pk=gate.order_id if gate is not None else None,
         account_id=account_id,
-        instrument=instrument_by_symbol(body.symbol),
+        mode=gate.mode if gate is not None else mode_confirm(account_id, mode),
+        instrument=gate.instrument if gate is not None else instrument_by_symbol(body.symbol),
         client_order_id=client_order_id,
         signal_id=signal_id,
         strategy=strategy,
@@ -203,10 +222,11 @@ def _insert(
         stop_loss=body.stop_loss,
         reason=reason,
         actor=actor,
-        trace_id=trace_id or secrets.token_hex(16),
+        trace_id=trace_id or current_trace() or new_trace_id(),
         created_at=now,
     )
-    order.save(force_insert=True)
+    if gate is None:
+        order.save(force_insert=True)
     record(
         actor=actor,
         action="order.intended",
@@ -224,17 +244,61 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
     return {name: getattr(body, name) for name in OrderBody.__slots__ if getattr(body, name) is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class OrderGate:
+    """What is known before an order is made: the keys of its row and of its signal's, its instrument, its account's
+    mode (held until the transaction ends), and whether a kill switch stops the account."""
+
+    order_id: int
+    signal_id: int
+    instrument: Instrument
+    mode: str
+    stopped: bool
+
+
+def order_gate(*leases: LeaseToken, account_id: int, symbol: str) -> OrderGate:
+    """Call it first in the transaction that commits an order: two questions instead of one for each row.
+
+    Raises:
+        LeaseLost: one of the leases is somebody else's by now; nothing may be sent.
+        OrderRefused: no such instrument.
+    """
+    lease_confirm(*leases)
+    # Not together with the leases: whoever engages a kill switch holds them, and we must see what he has done.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT instrument.id, nextval('trading_order_id_seq'), nextval('strategies_signal_id_seq'), account.mode,"
+            " EXISTS (SELECT FROM trading_killswitch AS switch"
+            " WHERE rearmed_at IS NULL AND (switch.account_id = account.id OR switch.account_id IS NULL))"
+            " FROM marketdata_instrument AS instrument, trading_account AS account"
+            " WHERE account.id = %s AND category = 'linear' AND symbol = %s FOR SHARE OF account",
+            [account_id, symbol],
+        )
+        found = cursor.fetchone()
+    if found is None:
+        raise OrderRefused([Violation("symbol", symbol, "not an instrument that this deployment trades")])
+    instrument_id, order_id, signal_id, mode, stopped = found
+    return OrderGate(order_id, signal_id, Instrument(pk=instrument_id, symbol=symbol), mode, stopped)
+
+
 def order_intend(
-    *, account_id: int, intent: OrderIntent, signal_id: int | None, receive_window_ms: int, owner: LeaseToken
+    *,
+    account_id: int,
+    intent: OrderIntent,
+    signal_id: int | None,
+    receive_window_ms: int,
+    owner: LeaseToken,
+    gate: OrderGate | None = None,
 ) -> Order:
-    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits.
+    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits. ``gate``: where the
+    caller has asked it in this transaction.
 
     Raises:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
         KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
     """
-    lease_confirm(owner)
-    if not intent.reduce_only:
+    gate = gate or order_gate(owner, account_id=account_id, symbol=intent.symbol)
+    if gate.stopped and not intent.reduce_only:
         stopped_refuse(account_id)
     body = OrderBody(
         intent.symbol,
@@ -248,6 +312,19 @@ def order_intend(
         intent.stop_loss,
     )
     now = timezone.now()
+    with recorded_together():
+        return _approved(account_id, body, intent, signal_id, receive_window_ms, gate, now)
+
+
+def _approved(
+    account_id: int,
+    body: OrderBody,
+    intent: OrderIntent,
+    signal_id: int | None,
+    receive_window_ms: int,
+    gate: OrderGate,
+    now: datetime,
+) -> Order:
     order = _insert(
         account_id,
         body,
@@ -258,6 +335,7 @@ def order_intend(
         now=now,
         signal_id=signal_id,
         trace_id=intent.trace_id,
+        gate=gate,
     )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause="risk approved")
@@ -278,6 +356,7 @@ def order_close_intend(
     receive_window_ms: int,
     owner: LeaseToken,
     position_index: int = 0,
+    trace_id: str = "",
 ) -> Order:
     """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
     switch holds it back. ``position_index`` says which side it closes in an account in hedge mode.
@@ -288,7 +367,16 @@ def order_close_intend(
     lease_confirm(owner)
     body = OrderBody(symbol, side, "Market", quantity, None, "IOC", True, None, None)
     now = timezone.now()
-    order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
+    order = _insert(
+        account_id,
+        body,
+        client_order_id,
+        actor=actor,
+        reason=reason,
+        strategy=strategy,
+        now=now,
+        trace_id=trace_id,
+    )
     order.sent_at, order.receive_window_ms, order.position_index = now, receive_window_ms, position_index
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
     return order
@@ -304,7 +392,7 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
     """
     lease_confirm(owner)
     order = _locked(order_id)
-    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN) or order.mode != order.account.mode:
         return None
     # The proof that it cannot exist any more is counted from the newest request.
     order.sent_at = timezone.now()
@@ -335,6 +423,10 @@ def order_take(
     order = _locked(order_id)
     if order.state != OrderState.NEW:
         return None
+    mode = mode_held(order.account_id)
+    if order.mode != mode:
+        message = f"the order was asked for {order.mode}, and the account is {mode} by now"
+        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
     if not order.reduce_only:
         stopped = stopped_by(order.account_id)
         if stopped is not None:
@@ -363,7 +455,7 @@ def _refusal(refusal: Refusal) -> dict[str, str]:
 @transaction.atomic
 def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
     """Book what the answer to a create proved. Reports may have overtaken it: then there is nothing left to do."""
-    order = _locked(order_id)
+    order = Order.objects.select_for_update(no_key=True).get(pk=order_id)
     news = bool(result.venue_order_id and not order.venue_order_id)
     if news:
         order.venue_order_id = result.venue_order_id
@@ -471,15 +563,27 @@ def advance(
     """
     source = str(order.state)
     getattr(order, event.value)()
-    order.save()
-    OrderTransition.objects.create(
-        order=order,
-        event=event.value,
-        source=source,
-        target=str(order.state),
-        cause=cause,
-        payload=as_json(payload or {}),
-        created_at=timezone.now(),
+    with recorded_together():
+        if order._state.adding:
+            insert_together(order)
+        else:
+            order.save()
+        _step_record(order, event, source, cause, payload or {}, actor)
+
+
+def _step_record(
+    order: Order, event: OrderEvent, source: str, cause: str, payload: Mapping[str, Any], actor: str
+) -> None:
+    insert_together(
+        OrderTransition(
+            order=order,
+            event=event.value,
+            source=source,
+            target=str(order.state),
+            cause=cause,
+            payload=as_json(payload),
+            created_at=timezone.now(),
+        )
     )
     record(
         actor=actor or order.actor,

@@ -10,6 +10,7 @@ from audit.services import alert_raise, record
 from trading.models import Fill, Position, ReconciliationRun
 from trading.reconciliation import Difference, DifferenceKind, LocalPosition, position_differences
 from trading.reports import FillReport, PositionReport
+from trading.services.modes import mode_held
 from trading.services.reconciliations import discrepancy_note
 
 STREAM = "stream"
@@ -82,6 +83,7 @@ def _difference_record(account_id: int, difference: Difference) -> None:
     now = timezone.now()
     run = ReconciliationRun.objects.create(
         account_id=account_id,
+        mode=mode_held(account_id),
         trigger=STREAM,
         started_at=now,
         finished_at=now,

@@ -21,6 +21,7 @@ from trading.reconciliation import (
     DifferenceKind,
 )
 from trading.services.accounts import account_halt
+from trading.services.modes import mode_confirm
 
 MOST_NAMED = 3
 # A foreign fill has an alert of its own (see outside_changes).
@@ -38,14 +39,21 @@ ALERTS: Mapping[DifferenceKind, tuple[Literal["info", "warning", "critical"], st
 }
 
 
-def reconciliation_locked(account_id: int) -> AccountReconciliation:
-    """The account's row, locked: whoever compares the same account at the same time waits here."""
-    rows = AccountReconciliation.objects.select_for_update(no_key=True).filter(account_id=account_id)
+def reconciliation_locked(account_id: int, mode: str | None = None) -> AccountReconciliation:
+    """How the account is compared in ``mode`` (None: its own), locked: whoever compares it at the same time waits here.
+    Before the mode is held, or two who hold it would wait for each other to change the account.
+
+    Raises:
+        ModeChanged: the account is in the other mode by now.
+    """
+    mode = mode or Account.objects.values_list("mode", flat=True).get(pk=account_id)
+    rows = AccountReconciliation.objects.select_for_update(no_key=True).filter(account_id=account_id, mode=mode)
     row = rows.first()
     if row is None:
-        fresh = AccountReconciliation(account_id=account_id)
+        fresh = AccountReconciliation(account_id=account_id, mode=mode)
         AccountReconciliation.objects.bulk_create([fresh], ignore_conflicts=True)
         row = rows.get()
+    mode_confirm(account_id, mode)
     return row
 
 
@@ -58,12 +66,18 @@ def reconciliation_record(
     error: str = "",
     refusal: str = "",
     ledger_compared: bool = False,
+    mode: str | None = None,
 ) -> ReconciliationRun:
-    """Keep one comparison with the venue, and each difference. Only a successful one makes the account known, so that
-    it may trade. ``error``: the venue did not answer; ``refusal``: it did, and the account must not trade."""
+    """Keep one comparison with the venue of ``mode`` (None: the account's), and each difference. Only a successful one
+    makes the account known, so that it may trade. ``error``: the venue did not answer; ``refusal``: it did, and the
+    account must not trade.
+
+    Raises:
+        ModeChanged: the account is in the other mode by now.
+    """
     with transaction.atomic(), recorded_together():
         outcome = Outcome(trigger, tuple(differences), error, refusal, ledger_compared)
-        return _record(account_id, started_at, outcome)
+        return _record(reconciliation_locked(account_id, mode), started_at, outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +89,12 @@ class Outcome:
     ledger_compared: bool
 
 
-def _record(account_id: int, started_at: datetime, outcome: Outcome) -> ReconciliationRun:
+def _record(state: AccountReconciliation, started_at: datetime, outcome: Outcome) -> ReconciliationRun:
+    account_id = state.account_id
     now = timezone.now()
-    state = reconciliation_locked(account_id)
     run = ReconciliationRun.objects.create(
         account_id=account_id,
+        mode=state.mode,
         trigger=outcome.trigger,
         started_at=started_at,
         finished_at=now,
@@ -119,7 +134,9 @@ def discrepancy_note(run: ReconciliationRun, difference: Difference) -> bool:
     """Keep a difference as a row; False for one that was open already. Call it with the account's row locked."""
     subject = difference.subject[:100]
     if difference.stands:
-        rows = Discrepancy.objects.filter(account_id=run.account_id, kind=difference.kind, resolved_at=None)
+        rows = Discrepancy.objects.filter(
+            account_id=run.account_id, mode=run.mode, kind=difference.kind, resolved_at=None
+        )
         known = rows.filter(subject=subject).first()
         if known is not None:
             known.last_seen_at, known.ours, known.theirs = run.finished_at, difference.ours, difference.theirs
@@ -129,6 +146,7 @@ def discrepancy_note(run: ReconciliationRun, difference: Difference) -> bool:
             return False
     row = Discrepancy.objects.create(
         account_id=run.account_id,
+        mode=run.mode,
         run=run,
         kind=difference.kind,
         subject=subject,
@@ -148,7 +166,8 @@ def _end_what_is_gone(
     run: ReconciliationRun, differences: Sequence[Difference], kinds: Collection[DifferenceKind]
 ) -> None:
     standing = {(each.kind, each.subject[:100]) for each in differences if each.stands}
-    for row in Discrepancy.objects.filter(account_id=run.account_id, kind__in=kinds, resolved_at=None):
+    open_rows = Discrepancy.objects.filter(account_id=run.account_id, mode=run.mode, resolved_at=None)
+    for row in open_rows.filter(kind__in=kinds):
         # An entry of the ledger that contradicts itself is a fact like a fee.
         is_fact = row.subject.startswith("entry ")
         if not is_fact and (row.kind, row.subject) not in standing:

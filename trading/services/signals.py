@@ -19,7 +19,8 @@ from strategies.signals import Signal as SignalValue
 from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
-from trading.services.orders import order_intend
+from trading.services.modes import mode_held
+from trading.services.orders import OrderGate, order_gate, order_intend
 
 
 def signal_note(
@@ -32,12 +33,58 @@ def signal_note(
     trace_id: str,
     lease: LeaseToken,
 ) -> Signal:
-    """Keep a signal with what became of it. Call it first in the transaction that books its order, if it has one.
+    """Keep a signal that becomes no order, with its reasons.
 
     Raises:
         LeaseLost: the symbol is another engine's by now; nothing is kept, that one sees the same market.
     """
     lease_confirm(lease)
+    return _noted(account_id, config_id, signal, verdict, decision, trace_id, lease)
+
+
+@transaction.atomic
+def signal_order(
+    *,
+    account_id: int,
+    config_id: int | None,
+    signal: SignalValue,
+    verdict: Verdict,
+    decision: Decision | None,
+    trace_id: str,
+    lease: LeaseToken,
+    intent: OrderIntent,
+    receive_window_ms: int,
+    owner: LeaseToken,
+) -> Order:
+    """A signal and its approved order, ready to be sent when this returns.
+
+    Raises:
+        LeaseLost: the symbol or the account is another engine's by now; nothing is kept, and nothing may be sent.
+        KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
+    """
+    with recorded_together():
+        gate = order_gate(owner, lease, account_id=account_id, symbol=intent.symbol)
+        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate)
+        return order_intend(
+            account_id=account_id,
+            intent=intent,
+            signal_id=row.pk,
+            receive_window_ms=receive_window_ms,
+            owner=owner,
+            gate=gate,
+        )
+
+
+def _noted(
+    account_id: int,
+    config_id: int | None,
+    signal: SignalValue,
+    verdict: Verdict,
+    decision: Decision | None,
+    trace_id: str,
+    lease: LeaseToken,
+    gate: OrderGate | None = None,
+) -> Signal:
     ordered = decision is not None and decision.approved
     outcome = Signal.Outcome.ORDERED if ordered else Signal.Outcome.DENIED
     return signal_record(
@@ -49,6 +96,8 @@ def signal_note(
         refusals=_refusals(decision.refusals if decision is not None else ()),
         trace_id=trace_id,
         lease_epoch=lease.epoch,
+        signal_id=gate.signal_id if gate is not None else None,
+        mode=gate.mode if gate is not None else mode_held(account_id),
     )
 
 
@@ -76,6 +125,7 @@ def signal_hand_over(
         trace_id=trace_id,
         lease_epoch=lease.epoch,
         reference_price=reference_price,
+        mode=mode_held(account_id),
     )
     bus.engines_command("signal_take", row.pk)
     return row
@@ -92,6 +142,10 @@ def signal_take(
             stopped = stopped_by(signal.account_id)
             if stopped is not None:
                 decision = Decision(False, (Refusal("kill_switch", "engaged", "new risk", stopped.sentence),))
+        mode = mode_held(signal.account_id)
+        if decision.approved and signal.mode != mode:
+            message = f"the signal was made {signal.mode}, and the account is {mode} by now"
+            decision = Decision(False, (Refusal("mode", mode, signal.mode, message),))
         if decision.approved:
             try:
                 lease_confirm(LeaseToken(symbol_resource(signal.symbol), signal.lease_epoch or 0))
