@@ -320,6 +320,7 @@ def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
             take_profit=order.take_profit,
             stop_loss=order.stop_loss,
             latest_ms=int(latest.timestamp() * 1000),
+            position_index=order.position_index,
         )
         result = sent(request, gateway)
     reach("order.answered")
