@@ -29,7 +29,8 @@ from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
 from tests import builders, processes
 from tests.processes import ServerProcess
-from trading.gateways.bybit import BybitEndpoints
+from trading.credentials import decrypt
+from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, OrderAmendment, ReconciliationRun
 from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy
@@ -223,7 +224,8 @@ async def test_comparisons_that_fail_elsewhere_make_the_owner_look_for_itself(
 async def test_an_account_in_hedge_mode_is_refused_with_the_reason_on_its_orders(
     desk: AccountDesk, account: Account, venue: ServerProcess
 ) -> None:
-    http = desk._reading_gateway._http
+    keys = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
+    http = BybitGateway(BybitEndpoints(venue.url, venue.websocket_url), *keys)._http
     await asyncio.to_thread(partial(http.switch_position_mode, category="linear", coin="USDT", mode=3))
     desk.start()
     await until(lambda: desk.state == "refused")

@@ -21,7 +21,7 @@ from trading.reconciliation import (
     DifferenceKind,
 )
 from trading.services.accounts import account_halt
-from trading.services.modes import mode_confirm
+from trading.services.modes import ModeChanged, mode_confirm
 
 MOST_NAMED = 3
 # A foreign fill has an alert of its own (see outside_changes).
@@ -46,7 +46,10 @@ def reconciliation_locked(account_id: int, mode: str | None = None) -> AccountRe
     Raises:
         ModeChanged: the account is in the other mode by now.
     """
-    mode = mode or Account.objects.values_list("mode", flat=True).get(pk=account_id)
+    held = Account.objects.values_list("mode", flat=True).get(pk=account_id)
+    if mode is not None and mode != held:
+        raise ModeChanged(f"account {account_id} is {held} now; nothing is compared {mode}")
+    mode = held
     rows = AccountReconciliation.objects.select_for_update(no_key=True).filter(account_id=account_id, mode=mode)
     row = rows.first()
     if row is None:
