@@ -29,6 +29,8 @@ def reconciliation_record(
     Raises:
         ModeChanged: the account is in the other mode by now.
     """
+    # Alone at once: two that shared the account would each wait for the other's share before they could write it.
+    list(Account.objects.select_for_update(no_key=True).filter(pk=account_id).values_list("pk"))
     mode = mode_confirm(account_id, mode)
     now = timezone.now()
     run = ReconciliationRun.objects.create(
