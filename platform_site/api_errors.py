@@ -12,6 +12,7 @@ from rest_framework.views import exception_handler as default_handler
 
 from audit.trace import current_trace, new_trace_id
 from strategies.services import StrategyConfigRefused
+from trading.services.account_modes import ModeRefused
 from trading.services.amendments import OrderNotAmendable
 from trading.services.kill_switch import KillSwitchRefused
 from trading.services.orders import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
@@ -46,6 +47,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return refusal(400, "the request breaks a rule", error.violations)
     if isinstance(error, (OrderNotCancellable, OrderNotAmendable, KillSwitchRefused)):
         return envelope(409, str(error))
+    if isinstance(error, ModeRefused):
+        code = 400 if error.field == "confirm_name" else 409
+        return envelope(code, "the account is not switched", [{"field": error.field, "value": "", "rule": str(error)}])
     response = default_handler(error, context)
     if response is None:
         return None

@@ -12,9 +12,11 @@ from django.core.exceptions import ImproperlyConfigured
 from marketdata.engine.detectors.kinds import DEFAULT_KINDS, kinds_from_text
 from marketdata.engine.detectors.parameters import parameters_from_text
 from platform_site import environment
+from trading import crash_points
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
+CHAOS_MARK = "chaos-lane"
 DATA_DIR = Path(environment.text("BALLAST_DATA_DIR", str(BASE_DIR / "var")))
 
 DEBUG = environment.boolean("BALLAST_DEBUG", False)
@@ -191,7 +193,19 @@ CELERY_BEAT_SCHEDULE = {
     "note audit heads": {"task": "audit.tasks.note_heads", "schedule": timedelta(hours=1)},
 }
 
+# Set in the data folders of `manage.py chaos` alone.
+CHAOS = (DATA_DIR / CHAOS_MARK).exists()
 EXCHANGE = environment.choice("EXCHANGE", "simulator", ("simulator", "bybit-testnet", "bybit"))
+if crash_at := environment.text(crash_points.VARIABLE):
+    if EXCHANGE != "simulator" or not (DEBUG or CHAOS):
+        raise ImproperlyConfigured(
+            f"{crash_points.VARIABLE} is set: it ends processes in the middle of orders; only `manage.py chaos` and "
+            "deployments with BALLAST_DEBUG=true that trade against the simulator may have it. Unset it."
+        )
+    try:
+        crash_points.check(crash_at)
+    except crash_points.CrashPointError as error:
+        raise ImproperlyConfigured(f"{crash_points.VARIABLE}: {error}.") from error
 # The symbols that engines follow; empty: all that the venue lists (right for the simulator, far too many at Bybit).
 SYMBOLS = frozenset(
     symbol

@@ -27,7 +27,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "platform_site.settings")
 import django  # noqa: E402 - its settings are named first
 
 STAGES = ("committed", "sent", "venue", "answered")
-READY_SECONDS = 120.0
+READY_SECONDS, UNANSWERED_SECONDS = 120.0, 20.0
 KEPT = 1_000_000
 moments: dict[str, float] = {"started": STARTED}
 
@@ -180,7 +180,11 @@ class Driver:
                 continue
             placed += 1
             if not rate or time.monotonic() + 1 / rate > until:
-                await self.done[identifier].wait()
+                try:
+                    async with asyncio.timeout(UNANSWERED_SECONDS):
+                        await self.done[identifier].wait()
+                except TimeoutError:
+                    refused["unanswered"] += 1
         if placed:
             await asyncio.sleep(0.2)
         return placed, refused

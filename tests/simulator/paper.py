@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,10 +102,12 @@ async def live_venue(symbols: int = 2) -> AsyncIterator[Live]:
 
 
 @asynccontextmanager
-async def paper_venue(live: Live, state: Path | None = None, account_id: int = 1) -> AsyncIterator[Paper]:
+async def paper_venue(
+    live: Live, state: Path | None = None, account_id: int = 1, master_key: str = MASTER_KEY
+) -> AsyncIterator[Paper]:
     """It is live when the block begins."""
     followed = await FollowedVenue.read(live.url, live.url.replace("http", "ws", 1))
-    options = SimulatorOptions(state=state, paper_secrets=(MASTER_KEY,))
+    options = SimulatorOptions(state=state, paper_secrets=(master_key,))
     venue, application = venue_and_application(options, followed)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
@@ -116,6 +120,41 @@ async def paper_venue(live: Live, state: Path | None = None, account_id: int = 1
     finally:
         venue.hub.disconnect_all()
         await runner.cleanup()
+
+
+@dataclass
+class Both:
+    """A live venue and a paper venue on a thread of their own, while the market goes on."""
+
+    live: Live
+    paper: Paper
+    thread: threading.Thread
+
+
+@contextmanager
+def both_venues(master_key: str) -> Iterator[Both]:
+    started: Future[tuple[Live, Paper]] = Future()
+    over = threading.Event()
+
+    async def live_and_follow() -> None:
+        try:
+            async with live_venue(symbols=1) as live, paper_venue(live, master_key=master_key) as paper:
+                started.set_result((live, paper))
+                while not over.is_set():
+                    await live.tick()
+                    await asyncio.sleep(0.02)
+        except BaseException as error:
+            if not started.done():
+                started.set_exception(error)
+            raise
+
+    thread = threading.Thread(target=lambda: asyncio.run(live_and_follow()), daemon=True)
+    thread.start()
+    try:
+        yield Both(*started.result(60), thread)
+    finally:
+        over.set()
+        thread.join(30)
 
 
 async def until(condition: Callable[[], Any], live: Live | None = None) -> None:

@@ -14,8 +14,9 @@ from risk.intents import CLIENT_ORDER_ID
 from trading.api.idempotency import IDEMPOTENCY_KEY, idempotent
 from trading.api.pagination import Pages
 from trading.api.refusals import RefusalsRecorded
+from trading.crash_points import reach
 from trading.lifecycle import OrderState
-from trading.models import Account, Order
+from trading.models import Account, Mode, Order
 from trading.models.order import Side
 from trading.permissions import may_trade
 from trading.selectors import visible_accounts, visible_fills, visible_orders, visible_signals
@@ -137,17 +138,32 @@ class OrderCreateView(RefusalsRecorded):
             and Order.objects.filter(account=account, client_order_id=values["client_order_id"]).exists()
         )
         order = order_place(account=account, actor=request.user.get_username(), **values)
+        reach("api.committed")
         code = status.HTTP_200_OK if before else status.HTTP_201_CREATED
         return Response(OrderSerializer(order).data, status=code)
+
+
+MODE = OpenApiParameter(
+    "mode", str, enum=Mode.values, description="the books of this mode; left out: of the one that each account is in"
+)
+
+
+def wanted_mode(request: Request) -> str | None:
+    """Whose books are asked for; None: those of the mode that each account is in."""
+    mode = request.query_params.get("mode")
+    if mode is not None and mode not in Mode.values:
+        raise serializers.ValidationError({"mode": [f"{mode[:50]} is no mode; expected {' or '.join(Mode.values)}"]})
+    return mode
 
 
 class OrderDetailView(RefusalsRecorded):
     meant = "order"
 
-    @extend_schema(responses=OrderSerializer)
+    @extend_schema(parameters=[MODE], responses=OrderSerializer)
     def get(self, request: Request, pk: int) -> Response:
         """One order."""
-        return Response(OrderSerializer(get_object_or_404(visible_orders(request.user), pk=pk)).data)
+        rows = visible_orders(request.user, wanted_mode(request))
+        return Response(OrderSerializer(get_object_or_404(rows, pk=pk)).data)
 
     @extend_schema(parameters=[IDEMPOTENCY_KEY], request=OrderAmendSerializer, responses={202: OrderSerializer})
     @idempotent
@@ -198,13 +214,13 @@ class OrderListView(generics.ListAPIView):
     serializer_class = OrderSerializer
     pagination_class = Pages
 
-    @extend_schema(parameters=[ACCOUNT, SYMBOL, OpenApiParameter("state", str, description="a state, or live")])
+    @extend_schema(parameters=[ACCOUNT, SYMBOL, MODE, OpenApiParameter("state", str, description="a state, or live")])
     def get(self, request: Request, *args: Any, **options: Any) -> Response:
         """Orders, newest first."""
         return super().get(request, *args, **options)
 
     def get_queryset(self) -> Any:
-        rows = chosen(self.request, visible_orders(self.request.user), "instrument__symbol")
+        rows = chosen(self.request, visible_orders(self.request.user, wanted_mode(self.request)), "instrument__symbol")
         state = self.request.query_params.get("state")
         if not state:
             return rows
@@ -220,23 +236,23 @@ class FillListView(generics.ListAPIView):
     serializer_class = FillSerializer
     pagination_class = Pages
 
-    @extend_schema(parameters=[ACCOUNT, SYMBOL])
+    @extend_schema(parameters=[ACCOUNT, SYMBOL, MODE])
     def get(self, request: Request, *args: Any, **options: Any) -> Response:
         """Our executions, newest first."""
         return super().get(request, *args, **options)
 
     def get_queryset(self) -> Any:
-        return chosen(self.request, visible_fills(self.request.user), "instrument__symbol")
+        return chosen(self.request, visible_fills(self.request.user, wanted_mode(self.request)), "instrument__symbol")
 
 
 class SignalListView(generics.ListAPIView):
     serializer_class = SignalSerializer
     pagination_class = Pages
 
-    @extend_schema(parameters=[ACCOUNT, SYMBOL])
+    @extend_schema(parameters=[ACCOUNT, SYMBOL, MODE])
     def get(self, request: Request, *args: Any, **options: Any) -> Response:
         """What strategies wanted and what became of it, newest first."""
         return super().get(request, *args, **options)
 
     def get_queryset(self) -> Any:
-        return chosen(self.request, visible_signals(self.request.user), "symbol")
+        return chosen(self.request, visible_signals(self.request.user, wanted_mode(self.request)), "symbol")

@@ -10,6 +10,7 @@ LETTER = "(?P<identifier>[0-9]{1,20}-[0-9]{1,20})"
 urlpatterns = [
     path("accounts", accounts.AccountListView.as_view()),
     path("accounts/<int:pk>", accounts.AccountDetailView.as_view()),
+    re_path(r"^accounts/(?P<pk>[0-9]{1,18})/mode/?$", accounts.AccountModeView.as_view()),
     path("accounts/<int:pk>/equity", accounts.AccountEquityView.as_view()),
     re_path(r"^alerts/?$", alerts.AlertListView.as_view()),
     re_path(r"^alerts/(?P<pk>[0-9]{1,18})/acknowledge/?$", alerts.AlertAcknowledgeView.as_view()),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from time import monotonic, time
 from typing import Any, Literal, TypeVar
@@ -37,6 +37,7 @@ RECEIVE_WINDOW_MS = 5_000
 TIMEOUT_SECONDS = 5
 NO_RETRY_CODES = {-999_999}
 MAX_PAGES = 100
+BOOK_LEVELS = 200
 # An order whose absence may be concluded some time after its commit must leave soon after it, or not at all.
 ORDER_WAIT_SECONDS = 1.0
 # Less than the budget holds a token for, by the longest call.
@@ -218,6 +219,15 @@ class BybitGateway:
         except GatewayError as error:
             if error.code not in NOT_MODIFIED:
                 raise
+
+    def book(self, symbol: str) -> tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]:
+        """Bids and asks as the venue has them now, (price, quantity) from the best on."""
+        answer = self._ask(self._http.get_orderbook, category=CATEGORY, symbol=symbol, limit=BOOK_LEVELS)
+        try:
+            bids, asks = ([(Decimal(price), Decimal(size)) for price, size in answer[side]] for side in ("b", "a"))
+        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+            raise GatewayError(f"not a book: {str(answer)[:200]}") from error
+        return bids, asks
 
     def find_order(self, symbol: str, client_order_id: str, venue_order_id: str = "") -> OrderReport | None:
         """The order under its id: among the open and recently closed, then in the (delayed) history."""

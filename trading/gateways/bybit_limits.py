@@ -40,6 +40,7 @@ CALLS: Mapping[str, tuple[str, int]] = {
     "get_positions": ("account", 50),
     "get_wallet_balance": ("account", 50),
     "get_server_time": ("market", 0),
+    "get_orderbook": ("market", 0),
 }
 CANCELS = frozenset({"cancel_order", "cancel_all_orders"})
 

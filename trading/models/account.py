@@ -55,7 +55,7 @@ class Account(models.Model):
         ordering = ["name"]
 
     def __str__(self) -> str:
-        return self.name
+        return self.label
 
     @property
     def badge(self) -> str:
@@ -63,9 +63,14 @@ class Account(models.Model):
         return "PAPER" if self.mode == Mode.PAPER else self.environment.upper()
 
     @property
+    def tag(self) -> str:
+        """Before a sentence about the account. A simulator's needs none: it can be neither."""
+        return "" if self.badge == "SIMULATOR" else f"[{self.badge}] "
+
+    @property
     def label(self) -> str:
-        """The name with the word, for sentences."""
-        return f"[{self.badge}] {self.name}"
+        """The name as sentences, lists and choices have it."""
+        return f"{self.tag}{self.name}"
 
 
 class Membership(models.Model):

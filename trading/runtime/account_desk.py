@@ -29,8 +29,8 @@ from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
 from risk.selectors import limits_for
+from risk.slippage import BookSide, side_of_quotes
 from strategies.models import Signal as SignalRow
-from strategies.signals import Signal
 from trading.gateways.base import GatewayError
 from trading.gateways.bybit import BybitEndpoints
 from trading.gateways.bybit_stream import BybitPrivateStream
@@ -49,6 +49,7 @@ from trading.runtime.ownership import AccountLease
 from trading.runtime.position_guard import PositionGuard
 from trading.runtime.position_watch import PositionWatch
 from trading.runtime.reconciler import reconcile_account
+from trading.runtime.recorded import as_intent, as_value
 from trading.runtime.venue_access import venue_guard
 from trading.runtime.venue_link import stored_keys, venue_link
 from trading.selectors import (
@@ -101,7 +102,7 @@ class AccountDesk:
         self._gateway = link.gateway(fence=fence, guard=guard)
         self._reading_gateway = link.gateway(fence=fence, guard=guard)
         self._watching_gateway = link.gateway(fence=fence, guard=guard)
-        self.orders = OrderSender(account.pk, account.name, self._gateway)
+        self.orders = OrderSender(account.pk, account.name, self._gateway, pipeline.reference_prices)
         killing = link.gateway(fence=fence, guard=guard, priority="kill")
         self._kill = KillExecution(account.pk, killing, self.lease)
         self._stream = BybitPrivateStream(
@@ -344,7 +345,8 @@ class AccountDesk:
     async def _refresh_paced(self) -> None:
         await asyncio.sleep(self._exposure_at + EXPOSURE_SECONDS - time.monotonic())
         self._refresh_waits = False
-        await self._refresh_exposure()
+        with suppress(DatabaseError):  # what is approved counts on; the account's loop reads again within a second
+            await self._refresh_exposure()
 
     async def _read_exposure(self) -> None:
         async with self._reading:
@@ -470,8 +472,29 @@ class AccountDesk:
         # Before it is judged: what is approved is reserved, and stays so until somebody has tried to send it.
         owner = self.lease.token
         if owner is not None:
-            refusals = await self._refusals(order, _as_intent(order))
-            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner))
+            intent = as_intent(order)
+            refusals, prices = await self._refusals(order, intent)
+            shared = None if prices is None else (intent, prices)
+            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner, shared))
+
+    async def _unfollowed_side(self, symbol: str, side: str) -> BookSide | None:
+        """What a market order would take, as the venue tells it, where this engine does not follow the symbol."""
+        rules = self._pipeline.rules(symbol)
+        if rules is None or self._pipeline.reference_price(symbol) is not None:
+            return None
+        try:
+            bids, asks = await self._in_thread(self._watcher, partial(self._watching_gateway.book, symbol))
+        except GatewayError as error:
+            log.warning("account %s: the book of %s is not known: %s", self.account_name, symbol, error)
+            return None
+        return side_of_quotes(side, bids, asks, rules.tick_size, rules.lot_size)
+
+    def _prices(self, symbol: str, price: Decimal | None) -> dict[str, Decimal]:
+        """Marks, with the price of a symbol that another engine follows."""
+        known = dict(self._pipeline.reference_prices())
+        if price is not None:
+            known.setdefault(symbol, price)
+        return known
 
     async def _take_amendment(self, order: Order) -> None:
         amendment = await self._books(partial(waiting_amendment, order.pk))
@@ -481,39 +504,44 @@ class AccountDesk:
         refusals: tuple[Refusal, ...] = ()
         if grows(order, amendment.quantity, amendment.price):
             left = amendment.quantity - order.filled_quantity
-            intent = replace(_as_intent(order), quantity=left, price=amendment.price)
+            intent = replace(as_intent(order), quantity=left, price=amendment.price)
             if not self.owns:
                 return
-            refusals = await self._refusals(order, intent, replacing=True)
+            refusals, _ = await self._refusals(order, intent, replacing=True)
         owner = self.lease.token
         if owner is not None:
             await self._on_sender(partial(self.orders.amend, order, refusals, owner))
 
-    async def _refusals(self, order: Order, intent: OrderIntent, *, replacing: bool = False) -> tuple[Refusal, ...]:
-        """What our own checks say against a person's or a bot's intent; what they approve is reserved. ``replacing``:
-        it is judged in the place of the order as it is."""
+    async def _refusals(
+        self, order: Order, intent: OrderIntent, *, replacing: bool = False
+    ) -> tuple[tuple[Refusal, ...], dict[str, Decimal] | None]:
+        """What our own checks say against a person's or a bot's intent, and marks where limits span several accounts;
+        what is approved is reserved. ``replacing``: it is judged in the place of the order as it is."""
         if self.state != "trading" and not order.reduce_only:
             message = f"the account does not trade now: {self.state}, {self.reason}"
-            return (Refusal("account_state", "trading", self.state, message),)
+            return (Refusal("account_state", "trading", self.state, message),), None
         limits = await self._books(partial(limits_for, order.account))
         if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
             message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
-            return (Refusal("trading_state", "active", "halted", message),)
+            return (Refusal("trading_state", "active", "halted", message),), None
         quote = None
         if self._pipeline.reference_price(intent.symbol) is None:
             quote = await self._books(partial(symbol_quote, intent.symbol))
         without = await self._exposure_without(order) if replacing else None
-        refusals = self._pipeline.check(intent, limits, quote, replacing=without).refusals
+        judges = intent.order_type == "Market" and not intent.reduce_only
+        side = await self._unfollowed_side(intent.symbol, intent.side) if judges else None
+        refusals = self._pipeline.check(intent, limits, quote, side, replacing=without).refusals
+        told = None if quote is None else quote.price
         if not refusals:
-            self.orders.reserve(intent, quote.price if quote is not None else None)
-        return refusals
+            self.orders.reserve(intent, told)
+        return refusals, self._prices(intent.symbol, told) if limits.shared else None
 
     async def _exposure_without(self, order: Order) -> Exposure:
         """As if the order were not there, and its margin still free: then what its replacement needs is judged."""
         booked, prices = self.orders.booked(), self._pipeline.reference_prices()
         books = await self._books(partial(account_exposure, self.account_id, prices, without=order.pk))
         freed = Decimal(0) if order.reduce_only else (order.quantity - order.filled_quantity) * (order.price or 0)
-        books = replace(books, available_balance=books.available_balance + freed / _as_intent(order).leverage)
+        books = replace(books, available_balance=books.available_balance + freed / as_intent(order).leverage)
         return self.orders.with_reserved(books, booked, prices)
 
     # Signals of other engines.
@@ -527,13 +555,17 @@ class AccountDesk:
             # Before it is judged: what is approved is reserved, and stays so until somebody has tried to send it.
             owner = self.lease.token
             if signal is not None and owner is not None:
-                intent, decision = self._judge(signal)
-                await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner))
+                side = await self._unfollowed_side(signal.symbol, signal.side)
+                intent, decision = self._judge(signal, side)
+                running = self._pipeline.strategy(signal.config_id)
+                shared = running is not None and running.limits.shared
+                prices = self._prices(signal.symbol, signal.reference_price) if shared else None
+                await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner, prices))
                 await self._refresh_exposure()
         finally:
             self._taking_signals.discard(signal_id)
 
-    def _judge(self, signal: SignalRow) -> tuple[OrderIntent | None, Decision]:
+    def _judge(self, signal: SignalRow, side: BookSide | None) -> tuple[OrderIntent | None, Decision]:
         """By this account's exposure, which only its owner knows; what is approved is reserved."""
         if timezone.now() - signal.recorded_at > INTENT_LIFETIME:
             return None, Decision(False, (TOO_OLD,))
@@ -546,7 +578,7 @@ class AccountDesk:
             return None, Decision(False, (Refusal("strategy", "enabled", "not enabled", message),))
         verdict = Verdict(**signal.verdict)
         price = signal.reference_price or signal.entry_price
-        result = self._pipeline.decide(running, _as_value(signal), verdict, price, signal.trace_id)
+        result = self._pipeline.decide(running, as_value(signal), verdict, price, signal.trace_id, side)
         decision = result.decision or Decision(False)
         if result.intent is None or not decision.approved:
             return None, decision
@@ -591,36 +623,3 @@ class AccountDesk:
         put = partial(dead_letters().put, kind, error=error, payload=payload, context=context, same=known_as)
         with suppress(RuntimeError):  # the desk has ended, and its threads with it
             self._keep(self._in_thread(self._watcher, put))
-
-
-def _as_value(row: SignalRow) -> Signal:
-    return Signal(
-        strategy=row.strategy,
-        symbol=row.symbol,
-        side=row.side,
-        strength=row.strength,
-        entry_price=row.entry_price,
-        take_profit=row.take_profit,
-        stop_loss=row.stop_loss,
-        reason=row.reason,
-        time_ns=int(row.signalled_at.timestamp() * 1_000) * 1_000_000,
-    )
-
-
-def _as_intent(order: Order) -> OrderIntent:
-    return OrderIntent(
-        account_id=order.account_id,
-        symbol=order.instrument.symbol,
-        side=order.side,
-        order_type=order.order_type,
-        quantity=order.quantity,
-        price=order.price,
-        time_in_force=order.time_in_force,
-        reduce_only=order.reduce_only,
-        take_profit=order.take_profit,
-        stop_loss=order.stop_loss,
-        strategy=order.strategy,
-        client_order_id=order.client_order_id,
-        reason=order.reason,
-        trace_id=order.trace_id,
-    )

@@ -19,6 +19,7 @@ from django.db import IntegrityError
 
 from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol, instrument_rules
+from trading.crash_points import reach
 from trading.gateways.base import Gateway, GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS
 from trading.lifecycle import TERMINAL, WORKING, OrderState
@@ -65,8 +66,11 @@ class KillExecution:
         self._trouble = []
         with tracing(task.switch.trace_id):
             try:
+                reach("kill.begun")
                 orders = self._cancel_orders()
+                reach("kill.cancelled")
                 positions = self._close_positions(task) if task.switch.closes_positions else ()
+                reach("kill.closed")
                 return self._judge(task, orders, positions)
             except LeaseLost as error:
                 log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
@@ -78,7 +82,9 @@ class KillExecution:
         told = orders is not None and positions is not None
         nothing_open = told and not orders and not positions and not self._trouble
         if nothing_open and not self._unresolved() and self._books_agree(task):
+            reach("kill.verified")
             kill_switch_done(task_id=task.pk, closer=self._closer)
+            reach("kill.done")
             log.warning("account %d: kill switch %d is done", self.account_id, task.switch_id)
             return 0.0
         phase = Phase.CLOSING if positions and not orders else Phase.VERIFYING if nothing_open else Phase.CANCELLING

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -23,6 +23,7 @@ from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
 from strategies.models import Signal as SignalRow
+from trading.crash_points import reach
 from trading.gateways.base import AmendRequest, Gateway, GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS
 from trading.lifecycle import OrderState
@@ -42,6 +43,7 @@ from trading.services.orders import (
     order_submission_apply,
     order_take,
 )
+from trading.services.shared_limits import RiskDenied
 from trading.services.signals import signal_note, signal_order, signal_take
 
 log = logging.getLogger(__name__)
@@ -60,9 +62,17 @@ LATEST_SUBMISSION = timedelta(milliseconds=WINDOW_MARGIN_MS) / 2
 
 
 class OrderSender:
-    """Methods block and are called on one thread; ``reserve`` and ``with_reserved`` are the loop's."""
+    """Methods block and are called on one thread; ``reserve`` and ``with_reserved`` are the loop's. ``prices``: the
+    newest marks."""
 
-    def __init__(self, account_id: int, account_name: str, gateway: Gateway) -> None:
+    def __init__(
+        self,
+        account_id: int,
+        account_name: str,
+        gateway: Gateway,
+        prices: Callable[[], Mapping[str, Decimal]] = dict,
+    ) -> None:
+        self._prices = prices
         self.account_id, self.account_name = account_id, account_name
         self.gateway = gateway
         self.committed, self.sent, self.answered = LatencyWindow(), LatencyWindow(), LatencyWindow()
@@ -124,8 +134,13 @@ class OrderSender:
         try:
             self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
             self.gateway.prepare_order()
+            reach("order.before_commit")
             order = signal_order(
-                **_as_recorded(result, lease), intent=intent, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
+                **_as_recorded(result, lease),
+                intent=intent,
+                receive_window_ms=RECEIVE_WINDOW_MS,
+                owner=owner,
+                prices=self._prices() if result.running.limits.shared else None,
             )
         except LeaseLost as error:
             self.count_lost_lease(error)
@@ -133,6 +148,9 @@ class OrderSender:
         except OrderRefused as error:
             refusals = tuple(Refusal(each.field, "", each.value, each.rule) for each in error.violations)
             self.note(replace(result, decision=Decision(False, refusals)), lease)
+            return
+        except RiskDenied as error:
+            self.note(replace(result, decision=Decision(False, error.refusals)), lease)
             return
         except (DatabaseError, GatewayError) as error:
             # Nothing was committed, so nothing may be sent: the signal is gone, and that is the safe side.
@@ -153,14 +171,28 @@ class OrderSender:
         except DatabaseError as error:
             log.error("account %s: a signal was not recorded: %s", self.account_name, error)
 
-    def settle(self, signal: SignalRow, intent: OrderIntent | None, decision: Decision, owner: LeaseToken) -> None:
-        """Answer another engine's signal, and order what it wants if it may."""
+    def settle(
+        self,
+        signal: SignalRow,
+        intent: OrderIntent | None,
+        decision: Decision,
+        owner: LeaseToken,
+        prices: Mapping[str, Decimal] | None = None,
+    ) -> None:
+        """Answer another engine's signal, and order what it wants if it may. ``prices``: marks, where limits span
+        several accounts."""
         try:
             if intent is not None:
                 self.ensure_leverage(intent.symbol, intent.leverage, reduce_only=intent.reduce_only)
                 self.gateway.prepare_order()
+                reach("order.before_commit")
             order = signal_take(
-                signal=signal, intent=intent, decision=decision, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner
+                signal=signal,
+                intent=intent,
+                decision=decision,
+                receive_window_ms=RECEIVE_WINDOW_MS,
+                owner=owner,
+                prices=prices,
             )
         except LeaseLost as error:
             self.count_lost_lease(error)  # it is still pending: the account's owner answers it
@@ -177,13 +209,26 @@ class OrderSender:
             before, self._leverages[symbol] = self._leverages.get(symbol), leverage
             leverage_note(account_id=self.account_id, symbol=symbol, leverage=leverage, before=before)
 
-    def take_and_submit(self, order: Order, refusals: Sequence[Refusal], owner: LeaseToken) -> None:
+    def take_and_submit(
+        self,
+        order: Order,
+        refusals: Sequence[Refusal],
+        owner: LeaseToken,
+        shared: tuple[OrderIntent, Mapping[str, Decimal]] | None = None,
+    ) -> None:
         # In one go: what waits for other orders between its commit and its sending could be proven absent meanwhile.
         # What has to wait for the venue's rate waits before; without room it stays recorded, and is taken up again.
         try:
             if not refusals:
                 self.gateway.prepare_order()
-            taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=RECEIVE_WINDOW_MS, owner=owner)
+                reach("order.before_commit")
+            taken = order_take(
+                order_id=order.pk,
+                refusals=refusals,
+                receive_window_ms=RECEIVE_WINDOW_MS,
+                owner=owner,
+                shared=shared,
+            )
         except LeaseLost as error:
             self.count_lost_lease(error)  # it is still recorded: the account's owner takes it
             return
@@ -233,10 +278,13 @@ class OrderSender:
             return
         with tracing(order.trace_id):
             log.info("order_cancel_sent %s", order.client_order_id)
+            reach("cancel.taken")
             result = self.gateway.cancel(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+            reach("cancel.answered")
         if result.outcome not in (Submission.REJECTED, Submission.THROTTLED, Submission.NOT_SENT):
             self._asked_at[order.pk] = time.monotonic()
         order_cancel_apply(order_id=order.pk, result=result)
+        reach("cancel.booked")
         if result.outcome in (Submission.CLOSED, Submission.UNKNOWN):
             self.resolve(order.pk)
 
@@ -251,6 +299,7 @@ def submit_order(order: Order, gateway: Gateway) -> SubmissionResult:
 
 
 def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
+    reach("order.committed")
     latest = None if order.sent_at is None else order.sent_at + LATEST_SUBMISSION
     if order.mode != gateway.mode:
         sentence = crossing_record(order=order, gateway_mode=gateway.mode)
@@ -273,7 +322,9 @@ def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
             latest_ms=int(latest.timestamp() * 1000),
         )
         result = sent(request, gateway)
+    reach("order.answered")
     order_submission_apply(order_id=order.pk, result=result)
+    reach("order.booked")
     return result
 
 

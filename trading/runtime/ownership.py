@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import Error, connection
 
+from trading.crash_points import reach
 from trading.runtime.database import with_connection
 from trading.services.leases import LeaseToken, account_lease_take, session_close, session_renew
 
@@ -73,6 +74,8 @@ class AccountLease:
             mode=self._mode,
         )
         self._holding = None if taken is None else _Holding(*taken, asked + settings.LEASE_SECONDS)
+        if taken is not None:
+            reach("lease.taken")
         return taken is not None
 
     def renew(self) -> bool:
@@ -86,8 +89,10 @@ class AccountLease:
             return False
         if session_renew(session_id=holding.session_id, seconds=settings.LEASE_SECONDS, report={}):
             self._holding = _Holding(holding.session_id, holding.token, asked + settings.LEASE_SECONDS)
+            reach("lease.renewed")
             return True
         self._holding = None
+        reach("lease.lost")
         return False
 
     def release(self) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from django.utils import timezone
 
 from marketdata.selectors import instrument_by_symbol
+from trading.crash_points import reach
 from trading.gateways.base import Gateway, GatewayError
 from trading.lifecycle import WORKING, OrderState
 from trading.models import Fill, Order, Position, ReconciliationRun
@@ -60,9 +61,13 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
     differences: list[Difference] = []
     try:
         differences += reconcile_fills(account_id, gateway)
+        reach("reconciliation.fills")
         differences += reconcile_orders(account_id, gateway)
+        reach("reconciliation.orders")
         differences += reconcile_positions(account_id, gateway)
+        reach("reconciliation.positions")
         wallet_apply(account_id=account_id, report=gateway.wallet(), mode=gateway.mode)
+        reach("reconciliation.wallet")
     except GatewayError as error:
         return reconciliation_record(
             account_id=account_id,
@@ -72,9 +77,11 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
             error=str(error),
             mode=gateway.mode,
         )
-    return reconciliation_record(
+    run = reconciliation_record(
         account_id=account_id, trigger=trigger, started_at=started_at, differences=differences, mode=gateway.mode
     )
+    reach("reconciliation.recorded")
+    return run
 
 
 def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
@@ -102,7 +109,7 @@ def _book(account_id: int, mode: str, reports: Sequence[FillReport]) -> list[Dif
     # Most are known, for every look goes back behind the last one: they are left out in one question. A fill without
     # an order may find it now.
     executions = [report.execution_id for report in reports]
-    booked = Fill.objects.filter(account_id=account_id, execution_id__in=executions).exclude(order=None)
+    booked = Fill.objects.filter(account_id=account_id, mode=mode, execution_id__in=executions).exclude(order=None)
     known = set(booked.values_list("execution_id", flat=True)) if executions else set()
     for report in reports:
         if report.execution_id in known:

@@ -13,6 +13,7 @@ from audit import bus
 from audit.services import record, recorded_together
 from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol
+from trading.crash_points import reach
 from trading.lifecycle import VENUE_EVENTS, VENUE_STATUSES, OrderEvent, OrderState, target
 from trading.models import Fill, Order, OrderTransition, Position
 from trading.positions import FillValues, PositionEvent, PositionState, apply_fill
@@ -113,6 +114,7 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
         )
         bus.account_changed(account_id, "fill", fill.pk)
         transaction.on_commit(partial(_log_fill, report, trace_id))
+        reach("fill.booking")
         return fill
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django_fsm import TransitionNotAllowed
 
@@ -15,16 +15,18 @@ from audit import bus
 from audit.services import alert_raise, as_json, insert_together, record, recorded_together
 from audit.trace import current_trace, new_trace_id
 from marketdata.instruments import Violation, on_grid, violations
-from marketdata.models import Instrument
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
+from trading.crash_points import reach
 from trading.lifecycle import LIVE, TERMINAL, OrderEvent, OrderState
 from trading.models import Account, Order, OrderAmendment, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
 from trading.services.modes import ModeChanged, mode_confirm, mode_held
+from trading.services.order_gate import OrderGate, order_gate
+from trading.services.shared_limits import RiskDenied, shared_refusals
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
@@ -139,6 +141,7 @@ def order_place(
                 mode=account.mode,
             )
             bus.engines_command("order_send", order.pk)
+            reach("intent.in_transaction")
             return order
     except ModeChanged:
         rule = f"the account was {account.mode} when this was asked for and is not any more; look at it, then repeat"
@@ -256,43 +259,6 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
     return {name: getattr(body, name) for name in OrderBody.__slots__ if getattr(body, name) is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class OrderGate:
-    """What is known before an order is made: the keys of its row and of its signal's, its instrument, its account's
-    mode (held until the transaction ends), and whether a kill switch stops the account."""
-
-    order_id: int
-    signal_id: int
-    instrument: Instrument
-    mode: str
-    stopped: bool
-
-
-def order_gate(*leases: LeaseToken, account_id: int, symbol: str) -> OrderGate:
-    """Call it first in the transaction that commits an order: two questions instead of one for each row.
-
-    Raises:
-        LeaseLost: one of the leases is somebody else's by now; nothing may be sent.
-        OrderRefused: no such instrument.
-    """
-    lease_confirm(*leases)
-    # Not together with the leases: whoever engages a kill switch holds them, and we must see what he has done.
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT instrument.id, nextval('trading_order_id_seq'), nextval('strategies_signal_id_seq'), account.mode,"
-            " EXISTS (SELECT FROM trading_killswitch AS switch"
-            " WHERE rearmed_at IS NULL AND (switch.account_id = account.id OR switch.account_id IS NULL))"
-            " FROM marketdata_instrument AS instrument, trading_account AS account"
-            " WHERE account.id = %s AND category = 'linear' AND symbol = %s FOR SHARE OF account",
-            [account_id, symbol],
-        )
-        found = cursor.fetchone()
-    if found is None:
-        raise OrderRefused([Violation("symbol", symbol, "not an instrument that this deployment trades")])
-    instrument_id, order_id, signal_id, mode, stopped = found
-    return OrderGate(order_id, signal_id, Instrument(pk=instrument_id, symbol=symbol), mode, stopped)
-
-
 def order_intend(
     *,
     account_id: int,
@@ -301,17 +267,25 @@ def order_intend(
     receive_window_ms: int,
     owner: LeaseToken,
     gate: OrderGate | None = None,
+    prices: Mapping[str, Decimal] | None = None,
 ) -> Order:
     """A strategy's approved intent, ready to be sent the moment the caller's transaction commits. ``gate``: where the
-    caller has asked it in this transaction.
+    caller has asked it in this transaction. ``prices``: marks, where limits span several accounts.
 
     Raises:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
+        RiskDenied: orders of other accounts have used up a limit meanwhile.
         KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
     """
     gate = gate or order_gate(owner, account_id=account_id, symbol=intent.symbol)
+    if gate.instrument is None:
+        raise OrderRefused([Violation("symbol", intent.symbol, "not an instrument that this deployment trades")])
     if gate.stopped and not intent.reduce_only:
         stopped_refuse(account_id)
+    if prices is not None:
+        refusals = shared_refusals(account_id=account_id, intent=intent, prices=prices)
+        if refusals:
+            raise RiskDenied(refusals)
     body = OrderBody(
         intent.symbol,
         intent.side,
@@ -351,6 +325,7 @@ def _approved(
     )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause="risk approved")
+    reach("order.in_transaction")
     return order
 
 
@@ -390,6 +365,7 @@ def order_close_intend(
     )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
+    reach("order.in_transaction")
     return order
 
 
@@ -421,10 +397,16 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
 
 @transaction.atomic
 def order_take(
-    *, order_id: int, refusals: Sequence[Refusal], receive_window_ms: int, owner: LeaseToken
+    *,
+    order_id: int,
+    refusals: Sequence[Refusal],
+    receive_window_ms: int,
+    owner: LeaseToken,
+    shared: tuple[OrderIntent, Mapping[str, Decimal]] | None = None,
 ) -> Order | None:
     """The account's owner takes a recorded intent: approved when risk had nothing to say, denied when it had. None
-    when it was taken before, so that nobody sends it twice.
+    when it was taken before, so that nobody sends it twice. ``shared``: the intent and marks, where limits span
+    several accounts.
 
     Raises:
         LeaseLost: the account is somebody else's by now, who will take the intent.
@@ -441,6 +423,8 @@ def order_take(
         stopped = stopped_by(order.account_id)
         if stopped is not None:
             refusals = [*refusals, Refusal("kill_switch", "engaged", "new risk", stopped.sentence)]
+    if shared is not None and not refusals:
+        refusals = shared_refusals(account_id=order.account_id, intent=shared[0], prices=shared[1])
     if timezone.now() - order.created_at > INTENT_LIFETIME:
         order.refusal = f"not sent: no engine took it within {INTENT_LIFETIME.seconds} s"
         advance(order, OrderEvent.EXPIRE, cause=order.refusal)
@@ -450,6 +434,7 @@ def order_take(
     else:
         order.sent_at, order.receive_window_ms = timezone.now(), receive_window_ms
         advance(order, OrderEvent.APPROVE, cause="risk approved")
+        reach("order.in_transaction")
     return order
 
 
@@ -485,6 +470,7 @@ def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
             advance(order, OrderEvent.FAIL, cause=result.message, payload=payload)
         case _ if order.state == OrderState.PENDING_SUBMIT:
             advance(order, OrderEvent.LOSE, cause=result.message or "no answer", payload=payload)
+    reach("order.booking")
     return order
 
 
@@ -509,6 +495,7 @@ def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order
         amendment_decide(order, OrderAmendment.Outcome.OVERTAKEN, "a cancel was asked for before it was sent")
     advance(order, OrderEvent.REQUEST_CANCEL, cause=reason or f"asked by {actor}", actor=actor)
     bus.engines_command("order_cancel", order.pk)
+    reach("cancel.requested")
     return order
 
 

@@ -7,6 +7,7 @@ from django.db import transaction
 
 from audit import bus
 from audit.services import alert_raise, record, recorded_together
+from trading.crash_points import reach
 from trading.models import Fill, Order
 from trading.report_text import Report
 from trading.reports import FillReport, OrderReport, PositionReport, ReportRefused, WalletReport
@@ -42,11 +43,13 @@ def _apply(account_id: int, report: Report, mode: str | None) -> None:
             with booking(account_id, mode):
                 order_report_apply(account_id=account_id, report=report)
         case FillReport():
+            reach("fill.received")
             # Together: the trail is the last row to be locked, after the alert.
             with booking(account_id, mode), recorded_together():
                 fill = fill_apply(account_id=account_id, report=report)
                 if fill is not None:
                     outside_fill_note(account_id=account_id, fill=fill, report=report)
+            reach("fill.booked")
         case PositionReport():
             with booking(account_id, mode):
                 position_report_apply(account_id=account_id, report=report)

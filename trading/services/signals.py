@@ -20,7 +20,9 @@ from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
 from trading.services.modes import mode_held
-from trading.services.orders import OrderGate, order_gate, order_intend
+from trading.services.order_gate import OrderGate, order_gate
+from trading.services.orders import order_intend
+from trading.services.shared_limits import shared_refusals
 
 
 def signal_note(
@@ -55,11 +57,13 @@ def signal_order(
     intent: OrderIntent,
     receive_window_ms: int,
     owner: LeaseToken,
+    prices: Mapping[str, Decimal] | None = None,
 ) -> Order:
-    """A signal and its approved order, ready to be sent when this returns.
+    """A signal and its approved order, ready to be sent when this returns. ``prices`` as for :func:`order_intend`.
 
     Raises:
         LeaseLost: the symbol or the account is another engine's by now; nothing is kept, and nothing may be sent.
+        RiskDenied: orders of other accounts have used up a limit meanwhile.
         KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
     """
     with recorded_together():
@@ -72,6 +76,7 @@ def signal_order(
             receive_window_ms=receive_window_ms,
             owner=owner,
             gate=gate,
+            prices=prices,
         )
 
 
@@ -132,7 +137,13 @@ def signal_hand_over(
 
 
 def signal_take(
-    *, signal: Signal, intent: OrderIntent | None, decision: Decision, receive_window_ms: int, owner: LeaseToken
+    *,
+    signal: Signal,
+    intent: OrderIntent | None,
+    decision: Decision,
+    receive_window_ms: int,
+    owner: LeaseToken,
+    prices: Mapping[str, Decimal] | None = None,
 ) -> Order | None:
     """The owner's answer to a pending signal, and its order, in one transaction. None when there is no order, or when
     the signal was answered before. Raises LeaseLost when the account is somebody else's by now, who will answer it."""
@@ -152,6 +163,9 @@ def signal_take(
             except LeaseLost as error:
                 message = f"the engine that saw it has lost the symbol meanwhile: {error}"
                 decision = Decision(False, (Refusal("lease", str(signal.lease_epoch), "newer", message),))
+        if decision.approved and intent is not None and prices is not None:
+            refusals = shared_refusals(account_id=signal.account_id, intent=intent, prices=prices)
+            decision = Decision(not refusals, refusals)
         outcome = Signal.Outcome.ORDERED if decision.approved else Signal.Outcome.DENIED
         settled = signal_settle(signal_id=signal.pk, outcome=str(outcome), refusals=_refusals(decision.refusals))
         if settled is None or intent is None or not decision.approved:

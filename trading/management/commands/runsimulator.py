@@ -31,7 +31,7 @@ LEAST_SPEED, MOST_SPEED = 0.1, 1_000.0
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MOST_SECONDS = 365 * 86_400
 DAY_MS = 86_400_000
-VENUES = {"bybit": "live", "bybit-testnet": "testnet"}
+VENUES = {"bybit": "live", "bybit-testnet": "testnet", "simulator": "simulator"}
 
 
 class Command(BaseCommand):
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--follow",
             metavar="VENUE",
-            help="be the paper venue: follow the public market of bybit, bybit-testnet or a simulator's http address",
+            help="be the paper venue: follow the public market of bybit, bybit-testnet, simulator or an http address",
         )
         parser.add_argument(
             "--follow-symbols", default="", help="with --follow: only these symbols, with commas (default: SYMBOLS)"
@@ -157,7 +157,7 @@ def paper_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if options["speed"] != 1:
         raise ValueError("--follow has no use for --speed: a live market has the pace of the world")
     if venue in VENUES:
-        endpoints = BybitEndpoints.of_environment(VENUES[venue], "")
+        endpoints = BybitEndpoints.of_environment(VENUES[venue], settings.SIMULATOR_URL)
     elif re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+", venue):
         endpoints = BybitEndpoints.of_environment("simulator", venue)
     else:
