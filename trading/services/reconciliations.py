@@ -41,12 +41,13 @@ ALERTS: Mapping[DifferenceKind, tuple[Literal["info", "warning", "critical"], st
 
 def reconciliation_locked(account_id: int, mode: str | None = None) -> AccountReconciliation:
     """How the account is compared in ``mode`` (None: its own), locked: whoever compares it at the same time waits here.
-    Before the mode is held, or two who hold it would wait for each other to change the account.
+    The account is locked alone at once: two that shared it would each wait for the other's share before they could
+    write it.
 
     Raises:
         ModeChanged: the account is in the other mode by now.
     """
-    held = Account.objects.values_list("mode", flat=True).get(pk=account_id)
+    held = Account.objects.select_for_update(no_key=True).values_list("mode", flat=True).get(pk=account_id)
     if mode is not None and mode != held:
         raise ModeChanged(f"account {account_id} is {held} now; nothing is compared {mode}")
     mode = held
