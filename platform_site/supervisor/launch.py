@@ -84,8 +84,8 @@ class Launch:
         plan = self._plan(keys, database, cache)
         # Imports take seconds on a small machine: the simulator needs no database and starts beside the migrations.
         simulator = supervisor.start(plan.simulator()) if configuration.runs_simulator else None
-        if not configuration.runs_simulator:
-            supervisor.start(plan.paper())
+        # Without it the accounts on paper would not be well. It follows the simulator in the demo, where that answers.
+        supervisor.start(plan.paper())
         # The first time it takes as long as everything else together.
         kernels = None if kernel_cache.is_filled() else supervisor.begin(plan.kernels())
         self._prepare_database(plan, database)
@@ -95,11 +95,7 @@ class Launch:
             supervisor.await_end(kernels, HEALTH_SECONDS)
         for spec in plan.engines():
             supervisor.start(spec)
-        health = self._wait_for_health(simulator)
-        if configuration.runs_simulator:
-            # In the demo it follows the simulator, and nobody has to wait for it before he may log in.
-            supervisor.start(plan.paper())
-        self._announce(health)
+        self._announce(self._wait_for_health(simulator))
 
     def _start_postgres(self, keys: Keys) -> tuple[EmbeddedPostgres, Child]:
         server = embedded.make_postgres(self._folder, self._configuration.postgres_port, keys.postgres_password)
