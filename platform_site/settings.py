@@ -182,6 +182,10 @@ CELERY_BEAT_SCHEDULE = {
     "watch engines": {"task": "trading.tasks.watch_engines", "schedule": timedelta(seconds=5)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
+    "make depth days": {"task": "marketdata.tasks.make_depth_days", "schedule": timedelta(hours=1)},
+    "refresh depth aggregates": {"task": "marketdata.tasks.refresh_depth_aggregates", "schedule": timedelta(minutes=5)},
+    "refresh recent depth": {"task": "marketdata.tasks.refresh_recent_depth", "schedule": timedelta(hours=1)},
+    "pack depth days": {"task": "marketdata.tasks.pack_depth_days", "schedule": timedelta(hours=6)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
 }
@@ -216,6 +220,8 @@ BINANCE_SYMBOLS = tuple(
     if symbol
 )
 BINANCE_MARKET = environment.choice("BINANCE_MARKET", "usdm", ("usdm", "spot"))
+# The pause between two requests for depth at one of Binance's markets; its weights are kept in any case.
+DEPTH_REQUEST_SPACING_MS = environment.integer("DEPTH_REQUEST_SPACING_MS", 300, minimum=0, maximum=10_000)
 # What books are watched for, thresholds that differ from their defaults, and how long the events are kept.
 try:
     DETECTORS = kinds_from_text(environment.text("DETECTORS", DEFAULT_KINDS))

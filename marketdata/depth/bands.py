@@ -70,8 +70,7 @@ def depth_volumes(book: DepthBook) -> list[DepthVolume]:
     """The six depths of a book, nearest first, exact."""
     bids, asks = side_sums(book.bids, BID), side_sums(book.asks, ASK)
     # What is known reaches to the last level, or without end where there are no more.
-    lowest, highest = int(book.bids[-1, 0]), int(book.asks[-1, 0])
-    bid_limits, ask_limits = limits_of(int(book.bids[0, 0]), BID), limits_of(int(book.asks[0, 0]), ASK)
+    (best_bid, lowest), (best_ask, highest) = ((int(side[0, 0]), int(side[-1, 0])) for side in (book.bids, book.asks))
     with localcontext(prec=4 * MOST_DIGITS):
         value = book.tick_size * book.lot_size
         return [
@@ -81,8 +80,8 @@ def depth_volumes(book: DepthBook) -> list[DepthVolume]:
                 ask_volume=asks[at][0] * book.lot_size,
                 bid_volume_usd=bids[at][1] * value,
                 ask_volume_usd=asks[at][1] * value,
-                bid_covered=book.bids_end or lowest <= int(bid_limits[at]),
-                ask_covered=book.asks_end or highest >= int(ask_limits[at]),
+                bid_covered=book.bids_end or lowest * 1000 <= best_bid * (1000 - depth),
+                ask_covered=book.asks_end or highest * 1000 >= best_ask * (1000 + depth),
             )
             for at, depth in enumerate(DEPTHS)
         ]
@@ -108,8 +107,8 @@ def engine_volumes(bands: Iterable[BandVolume]) -> list[DepthVolume]:
 
 
 def reach_percent(best: Decimal, furthest: Decimal) -> Decimal:
-    """How far a book is known, in percent of its best price."""
-    return (abs(furthest - best) / best * 100).quantize(Decimal("0.0001"))
+    """How far a book is known, in percent of its best price; 100 where it is known that far or further."""
+    return min(abs(furthest - best) / best * 100, Decimal(100)).quantize(Decimal("0.0001"))
 
 
 def largest_depth(volumes: Sequence[DepthVolume], side: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -54,14 +55,14 @@ class HotDepth:
         perhaps. Counts whether it helped."""
         found: list[tuple[int, DepthVolume]] | None = None
         if start >= now - KEPT_SECONDS:
-            members = self._redis.zrangebyscore(self._key(symbol, market, depth), start, end)
+            members: Any = self._redis.zrangebyscore(self._key(symbol, market, depth), start, end)
             found = _complete([_volume(member, depth) for member in members], start, min(end, int(now) - UNDER_WAY))
         self._redis.hincrby(self._reads, "misses" if found is None else "hits", 1)
         return found
 
     def reads(self) -> dict[str, int]:
         """``hits`` and ``misses`` so far."""
-        counted = self._redis.hgetall(self._reads)
+        counted: Any = self._redis.hgetall(self._reads)
         return {name: int(counted.get(name.encode(), 0)) for name in ("hits", "misses")}
 
     def latest_put(self, books: Mapping[tuple[Market, str], Mapping[str, Any]]) -> None:
@@ -69,7 +70,7 @@ class HotDepth:
         if books:
             rows = {f"{market}:{symbol}": orjson.dumps(book) for (market, symbol), book in books.items()}
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.hset(self._latest, mapping=rows)
+            pipeline.hset(self._latest, items=list(chain.from_iterable(rows.items())))
             pipeline.expire(self._latest, LATEST_SECONDS)
             pipeline.execute()
 
@@ -79,7 +80,7 @@ class HotDepth:
 
     def all_latest(self, market: Market) -> dict[str, dict[str, Any]]:
         """Every book of a market, by symbol."""
-        rows = self._redis.hgetall(self._latest)
+        rows: Any = self._redis.hgetall(self._latest)
         prefix = f"{market}:".encode()
         return {
             name.removeprefix(prefix).decode(): orjson.loads(body)
@@ -97,9 +98,9 @@ def _member(minute: int, volume: DepthVolume) -> str:
 
 
 def _volume(member: bytes, depth: int) -> tuple[int, DepthVolume]:
-    minute, *volumes, covered = member.decode().split(" ")
-    bits = int(covered)
-    return int(minute), DepthVolume(depth, *map(Decimal, volumes), bid_covered=bool(bits & 1), ask_covered=bits > 1)
+    minute, bid, ask, bid_usd, ask_usd, covered = member.decode().split(" ")
+    volumes = (Decimal(bid), Decimal(ask), Decimal(bid_usd), Decimal(ask_usd))
+    return int(minute), DepthVolume(depth, *volumes, bool(int(covered) & 1), int(covered) > 1)
 
 
 def _complete(

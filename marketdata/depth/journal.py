@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import threading
 import zlib
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
@@ -18,7 +19,7 @@ from typing import BinaryIO
 
 import orjson
 
-from marketdata.depth.snapshots import DepthSnapshot, DepthVolume, Market, SnapshotError
+from marketdata.depth.snapshots import DepthSnapshot, DepthVolume, Market
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class JournalFull(Exception):
 
 
 class Journal:
-    """The files of one folder, which no other process may use meanwhile. Not for several threads at once.
+    """The files of one folder, which no other process may use meanwhile. One thread may append while another reads.
 
     Args:
         folder: made when it is not there.
@@ -63,6 +64,7 @@ class Journal:
         # Never appended to what a crash may have cut off.
         self._newest = max(self._sizes, default=0)
         self._file: BinaryIO | None = None
+        self._mutex = threading.Lock()
         self._read_at = 0
         self._taken = 0
         self.waiting = sum(self._lines_of(number) for number in self._sizes)
@@ -81,72 +83,74 @@ class Journal:
         if not lines:
             return
         text = b"".join(lines)
+        with self._mutex:
+            self._write(text, len(lines))
+
+    def _write(self, text: bytes, lines: int) -> None:
         if self.size + len(text) > self._most_bytes:
-            self.counts["refused"] += len(lines)
+            self.counts["refused"] += lines
             raise JournalFull(f"{self.size} bytes wait in {self._folder}; {self._most_bytes} are allowed")
         try:
             file = self._open_file()
-            start = self._sizes[self._newest]
             file.write(text)
             os.fsync(file.fileno())
         except OSError as error:
+            # What it may hold of this is cut off: the next lines go to another file.
             self._close_file()
-            self.counts["refused"] += len(lines)
+            self.counts["refused"] += lines
             raise JournalFull(f"{self._folder} cannot be written: {error}") from error
-        self._sizes[self._newest] = start + len(text)
-        self.counts["appended"] += len(lines)
-        self.waiting += len(lines)
+        self._sizes[self._newest] += len(text)
+        self.counts["appended"] += lines
+        self.waiting += lines
         if self._sizes[self._newest] >= self._file_bytes:
             self._close_file()
 
     def read(self, most: int) -> list[DepthSnapshot]:
         """The oldest that are not stored yet, in the order in which they came; :meth:`stored` goes on behind them."""
-        self._taken = 0
         found: list[DepthSnapshot] = []
-        while self._sizes and not found:
-            oldest = min(self._sizes)
-            with self._path(oldest).open("rb") as file:
-                file.seek(self._read_at)
-                for line in file:
-                    if len(found) >= most:
-                        break
-                    if not line.endswith(b"\n") and oldest == self._newest and self._file is not None:
-                        break  # of a write that failed; what follows it is in the next file
-                    self._taken += len(line)
-                    self._take(line, found)
-            if not found and not self._forget(oldest):
-                break
+        with self._mutex:
+            self._taken = 0
+            while self._sizes and not found:
+                oldest = min(self._sizes)
+                self._read_file(oldest, most, found)
+                if not found:
+                    self._forget(oldest)
         return found
 
     def stored(self, count: int) -> None:
         """What was read last is in the database: go on behind it."""
-        self._read_at += self._taken
-        self._taken = 0
-        self.waiting -= count
-        oldest = min(self._sizes, default=0)
-        if self._sizes and self._read_at >= self._sizes[oldest]:
-            self._forget(oldest)
+        with self._mutex:
+            self._read_at += self._taken
+            self._taken = 0
+            self.waiting -= count
+            oldest = min(self._sizes, default=0)
+            if self._sizes and self._read_at >= self._sizes[oldest]:
+                self._forget(oldest)
 
     def close(self) -> None:
         self._close_file()
         self._lock.close()
 
-    def _take(self, line: bytes, found: list[DepthSnapshot]) -> None:
-        try:
-            found.append(_snapshot(line))
-        except (ValueError, InvalidOperation, SnapshotError) as error:
-            self.counts["damaged"] += 1
-            log.error("a line of the journal in %s is damaged: %s", self._folder, error)
+    def _read_file(self, number: int, most: int, found: list[DepthSnapshot]) -> None:
+        with self._path(number).open("rb") as file:
+            file.seek(self._read_at)
+            for line in file:
+                if len(found) >= most:
+                    break
+                self._taken += len(line)
+                try:
+                    found.append(_snapshot(line))
+                except (ValueError, InvalidOperation) as error:
+                    self.counts["damaged"] += 1
+                    log.error("a line of the journal in %s is damaged: %s", self._folder, error)
 
-    def _forget(self, number: int) -> bool:
-        """Remove a file that was read to its end; False when there is nothing more to read."""
-        if number == self._newest and self._file is not None:
-            # Emptied by a new one: what is appended later begins there.
+    def _forget(self, number: int) -> None:
+        """Remove a file that was read to its end."""
+        if number == self._newest:
             self._close_file()
         self._path(number).unlink(missing_ok=True)
         del self._sizes[number]
         self._read_at = self._taken = 0
-        return bool(self._sizes)
 
     def _open_file(self) -> BinaryIO:
         if self._file is None:
@@ -171,7 +175,7 @@ class Journal:
 
     def _lines_of(self, number: int) -> int:
         with self._path(number).open("rb") as file:
-            return sum(line.endswith(b"\n") for line in file)
+            return sum(1 for _ in file)
 
 
 def _line(snapshot: DepthSnapshot) -> bytes:

@@ -89,8 +89,8 @@ def _unpack(raw: bytes, depth: int) -> list[tuple[int, DepthVolume]]:
     rows = zip(*(columns[each] for each in range(4)), bitmaps[1].tolist(), bitmaps[2].tolist(), strict=True)
     seconds = (np.flatnonzero(bitmaps[0]) * MINUTE).tolist()
     return [
-        (second, DepthVolume(depth, *volumes, bid_covered=bool(bid), ask_covered=bool(ask)))
-        for second, (*volumes, bid, ask) in zip(seconds, rows, strict=True)
+        (second, DepthVolume(depth, *volumes, bool(bid_covered), bool(ask_covered)))
+        for second, (*volumes, bid_covered, ask_covered) in zip(seconds, rows, strict=True)
     ]
 
 

@@ -29,7 +29,7 @@ Store = Callable[[Sequence[DepthSnapshot]], int]
 
 
 class SnapshotWriter:
-    """Not for several threads at once. ``store`` takes a batch in one transaction, each row at most once.
+    """One thread may add while another flushes. ``store`` takes a batch in one transaction, each row at most once.
 
     Args:
         store: raises ``away`` when the database does not answer, ``refused`` when it takes something in the batch for
@@ -92,11 +92,11 @@ class SnapshotWriter:
             if not self._store_batch(batch):
                 return False
             self._journal.stored(len(batch))
-        if self._memory:
-            if not self._store_batch(self._memory):
+        if in_memory := list(self._memory):
+            if not self._store_batch(in_memory):
                 return False
-            self._memory = []
-        self._oldest = None
+            del self._memory[: len(in_memory)]
+        self._oldest = self._clock() if self.waiting else None
         return True
 
     def close(self) -> None:
@@ -119,8 +119,7 @@ class SnapshotWriter:
             try:
                 new = self._store(batch)
             except self._refused as error:
-                self._store_singly(batch, error)
-                return True
+                return self._store_singly(batch, error)
             except self._away as error:
                 self.counts["failures"] += 1
                 if attempt == RETRIES:
@@ -135,14 +134,14 @@ class SnapshotWriter:
                 return True
         return False
 
-    def _store_singly(self, batch: Sequence[DepthSnapshot], error: Exception) -> None:
+    def _store_singly(self, batch: Sequence[DepthSnapshot], error: Exception) -> bool:
         """One impossible row must not hold up all that come after it."""
         if len(batch) == 1:
             self.counts["refused"] += 1
             log.error("the database refuses %s: %s", batch[0], error)
-            return
-        for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-            self._store_batch(half)
+            return True
+        middle = len(batch) // 2
+        return self._store_batch(batch[:middle]) and self._store_batch(batch[middle:])
 
     def _open(self, error: Exception) -> None:
         seconds = min(FIRST_PAUSE * 2**self._pauses, LONGEST_PAUSE)
