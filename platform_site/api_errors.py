@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from typing import Any
 
 from django.http import Http404, HttpRequest, JsonResponse
@@ -11,6 +10,7 @@ from rest_framework import status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as default_handler
 
+from platform_site.request_ids import current_request_id
 from strategies.services import StrategyConfigRefused
 from trading.services.kill_switch import KillSwitchRefused
 from trading.services.orders import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
@@ -85,7 +85,7 @@ def envelope(code: int, message: str, fields: list[dict[str, Any]] | None = None
 
 
 def body(code: int, message: str, fields: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    request_id = uuid.uuid4().hex
+    request_id = current_request_id()
     if code >= status.HTTP_500_INTERNAL_SERVER_ERROR:
         log.error("request %s failed: %s", request_id, message)
     told = [{name: tellable(str(text)) for name, text in field.items()} for field in (fields or [])[:MOST_FIELDS]]

@@ -19,7 +19,7 @@ from marketdata.engine.book import BandVolume
 from marketdata.engine.compiled import compiled
 
 BID, ASK = 0, 1
-PER_MILLE = np.array(DEPTHS, dtype=np.int64)
+LARGEST_TICK = 2**63 - 1
 # A larger sum of ticks times lots may not fit: such a book is counted in Python's own integers.
 LARGEST_SUM = 2.0**62
 
@@ -46,8 +46,10 @@ def sum_side(levels, side, limits, sums):
 def limits_of(best: int, side: int) -> NDArray[np.int64]:
     """The furthest tick that still belongs to each depth."""
     if side == BID:
-        return -((-best * (1000 - PER_MILLE)) // 1000)
-    return best * (1000 + PER_MILLE) // 1000
+        limits = [-(-best * (1000 - depth) // 1000) for depth in DEPTHS]
+    else:
+        limits = [min(best * (1000 + depth) // 1000, LARGEST_TICK) for depth in DEPTHS]
+    return np.array(limits, dtype=np.int64)
 
 
 def side_sums(levels: NDArray[np.int64], side: int) -> list[tuple[int, int]]:

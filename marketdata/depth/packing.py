@@ -42,8 +42,8 @@ def pack(minutes: Sequence[tuple[int, DepthVolume]]) -> bytes:
         raise PackError("a minute is there twice")
     volumes = [volume for _, volume in ordered]
     parts = [_HEADER.pack(VERSION, len(ordered)), np.packbits(there).tobytes()]
-    parts += [np.packbits([volume.bid_covered for volume in volumes]).tobytes()]
-    parts += [np.packbits([volume.ask_covered for volume in volumes]).tobytes()]
+    for covered in ([volume.bid_covered for volume in volumes], [volume.ask_covered for volume in volumes]):
+        parts.append(np.packbits(np.array(covered, dtype=bool)).tobytes())
     columns = [[volume.volumes[at] for volume in volumes] for at in range(4)]
     for coins, value in PAIRS:
         numbers, exponent = _integers(columns[coins])

@@ -27,7 +27,10 @@ from marketdata.feeds.snapshot_bridge import Judged, SnapshotBridge
 
 log = logging.getLogger(__name__)
 
-SOURCES: Mapping[Market, Callable[[str, str], BookSource]] = {Market.SPOT: sources.binance_spot, Market.FUTURES: sources.binance_futures}
+SOURCES: Mapping[Market, Callable[[str, str], BookSource]] = {
+    Market.SPOT: sources.binance_spot,
+    Market.FUTURES: sources.binance_futures,
+}
 # A book that heard nothing for so long is not the market any more.
 STALE_SECONDS = 10.0
 WATCH_SECONDS = 1.0

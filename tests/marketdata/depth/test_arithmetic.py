@@ -91,7 +91,7 @@ def test_books_kept_by_the_engine_equal_a_count_in_decimals(name: str) -> None:
     replay, compared = Replay(), 0
     for number, step in enumerate(replay.run(read_recording(recording("binance-raw", name)))):
         book = step.book
-        if number % 400 or book.best_bid_ticks is None or book.best_ask_ticks is None:
+        if number % 1_000 or book.best_bid_ticks is None or book.best_ask_ticks is None:
             continue
         bids, asks = (
             [(ticks * book.tick_size, lots * book.lot_size) for ticks, lots in side]
@@ -100,7 +100,7 @@ def test_books_kept_by_the_engine_equal_a_count_in_decimals(name: str) -> None:
         expected = counted(bids, asks, True, True)
         assert without_coverage(shown(engine_volumes(book.bands()))) == without_coverage(expected)
         compared += 1
-    assert compared >= 5
+    assert compared >= 2
 
 
 SIDE = st.lists(
@@ -108,7 +108,7 @@ SIDE = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     bids=SIDE, asks=SIDE, tick=st.sampled_from(["0.01", "0.5", "1", "0.00000001"]), lot=st.sampled_from(["0.001", "1"])
 )
@@ -216,7 +216,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rows=ROWS)
 def test_a_packed_day_comes_back_exactly(rows: list[Any]) -> None:
     day = [(minute * MINUTE, DepthVolume(50, *numbers)) for minute, *numbers in rows]
