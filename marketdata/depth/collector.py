@@ -20,7 +20,7 @@ from marketdata.depth.book_reading import DepthBook
 from marketdata.depth.current import TOP_LEVELS, current_book, volumes_of
 from marketdata.depth.hot import HotDepth
 from marketdata.depth.rest_rounds import RestRounds
-from marketdata.depth.snapshots import MINUTE, DepthSnapshot, DepthVolume, Market, minute_of
+from marketdata.depth.snapshots import DepthSnapshot, DepthVolume, Market, minute_of
 from marketdata.depth.stream_books import StreamBooks, followed
 from marketdata.depth.writer import SnapshotWriter
 from marketdata.events import FeedEvent
@@ -75,6 +75,7 @@ class Collector:
         self._wanted = Wanted(False, frozenset(), frozenset())
         self._events: list[FeedEvent] = []
         self._began = time.time()
+        self._kept: dict[tuple[Market, str], int] = {}
         self.counts = {"snapshots": 0, "hot_failures": 0, "events_dropped": 0}
 
     def add(self, rounds: RestRounds | None = None, books: StreamBooks | None = None) -> None:
@@ -119,21 +120,28 @@ class Collector:
             self.counts["events_dropped"] += 1
 
     async def _minutes(self) -> None:
-        """With each minute, the books that are kept up: our streams', and the engines'."""
+        """In each minute, the books that are kept up, our streams' and the engines', as soon as they are proven."""
         while True:
-            await asyncio.sleep(MINUTE - time.time() % MINUTE)
+            await asyncio.sleep(1.0)
             if self._wanted.running:
                 await self.collect_kept(time.time())
 
     async def collect_kept(self, moment: float) -> None:
-        """The minute of a moment, of every book that is proven then."""
+        """The minute of a moment, of every book that is proven then and was not in this minute yet."""
         minute = minute_of(moment)
         for books in self._books:
-            await self._take(books.market, books.live_volumes(), minute)
+            await self._take(books.market, self._new(books.market, books.live_volumes(), minute), minute)
         engines = await self._to_valkey(lambda: self._hot.all_latest(Market.BYBIT)) or {}
         newest = int(moment * 1000) - ENGINE_BOOK_MS
         proven = {symbol: volumes_of(book) for symbol, book in engines.items() if book["timestamp"] >= newest}
-        await self._take(Market.BYBIT, proven, minute)
+        await self._take(Market.BYBIT, self._new(Market.BYBIT, proven, minute), minute)
+
+    def _new(
+        self, market: Market, volumes: Mapping[str, list[DepthVolume]], minute: int
+    ) -> dict[str, list[DepthVolume]]:
+        found = {symbol: each for symbol, each in volumes.items() if self._kept.get((market, symbol)) != minute}
+        self._kept |= dict.fromkeys(((market, symbol) for symbol in found), minute)
+        return found
 
     async def _take(self, market: Market, volumes: Mapping[str, Iterable[DepthVolume]], minute: int) -> None:
         snapshots = [
@@ -198,7 +206,7 @@ class Collector:
         )
         self._wanted = wanted
         for rounds in self._rounds:
-            rounds.symbols = wanted.rest if wanted.running else frozenset()
+            rounds.follow(wanted.rest if wanted.running else frozenset())
         for books in self._books:
             if (before := self._following.pop(books, None)) is not None:
                 before.cancel()

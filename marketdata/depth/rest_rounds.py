@@ -7,10 +7,11 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from marketdata.depth.book_reading import BookReadingError, DepthBook, read_depth
-from marketdata.depth.snapshots import MINUTE, Market
+from marketdata.depth.snapshots import MINUTE, Market, minute_of
 from marketdata.feeds.binance_rest import BinanceRest, UnknownSymbol
 from marketdata.feeds.protocol import VenueError
 
@@ -27,24 +28,34 @@ OnBook = Callable[[Market, str, DepthBook, float], Awaitable[None]]
 
 
 class RestRounds:
-    """One market's round over its symbols, again and again. ``symbols`` may be changed at any time; ``on_book`` hears
-    of each book, with the time at which it came (seconds since 1970)."""
+    """One market's round over its symbols, again and again. ``on_book`` hears of each book, with the time at which it
+    came (seconds since 1970); of each symbol once a minute."""
 
     def __init__(self, market: Market, rest: BinanceRest, on_book: OnBook, *, spacing: float = SPACING_SECONDS) -> None:
         self.market, self._rest, self._on_book, self._spacing = market, rest, on_book, spacing
         self.symbols: frozenset[str] = frozenset()
+        self._changed = asyncio.Event()
+        self._collected: dict[str, int] = {}
         self._unlisted: dict[str, float] = {}
         self.failures: dict[str, str] = {}
         self.counts = {"requests": 0, "ok": 0, "failed": 0, "rounds": 0}
         self.last_collected: float | None = None
 
+    def follow(self, symbols: frozenset[str]) -> None:
+        """Collect these from now on; new ones are asked for at once."""
+        self.symbols = symbols
+        self._changed.set()
+
     async def run(self) -> None:
         """Begin a round with each minute; one that takes longer is followed at once by the next."""
         while True:
-            now = time.time()
+            began = time.time()
+            self._changed.clear()
             await self.round()
-            passed = time.time() - now // MINUTE * MINUTE
-            await asyncio.sleep(max(MINUTE - passed, self._spacing))
+            left = began // MINUTE * MINUTE + MINUTE - time.time()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(left, self._spacing)):
+                    await self._changed.wait()
 
     async def round(self) -> None:
         """Ask for each symbol once. A symbol that fails is left for the next round."""
@@ -52,6 +63,8 @@ class RestRounds:
         self._unlisted = {symbol: until for symbol, until in self._unlisted.items() if until > now}
         for symbol in sorted(self.symbols):
             if symbol not in self.symbols or symbol in self._unlisted:
+                continue
+            if self._collected.get(symbol) == minute_of(time.time()):
                 continue
             began = time.monotonic()
             await self._collect(symbol)
@@ -87,6 +100,7 @@ class RestRounds:
             self.counts["ok"] += 1
             self.failures.pop(symbol, None)
             self.last_collected = moment
+            self._collected[symbol] = minute_of(moment)
             await self._heard(symbol, book, moment)
             return
         log.warning("%s %s was not collected: %s", self.market, symbol, self.failures[symbol])

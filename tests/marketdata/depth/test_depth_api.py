@@ -3,11 +3,13 @@ staff."""
 
 from __future__ import annotations
 
+import calendar
 import csv
 import io
 import json
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from audit.models import AuditEvent
+from marketdata.api.depth import export
 from marketdata.depth import selectors, services
 from marketdata.depth.current import current_book
 from marketdata.depth.snapshots import DEPTHS, HOUR, MINUTE, DepthSnapshot, Market, minute_of
@@ -131,19 +134,11 @@ def test_history_is_paged_without_loss(alice: APIClient, minutes: list[DepthSnap
         page = alice.get(address).json()
         found += page["results"]
         address = page["next"]
-    assert [row["bidVolume"] for row in found] == [f"{row.volume.bid_volume.normalize():f}" for row in minutes] or [
-        float(row["bidVolume"]) for row in found
-    ] == [float(row.volume.bid_volume) for row in minutes]
+    assert [Decimal(row["bidVolume"]) for row in found] == [row.volume.bid_volume for row in minutes]
     assert len(found) == 181
 
 
-async def text_of(answer: Any) -> str:
-    return b"".join([piece async for piece in answer.streaming_content]).decode()
-
-
 async def test_an_export_is_streamed_and_equals_the_history() -> None:
-    from marketdata.api.depth import export  # noqa: PLC0415
-
     days = [[(row.minute, row.volume) for row in walk(range(MINUTE, 5 * MINUTE, MINUTE))], [], [(HOUR, volume())]]
     text = "".join([piece async for piece in export.streamed(export.csv_lines(iter(days)))])
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -162,7 +157,8 @@ def test_aggregates_and_stats(alice: APIClient, minutes: list[DepthSnapshot]) ->
     body = alice.get("/api/v1/analytics/history?symbol=BTCUSDT&interval=1h").json()
     assert sum(row["count"] for row in body["results"]) == 181
     whole = body["results"][1]
-    inside = [row.volume.bid_volume for row in minutes if whole["start"][:13] == time.strftime("%Y-%m-%dT%H", time.gmtime(row.minute))]  # fmt: skip
+    hour = calendar.timegm(time.strptime(whole["start"], "%Y-%m-%dT%H:%M:%SZ"))
+    inside = [row.volume.bid_volume for row in minutes if hour <= row.minute < hour + HOUR]
     assert float(whole["bidVolume"]["avg"]) == pytest.approx(float(sum(inside) / len(inside)))
     assert whole["bidVolume"]["max"] == f"{max(inside):f}" and len(inside) == 60
     stats = alice.get("/api/v1/analytics/stats?symbol=BTCUSDT&marketType=SPOT").json()
