@@ -108,11 +108,6 @@ def engine_volumes(bands: Iterable[BandVolume]) -> list[DepthVolume]:
     ]
 
 
-def reach_percent(best: Decimal, furthest: Decimal) -> Decimal:
-    """How far a book is known, in percent of its best price; 100 where it is known that far or further."""
-    return min(abs(furthest - best) / best * 100, Decimal(100)).quantize(Decimal("0.0001"))
-
-
 def largest_depth(volumes: Sequence[DepthVolume], side: str) -> int:
     """The depth whose own ring, between it and the next nearer one, holds the most of a side (``bid`` or ``ask``)."""
     sums = [volume.bid_volume if side == "bid" else volume.ask_volume for volume in volumes]

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from marketdata.depth.bands import reach_percent
-from marketdata.depth.snapshots import DEPTH_BY_TEXT, DEPTH_TEXTS, DepthVolume, Market
+from marketdata.depth.snapshots import DEPTH_BY_TEXT, DEPTH_TEXTS, DepthVolume, Market, reach_percent
 
 TOP_LEVELS = 20
 TYPES = {Market.SPOT: "spot", Market.FUTURES: "futures", Market.BYBIT: "bybit"}

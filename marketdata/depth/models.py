@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.validators import RegexValidator
 from django.db import models
 
 from marketdata.depth.snapshots import DEPTHS, Market
@@ -137,7 +138,7 @@ class DepthSymbol(models.Model):
         REST = "rest", "REST, once a minute"
         STREAM = "stream", "websocket, every change"
 
-    symbol = models.CharField(max_length=20, unique=True)
+    symbol = models.CharField(max_length=20, unique=True, validators=[RegexValidator(r"^[A-Z0-9]{5,20}\Z")])
     source = models.CharField(max_length=8, choices=Source.choices, default=Source.REST)
     added_at = models.DateTimeField(auto_now_add=True)
 

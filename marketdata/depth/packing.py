@@ -86,12 +86,10 @@ def _unpack(raw: bytes, depth: int) -> list[tuple[int, DepthVolume]]:
             columns[value] = _decimals(_from_residuals(_from_planes(body, count), numbers), exponent)
         else:
             columns[value] = _texts(body)
-    rows = zip(*(columns[each] for each in range(4)), bitmaps[1].tolist(), bitmaps[2].tolist(), strict=True)
     seconds = (np.flatnonzero(bitmaps[0]) * MINUTE).tolist()
-    return [
-        (second, DepthVolume(depth, *volumes, bool(bid_covered), bool(ask_covered)))
-        for second, (*volumes, bid_covered, ask_covered) in zip(seconds, rows, strict=True)
-    ]
+    covered = (bitmap.astype(bool).tolist() for bitmap in bitmaps[1:])
+    volumes = (DepthVolume(depth, *row) for row in zip(*(columns[each] for each in range(4)), *covered, strict=True))
+    return list(zip(seconds, volumes, strict=True))
 
 
 def _integers(column: Sequence[Decimal]) -> tuple[NDArray[np.int64] | None, int]:

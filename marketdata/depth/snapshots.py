@@ -46,6 +46,11 @@ def difference_percent(bids: Decimal, asks: Decimal) -> Decimal:
         return percent.quantize(Decimal(1).scaleb(-PERCENT_DECIMALS))
 
 
+def reach_percent(best: Decimal, furthest: Decimal) -> Decimal:
+    """How far a book is known, in percent of its best price; 100 where it is known that far or further."""
+    return min(abs(furthest - best) / best * 100, Decimal(100)).quantize(Decimal("0.0001"))
+
+
 @dataclass(frozen=True, slots=True)
 class DepthVolume:
     """What rests within one depth: coins, and their value in quote coins. ``covered``: every level of that side that

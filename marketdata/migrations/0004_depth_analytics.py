@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import django.core.validators
 import django.db.models.deletion
 import marketdata.depth.models
 from django.db import migrations, models
@@ -62,7 +63,7 @@ class Migration(migrations.Migration):
             name='DepthSymbol',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.CharField(max_length=20, unique=True)),
+                ('symbol', models.CharField(max_length=20, unique=True, validators=[django.core.validators.RegexValidator('^[A-Z0-9]{5,20}\\Z')])),
                 ('source', models.CharField(choices=[('rest', 'REST, once a minute'), ('stream', 'websocket, every change')], default='rest', max_length=8)),
                 ('added_at', models.DateTimeField(auto_now_add=True)),
             ],

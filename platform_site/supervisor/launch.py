@@ -90,7 +90,7 @@ class Launch:
             supervisor.start(spec)
         if kernels is not None:
             supervisor.await_end(kernels, HEALTH_SECONDS)
-        for spec in plan.engines():
+        for spec in (*plan.engines(), plan.depth_collector()):
             supervisor.start(spec)
         self._announce(self._wait_for_health(simulator))
 

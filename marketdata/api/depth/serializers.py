@@ -123,7 +123,7 @@ class IncomingSnapshotSerializer(serializers.Serializer):
 
 
 class IngestSerializer(serializers.Serializer):
-    snapshots = IncomingSnapshotSerializer(many=True, allow_empty=False, max_length=MOST_AT_ONCE)
+    snapshots = serializers.ListField(child=IncomingSnapshotSerializer(), allow_empty=False, max_length=MOST_AT_ONCE)
 
     def values(self) -> list[DepthSnapshot]:
         """What was sent, after ``is_valid``."""
@@ -221,7 +221,7 @@ class SymbolsSerializer(serializers.Serializer):
 
 
 class AddedSymbolsSerializer(SymbolsSerializer):
-    source = serializers.ChoiceField(DepthSymbol.Source.choices, default=DepthSymbol.Source.REST)
+    source = serializers.ChoiceField(DepthSymbol.Source.choices, default="rest")  # type: ignore[assignment]
 
 
 class ChangedSymbolsSerializer(serializers.Serializer):
