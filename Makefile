@@ -1,7 +1,7 @@
 # Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint bench bench-simulator bench-engine-process bench-deployment bench-depth clean environment test-environment python
+.PHONY: help run test test-long lint bench bench-simulator bench-engine-process bench-orders bench-deployment bench-depth clean environment test-environment python
 
 # 3.11 first: it is the version that every pinned package is tested with.
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
@@ -46,6 +46,9 @@ bench-simulator: environment ## measure the exchange simulator: matching, REST, 
 
 bench-engine-process: test-environment ## measure a whole engine process: 100 symbols on loopback sockets, up to the highest rate it keeps up with [ARGS=...]
 	@.venv/bin/python benchmarks/bench_engine_process.py $(ARGS)
+
+bench-orders: test-environment ## measure the order path: signal to answer, 1 and 50 accounts, recovery after SIGKILL; the table goes to benchmarks/results [ARGS=...]
+	@.venv/bin/python benchmarks/bench_orders.py $(ARGS)
 
 bench-deployment: environment ## measure a whole deployment: seconds to start and stop, memory, how long orders take [ARGS=...]
 	@.venv/bin/python benchmarks/bench_deployment.py $(ARGS)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from channels.layers import get_channel_layer
-from django.db import transaction
+from django.db import connection, transaction
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,13 @@ BUS = Bus()
 
 
 def ring_on_commit(group: str, message: Mapping[str, Any]) -> None:
-    """Ring when the surrounding transaction commits (at once if there is none); nothing is sent inside it."""
+    """Ring when the surrounding transaction commits (at once if there is none); nothing is sent inside it. What is
+    rung twice in a transaction is rung once."""
+    mine = set(connection.savepoint_ids)
+    for savepoints, waiting, *_ in connection.run_on_commit:
+        # One of a savepoint that may still be rolled back without us says nothing.
+        if isinstance(waiting, partial) and waiting.args == (group, message) and savepoints <= mine:
+            return
     transaction.on_commit(partial(BUS.ring, group, message))
 
 

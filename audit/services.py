@@ -10,17 +10,28 @@ from typing import Any, Literal
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.utils import timezone
 
 from audit import bus
-from audit.chain import GENESIS, link_hash
+from audit.chain import GENESIS, HEADS_NOTED, PLATFORM, Head, account_chain, link_hash
 from audit.dead_letters import DeadLetter, DeadLetterQueue
 from audit.models import Alert, AuditChain, AuditEvent, ComponentHeartbeat
+from audit.trace import current_trace
 
-PLATFORM = "platform"
+_together: ContextVar[_Together | None] = ContextVar("audit_together", default=None)
+# The heads as this process left them: whoever appends names the head that he links to, and reads it only where
+# somebody else has appended since. What a rolled back transaction left here is simply wrong, and read anew.
+_heads: dict[str, tuple[int, str]] = {}
+MOVE_HEAD = "UPDATE audit_auditchain SET sequence = %s, hash = %s WHERE name = %s AND sequence = %s AND hash = %s"
 
-_together: ContextVar[list[AuditEvent] | None] = ContextVar("audit_together", default=None)
+
+class _Together:
+    """What waits to be written at once: rows that others made, then events."""
+
+    def __init__(self) -> None:
+        self.rows: list[models.Model] = []
+        self.events: list[AuditEvent] = []
 
 
 def record(
@@ -37,6 +48,8 @@ def record(
 ) -> None:
     """Append one event to its chain, inside the transaction of the change it describes.
 
+    Without a ``trace_id`` it belongs to the trace in which it is recorded, if there is one.
+
     The chain's head is locked until that transaction ends: lock rows of the change first, the audit chain last. Lock
     them with ``no_key=True``: foreign keys are checked at commit, when the chain is held already, and a plain FOR
     UPDATE of somebody else on the referenced row would then deadlock with us.
@@ -44,27 +57,38 @@ def record(
     if not connection.in_atomic_block:
         raise ImproperlyConfigured("audit.services.record must run inside the transaction of the change it describes.")
     event = AuditEvent(
-        chain=PLATFORM if account_id is None else f"account:{account_id}",
+        chain=PLATFORM if account_id is None else account_chain(account_id),
         created_at=timezone.now(),
         actor=actor[:150],
         action=action,
         subject=subject,
         reason=reason,
-        trace_id=trace_id,
+        trace_id=trace_id or current_trace(),
         parameters=as_json(parameters or {}),
         before=None if before is None else as_json(before),
         after=None if after is None else as_json(after),
     )
     waiting = _together.get()
     if waiting is None:
-        _append([event])
+        _append([event], [])
     else:
-        waiting.append(event)
+        waiting.events.append(event)
+
+
+def insert_together(row: models.Model) -> None:
+    """Insert a row that nothing in this transaction reads again: inside :func:`recorded_together` in the statement that
+    appends the events, otherwise at once. Give it a primary key first where somebody refers to it."""
+    waiting = _together.get()
+    if waiting is None:
+        row.save(force_insert=True)
+    else:
+        row._state.adding = False
+        waiting.rows.append(row)
 
 
 @contextmanager
 def recorded_together() -> Iterator[None]:
-    """Append what is recorded inside in one go at the end: three queries, not three for each event.
+    """Write what is recorded and inserted inside in one statement at the end.
 
     Open it inside the transaction, around whole services; a savepoint that is rolled back inside it does not take its
     events back.
@@ -72,26 +96,76 @@ def recorded_together() -> Iterator[None]:
     if _together.get() is not None:
         yield
         return
-    waiting: list[AuditEvent] = []
+    waiting = _Together()
     token = _together.set(waiting)
     try:
         yield
     finally:
         _together.reset(token)
-    _append(waiting)
+    _append(waiting.events, waiting.rows)
 
 
-def _append(events: Sequence[AuditEvent]) -> None:
+def _append(events: Sequence[AuditEvent], rows: Sequence[models.Model]) -> None:
+    chains = sorted({event.chain for event in events})
+    if not chains:
+        for row in rows:
+            row.save(force_insert=True)
     # Sorted: whoever appends to several chains locks them in the same order.
-    for chain in sorted({event.chain for event in events}):
-        head = _locked_head(chain)
+    for chain in chains:
         own = [event for event in events if event.chain == chain]
-        for event in own:
-            event.sequence, event.previous_hash = head.sequence + 1, head.hash
-            event.hash = link_hash(event.previous_hash, hashed_content(event))
-            head.sequence, head.hash = event.sequence, event.hash
-        AuditEvent.objects.bulk_create(own)
-        head.save(update_fields=["sequence", "hash"])
+        head = _heads.get(chain)
+        if head is None or not _link(own, head, rows):
+            # After a head that had moved on the rows are written already.
+            found = _locked_head(chain)
+            if not _link(own, (found.sequence, found.hash), rows if head is None else []):
+                raise ImproperlyConfigured(f"the head of the audit chain {chain} moved although it was locked")
+        rows = []
+
+
+def _link(events: Sequence[AuditEvent], head: tuple[int, str], rows: Sequence[models.Model]) -> bool:
+    """Write rows, events and the new head in one statement; False when the chain's head is another one: then the rows
+    are written, and nothing else."""
+    sequence, previous = head
+    for event in events:
+        sequence += 1
+        event.sequence, event.previous_hash = sequence, previous
+        previous = event.hash = link_hash(previous, hashed_content(event))
+    parts, values = [], []
+    for place, row in enumerate(rows):
+        table, marks, made = _as_insert(row)
+        parts.append(f"row{place} AS (INSERT INTO {table} VALUES ({marks}) RETURNING 1)")  # noqa: S608 - our own names
+        values += made
+    # The rows first, the head after them: it is the last to be locked.
+    after = "".join(f" AND EXISTS (TABLE row{place})" for place in range(len(rows)))
+    parts.append(f"head AS ({MOVE_HEAD}{after} RETURNING 1)")
+    values += [sequence, previous, events[0].chain, *head]
+    inserts = [_as_insert(event) for event in events]
+    marks = ", ".join(f"({marks})" for _, marks, _ in inserts)
+    # Of the head: where it is another one, nothing is appended.
+    linked = f"SELECT linked.* FROM head, (VALUES {marks}) linked RETURNING 1"  # noqa: S608 - our own names
+    parts.append(f"event AS (INSERT INTO {inserts[0][0]} {linked})")
+    values += [value for _, _, made in inserts for value in made]
+    with connection.cursor() as cursor:
+        cursor.execute(f"WITH {', '.join(parts)} SELECT count(*) FROM event", values)  # noqa: S608 - our own names
+        if cursor.fetchone() != (len(events),):
+            return False
+    _heads[events[0].chain] = (sequence, previous)
+    return True
+
+
+def _as_insert(row: models.Model) -> tuple[str, str, list[Any]]:
+    """Its table with columns, a mark for each value, and the values."""
+    fields, columns, marks = _columns(type(row), row.pk is not None)
+    return columns, marks, [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]
+
+
+@cache
+def _columns(model: type[models.Model], with_key: bool) -> tuple[tuple[Any, ...], str, str]:
+    fields = tuple(each for each in model._meta.concrete_fields if with_key or not each.primary_key)
+    names = ", ".join(f'"{each.column}"' for each in fields)
+    # Typed, for the database does not know whose values they are; without a length, for a cast would cut.
+    marks = ", ".join(f"%s::{str(each.cast_db_type(connection)).split('(')[0]}" for each in fields)
+    return fields, f'"{model._meta.db_table}" ({names})', marks
 
 
 def _locked_head(chain: str) -> AuditChain:
@@ -103,21 +177,44 @@ def _locked_head(chain: str) -> AuditChain:
     return head
 
 
+# What an event's hash covers: everything but the hashes themselves and the database's own key.
+HASHED = (
+    "chain",
+    "sequence",
+    "created_at",
+    "actor",
+    "action",
+    "subject",
+    "reason",
+    "trace_id",
+    "parameters",
+    "before",
+    "after",
+)
+
+
 def hashed_content(event: AuditEvent) -> dict[str, Any]:
-    """What an event's hash covers: everything but the hashes themselves and the database's own key."""
-    return {
-        "chain": event.chain,
-        "sequence": event.sequence,
-        "created_at": event.created_at.astimezone(UTC).isoformat(timespec="microseconds"),
-        "actor": event.actor,
-        "action": event.action,
-        "subject": event.subject,
-        "reason": event.reason,
-        "trace_id": event.trace_id,
-        "parameters": event.parameters,
-        "before": event.before,
-        "after": event.after,
-    }
+    content = {name: getattr(event, name) for name in HASHED}
+    content["created_at"] = time_text(event.created_at)
+    return content
+
+
+def time_text(moment: datetime) -> str:
+    """As events spell times: UTC, always with microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+@transaction.atomic
+def heads_note() -> Head:
+    """Write the heads of all other chains on the platform's, whose own head then stands for all; returns that one.
+
+    Called from a task, which also keeps it outside the database: whoever may rewrite every table may not reach that.
+    """
+    rows = AuditChain.objects.exclude(name=PLATFORM).filter(sequence__gt=0).order_by("name")
+    heads = [str(Head(row.name, row.sequence, row.hash)) for row in rows]
+    record(actor="audit", action=HEADS_NOTED, subject="audit", parameters={"heads": heads})
+    own = AuditChain.objects.get(name=PLATFORM)
+    return Head(own.name, own.sequence, own.hash)
 
 
 def as_json(value: Any) -> Any:

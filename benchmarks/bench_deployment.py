@@ -38,6 +38,7 @@ class Deployment:
             "BALLAST_POSTGRES_PORT": str(free_port()),
             "BALLAST_VALKEY_PORT": str(free_port()),
             "SIMULATOR_URL": f"http://127.0.0.1:{free_port()}",
+            "PAPER_URL": f"http://127.0.0.1:{free_port()}",
             **({"MARKET": market} if market else {}),
         }
         self.process: subprocess.Popen[str] | None = None

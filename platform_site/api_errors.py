@@ -10,8 +10,10 @@ from rest_framework import status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as default_handler
 
-from platform_site.request_ids import current_request_id
+from audit.trace import current_trace, new_trace_id
 from strategies.services import StrategyConfigRefused
+from trading.services.account_modes import ModeRefused
+from trading.services.amendments import OrderNotAmendable
 from trading.services.kill_switch import KillSwitchRefused
 from trading.services.orders import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
 
@@ -28,6 +30,7 @@ CODES = {
     409: "conflict",
     413: "too_large",
     415: "unsupported_media_type",
+    422: "conflict",
     429: "too_many_requests",
     500: "error",
     503: "unavailable",
@@ -42,8 +45,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return refusal(409, "trading is stopped by the kill switch", error.violations)
     if isinstance(error, (OrderRefused, StrategyConfigRefused)):
         return refusal(400, "the request breaks a rule", error.violations)
-    if isinstance(error, (OrderNotCancellable, KillSwitchRefused)):
+    if isinstance(error, (OrderNotCancellable, OrderNotAmendable, KillSwitchRefused)):
         return envelope(409, str(error))
+    if isinstance(error, ModeRefused):
+        code = 400 if error.field == "confirm_name" else 409
+        return envelope(code, "the account is not switched", [{"field": error.field, "value": "", "rule": str(error)}])
     response = default_handler(error, context)
     if response is None:
         return None
@@ -85,7 +91,7 @@ def envelope(code: int, message: str, fields: list[dict[str, Any]] | None = None
 
 
 def body(code: int, message: str, fields: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    request_id = current_request_id()
+    request_id = current_trace() or new_trace_id()
     if code >= status.HTTP_500_INTERNAL_SERVER_ERROR:
         log.error("request %s failed: %s", request_id, message)
     told = [{name: tellable(str(text)) for name, text in field.items()} for field in (fields or [])[:MOST_FIELDS]]

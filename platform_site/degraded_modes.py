@@ -11,6 +11,17 @@ class Mode(NamedTuple):
     sentence: str
 
 
+class AccountsHeldBack(NamedTuple):
+    """How many accounts do not trade, and why. Not which: everybody may read it."""
+
+    platform_stopped: bool = False
+    stopped: int = 0
+    not_reconciled: int = 0
+
+
+ALL_TRADE = AccountsHeldBack()
+
+
 CACHE_AWAY = Mode(
     "cache_away",
     "Valkey is away: orders go out and fills are booked as always; pages get no live data, doorbells wait for timers, "
@@ -40,6 +51,9 @@ BY_COMPONENT: Mapping[str, Mode] = {
     "worker": WORKER_AWAY,
     "beat": BEAT_AWAY,
 }
+AUDIT_BROKEN = Mode(
+    "audit_broken", "the audit trail is not what it was: `manage.py audit_verify` names the event; trading goes on"
+)
 GROUPS: Mapping[str, str] = {
     "orders": "no order is sent and only the kill switch cancels and closes",
     "account": "positions and orders are not compared with the exchange, which waits for the next answer",
@@ -48,7 +62,9 @@ GROUPS: Mapping[str, str] = {
 
 
 def degraded_modes(
-    components: Mapping[str, Mapping[str, str]], accesses: Mapping[str, Mapping[str, Any]]
+    components: Mapping[str, Mapping[str, str]],
+    accesses: Mapping[str, Mapping[str, Any]],
+    accounts: AccountsHeldBack = ALL_TRADE,
 ) -> list[dict[str, str]]:
     """The modes that hold now. ``accesses``: each process's breakers and budget (``venue_access_status``)."""
     database_down = components["database"]["status"] == "down"
@@ -57,6 +73,9 @@ def degraded_modes(
         for name, mode in BY_COMPONENT.items()
         if components[name]["status"] == "down" and (name == "database" or not database_down or name == "cache")
     ]
+    if components.get("audit", {}).get("status") == "degraded":
+        found.append(AUDIT_BROKEN)
+    found += account_modes(accounts)
     found += breaker_modes(accesses)
     found += [
         Mode("rate_budget_local", f"{process} asks the exchange no more than its share: {budget['reason']}")
@@ -64,6 +83,20 @@ def degraded_modes(
         if budget.get("mode") == "local"
     ]
     return [mode._asdict() for mode in found]
+
+
+def account_modes(accounts: AccountsHeldBack) -> list[Mode]:
+    reduce = "only orders that reduce a position pass"
+    found = []
+    if accounts.platform_stopped:
+        found.append(Mode("kill_switch", f"the whole platform is stopped by the kill switch: {reduce}"))
+    if accounts.stopped:
+        sentence = f"accounts stopped by their own kill switch: {accounts.stopped}; {reduce} there"
+        found.append(Mode("kill_switch_accounts", sentence))
+    if accounts.not_reconciled:
+        sentence = f"accounts that were not compared with the exchange lately: {accounts.not_reconciled}"
+        found.append(Mode("accounts_not_reconciled", f"{sentence}; what is shown of them may be old"))
+    return found
 
 
 def breaker_modes(accesses: Mapping[str, Mapping[str, Any]]) -> list[Mode]:

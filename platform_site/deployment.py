@@ -14,6 +14,7 @@ SHARED = (
     "BALLAST_SECRET_KEY",
     "DATABASE_URL",
     "EXCHANGE",
+    "PAPER_URL",
     "REDIS_URL",
     "SIMULATOR_URL",
 )

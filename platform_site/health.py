@@ -22,8 +22,9 @@ from audit.engine_memory import EngineMemory
 from audit.models import ComponentHeartbeat
 from audit.selectors import heartbeats
 from audit.services import VENUE_ACCESS
-from platform_site.degraded_modes import degraded_modes
-from trading.models import EngineSession
+from platform_site.degraded_modes import ALL_TRADE, AccountsHeldBack, degraded_modes
+from trading.models import EngineSession, KillSwitch
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts
 from trading.selectors import engine_sessions, symbols_without_engine
 
 ENGINE_AGE = timedelta(seconds=10)
@@ -34,6 +35,8 @@ WORKER_AGE = timedelta(seconds=20)
 SHOWN_BOOKS = 5
 # Workers tell of theirs after each reconciliation of all accounts, every 10 s.
 ACCESS_AGE = timedelta(seconds=40)
+# Accounts are compared every 10 s; one that the venue did not answer for several times is told.
+RECONCILED_AGE = timedelta(seconds=60)
 
 
 def components() -> dict[str, dict[str, str]]:
@@ -141,6 +144,17 @@ def venue_accesses() -> dict[str, dict[str, Any]]:
         return {}
 
 
+def accounts_held_back() -> AccountsHeldBack:
+    try:
+        stopped = list(KillSwitch.objects.filter(rearmed_at=None).values_list("account_id", flat=True))
+        since = timezone.now() - RECONCILED_AGE
+        accounts = load_accounts(ENVIRONMENTS[settings.EXCHANGE])
+    except DatabaseError:
+        return ALL_TRADE
+    old = sum(account.reconciled_at is None or account.reconciled_at < since for account in accounts)
+    return AccountsHeldBack(None in stopped, len([pk for pk in stopped if pk is not None]), old)
+
+
 def _last_words(beat: ComponentHeartbeat, now: datetime) -> str:
     if beat.status == "stopped":
         return "was stopped"
@@ -236,7 +250,7 @@ class HealthView(APIView):
             "exchange": settings.EXCHANGE,
             "components": found,
             "feeds": feeds(),
-            "degraded_modes": degraded_modes(found, accesses),
+            "degraded_modes": degraded_modes(found, accesses, ALL_TRADE if database_down else accounts_held_back()),
             "venue_access": accesses,
             "watched_positions": watched_positions(remembered_engines()) if database_down else [],
         }

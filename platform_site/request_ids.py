@@ -1,49 +1,25 @@
-"""A name for each request to the API: in the header of its answer, in its error, in the log."""
+"""Each request has an id: the one that it came with, or a new one. It is the trace of what the request brings about."""
 
 from __future__ import annotations
 
-import uuid
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Callable
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.http import HttpRequest
-from django.utils.decorators import sync_and_async_middleware
+from django.http import HttpRequest, HttpResponse
+
+from audit.trace import TRACE_ID, new_trace_id, tracing
 
 HEADER = "X-Request-ID"
-_current: ContextVar[str] = ContextVar("request_id", default="")
 
 
-def current_request_id() -> str:
-    """That of the request which is being answered, or a new one outside of any."""
-    return _current.get() or uuid.uuid4().hex
+def request_ids(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware: reads X-Request-ID and answers with it. One that could not be searched for later (longer than 64
+    characters, or with spaces and quotes in it) is replaced: proxies send whatever they like."""
 
+    def middleware(request: HttpRequest) -> HttpResponse:
+        given = request.headers.get(HEADER, "")
+        with tracing(given if TRACE_ID.fullmatch(given) else new_trace_id()) as trace_id:
+            response = get_response(request)
+        response.headers[HEADER] = trace_id
+        return response
 
-@sync_and_async_middleware
-def request_id(get_response: Any) -> Any:
-    """Middleware: every answer of the API carries its request's id."""
-    if iscoroutinefunction(get_response):
-
-        async def asynchronous(request: HttpRequest) -> Any:
-            token = _current.set(uuid.uuid4().hex)
-            try:
-                return _marked(request, await get_response(request))
-            finally:
-                _current.reset(token)
-
-        return markcoroutinefunction(asynchronous)
-
-    def synchronous(request: HttpRequest) -> Any:
-        token = _current.set(uuid.uuid4().hex)
-        try:
-            return _marked(request, get_response(request))
-        finally:
-            _current.reset(token)
-
-    return synchronous
-
-
-def _marked(request: HttpRequest, response: Any) -> Any:
-    if request.path.startswith("/api/"):
-        response[HEADER] = _current.get()
-    return response
+    return middleware

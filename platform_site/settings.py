@@ -6,14 +6,17 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
 from django.core.exceptions import ImproperlyConfigured
 
 from marketdata.engine.detectors.kinds import DEFAULT_KINDS, kinds_from_text
 from marketdata.engine.detectors.parameters import parameters_from_text
 from platform_site import environment
+from trading import crash_points
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
+CHAOS_MARK = "chaos-lane"
 DATA_DIR = Path(environment.text("BALLAST_DATA_DIR", str(BASE_DIR / "var")))
 
 DEBUG = environment.boolean("BALLAST_DEBUG", False)
@@ -60,7 +63,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "platform_site.request_ids.request_id",
+    "platform_site.request_ids.request_ids",
     "platform_site.api_errors.refuse_nul",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -143,8 +146,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["platform_site.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "platform_site.throttles.AnonymousThrottle",
+        "platform_site.throttles.UserThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": environment.text("BALLAST_ANONYMOUS_RATE", "60/min"),
@@ -181,17 +184,28 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile accounts": {"task": "trading.tasks.reconcile_accounts", "schedule": timedelta(seconds=10)},
     "carry out kill switches": {"task": "trading.tasks.carry_out_kill_switches", "schedule": timedelta(seconds=2)},
     "watch engines": {"task": "trading.tasks.watch_engines", "schedule": timedelta(seconds=5)},
+    "leave accounts for an emergency": {"task": "trading.tasks.leave_accounts", "schedule": timedelta(minutes=1)},
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
-    "make depth days": {"task": "marketdata.tasks.make_depth_days", "schedule": timedelta(hours=1)},
-    "refresh depth aggregates": {"task": "marketdata.tasks.refresh_depth_aggregates", "schedule": timedelta(minutes=5)},
-    "refresh recent depth": {"task": "marketdata.tasks.refresh_recent_depth", "schedule": timedelta(hours=1)},
-    "pack depth days": {"task": "marketdata.tasks.pack_depth_days", "schedule": timedelta(hours=6)},
+    "prune idempotency keys": {"task": "trading.tasks.prune_idempotency_keys", "schedule": timedelta(hours=1)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
+    "note audit heads": {"task": "audit.tasks.note_heads", "schedule": timedelta(hours=1)},
 }
 
+# Set in the data folders of `manage.py chaos` alone.
+CHAOS = (DATA_DIR / CHAOS_MARK).exists()
 EXCHANGE = environment.choice("EXCHANGE", "simulator", ("simulator", "bybit-testnet", "bybit"))
+if crash_at := environment.text(crash_points.VARIABLE):
+    if EXCHANGE != "simulator" or not (DEBUG or CHAOS):
+        raise ImproperlyConfigured(
+            f"{crash_points.VARIABLE} is set: it ends processes in the middle of orders; only `manage.py chaos` and "
+            "deployments with BALLAST_DEBUG=true that trade against the simulator may have it. Unset it."
+        )
+    try:
+        crash_points.check(crash_at)
+    except crash_points.CrashPointError as error:
+        raise ImproperlyConfigured(f"{crash_points.VARIABLE}: {error}.") from error
 # The symbols that engines follow; empty: all that the venue lists (right for the simulator, far too many at Bybit).
 SYMBOLS = frozenset(
     symbol
@@ -211,6 +225,8 @@ if 2 * LEASE_RENEWAL_SECONDS > LEASE_SECONDS:
 # After so long without an owner an account's dead-man policy takes effect.
 DEAD_MAN_SECONDS = environment.integer("BALLAST_DEAD_MAN_SECONDS", 60, minimum=15, maximum=3_600)
 SIMULATOR_URL = environment.text("SIMULATOR_URL", "http://127.0.0.1:8900")
+# The paper venue, where the orders of accounts on paper go (see README).
+PAPER_URL = environment.text("PAPER_URL", "http://127.0.0.1:8901")
 SYMBOLS_A_CONNECTION = environment.integer("SYMBOLS_A_CONNECTION", 10, minimum=1, maximum=100)
 # Symbols whose books are followed at Binance too, to compare with. Bybit's testnet has prices of its own.
 BINANCE_SYMBOLS = tuple(
@@ -240,18 +256,35 @@ RECORD_DIR = environment.text("RECORD_DIR")
 RECORD_FILE_MEGABYTES = environment.integer("RECORD_FILE_MEGABYTES", 256, minimum=1, maximum=65_536)
 RECORD_FILE_MINUTES = environment.integer("RECORD_FILE_MINUTES", 60, minimum=1, maximum=1_440)
 
+# Where workers keep heads of the audit trail, to compare with; best on a disk that the database's administrator does
+# not reach.
+AUDIT_HEADS_FILE = Path(environment.text("AUDIT_HEADS_FILE", str(DATA_DIR / "audit-heads.txt")))
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "json": {
             "()": "structlog.stdlib.ProcessorFormatter",
-            "processor": "structlog.processors.JSONRenderer",
-            "foreign_pre_chain": [],
+            "processor": structlog.processors.JSONRenderer(),
+            "foreign_pre_chain": [
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+            ],
         },
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(trace)s%(message)s"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"trace": {"()": "audit.trace.TraceFilter"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": environment.choice("BALLAST_LOG_FORMAT", "line", ("line", "json")),
+            "filters": ["trace"],
+        }
+    },
     "root": {"handlers": ["console"], "level": environment.text("BALLAST_LOG_LEVEL", "INFO")},
     "loggers": {"daphne.http_protocol": {"level": "WARNING"}, "django.channels.server": {"level": "WARNING"}},
 }

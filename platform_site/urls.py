@@ -4,17 +4,20 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from platform_site.admin import own_password
 from platform_site.api_errors import unknown_endpoint
 from platform_site.health import EnginesView, HealthView
 from platform_site.metrics import metrics
 from platform_site.tokens import TokenView
-from trading.views import DeadLettersView
+from trading.views import DeadLettersView, TracePage
 
 admin.site.site_header = admin.site.site_title = "Ballast"
 admin.site.index_title = "Administration"
 
 urlpatterns = [
     path("admin/dead-letters/", DeadLettersView.as_view(), name="dead-letters"),
+    path("admin/traces/<str:trace_id>/", TracePage.as_view(), name="trace"),
+    path("admin/password_change/", own_password),
     path("admin/", admin.site.urls),
     path("api/v1/health", HealthView.as_view(), name="health"),
     path("api/v1/engines", EnginesView.as_view(), name="engines"),

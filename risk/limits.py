@@ -38,6 +38,16 @@ class Limits:
     max_slippage_percent: Decimal | None = None
     other_levels: tuple[tuple[str, Limits], ...] = ()
 
+    @property
+    def counts_together(self) -> bool:
+        """Whether any of them is on what is at stake together."""
+        return any(getattr(self, name) is not None for name in TOGETHER)
+
+    @property
+    def shared(self) -> bool:
+        """Whether they count orders of several accounts together."""
+        return any(level != "strategy" for level, _ in self.other_levels)
+
 
 NAMES = tuple(field.name for field in fields(Limits) if field.name not in ("trading_enabled", "other_levels"))
 # Of one order: whoever's limit it breaks, it breaks it alone.
@@ -78,7 +88,7 @@ def strictest(*levels: Limits) -> Limits:
 def combined(account: Limits, **levels: Limits) -> Limits:
     """The limits of one account's orders. ``levels``: those of the strategy, the user and the platform, where set."""
     strict = strictest(account, *levels.values())
-    others = tuple((name, limits) for name, limits in levels.items() if _counts_together(limits))
+    others = tuple((name, limits) for name, limits in levels.items() if limits.counts_together)
     own: dict[str, Any] = {name: getattr(strict, name) for name in OF_AN_ORDER}
     return replace(account, trading_enabled=strict.trading_enabled, other_levels=others, **own)
 
@@ -87,7 +97,3 @@ def with_defaults(limits: Limits) -> Limits:
     """An account's limits, the defaults in place of what it does not say."""
     missing: dict[str, Any] = {name: getattr(ACCOUNT_DEFAULTS, name) for name in NAMES if getattr(limits, name) is None}
     return replace(limits, **missing)
-
-
-def _counts_together(limits: Limits) -> bool:
-    return any(getattr(limits, name) is not None for name in TOGETHER)

@@ -119,10 +119,6 @@ class RiskLimit(models.Model):
     def clean(self) -> None:
         if self.level == self.Level.STRATEGY and self.max_drawdown_percent is not None:
             raise ValidationError({"max_drawdown_percent": "a strategy has no equity of its own; leave it empty"})
-        # Correlation is judged over an account's positions.
-        for name in ("max_correlation", "max_correlated_positions"):
-            if self.level not in ("", self.Level.ACCOUNT) and getattr(self, name) is not None:
-                raise ValidationError({name: "set it on accounts; leave it empty here"})
 
     def __str__(self) -> str:
         subject = self.user or self.account or self.strategy

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from audit import bus
 from audit.services import record
-from risk.limits import NAMES
+from risk.limits import NAMES, Limits
 from risk.models import PositionPolicy, RiskLimit, SymbolGroup
+from risk.selectors import as_limits
 
 LIMIT_FIELDS = ("trading_enabled", *NAMES)
 GROUP_FIELDS = ("symbols", "max_positions", "max_notional")
@@ -50,6 +52,15 @@ def risk_limit_set(
     )
     bus.engines_doorbell("limits", row.pk)
     return row
+
+
+def shared_limits_locked(owner_id: int) -> dict[str, Limits]:
+    """The limits of a user and of the platform that count the orders of several accounts together, by level, locked
+    until the caller's transaction ends: two who commit orders under one of them do so one after the other. Lock the
+    account's lease first, the audit chain last."""
+    rows = RiskLimit.objects.select_for_update(no_key=True).filter(Q(level="platform") | Q(user_id=owner_id))
+    levels = {row.level: as_limits(row) for row in rows.order_by("pk")}
+    return {level: limits for level, limits in levels.items() if limits.counts_together}
 
 
 @transaction.atomic

@@ -29,6 +29,20 @@ class FillEstimate:
     missing: Decimal
 
 
+Quotes = Sequence[tuple[Decimal, Decimal]]
+
+
+def side_of_quotes(side: str, bids: Quotes, asks: Quotes, tick_size: Decimal, lot_size: Decimal) -> BookSide | None:
+    """The side that a market order of ``side`` takes, of prices and quantities from the best on; None where one side
+    is empty."""
+    if not bids or not asks:
+        return None
+    levels = [
+        (int(price / tick_size), int(quantity / lot_size)) for price, quantity in (asks if side == "Buy" else bids)
+    ]
+    return BookSide(levels, tick_size, lot_size, (bids[0][0] + asks[0][0]) / 2)
+
+
 def estimate_fill(side: BookSide, quantity: Decimal) -> FillEstimate | None:
     """Walk the levels for a quantity in base coin; None when there is no book to walk."""
     wanted = -int(-quantity // side.lot_size)

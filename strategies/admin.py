@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from audit.admin import ReadOnlyAdmin
+from audit.admin import TracedAdmin
 from strategies.library import STRATEGIES
 from strategies.models import Signal, StrategyConfig
 from strategies.services import (
@@ -108,7 +108,7 @@ class StrategyConfigAdmin(admin.ModelAdmin):
         return type("StrategyConfigParametersForm", (form,), extra)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        own = ["account", "name", "strategy", "symbols", "sizing_mode", "sizing_value", "leverage", "allow_reversal"]
+        own = [name for name in FIELDS if name != "parameters"]
         if obj is None or obj.strategy not in STRATEGIES:
             return [*own, "parameters"]
         return [*own, *(f"{PREFIX}{spec.name}" for spec in STRATEGIES[obj.strategy].parameters)]
@@ -161,7 +161,7 @@ class StrategyConfigAdmin(admin.ModelAdmin):
 
 
 @admin.register(Signal)
-class SignalAdmin(ReadOnlyAdmin):
+class SignalAdmin(TracedAdmin):
     list_display = ("signalled_at", "account", "strategy", "symbol", "side", "strength", "outcome", "reason")
     list_filter = ("outcome", "strategy", "symbol", "account")
     search_fields = ("symbol", "reason", "trace_id")

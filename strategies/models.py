@@ -54,6 +54,7 @@ class Signal(models.Model):
         ORDERED = "ordered", "ordered"
 
     account = models.ForeignKey("trading.Account", on_delete=models.CASCADE, related_name="signals")
+    mode = models.CharField(max_length=5, default="real", editable=False, help_text="the account's, when it was made")
     config = models.ForeignKey(StrategyConfig, null=True, on_delete=models.SET_NULL, related_name="signals")
     strategy = models.CharField(max_length=40)
     symbol = models.CharField(max_length=32)

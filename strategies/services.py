@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from audit import bus
-from audit.services import as_json, record
+from audit.services import as_json, insert_together, record
 from marketdata.instruments import Violation
 from marketdata.selectors import instrument_by_symbol
 from strategies.base import ParameterError, parse_parameters
@@ -188,10 +188,15 @@ def signal_record(
     trace_id: str,
     lease_epoch: int | None = None,
     reference_price: Decimal | None = None,
+    signal_id: int | None = None,
+    mode: str = "real",
 ) -> Signal:
-    """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order."""
-    row = Signal.objects.create(
+    """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order; with the
+    key that its row shall have it is written together with the audit trail."""
+    row = Signal(
+        pk=signal_id,
         account_id=account_id,
+        mode=mode,
         config_id=config_id,
         strategy=signal.strategy,
         symbol=signal.symbol,
@@ -210,6 +215,10 @@ def signal_record(
         lease_epoch=lease_epoch,
         reference_price=reference_price,
     )
+    if signal_id is None:
+        row.save(force_insert=True)
+    else:
+        insert_together(row)
     _signal_recorded(row)
     return row
 

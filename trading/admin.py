@@ -1,15 +1,19 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.utils.html import format_html
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.utils.safestring import SafeString
 
-from audit.admin import ReadOnlyAdmin
+from audit.admin import AuditEventAdmin, ReadOnlyAdmin, TracedAdmin, trace_links
+from audit.models import AuditEvent
 from trading.credentials import CredentialsError
 from trading.models import (
     Account,
@@ -18,12 +22,16 @@ from trading.models import (
     KillSwitch,
     KillSwitchTask,
     Membership,
+    Mode,
     Order,
+    OrderAmendment,
     OrderTransition,
     Position,
     ReconciliationRun,
 )
 from trading.permissions import may_manage, may_operate_platform, may_trade
+from trading.selectors import books_of, visible_events
+from trading.services.account_modes import ModeRefused, account_mode_set
 from trading.services.accounts import (
     account_create,
     account_halt,
@@ -37,7 +45,7 @@ from trading.services.kill_switch import KillSwitchRefused, dead_man_set, kill_s
 from trading.services.loss_alarms import peak_equity_reset
 from trading.services.orders import OrderNotCancellable, order_cancel_request
 
-COLOURS = {"simulator": "#4a6a94", "testnet": "#a9741b", "live": "#b3202f"}
+CONFIRM = "admin/account_mode.html"
 
 
 class AccountForm(forms.ModelForm):
@@ -57,9 +65,48 @@ class AccountForm(forms.ModelForm):
         given = [bool(values.get("api_key")), bool(values.get("api_secret"))]
         if any(given) and not all(given):
             raise forms.ValidationError("Give the key and the secret together; one without the other cannot sign.")
-        if self.instance.pk is None and not all(given):
+        begins_on_paper = values.get("environment") != Account.Environment.SIMULATOR
+        if self.instance.pk is None and not all(given) and not begins_on_paper:
             raise forms.ValidationError("A new account needs its key and its secret.")
         return values
+
+
+def badge(account: Account) -> SafeString:
+    """The label that goes with the account's name."""
+    title = f"real venue: {account.venue} ({account.environment})"
+    return render_to_string("account_badge.html", {"badge": account.badge, "title": title})
+
+
+class BooksFilter(admin.SimpleListFilter):
+    """Without a choice: the books of the mode that each account is in."""
+
+    title, parameter_name = "books", "books"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("paper", "paper"), ("real", "real"), ("all", "both")]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        choices = super().choices(changelist)
+        next(choices)
+        chosen = self.value() is None
+        yield {"selected": chosen, "query_string": changelist.get_query_string(remove=["books"]), "display": "now"}
+        yield from choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        return queryset if chosen == "all" else books_of(queryset, chosen)
+
+
+class BooksAdmin(admin.ModelAdmin):
+    """Rows that belong to the books of one mode."""
+
+    class Media:
+        css: ClassVar = {"all": ("css/badge.css",)}
+
+    @admin.display(description="books", ordering="mode")
+    def books(self, row: Any) -> SafeString:
+        word = "PAPER" if row.mode == Mode.PAPER else row.account.environment.upper()
+        return render_to_string("account_badge.html", {"badge": word, "title": f"made {row.mode}"})
 
 
 class MembershipInline(admin.TabularInline):
@@ -70,29 +117,30 @@ class MembershipInline(admin.TabularInline):
 
 @admin.register(Account)
 class AccountAdmin(admin.ModelAdmin):
-    list_display = ("name", "owner", "where", "trading_state", "halt_reason", "reconciled_at")
-    list_filter = ("environment", "trading_state")
+    class Media:
+        css: ClassVar = {"all": ("css/badge.css",)}
+
+    list_display = ("name", "where", "environment", "owner", "trading_state", "halt_reason", "reconciled_at")
+    list_filter = ("mode", "environment", "trading_state")
     search_fields = ("name", "owner__username")
     form = AccountForm
     inlines = (MembershipInline,)
-    actions = ("halt", "resume", "stop", "measure_anew")
+    actions = ("halt", "resume", "stop", "measure_anew", "trade_on_paper", "trade_for_real")
     autocomplete_fields = ("owner",)
 
-    @admin.display(description="environment", ordering="environment")
-    def where(self, account: Account) -> str:
-        return format_html(
-            '<b style="background:{};color:#fff;border-radius:3px;padding:1px 7px">{}</b>',
-            COLOURS.get(account.environment, "#555"),
-            account.environment.upper(),
-        )
+    @admin.display(description="trades", ordering="mode")
+    def where(self, account: Account) -> SafeString:
+        return badge(account)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         state = ("trading_state", "halt_reason", "reconciled_at") if obj is not None else ()
+        if obj is not None:
+            return ("name", "where", "owner", "venue", "environment", "live_opt_in", "api_key", "api_secret", *state)
         return ("name", "owner", "venue", "environment", "live_opt_in", "api_key", "api_secret", *state)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         fixed = ("name", "owner", "venue", "environment") if obj is not None else ()
-        return (*fixed, "trading_state", "halt_reason", "reconciled_at")
+        return (*fixed, "where", "trading_state", "halt_reason", "reconciled_at")
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
         actor, values = request.user.get_username(), form.cleaned_data
@@ -161,6 +209,38 @@ class AccountAdmin(admin.ModelAdmin):
             kill_switch_engage(account=account, actor=request.user.get_username(), reason="stopped in the admin")
             self.message_user(request, f"{account} is stopped; its orders and positions are being closed")
 
+    @admin.action(description="PAPER: simulated fills from now on", permissions=["change"])
+    def trade_on_paper(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        for account in rows:
+            self._switch(request, account, Mode.PAPER, "")
+
+    @admin.action(description="REAL: trade at the venue from now on …", permissions=["change"])
+    def trade_for_real(self, request: HttpRequest, rows: QuerySet[Account]) -> HttpResponse | None:
+        if rows.count() != 1:
+            self.message_user(request, "Choose one account: each is confirmed by its own name.", messages.ERROR)
+            return None
+        account, refusal = rows.get(), ""
+        if "confirming" in request.POST:
+            refusal = self._switch(request, account, Mode.REAL, request.POST.get("confirm_name", ""))
+            if not refusal:
+                return None
+        context = {**admin.site.each_context(request), "title": "Trade for real", "account": account}
+        return TemplateResponse(request, CONFIRM, {**context, "refusal": refusal, "opts": self.opts})
+
+    def _switch(self, request: HttpRequest, account: Account, mode: str, name: str) -> str:
+        """Why it was not switched; nothing when it was."""
+        refusal = f"only a manager of {account} may switch it"
+        if may_manage(request.user, account):
+            try:
+                actor = request.user.get_username()
+                switched = account_mode_set(account=account, mode=mode, confirm_name=name, actor=actor)
+                self.message_user(request, f"{switched}: from now on")
+                return ""
+            except (CredentialsError, ModeRefused) as error:
+                refusal = str(error)
+        self.message_user(request, f"{account}: {refusal}", messages.ERROR)
+        return refusal
+
 
 class KillSwitchTaskInline(admin.TabularInline):
     model = KillSwitchTask
@@ -187,14 +267,14 @@ class KillSwitchAdmin(admin.ModelAdmin):
 
     @admin.display(description="what")
     def where(self, switch: KillSwitch) -> str:
-        return "the whole PLATFORM" if switch.account is None else switch.account.name
+        return "the whole PLATFORM" if switch.account is None else switch.account.label
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
         return [] if obj is None else [KillSwitchTaskInline]
 
     @admin.display(description="how far")
     def how_far(self, switch: KillSwitch) -> str:
-        return ", ".join(f"{task.account.name}: {task.phase}" for task in switch.tasks.select_related("account"))
+        return ", ".join(f"{task.account.label}: {task.phase}" for task in switch.tasks.select_related("account"))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -252,11 +332,9 @@ class DeadManWatchAdmin(admin.ModelAdmin):
         obj.pk, obj._state.adding = saved.pk, False
 
 
-class TransitionInline(admin.TabularInline):
-    model = OrderTransition
+class ReadOnlyInline(admin.TabularInline):
     extra = 0
     can_delete = False
-    fields = readonly_fields = ("created_at", "event", "source", "target", "cause", "payload")
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
         return False
@@ -265,11 +343,33 @@ class TransitionInline(admin.TabularInline):
         return False
 
 
+class TransitionInline(ReadOnlyInline):
+    model = OrderTransition
+    fields = readonly_fields = ("created_at", "event", "source", "target", "cause", "payload")
+
+
+class AmendmentInline(ReadOnlyInline):
+    model = OrderAmendment
+    fields = readonly_fields = (
+        "created_at",
+        "quantity_before",
+        "price_before",
+        "quantity",
+        "price",
+        "outcome",
+        "actor",
+        "cause",
+        "sent_at",
+        "decided_at",
+    )
+
+
 @admin.register(Order)
-class OrderAdmin(ReadOnlyAdmin):
+class OrderAdmin(BooksAdmin, TracedAdmin):
     list_display = (
         "created_at",
         "account",
+        "books",
         "instrument",
         "side",
         "order_type",
@@ -280,11 +380,11 @@ class OrderAdmin(ReadOnlyAdmin):
         "strategy",
         "refusal",
     )
-    list_filter = ("state", "side", "order_type", "strategy", "account")
+    list_filter = (BooksFilter, "state", "side", "order_type", "strategy", "account")
     search_fields = ("client_order_id", "venue_order_id", "trace_id", "instrument__symbol")
     date_hierarchy = "created_at"
     list_select_related = ("account", "instrument")
-    inlines = (TransitionInline,)
+    inlines = (AmendmentInline, TransitionInline)
     actions = ("cancel_orders",)
 
     @admin.action(description="Cancel the chosen orders", permissions=["view"])
@@ -304,10 +404,11 @@ class OrderAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Fill)
-class FillAdmin(ReadOnlyAdmin):
+class FillAdmin(BooksAdmin, TracedAdmin):
     list_display = (
         "executed_at",
         "account",
+        "books",
         "instrument",
         "side",
         "price",
@@ -316,24 +417,46 @@ class FillAdmin(ReadOnlyAdmin):
         "realised_pnl",
         "is_maker",
     )
-    list_filter = ("account", "side", "is_maker", "execution_type")
+    list_filter = (BooksFilter, "account", "side", "is_maker", "execution_type")
     search_fields = ("execution_id", "order__client_order_id", "instrument__symbol")
     date_hierarchy = "executed_at"
     list_select_related = ("account", "instrument")
 
+    @admin.display(description="trace")
+    def trace(self, fill: Fill) -> str:
+        return trace_links(fill.order.trace_id if fill.order else "")
+
 
 @admin.register(Position)
-class PositionAdmin(ReadOnlyAdmin):
-    list_display = ("opened_at", "account", "instrument", "side", "quantity", "entry_price", "realised_pnl", "state")
-    list_filter = ("state", "account", "side")
+class PositionAdmin(BooksAdmin, TracedAdmin):
+    list_display = (
+        "opened_at",
+        "account",
+        "books",
+        "instrument",
+        "side",
+        "quantity",
+        "entry_price",
+        "realised_pnl",
+        "state",
+    )
+    list_filter = (BooksFilter, "state", "account", "side")
     search_fields = ("instrument__symbol",)
     list_select_related = ("account", "instrument")
 
 
+@admin.register(AuditEvent)
+class TrailAdmin(AuditEventAdmin):
+    """Staff see the trail of the accounts that they may see; the platform's with the permission for it."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
+        return visible_events(request.user)
+
+
 @admin.register(ReconciliationRun)
-class ReconciliationRunAdmin(ReadOnlyAdmin):
-    list_display = ("started_at", "account", "trigger", "succeeded", "found", "error")
-    list_filter = ("succeeded", "trigger", "account")
+class ReconciliationRunAdmin(BooksAdmin, ReadOnlyAdmin):
+    list_display = ("started_at", "account", "books", "trigger", "succeeded", "found", "error")
+    list_filter = (BooksFilter, "succeeded", "trigger", "account")
     date_hierarchy = "started_at"
     list_select_related = ("account",)
 

@@ -18,6 +18,7 @@ class OrderState(StrEnum):
     SUBMITTED = "submitted"  # the venue answered that it took the request
     ACKNOWLEDGED = "acknowledged"  # on the venue's book
     PARTIALLY_FILLED = "partially_filled"
+    PENDING_REPLACE = "pending_replace"  # other values were asked for; its own count until the venue says otherwise
     PENDING_CANCEL = "pending_cancel"
     FILLED = "filled"
     CANCELLED = "cancelled"
@@ -36,6 +37,9 @@ class OrderEvent(StrEnum):
     ACKNOWLEDGE = "acknowledge"
     FILL_PARTIALLY = "fill_partially"
     FILL_COMPLETELY = "fill_completely"
+    REQUEST_REPLACE = "request_replace"
+    REPLACE = "replace"
+    REFUSE_REPLACE = "refuse_replace"
     REQUEST_CANCEL = "request_cancel"
     REFUSE_CANCEL = "refuse_cancel"
     CANCEL = "cancel"
@@ -70,6 +74,7 @@ TRANSITIONS: Final = MappingProxyType(
             _S.SUBMITTED: _S.PARTIALLY_FILLED,
             _S.ACKNOWLEDGED: _S.PARTIALLY_FILLED,
             _S.PARTIALLY_FILLED: _S.PARTIALLY_FILLED,
+            _S.PENDING_REPLACE: _S.PENDING_REPLACE,  # fill while replacing: the outcome is still open
             _S.PENDING_CANCEL: _S.PENDING_CANCEL,  # fill while cancelling
             _S.CANCELLED: _S.CANCELLED,  # fill after cancel: real, booked, the order stays cancelled
             _S.FAILED: _S.PARTIALLY_FILLED,  # we were wrong to believe that it never arrived
@@ -81,17 +86,39 @@ TRANSITIONS: Final = MappingProxyType(
             _S.SUBMITTED: _S.FILLED,
             _S.ACKNOWLEDGED: _S.FILLED,
             _S.PARTIALLY_FILLED: _S.FILLED,
+            _S.PENDING_REPLACE: _S.FILLED,  # of the larger of its quantities: nothing can fill any more
             _S.PENDING_CANCEL: _S.FILLED,  # the cancel lost the race
             _S.CANCELLED: _S.FILLED,
             _S.FAILED: _S.FILLED,
             _S.REJECTED: _S.FILLED,
         },
+        OrderEvent.REQUEST_REPLACE: {
+            _S.ACKNOWLEDGED: _S.PENDING_REPLACE,
+            _S.PARTIALLY_FILLED: _S.PENDING_REPLACE,
+        },
+        # The venue's values are booked: those that we asked for, or what somebody else made of the order there. The
+        # order goes on as what it is (the model picks by its filled quantity).
+        OrderEvent.REPLACE: {
+            _S.PENDING_REPLACE: _S.ACKNOWLEDGED,
+            _S.PENDING_SUBMIT: _S.PENDING_SUBMIT,
+            _S.UNKNOWN: _S.UNKNOWN,
+            _S.SUBMITTED: _S.SUBMITTED,
+            _S.ACKNOWLEDGED: _S.ACKNOWLEDGED,
+            _S.PARTIALLY_FILLED: _S.PARTIALLY_FILLED,
+            _S.PENDING_CANCEL: _S.PENDING_CANCEL,  # the cancel overtook the outcome
+        },
+        # Not replaced, and proven: the order is what it was (picked as above).
+        OrderEvent.REFUSE_REPLACE: {
+            _S.PENDING_REPLACE: _S.ACKNOWLEDGED,
+            _S.PENDING_CANCEL: _S.PENDING_CANCEL,
+        },
         OrderEvent.REQUEST_CANCEL: {
             _S.SUBMITTED: _S.PENDING_CANCEL,
             _S.ACKNOWLEDGED: _S.PENDING_CANCEL,
             _S.PARTIALLY_FILLED: _S.PENDING_CANCEL,
+            _S.PENDING_REPLACE: _S.PENDING_CANCEL,
         },
-        # The venue refused the cancel; the order is what it was (the service picks by its filled quantity).
+        # The venue refused the cancel; the order is what it was (picked as above, or still being replaced).
         OrderEvent.REFUSE_CANCEL: {_S.PENDING_CANCEL: _S.ACKNOWLEDGED},
         OrderEvent.CANCEL: {
             _S.NEW: _S.CANCELLED,  # withdrawn by its author before it was sent
@@ -100,6 +127,7 @@ TRANSITIONS: Final = MappingProxyType(
             _S.SUBMITTED: _S.CANCELLED,
             _S.ACKNOWLEDGED: _S.CANCELLED,
             _S.PARTIALLY_FILLED: _S.CANCELLED,
+            _S.PENDING_REPLACE: _S.CANCELLED,  # the venue ended it meanwhile
             _S.PENDING_CANCEL: _S.CANCELLED,
         },
         OrderEvent.REJECT: {
@@ -107,6 +135,7 @@ TRANSITIONS: Final = MappingProxyType(
             _S.UNKNOWN: _S.REJECTED,
             _S.SUBMITTED: _S.REJECTED,
             _S.ACKNOWLEDGED: _S.REJECTED,
+            _S.PENDING_REPLACE: _S.REJECTED,
             _S.PENDING_CANCEL: _S.REJECTED,
         },
         OrderEvent.FAIL: {
@@ -116,10 +145,15 @@ TRANSITIONS: Final = MappingProxyType(
             _S.SUBMITTED: _S.FAILED,
             _S.ACKNOWLEDGED: _S.FAILED,
             _S.PARTIALLY_FILLED: _S.FAILED,
+            _S.PENDING_REPLACE: _S.FAILED,
             _S.PENDING_CANCEL: _S.FAILED,
         },
     }
 )
+
+
+# Events after which an order that is not being cancelled goes on as what its filled quantity says.
+BY_FILLED_QUANTITY: Final = frozenset({OrderEvent.REPLACE, OrderEvent.REFUSE_REPLACE, OrderEvent.REFUSE_CANCEL})
 
 
 def target(event: OrderEvent, state: OrderState) -> OrderState | None:
@@ -139,3 +173,6 @@ VENUE_EVENTS: Final = MappingProxyType(
         "Rejected": OrderEvent.REJECT,
     }
 )
+# All statuses that Bybit documents; an order with another one is not understood.
+VENUE_STATUSES: Final = frozenset({*VENUE_EVENTS, "PartiallyFilled", "Filled"})
+VENUE_ENDED: Final = frozenset({"Filled", "Cancelled", "PartiallyFilledCanceled", "Deactivated", "Rejected"})

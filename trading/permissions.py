@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet
 from trading.models import Account, Membership
 
 OPERATE_PLATFORM = "trading.operate_platform_kill_switch"
+SEE_PLATFORM_TRAIL = "audit.view_platform_trail"
 TRADING_ROLES = frozenset({Membership.Role.TRADER, Membership.Role.MANAGER})
 
 
@@ -47,6 +48,11 @@ def is_staff(user: Any) -> bool:
 def may_operate_platform(user: Any) -> bool:
     """Whether the user may stop and re-arm the whole platform."""
     return bool(getattr(user, "is_authenticated", False) and user.is_staff and user.has_perm(OPERATE_PLATFORM))
+
+
+def may_see_platform_trail(user: Any) -> bool:
+    """Whether the user may read the platform's own audit trail: logins, users, roles, keys to the API."""
+    return bool(getattr(user, "is_authenticated", False) and user.is_staff and user.has_perm(SEE_PLATFORM_TRAIL))
 
 
 def platform_operators() -> list[str]:

@@ -36,6 +36,8 @@ from strategies.library import STRATEGIES
 from strategies.signals import Signal
 
 LIVE = "LIVE"
+# Getting out must be possible in a symbol of which nothing is heard: what only reduces is not judged by its worth.
+NO_PRICE = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,19 +270,31 @@ class Pipeline:
                     instance.candles_seen += 1
         return outcomes
 
-    def check(self, intent: OrderIntent, limits: Limits, quote: Quote | None = None) -> Decision:
-        """Ask risk about an intent that did not come from a strategy (a person's or a bot's). ``quote`` is for symbols
-        that another engine follows."""
+    def check(
+        self,
+        intent: OrderIntent,
+        limits: Limits,
+        quote: Quote | None = None,
+        side: BookSide | None = None,
+        *,
+        replacing: Exposure | None = None,
+    ) -> Decision:
+        """Ask risk about an intent that did not come from a strategy (a person's or a bot's). ``quote`` and ``side``,
+        what the venue tells of the book, are for symbols that another engine follows. ``replacing``: the account's
+        exposure without the order that the intent replaces; until the outcome is known both count."""
         rules = self._configuration.rules.get(intent.symbol)
         price, proven = self._reference_prices.get(intent.symbol), self._book_proven(intent.symbol)
         if price is None and quote is not None:
             price, proven = quote.price, quote.proven
+        if price is None and intent.reduce_only:
+            price = NO_PRICE
         if rules is None or price is None:
             message = f"{intent.symbol} has no market data in any engine"
             return Decision(False, (Refusal("market_data", "required", "none", message),))
         if not intent.reduce_only and not proven:
             return Decision(False, (unproven(intent.symbol),))
-        decision = check_intent(intent, limits, self.exposure(intent.account_id), rules, price, self._market(intent))
+        exposure = self.exposure(intent.account_id) if replacing is None else replacing
+        decision = check_intent(intent, limits, exposure, rules, price, self._market(intent, side))
         if decision.approved:
             self._reserve(intent, price)
         return decision
@@ -311,9 +325,16 @@ class Pipeline:
         return self.decide(running, signal, verdict, price, trace_id)
 
     def decide(
-        self, running: RunningStrategy, signal: Signal, verdict: Verdict, price: Decimal, trace_id: str
+        self,
+        running: RunningStrategy,
+        signal: Signal,
+        verdict: Verdict,
+        price: Decimal,
+        trace_id: str,
+        side: BookSide | None = None,
     ) -> PipelineResult:
-        """Size a valid signal and ask risk, by what is known here to be at stake on its account."""
+        """Size a valid signal and ask risk, by what is known here to be at stake on its account. ``side`` as for
+        :meth:`check`."""
         exposure = self.exposure(running.account_id)
         rules = self._configuration.rules.get(signal.symbol)
         if rules is None:
@@ -323,7 +344,7 @@ class Pipeline:
         if isinstance(refusal_or_intent, Refusal):
             return PipelineResult(running, signal, verdict, None, Decision(False, (refusal_or_intent,)), trace_id)
         intent = refusal_or_intent
-        decision = check_intent(intent, running.limits, exposure, rules, price, self._market(intent))
+        decision = check_intent(intent, running.limits, exposure, rules, price, self._market(intent, side))
         closing = exposure.signed_quantity(intent.symbol) * -signal.direction
         if not decision.approved and closing > 0 and not intent.reduce_only:
             # What may not turn the position may still close it.
@@ -436,12 +457,13 @@ class Pipeline:
             wanted = by_volatility.leverage(self._returns.volatility_percent(symbol))
         return allowed_leverage(wanted, running.limits.max_leverage, rules.max_leverage if rules else None)
 
-    def _market(self, intent: OrderIntent) -> Market:
-        side = None
-        if intent.order_type == "Market" and not intent.reduce_only:
-            side = self._book_side(intent.symbol, intent.side)
+    def _market(self, intent: OrderIntent, told: BookSide | None) -> Market:
+        if intent.order_type != "Market" or intent.reduce_only:
+            return Market(self._configuration.groups, self._returns)
+        side = told or self._book_side(intent.symbol, intent.side)
         fill = estimate_fill(side, intent.quantity) if side is not None else None
-        return Market(self._configuration.groups, self._returns, fill)
+        unread = fill is None and self.reference_price(intent.symbol) is None
+        return Market(self._configuration.groups, self._returns, fill, unread)
 
     def _reserve(self, intent: OrderIntent, price: Decimal) -> None:
         """Count an approved order at once, for its account and for those whose limits count it too."""

@@ -20,6 +20,7 @@ class DifferenceKind(StrEnum):
     NEVER_PLACED = "never_placed"
     ENDED_HERE_ONLY = "ended_here_only"
     POSITION = "position"
+    AMENDED = "amended"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,19 @@ from enum import StrEnum
 from typing import Any
 
 
+class ReportRefused(ValueError):
+    """A report that contradicts what we know, or can not be: what was wrong, what was expected. It changes nothing."""
+
+
 class Submission(StrEnum):
-    """What is known after a request to place or cancel was sent. A timeout is UNKNOWN, never REJECTED."""
+    """What is known after a request to place, change or cancel was sent. A timeout is UNKNOWN, never REJECTED."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"  # the venue said no: nothing exists
     THROTTLED = "throttled"  # refused before it was looked at: nothing exists, may be sent again
     UNKNOWN = "unknown"  # no answer, or one that proves nothing
     DUPLICATE = "duplicate"  # the id is taken: proof that an order with it exists or existed
-    CLOSED = "closed"  # (cancel only) the venue has no open order with this id
+    CLOSED = "closed"  # (cancel and amend only) the venue has no open order with this id
     NOT_SENT = "not_sent"  # refused on our side before a byte left
 
 

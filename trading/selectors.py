@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import F, Model, Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 
-from audit.models import Alert
-from audit.selectors import alerts_of
+from audit.chain import PLATFORM, account_chain
+from audit.models import Alert, AuditEvent
+from audit.selectors import alerts_of, events_of
 from marketdata.selectors import instruments
 from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE, OrderState
@@ -21,34 +22,46 @@ from trading.models import (
     KillSwitchTask,
     Lease,
     Order,
+    OrderAmendment,
     Position,
 )
-from trading.permissions import accounts_visible_to, is_staff
+from trading.permissions import accounts_visible_to, is_staff, may_see_platform_trail
+from trading.traces import Step, event_steps, fill_steps, order_steps, signal_steps, timeline
 
 LIVE_STATES = sorted(str(state) for state in LIVE)
 EQUITY_POINTS = 500
+# A kill switch that does not get through tells so again and again.
+MOST_EVENTS = 1_000
+Row = TypeVar("Row", bound=Model)
 
 
 def visible_accounts(user: Any) -> QuerySet[Account]:
     return accounts_visible_to(user).select_related("wallet", "owner")
 
 
-def visible_orders(user: Any) -> QuerySet[Order]:
-    return Order.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "account")
+def books_of(rows: QuerySet[Row], mode: str | None = None) -> QuerySet[Row]:
+    """Rows of one mode's books; None: of the mode that each account is in."""
+    return rows.filter(mode=F("account__mode") if mode is None else mode)
 
 
-def visible_fills(user: Any) -> QuerySet[Fill]:
-    return Fill.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "order")
+def visible_orders(user: Any, mode: str | None = None) -> QuerySet[Order]:
+    rows = Order.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "account")
+    return books_of(rows, mode)
 
 
-def visible_positions(user: Any) -> QuerySet[Position]:
+def visible_fills(user: Any, mode: str | None = None) -> QuerySet[Fill]:
+    rows = Fill.objects.filter(account__in=accounts_visible_to(user)).select_related("instrument", "order")
+    return books_of(rows, mode)
+
+
+def visible_positions(user: Any, mode: str | None = None) -> QuerySet[Position]:
     """Open positions of the accounts a user may see."""
     rows = Position.objects.filter(account__in=accounts_visible_to(user)).exclude(state=Position.State.CLOSED)
-    return rows.select_related("instrument", "account")
+    return books_of(rows.select_related("instrument", "account"), mode)
 
 
-def visible_signals(user: Any) -> QuerySet[Signal]:
-    return Signal.objects.filter(account__in=accounts_visible_to(user))
+def visible_signals(user: Any, mode: str | None = None) -> QuerySet[Signal]:
+    return books_of(Signal.objects.filter(account__in=accounts_visible_to(user)), mode)
 
 
 def visible_strategies(user: Any) -> QuerySet[StrategyConfig]:
@@ -60,13 +73,39 @@ def visible_alerts(user: Any) -> QuerySet[Alert]:
     return alerts_of(accounts_visible_to(user).values("pk"), platform=is_staff(user))
 
 
+def visible_events(user: Any) -> QuerySet[AuditEvent]:
+    """The audit trail of the accounts a user may see, and the platform's with the permission for it."""
+    if getattr(user, "is_superuser", False) and user.is_active:
+        return events_of(None)
+    chains = [account_chain(pk) for pk in accounts_visible_to(user).values_list("pk", flat=True)]
+    return events_of([*chains, PLATFORM] if may_see_platform_trail(user) else chains)
+
+
+def trace_timeline(user: Any, trace_id: str) -> list[Step]:
+    """Everything of one trace that a user may see, in its order."""
+    steps: list[Step] = []
+    for signal in visible_signals(user).filter(trace_id=trace_id):
+        steps += signal_steps(signal)
+    orders = visible_orders(user).filter(trace_id=trace_id)
+    for order in orders.prefetch_related("transitions"):
+        steps += order_steps(order, order.transitions.all())
+    for fill in visible_fills(user).filter(order__in=orders):
+        steps += fill_steps(fill)
+    told = Q(action__startswith="signal.") | Q(action__startswith="order.")
+    told &= ~Q(action__in=["order.illegal_transition", "order.sent_again", "order.adopted"])
+    for event in visible_events(user).filter(trace_id=trace_id).exclude(told)[:MOST_EVENTS]:
+        steps += event_steps(event)
+    return timeline(steps)
+
+
 def live_orders(account: Account) -> QuerySet[Order]:
     return Order.objects.filter(account=account, state__in=LIVE_STATES).select_related("instrument", "account")
 
 
-def equity_curve(account: Account, points: int = EQUITY_POINTS) -> list[EquitySnapshot]:
+def equity_curve(account: Account, mode: str | None = None, points: int = EQUITY_POINTS) -> list[EquitySnapshot]:
     """The newest points of the equity curve, oldest first."""
-    return list(EquitySnapshot.objects.filter(account=account).order_by("-taken_at")[:points])[::-1]
+    rows = EquitySnapshot.objects.filter(account=account, mode=mode or account.mode)
+    return list(rows.order_by("-taken_at")[:points])[::-1]
 
 
 def engine_sessions() -> QuerySet[EngineSession]:
@@ -119,9 +158,14 @@ def working_order(account_id: int, order_id: int) -> Order | None:
     return Order.objects.select_related("instrument", "account").filter(account_id=account_id, pk=order_id).first()
 
 
+def waiting_amendment(order_id: int) -> OrderAmendment | None:
+    """What was asked for of an order and not sent yet."""
+    return OrderAmendment.objects.filter(order_id=order_id, outcome=OrderAmendment.Outcome.REQUESTED).first()
+
+
 def unsent_work(account_id: int) -> list[int]:
-    """Recorded intents, and cancels that were asked for and are not done."""
-    states = [str(OrderState.NEW), str(OrderState.PENDING_CANCEL)]
+    """Recorded intents, and changes and cancels that were asked for and are not done."""
+    states = [str(OrderState.NEW), str(OrderState.PENDING_REPLACE), str(OrderState.PENDING_CANCEL)]
     rows = Order.objects.filter(account_id=account_id, state__in=states)
     return list(rows.order_by("created_at").values_list("pk", flat=True))
 

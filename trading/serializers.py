@@ -27,6 +27,7 @@ from trading.selectors import stopped_by
 
 
 class AccountSerializer(serializers.ModelSerializer):
+    badge = serializers.CharField(read_only=True, help_text="PAPER, or the environment: goes with the name everywhere")
     role = serializers.SerializerMethodField()
     equity = serializers.SerializerMethodField()
     wallet_balance = serializers.SerializerMethodField()
@@ -41,6 +42,8 @@ class AccountSerializer(serializers.ModelSerializer):
             "id",
             "name",
             "environment",
+            "mode",
+            "badge",
             "venue",
             "role",
             "trading_state",
@@ -149,13 +152,15 @@ class EquityPointSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = EquitySnapshot
-        fields = ["taken_at", "equity", "wallet_balance"]
+        fields = ["taken_at", "equity", "wallet_balance", "mode"]
 
 
 class OrderSerializer(serializers.ModelSerializer):
     symbol = serializers.CharField(source="instrument.symbol")
     quantity = PlainDecimalField()
     price = PlainDecimalField()
+    replacing_quantity = PlainDecimalField()
+    replacing_price = PlainDecimalField()
     filled_quantity = PlainDecimalField()
     leaves_quantity = PlainDecimalField()
     average_price = PlainDecimalField()
@@ -168,6 +173,7 @@ class OrderSerializer(serializers.ModelSerializer):
         fields = [
             "id",
             "account",
+            "mode",
             "symbol",
             "client_order_id",
             "venue_order_id",
@@ -177,6 +183,8 @@ class OrderSerializer(serializers.ModelSerializer):
             "time_in_force",
             "quantity",
             "price",
+            "replacing_quantity",
+            "replacing_price",
             "filled_quantity",
             "leaves_quantity",
             "average_price",
@@ -208,6 +216,7 @@ class FillSerializer(serializers.ModelSerializer):
         fields = [
             "id",
             "account",
+            "mode",
             "symbol",
             "order",
             "strategy",
@@ -249,6 +258,7 @@ class PositionSerializer(serializers.ModelSerializer):
         fields = [
             "id",
             "account",
+            "mode",
             "symbol",
             "side",
             "state",
@@ -296,6 +306,7 @@ class SignalSerializer(serializers.ModelSerializer):
         fields = [
             "id",
             "account",
+            "mode",
             "config",
             "strategy",
             "symbol",
@@ -361,13 +372,14 @@ class AlertSerializer(serializers.ModelSerializer):
 
 def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
     """Everything a page shows of one account, so that whoever connects has no hole."""
-    orders = Order.objects.filter(account=account).select_related("instrument", "account")
-    positions = Position.objects.filter(account=account).exclude(state=Position.State.CLOSED)
+    books = {"account": account, "mode": account.mode}
+    orders = Order.objects.filter(**books).select_related("instrument", "account")
+    positions = Position.objects.filter(**books).exclude(state=Position.State.CLOSED)
     # Open orders however old they are, and the newest that ended.
     live = orders.filter(state__in=sorted(str(state) for state in LIVE))
-    fills = Fill.objects.filter(account=account).select_related("instrument", "order")[:200]
-    signals = Signal.objects.filter(account=account)[:100]
-    equity = EquitySnapshot.objects.filter(account=account).order_by("-taken_at")[:500]
+    fills = Fill.objects.filter(**books).select_related("instrument", "order")[:200]
+    signals = Signal.objects.filter(**books)[:100]
+    equity = EquitySnapshot.objects.filter(**books).order_by("-taken_at")[:500]
     strategies = StrategyConfig.objects.filter(account=account)
     return {
         "account": dict(AccountSerializer(account, context={"user": user}).data),

@@ -5,15 +5,19 @@ import logging
 from celery import shared_task
 from django.conf import settings
 
-from trading.credentials import CredentialsError, decrypt
-from trading.gateways.bybit import BybitEndpoints, BybitGateway
+from trading.credentials import CredentialsError
+from trading.gateways.bybit import BybitGateway
 from trading.models import Account, DeadManWatch, KillSwitchTask
-from trading.runtime.configuration import ENVIRONMENTS, load_accounts
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_accounts_to_stop
+from trading.runtime.emergency import export_accounts
 from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
+from trading.runtime.venue_link import venue_link
+from trading.services.idempotency import idempotency_keys_prune
 from trading.services.kill_switch import dead_man_look
 from trading.services.leases import account_owned
+from trading.services.modes import ModeChanged
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,13 @@ def reconcile_accounts() -> int:
             run = reconcile_account(account.pk, gateway_of(account), "beat")
         except CredentialsError as error:
             log.error("account %s: %s", account.name, error)
+            troubled += 1
+            continue
+        except ModeChanged as error:
+            log.info("account %s: %s", account.name, error)  # its owner reconciles it before the first order
+            continue
+        except Exception:  # what one account's venue tells must not keep the others from being reconciled
+            log.exception("account %s: its reconciliation broke", account.name)
             troubled += 1
             continue
         troubled += bool(run.differences or run.error)
@@ -67,6 +78,14 @@ def carry_out_kill_switch(account_id: int) -> bool:
         return False
 
 
+@shared_task(expires=60)
+def leave_accounts() -> int:
+    """Leave the accounts in this machine's data folder, where an emergency close finds them without a database."""
+    accounts = load_accounts_to_stop(ENVIRONMENTS[settings.EXCHANGE])
+    export_accounts(accounts)
+    return len(accounts)
+
+
 @shared_task(expires=5)
 def watch_engines() -> int:
     """Our own dead-man switch: accounts whose policy took effect because no engine looked after them."""
@@ -75,7 +94,12 @@ def watch_engines() -> int:
     return looks.count("engaged")
 
 
+@shared_task
+def prune_idempotency_keys() -> int:
+    """Forget answers to requests that nobody may repeat any more."""
+    return idempotency_keys_prune()
+
+
 def gateway_of(account: Account) -> BybitGateway:
-    endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
-    key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
-    return BybitGateway(endpoints, key, secret, guard=venue_guard(endpoints.rest))
+    link = venue_link(account)
+    return link.gateway(guard=venue_guard(link.endpoints.rest))

@@ -9,17 +9,18 @@ import redis
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.decorators import method_decorator
 from django.views.generic import TemplateView
 
 from audit.dead_letters import DeadLetter, LetterGone
+from audit.selectors import chain_heads
 from audit.services import dead_letters
 from marketdata.selectors import INTERVALS, instruments
 from trading.permissions import is_staff, may_operate_platform
 from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
-from trading.selectors import visible_accounts
+from trading.selectors import trace_timeline, visible_accounts
 from trading.serializers import AccountSerializer
 
 LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
@@ -98,7 +99,25 @@ class DeadLettersView(TemplateView):
         )
 
 
+@method_decorator(admin.site.admin_view, name="dispatch")
+class TracePage(TemplateView):
+    """What one signal, request or kill switch brought about, as far as the reader may see its accounts."""
+
+    template_name = "admin/trace.html"
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        trace_id = context.pop("trace_id")
+        steps = trace_timeline(self.request.user, trace_id)
+        if not steps:
+            raise Http404
+        each = admin.site.each_context(self.request)
+        return super().get_context_data(**each, title=f"Trace {trace_id}", trace_id=trace_id, steps=steps, **context)
+
+
 class StatusView(LoginRequiredMixin, TemplateView):
-    """How every component is."""
+    """How every component is; and where the audit trail stands, to be noted somewhere else."""
 
     template_name = "status.html"
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        return super().get_context_data(audit_head=next(iter(chain_heads()), None), **context)

@@ -39,20 +39,30 @@ class BybitPublicRest:
     async def instruments(self, category: str) -> list[InstrumentRules]:
         """Everything the venue lists; a row that cannot be understood is left out and told."""
         found: list[InstrumentRules] = []
+        for row in await self.listings(category):
+            try:
+                found.append(rules_from_bybit(row, category))
+            except InstrumentError as error:
+                log.warning("instrument left out: %s", error)
+        return found
+
+    async def listings(self, category: str) -> list[Any]:
+        """The rows of everything the venue lists, as it wrote them."""
+        found: list[Any] = []
         cursor = ""
         for _ in range(MAX_PAGES):
             answer = await self._ask(
                 "/v5/market/instruments-info", {"category": category, "limit": "1000", "cursor": cursor}
             )
-            for row in _rows(answer):
-                try:
-                    found.append(rules_from_bybit(row, category))
-                except InstrumentError as error:
-                    log.warning("instrument left out: %s", error)
+            found += _rows(answer)
             cursor = str(answer.get("nextPageCursor") or "")
             if not cursor:
                 return found
         raise VenueError(f"instruments-info: more than {MAX_PAGES} pages")
+
+    async def tickers(self, category: str) -> list[Any]:
+        """The tickers of everything, as the venue wrote them."""
+        return _rows(await self._ask("/v5/market/tickers", {"category": category}))
 
     async def klines(self, symbol: str, interval: str, limit: int) -> list[Candle]:
         """The newest ``limit`` candles (at most 1,000), oldest first; the last one is usually still open."""

@@ -30,12 +30,17 @@ class Configuration:
     redis_url: str
     exchange: str
     simulator_url: str
+    paper_url: str
     market: Path | None
     engines: int = 1
 
     @property
     def simulator_port(self) -> int:
         return urlsplit(self.simulator_url).port or 80
+
+    @property
+    def paper_port(self) -> int:
+        return urlsplit(self.paper_url).port or 80
 
     @property
     def runs_simulator(self) -> bool:
@@ -45,6 +50,8 @@ class Configuration:
 def read_configuration(repository: Path) -> Configuration:
     """Raises StartRefused naming the variable, its value and what was expected."""
     default_folder = str(repository / "var")
+    simulator_url = _local_url("SIMULATOR_URL", "http://127.0.0.1:8900", "simulator")
+    beside = f"http://127.0.0.1:{min(65535, (urlsplit(simulator_url).port or 80) + 1)}"
     return Configuration(
         repository=repository,
         data_folder=Path(environment.text("BALLAST_DATA_DIR") or default_folder).absolute(),
@@ -54,7 +61,8 @@ def read_configuration(repository: Path) -> Configuration:
         database_url=environment.text("DATABASE_URL"),
         redis_url=environment.text("REDIS_URL"),
         exchange=_said(lambda: environment.choice("EXCHANGE", "simulator", ("simulator", "bybit-testnet", "bybit"))),
-        simulator_url=_simulator_url(),
+        simulator_url=simulator_url,
+        paper_url=_local_url("PAPER_URL", beside, "paper venue"),
         market=_market(),
         engines=_said(lambda: environment.integer("BALLAST_ENGINES", 1, minimum=1, maximum=16)),
     )
@@ -71,8 +79,8 @@ def _said(read: Callable[[], Value]) -> Value:
         raise StartRefused(str(error)) from None
 
 
-def _simulator_url() -> str:
-    value = environment.text("SIMULATOR_URL") or "http://127.0.0.1:8900"
+def _local_url(name: str, default: str, what: str) -> str:
+    value = environment.text(name) or default
     try:
         parts = urlsplit(value)
         is_local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "localhost"} and parts.port is not None
@@ -80,7 +88,7 @@ def _simulator_url() -> str:
         is_local = False
     if not is_local:
         raise StartRefused(
-            f"SIMULATOR_URL is {value!r}; the simulator is started on this machine: expected http://127.0.0.1:PORT."
+            f"{name} is {value!r}; the {what} is started on this machine: expected http://127.0.0.1:PORT."
         )
     return value
 

@@ -68,6 +68,7 @@ class Launch:
             require_free(configuration.valkey_port, "embedded Valkey", "BALLAST_VALKEY_PORT")
         if configuration.runs_simulator:
             require_free(configuration.simulator_port, "exchange simulator", "SIMULATOR_URL (http://127.0.0.1:PORT)")
+        require_free(configuration.paper_port, "paper venue", "PAPER_URL (http://127.0.0.1:PORT)")
 
     def _require_servers(self) -> None:
         if self._configuration.database_url:
@@ -83,6 +84,8 @@ class Launch:
         plan = self._plan(keys, database, cache)
         # Imports take seconds on a small machine: the simulator needs no database and starts beside the migrations.
         simulator = supervisor.start(plan.simulator()) if configuration.runs_simulator else None
+        if not configuration.runs_simulator:
+            supervisor.start(plan.paper())
         # The first time it takes as long as everything else together.
         kernels = None if kernel_cache.is_filled() else supervisor.begin(plan.kernels())
         self._prepare_database(plan, database)
@@ -92,7 +95,11 @@ class Launch:
             supervisor.await_end(kernels, HEALTH_SECONDS)
         for spec in (*plan.engines(), plan.depth_collector()):
             supervisor.start(spec)
-        self._announce(self._wait_for_health(simulator))
+        health = self._wait_for_health(simulator)
+        if configuration.runs_simulator:
+            # In the demo it follows the simulator, and nobody has to wait for it before he may log in.
+            supervisor.start(plan.paper())
+        self._announce(health)
 
     def _start_postgres(self, keys: Keys) -> tuple[EmbeddedPostgres, Child]:
         server = embedded.make_postgres(self._folder, self._configuration.postgres_port, keys.postgres_password)

@@ -14,7 +14,7 @@ from platform_site.supervisor.configuration import Configuration
 from platform_site.supervisor.keys import Keys
 from platform_site.supervisor.leftovers import MARK
 
-SIMULATOR_STATE = "simulator.sqlite"
+SIMULATOR_STATE, PAPER_STATE = "simulator.sqlite", "paper.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,14 @@ class Plan:
         # Ended politely even without a supervisor: it writes its state down.
         return replace(simulator, stage=Stage.VENUE, orphan_signal=signal.SIGTERM)
 
+    def paper(self) -> ChildSpec:
+        """The paper venue, which follows the public market of the deployment's exchange."""
+        configuration = self.configuration
+        arguments = ["--host", "127.0.0.1", "--port", str(configuration.paper_port), "--follow", configuration.exchange]
+        arguments += ["--state", str(configuration.data_folder / PAPER_STATE)]
+        paper = self._manage("paper", "runsimulator", *arguments)
+        return replace(paper, stage=Stage.VENUE, orphan_signal=signal.SIGTERM)
+
     def kernels(self) -> ChildSpec:
         """Compiles the engine's kernels; ends by itself."""
         return self._python("kernels", "-m", "marketdata.engine")
@@ -97,6 +105,7 @@ def child_environment(
         "REDIS_URL": redis_url,
         "EXCHANGE": configuration.exchange,
         "SIMULATOR_URL": configuration.simulator_url,
+        "PAPER_URL": configuration.paper_url,
         "PYTHONUNBUFFERED": "1",
         MARK: mark,
     }

@@ -6,6 +6,7 @@ import { compact, decimals, element, fixed, money, signed, tone } from "./format
 import { Flow } from "./flow.js";
 import { KillSwitch } from "./kill.js";
 import { Ladder } from "./ladder.js";
+import { ModeSwitch, named } from "./mode.js";
 import { Stream } from "./stream.js";
 import { changeText, fundingText, Switcher } from "./switcher.js";
 import { isLive, Table, TABS } from "./tables.js";
@@ -63,6 +64,14 @@ const ladder = new Ladder($("ladder"), (price) => {
 const chart = new Chart($("chart"), $("chart-note"));
 const switcher = new Switcher($("symbols"), $("symbol-button"), { instruments: boot.instruments, onChoose: chooseSymbol });
 const killSwitch = new KillSwitch({ account: accountRow, operator: boot.operator, toast, onChange: readAccounts });
+const modeSwitch = new ModeSwitch({
+  account: accountRow,
+  toast,
+  onChange(changed) {
+    Object.assign(accountRow(), changed);
+    redraw("account");
+  },
+});
 let equityChart = null;
 
 // What tables may ask of the page.
@@ -73,8 +82,20 @@ const view = {
   async cancelOrder(order) {
     await attempt(request("DELETE", `trading/order/${order.id}`), "cancel asked for");
   },
+  async amendOrder(order) {
+    const price = prompt(`${order.symbol}: new price`, order.price);
+    if (price === null) return;
+    const quantity = prompt(`${order.symbol}: new quantity (filled: ${order.filled_quantity})`, order.quantity);
+    if (quantity === null) return;
+    const amended = {};
+    if (price.trim() !== order.price) amended.price = price.trim();
+    if (quantity.trim() !== order.quantity) amended.quantity = quantity.trim();
+    if (!Object.keys(amended).length) return;
+    if (accountRow().environment === "live" && !confirm(`LIVE: change ${order.symbol} to ${quantity} at ${price}?`)) return;
+    await attempt(request("PATCH", `trading/order/${order.id}`, amended), "change asked for");
+  },
   async closePosition(position) {
-    if (accountRow().environment === "live" && !confirm(`LIVE: close ${position.symbol}?`)) return;
+    if (accountRow().badge === "LIVE" && !confirm(`LIVE: close ${position.symbol}?`)) return;
     const side = position.side === "Buy" ? "Sell" : "Buy";
     const body = { account: state.account, symbol: position.symbol, side, order_type: "Market", quantity: position.quantity, reduce_only: true, reason: "closed by hand", client_order_id: `close-${position.id}-${Date.now()}` };
     await attempt(request("POST", "trading/order", body), `closing ${position.symbol}`);
@@ -119,12 +140,18 @@ function drawMarket() {
 
 function drawAccount() {
   const account = accountRow();
-  const environment = account?.environment ?? "none";
-  text("environment", environment.toUpperCase());
-  $("environment").dataset.environment = environment;
+  text("environment", account?.badge ?? "NONE");
+  $("environment").dataset.badge = account?.badge ?? "NONE";
+  $("environment").title = account?.mode === "paper" ? `on paper; its real venue is ${account.venue} (${account.environment})` : "";
+  for (const option of $("account").options) {
+    const row = boot.accounts.find(({ id }) => id === Number(option.value));
+    if (row && option.textContent !== named(row)) option.textContent = named(row);
+  }
+  modeSwitch.render();
+  ticket.refresh();
   text("equity", account?.equity ? money(account.equity) : "—");
   text("day-pnl", account?.day_pnl ? signed(account.day_pnl) : "—", tone(account?.day_pnl));
-  const halted = account?.trading_state === "halted" ? `${account.name} is halted: ${account.halt_reason || "no reason was given"}. Only orders that reduce a position pass.` : "";
+  const halted = account?.trading_state === "halted" ? `${named(account)} is halted: ${account.halt_reason || "no reason was given"}. Only orders that reduce a position pass.` : "";
   $("banner").hidden = !halted;
   text("banner", halted);
   killSwitch.render();
@@ -380,7 +407,7 @@ $("cancel-all").addEventListener("click", () => {
 });
 for (const button of document.querySelectorAll(".phone-tabs button")) button.addEventListener("click", () => show(button.dataset.view));
 for (const account of boot.accounts) {
-  const option = element("option", account.name);
+  const option = element("option", named(account));
   option.value = account.id;
   $("account").append(option);
 }

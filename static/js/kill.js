@@ -1,6 +1,7 @@
 // The kill switch: a button that nobody hits by accident, the state of a stop while it is carried out, and the re-arming.
 import { request } from "./api.js";
 import { element } from "./formats.js";
+import { named } from "./mode.js";
 
 const PHASES = { engaged: "STOPPING", cancelling: "CANCELLING ORDERS", closing: "CLOSING POSITIONS", verifying: "VERIFYING", done: "STOPPED" };
 const counted = (count, noun) => (count === null ? null : `${count} ${noun}${count === 1 ? "" : "s"}`);
@@ -9,7 +10,7 @@ export class KillSwitch {
   constructor({ account, operator, toast, onChange }) {
     Object.assign(this, { account, operator, toast, onChange, rearming: false });
     const id = (name) => document.getElementById(name);
-    Object.assign(this, { button: id("stop"), bar: id("kill"), state: id("kill-state"), words: id("kill-words"), rearm: id("rearm"), dialog: id("kill-dialog"), title: id("kill-title"), consequence: id("kill-consequence"), scopeField: id("kill-scope-field"), scope: id("kill-scope"), closeField: id("kill-close-field"), close: id("kill-close"), reason: id("kill-reason"), word: id("kill-word"), wordLabel: id("kill-word-label"), error: id("kill-error"), confirm: id("kill-confirm") });
+    Object.assign(this, { button: id("stop"), bar: id("kill"), state: id("kill-state"), words: id("kill-words"), rearm: id("rearm"), dialog: id("kill-dialog"), title: id("kill-title"), badge: id("kill-badge"), consequence: id("kill-consequence"), scopeField: id("kill-scope-field"), scope: id("kill-scope"), closeField: id("kill-close-field"), close: id("kill-close"), reason: id("kill-reason"), word: id("kill-word"), wordLabel: id("kill-word-label"), error: id("kill-error"), confirm: id("kill-confirm") });
     this.button.addEventListener("click", () => this.open(false));
     this.rearm.addEventListener("click", () => this.open(true));
     id("kill-cancel").addEventListener("click", () => this.dialog.close());
@@ -26,17 +27,19 @@ export class KillSwitch {
 
   check() {
     const all = this.scope.value === "platform";
+    this.badge.hidden = all || !this.account();
     this.consequence.textContent = this.rearming
       ? "Strategies, people and bots may open positions again at once. Say what you found and why it is safe."
-      : `Every order of ${all ? "EVERY account of the platform" : this.account()?.name} is cancelled${this.close.checked ? " and every position is closed at market price" : "; positions stay open"}. Nothing but closing orders passes until a person re-arms it.`;
+      : `Every order of ${all ? "EVERY account of the platform" : named(this.account())} is cancelled${this.close.checked ? " and every position is closed at market price" : "; positions stay open"}. Nothing but closing orders passes until a person re-arms it.`;
     this.confirm.disabled = this.word.value.trim().toUpperCase() !== this.expected || !this.reason.value.trim();
   }
 
   open(rearming) {
     const account = this.account(), engaged = account?.kill_switch;
     this.rearming = rearming;
+    this.badge.textContent = this.badge.dataset.badge = account?.badge ?? "";
     this.title.textContent = rearming ? "Re-arm trading" : "Stop trading";
-    const scopes = rearming ? [[engaged.scope, engaged.scope === "platform" ? "The whole platform" : account.name]] : [...(account ? [["account", account.name]] : []), ...(this.operator ? [["platform", "The whole platform"]] : [])];
+    const scopes = rearming ? [[engaged.scope, engaged.scope === "platform" ? "The whole platform" : named(account)]] : [...(account ? [["account", named(account)]] : []), ...(this.operator ? [["platform", "The whole platform"]] : [])];
     this.scope.replaceChildren(...scopes.map(([value, label]) => Object.assign(element("option", label), { value })));
     this.scopeField.hidden = scopes.length < 2;
     this.closeField.hidden = rearming;

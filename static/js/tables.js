@@ -48,6 +48,7 @@ export const TABS = {
       ["Filled", (o) => trimmed(o.filled_quantity), true],
       ["State", (o) => [o.state.replace("_", " "), o.state === "unknown" ? "warn" : ""]],
       ["Strategy", (o) => o.strategy],
+      ["", (o) => (["acknowledged", "partially_filled"].includes(o.state) && o.price ? { label: "Edit", act: () => view.amendOrder(o) } : "")],
       ["", (o) => (o.state === "pending_cancel" ? "" : { label: "Cancel", act: () => view.cancelOrder(o) })],
     ],
   },

@@ -74,7 +74,8 @@ export class Ticket {
     const value = price * Number(this.quantity.value);
     this.cost.textContent = value ? `${money(value)} USDT` : "—";
     this.submit.dataset.side = this.side;
-    this.submit.textContent = `${this.side} ${this.quantity.value || ""} ${this.instrument?.symbol ?? ""}`.replace(/\s+/g, " ");
+    const badge = this.account()?.badge;
+    this.submit.textContent = `${["PAPER", "LIVE"].includes(badge) ? `${badge}: ` : ""}${this.side} ${this.quantity.value || ""} ${this.instrument?.symbol ?? ""}`.replace(/\s+/g, " ");
     this.clearErrors();
   }
 

@@ -7,13 +7,15 @@ from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from audit.chain import GENESIS, Link, first_break, link_hash
-from audit.models import AuditEvent
+from audit import bus, services
+from audit.chain import GENESIS, PLATFORM, Link, first_break, link_hash
+from audit.models import AuditEvent, ComponentHeartbeat
 from audit.selectors import chain_break, chain_links
-from audit.services import PLATFORM, record, recorded_together
+from audit.services import insert_together, record, recorded_together
 
 
 def links(count: int = 5) -> list[Link]:
@@ -91,12 +93,55 @@ def test_what_is_recorded_together_is_appended_in_its_order_with_few_queries(
 ) -> None:
     with transaction.atomic():
         record(actor="alice", action="first", subject="x:1", account_id=7)
-    with django_assert_num_queries(5), transaction.atomic(), recorded_together():
+    with django_assert_num_queries(3), transaction.atomic(), recorded_together():
         for number in range(4):
             record(actor="alice", action=f"later {number}", subject="x:1", account_id=7)
     actions = AuditEvent.objects.filter(chain="account:7").order_by("sequence").values_list("action", flat=True)
     assert list(actions) == ["first", "later 0", "later 1", "later 2", "later 3"]
     assert chain_break("account:7") is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("believed", [None, (99, "f" * 64)], ids=["a head not known", "a head that has moved on"])
+def test_rows_are_written_once_with_their_events_whatever_head_was_believed(
+    believed: tuple[int, str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with transaction.atomic():
+        record(actor="alice", action="first", subject="x:1", account_id=7)
+    monkeypatch.setattr(services, "_heads", {} if believed is None else {"account:7": believed})
+    with transaction.atomic(), recorded_together():
+        insert_together(ComponentHeartbeat(component="test", updated_at=timezone.now()))
+        record(actor="alice", action="second", subject="x:1", account_id=7)
+        assert not ComponentHeartbeat.objects.exists()
+    assert ComponentHeartbeat.objects.get().component == "test"
+    assert [link.sequence for link in chain_links("account:7")] == [1, 2] and chain_break("account:7") is None
+
+
+@pytest.mark.django_db
+def test_a_row_that_breaks_a_rule_takes_its_events_with_it() -> None:
+    heartbeat = {"component": "test", "updated_at": timezone.now()}
+    ComponentHeartbeat.objects.create(**heartbeat)
+    with pytest.raises(IntegrityError), transaction.atomic(), recorded_together():
+        insert_together(ComponentHeartbeat(**heartbeat))
+        record(actor="alice", action="test", subject="x:1", account_id=7)
+    with transaction.atomic():
+        record(actor="alice", action="later", subject="x:1", account_id=7)
+    assert [link.sequence for link in chain_links("account:7")] == [1] and chain_break("account:7") is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_rung_twice_in_a_transaction_is_rung_once_and_a_rolled_back_savepoint_silences_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rung: list[str] = []
+    monkeypatch.setattr(bus.BUS, "ring", lambda group, message: rung.append(message["id"]))
+    with transaction.atomic():
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            bus.account_changed(7, "order", 1)
+            raise ZeroDivisionError
+        for order in (1, 2, 1):
+            bus.account_changed(7, "order", order)
+    assert rung == ["1", "2"]
 
 
 @pytest.mark.django_db(transaction=True)

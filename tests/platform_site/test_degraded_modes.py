@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +17,14 @@ from django.utils import timezone
 from audit.engine_memory import EngineMemory
 from audit.models import ComponentHeartbeat
 from audit.services import heartbeat_record, venue_access_record
-from platform_site.degraded_modes import degraded_modes
+from platform_site.degraded_modes import AccountsHeldBack, degraded_modes
+from tests import builders
+from tests.processes import start_site, until
+from tests.trading.resilience.own_valkey import OwnValkey
+from tests.trading.test_shards import database_cut
+from trading.models import Account
 from trading.resilience.guard import CallGuard
+from trading.services.kill_switch import kill_switch_engage, kill_switch_rearm
 
 PARTS = ("database", "cache", "engine", "venue", "worker", "beat")
 
@@ -57,6 +67,74 @@ def test_an_open_breaker_names_process_venue_group_and_reason() -> None:
     assert all(word in found["sentence"] for word in ("engine 1", "api.bybit.com", "kill switch", "ReadTimeout"))
     (probing,) = degraded_modes(components(), {"engine 1": access(account="half_open")})
     assert "half-open" in probing["sentence"]
+
+
+def test_accounts_that_do_not_trade_are_counted_and_not_named() -> None:
+    found = degraded_modes(components(), {}, AccountsHeldBack(platform_stopped=True, stopped=2, not_reconciled=3))
+    assert names(found) == ["kill_switch", "kill_switch_accounts", "accounts_not_reconciled"]
+    assert ": 2;" in found[1]["sentence"] and ": 3;" in found[2]["sentence"]
+
+
+def test_a_broken_audit_trail_is_a_mode() -> None:
+    broken = components() | {"audit": {"status": "degraded", "detail": ""}}
+    assert names(degraded_modes(broken, {})) == ["audit_broken"]
+
+
+@pytest.mark.django_db
+def test_kill_switches_and_accounts_that_were_not_compared_are_named_until_they_are(client: Client) -> None:
+    account = builders.account(builders.user("alice"))
+
+    def told() -> set[str]:
+        modes = names(client.get("/api/v1/health").json()["degraded_modes"])
+        return {"kill_switch", "kill_switch_accounts", "accounts_not_reconciled"} & set(modes)
+
+    assert told() == {"accounts_not_reconciled"}
+    Account.objects.update(reconciled_at=timezone.now())
+    assert told() == set()
+    kill_switch_engage(account=account, actor="alice", reason="a test")
+    kill_switch_engage(account=None, actor="alice", reason="a test")
+    assert told() == {"kill_switch", "kill_switch_accounts"}
+    kill_switch_rearm(account=account, actor="alice", reason="checked", force=True)
+    kill_switch_rearm(account=None, actor="bob", reason="checked", force=True)
+    assert told() == set()
+    Account.objects.update(reconciled_at=timezone.now() - timedelta(minutes=2))
+    assert told() == {"accounts_not_reconciled"}
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_valkey_and_a_postgresql_that_are_really_away_are_named_and_named_no_more_when_they_are_back(
+    worker_environment: dict[str, str], tmp_path: Path
+) -> None:
+    valkey = OwnValkey(tmp_path)
+    site = start_site(tmp_path / "web.log", worker_environment | {"REDIS_URL": valkey.url})
+
+    def told() -> set[str]:
+        with suppress(OSError, http.client.HTTPException):
+            asked = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+            asked.request("GET", "/api/v1/health")
+            return {"asked", *names(json.loads(asked.getresponse().read())["degraded_modes"])}
+        return set()
+
+    def named(mode: str) -> bool:
+        return mode in told()
+
+    def not_named(mode: str) -> bool:
+        found = told()
+        return "asked" in found and mode not in found
+
+    try:
+        until(lambda: not_named("cache_away") and not_named("database_away"))
+        with database_cut():
+            until(lambda: named("database_away"))
+        until(lambda: not_named("database_away"))
+        valkey.kill()
+        until(lambda: named("cache_away"))
+        valkey.start_again()
+        until(lambda: not_named("cache_away"))
+    finally:
+        site.stop()
+        valkey.kill()
 
 
 def test_a_process_that_counts_alone_is_named() -> None:

@@ -40,6 +40,7 @@ def up(tmp_path: Path) -> Up:
             "BALLAST_POSTGRES_PORT": str(free_port()),
             "BALLAST_VALKEY_PORT": str(free_port()),
             "SIMULATOR_URL": f"http://127.0.0.1:{free_port()}",
+            "PAPER_URL": f"http://127.0.0.1:{free_port()}",
             **settings,
         }
         done = subprocess.run(
@@ -104,6 +105,7 @@ def test_a_second_supervisor_on_a_data_folder_is_refused(up: Up, tmp_path: Path)
         ("BALLAST_POSTGRES_PORT", "70000", "expected 1 to 65535"),
         ("BALLAST_ENGINES", "0", "expected 1 to 16"),
         ("SIMULATOR_URL", "http://exchange.example", "expected http://127.0.0.1:PORT"),
+        ("PAPER_URL", "https://api.bybit.com", "expected http://127.0.0.1:PORT"),
     ],
 )
 def test_a_wrong_setting_is_named(variable: str, value: str, reason: str, up: Up) -> None:

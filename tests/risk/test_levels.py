@@ -15,7 +15,7 @@ from risk.checks import Market, check_intent, loss_percent
 from risk.exposure import Exposure, PendingExposure, PositionExposure, Totals, loss_at_stop
 from risk.groups import SymbolGroup, SymbolGroups
 from risk.limits import ACCOUNT_DEFAULTS, Limits, combined, with_defaults
-from risk.slippage import BookSide, FillEstimate, estimate_fill
+from risk.slippage import BookSide, FillEstimate, estimate_fill, side_of_quotes
 from tests.builders import RULES, intent
 
 D = Decimal
@@ -251,3 +251,43 @@ def test_an_approved_order_counts_at_once_for_every_level() -> None:
     assert ours.user is not None and (ours.user.positions, ours.user.risk) == (1, D(10))
     share = replace(RICH, strategies={"test": Totals()}).with_intent(order, PRICE)
     assert share.strategies["test"].positions == 1 and share.total_risk == D(10)
+
+
+def test_a_users_correlated_positions_are_counted_over_all_his_accounts() -> None:
+    moving = {"ETHUSDT": 0.9, "SOLUSDT": -0.8}
+
+    class Known:
+        def of(self, symbol: str) -> Mapping[str, float | None]:
+            return moving
+
+    others = Totals(
+        notional={"BTCUSDT": D(100), "SOLUSDT": D(100), "XRPUSDT": D(100)},
+        holders={"BTCUSDT": 1, "SOLUSDT": 2, "XRPUSDT": 1},
+        positions=4,
+    )
+    exposure = replace(RICH, positions={"ETHUSDT": position(price=D(100))}, user=others)
+    market = Market(correlations=Known())
+    limits = combined(ACCOUNT_DEFAULTS, user=Limits(max_correlated_positions=4))
+    found = refusals({}, limits, exposure, market)
+    assert list(found) == ["user.max_correlated_positions"]
+    assert "BTCUSDT, ETHUSDT, SOLUSDT" in found["user.max_correlated_positions"]
+    assert not refusals({}, combined(ACCOUNT_DEFAULTS, user=Limits(max_correlated_positions=5)), exposure, market)
+
+
+def test_a_market_order_whose_book_nobody_could_read_is_denied_where_slippage_is_limited() -> None:
+    unread = Market(book_unread=True)
+    order = {"order_type": "Market", "price": None}
+    assert "try again, or use a limit order" in refusals(order, Limits(max_slippage_percent=D(1)), RICH, unread)[
+        "max_slippage_percent"
+    ]  # fmt: skip
+    assert not refusals(order, Limits(), RICH, unread)
+    assert not refusals({}, Limits(max_slippage_percent=D(1)), RICH, unread)
+
+
+def test_quotes_of_the_venue_are_walked_as_our_own_book_is() -> None:
+    bids, asks = [(D("99.9"), D(1))], [(D("100.1"), D("0.4")), (D("100.3"), D(5))]
+    side = side_of_quotes("Buy", bids, asks, D("0.1"), D("0.001"))
+    assert side is not None and side.mid_price == 100
+    fill = estimate_fill(side, D("0.8"))
+    assert fill is not None and (fill.average_price, fill.missing) == (D("100.2"), 0)
+    assert side_of_quotes("Sell", [], asks, D("0.1"), D("0.001")) is None

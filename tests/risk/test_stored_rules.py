@@ -75,8 +75,6 @@ def test_limits_that_a_level_cannot_have_are_refused(account: Account) -> None:
     config = strategy(account)
     with pytest.raises(ValidationError, match="no equity of its own"), transaction.atomic():
         risk_limit_set(level="strategy", strategy=config, actor="a", max_drawdown_percent=D(10))
-    with pytest.raises(ValidationError, match="set it on accounts"), transaction.atomic():
-        risk_limit_set(level="platform", actor="a", max_correlation=D("0.5"))
 
 
 def test_an_account_has_the_defaults_and_each_level_its_own(account: Account) -> None:

@@ -156,6 +156,18 @@ async def test_a_new_process_forgets_the_recently_closed_too(tmp_path: Path, clo
     second.journal.close()
 
 
+def test_a_new_process_gives_no_identifier_a_second_time(tmp_path: Path, clock: SteppedClock) -> None:
+    lives = []
+    for _ in range(3):
+        venue = Venue(DEMO_KEYS, symbols=2, clock=clock, state=tmp_path / "state")
+        order_id = place(venue, MARKET)
+        venue.settle()
+        lives.append({order_id, venue.exchange.accounts["alice"].executions[-1]["execId"]})
+        venue.journal.close()
+        clock.now_ms += 60_000
+    assert len(set().union(*lives)) == 6
+
+
 async def test_the_last_500_that_closed_are_told_of_each_category(
     client: Client, venue: Venue, clock: SteppedClock
 ) -> None:

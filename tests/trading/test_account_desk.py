@@ -30,7 +30,7 @@ from tests import builders, processes
 from tests.processes import ServerProcess
 from trading.gateways.bybit import BybitEndpoints
 from trading.lifecycle import OrderState
-from trading.models import Account, Order, ReconciliationRun
+from trading.models import Account, Order, OrderAmendment, ReconciliationRun
 from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy
 from trading.runtime import account_desk, ownership
 from trading.runtime.account_desk import AccountDesk
@@ -39,6 +39,7 @@ from trading.runtime.engine import Engine
 from trading.runtime.ownership import AccountLease, kept
 from trading.services import reports as booking
 from trading.services.accounts import account_keys_replace
+from trading.services.amendments import order_amend_request
 from trading.services.leases import LeaseLost
 from trading.services.orders import order_cancel_request, order_place, order_take
 from trading.simulator.keys import ApiKey
@@ -245,6 +246,79 @@ async def test_a_cancel_that_the_venue_took_is_not_sent_again_every_second(
     await sync_to_async(order_cancel_request)(order=order, actor="alice")
     for _ in range(3):
         await desk._sweep()
+    assert len(asked) == 1
+
+
+@sync_to_async
+def amendment_of(order: Order) -> tuple[str, str, Decimal, Decimal | None]:
+    """The newest one's outcome, and the order as it is."""
+    amendment = OrderAmendment.objects.filter(order=order).first()
+    order.refresh_from_db()
+    return amendment.outcome if amendment else "", order.state, order.quantity, order.price
+
+
+async def acknowledged(desk: AccountDesk, account: Account, identifier: str) -> Order:
+    order = await place(account, identifier)
+    desk.take_up(order.pk)
+    await until(sync_to_async(lambda: Order.objects.filter(pk=order.pk, state=OrderState.ACKNOWLEDGED).exists()))
+    return order
+
+
+async def changed(order: Order, **values: Any) -> None:
+    await sync_to_async(order_amend_request)(order=order, actor="alice", **values)
+
+
+async def test_the_owner_sends_a_change_and_the_stream_brings_its_outcome(account: Account, desk: AccountDesk) -> None:
+    await trading(desk)
+    order = await acknowledged(desk, account, "changed")
+    await changed(order, quantity=D("0.002"), price=D("49000.0"))
+    desk.take_up(order.pk)
+    wanted = ("applied", OrderState.ACKNOWLEDGED, D("0.002"), D(49000))
+    await until(lambda: _is(order, wanted))
+    found = await asyncio.to_thread(desk._watching_gateway.find_order, "BTCUSDT", "changed")
+    assert found is not None and (found.quantity, found.price) == (D("0.002"), D(49000))
+
+
+async def _is(order: Order, wanted: Any) -> bool:
+    return await amendment_of(order) == wanted
+
+
+async def test_a_change_is_judged_by_what_it_adds_and_not_by_the_whole_order(
+    account: Account, desk: AccountDesk, pipeline: Pipeline
+) -> None:
+    """The order uses 50 of the 70 USD that are free; 60 in its place need only 10 more, 80 need 30."""
+    await trading(desk)
+    order = await acknowledged(desk, account, "by-the-difference")
+    free = desk._exposure_without
+
+    async def little_is_free(order: Order) -> Exposure:
+        exposure = await free(order)
+        return replace(exposure, available_balance=D(70))
+
+    desk._exposure_without = little_is_free  # type: ignore[method-assign]
+    await changed(order, price=D("60000.0"))
+    desk.take_up(order.pk)
+    await until(lambda: _is(order, ("applied", OrderState.ACKNOWLEDGED, D("0.001"), D(60000))))
+    await changed(order, quantity=D("0.002"), price=D("40000.0"))
+    desk.take_up(order.pk)
+    await until(lambda: _is(order, ("denied", OrderState.ACKNOWLEDGED, D("0.001"), D(60000))))
+    refused = await sync_to_async(lambda: OrderAmendment.objects.filter(outcome="denied").get().cause)()
+    assert "80.00 USD margin; 70.00 is available" in refused
+
+
+async def test_a_change_whose_answer_was_lost_is_read_and_never_sent_again(
+    account: Account, desk: AccountDesk, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trading(desk)
+    order = await acknowledged(desk, account, "change-lost")
+    # Nobody tells the outcome: neither the answer nor the stream.
+    monkeypatch.setattr(booking, "_apply", lambda account_id, report: None)
+    asked, right = [], desk._gateway.amend
+    monkeypatch.setattr(desk._gateway, "amend", lambda request: asked.append(request) or right(request))
+    await control(venue, "faults", endpoint="/v5/order/amend", kind="lose_answer")
+    await changed(order, quantity=D("0.002"))
+    desk.take_up(order.pk)
+    await until(lambda: _is(order, ("applied", OrderState.ACKNOWLEDGED, D("0.002"), D(50000))))
     assert len(asked) == 1
 
 

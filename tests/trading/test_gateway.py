@@ -14,16 +14,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests import builders
 from tests.processes import ServerProcess, start_simulator
-from trading.gateways.base import GatewayError, OrderRequest
+from trading.gateways.base import AmendRequest, GatewayError, OrderRequest
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import OrderState
-from trading.models import Account, Lease, Order, Position
+from trading.models import Account, Lease, Order, OrderAmendment, Position
 from trading.reports import Submission
+from trading.runtime.order_sender import amend_order
 from trading.runtime.reconciler import FORGOTTEN_AFTER, reconcile_account, reconcile_fills
+from trading.services.amendments import order_amend_request, order_amend_take
 from trading.services.fills import fill_apply, order_adopt
 from trading.services.orders import order_place, order_submission_apply, order_take
 from trading.simulator.keys import DEMO_KEYS
@@ -79,6 +83,19 @@ def test_an_accepted_order_is_found_and_cancelled(gateway: BybitGateway) -> None
     assert "accepted-1" in {order.client_order_id for order in gateway.open_orders()}
     assert gateway.cancel("BTCUSDT", "accepted-1", "").outcome is Submission.ACCEPTED
     assert gateway.cancel("BTCUSDT", "accepted-1", "").outcome is Submission.CLOSED
+
+
+def test_an_order_is_changed_and_one_that_has_ended_is_closed(gateway: BybitGateway) -> None:
+    placed = gateway.submit(request("changed"))
+    change = AmendRequest("changed", placed.venue_order_id, "BTCUSDT", D("0.002"), D("49000.0"))
+    assert gateway.amend(change).outcome is Submission.ACCEPTED
+    found = gateway.find_order("BTCUSDT", "changed")
+    assert found is not None and (found.quantity, found.price) == (D("0.002"), D(49000))
+    assert gateway.amend(change).outcome is Submission.REJECTED  # nothing would change
+    assert gateway.amend(replace(change, latest_ms=int(time.time() * 1000) - 1)).outcome is Submission.NOT_SENT
+    gateway.cancel("BTCUSDT", "changed", "")
+    closed = gateway.amend(replace(change, quantity=D("0.003")))
+    assert (closed.outcome, closed.code) == (Submission.CLOSED, 110001)
 
 
 def test_a_repeated_id_proves_that_the_order_exists(gateway: BybitGateway) -> None:
@@ -215,6 +232,65 @@ def test_absence_is_concluded_only_after_the_receive_window(
     assert order.state == OrderState.FAILED
 
 
+def amending(order: Order, **values: Any) -> OrderAmendment:
+    """An amendment committed and ready to be sent."""
+    order_amend_request(order=order, actor="alice", **values)
+    owner = builders.ownership(order.account_id)
+    amendment = order_amend_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=owner)
+    assert amendment is not None
+    return amendment
+
+
+def test_a_change_whose_answer_was_lost_is_found_by_reading_the_order(
+    venue: ServerProcess, gateway: BybitGateway, account: Account
+) -> None:
+    order = sent(account, gateway, "change-lost")
+    reconcile_account(account.pk, gateway, "test")
+    control(venue, "faults", endpoint="/v5/order/amend", kind="lose_answer")
+    amendment = amending(order, quantity=D("0.002"), price=D("49000.0"))
+    assert amend_order(amendment, gateway).outcome is Submission.UNKNOWN
+    amendment.refresh_from_db()
+    assert amendment.outcome == "unknown"
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    amendment.refresh_from_db()
+    assert (order.state, order.quantity, order.price) == (OrderState.ACKNOWLEDGED, D("0.002"), D(49000))
+    assert amendment.outcome == "applied"
+
+
+def test_a_change_that_never_arrived_is_concluded_only_after_the_receive_window(
+    venue: ServerProcess, gateway: BybitGateway, account: Account
+) -> None:
+    order = sent(account, gateway, "change-never-arrived")
+    reconcile_account(account.pk, gateway, "test")
+    control(venue, "faults", endpoint="/v5/order/amend", kind="http_status", value=502)
+    amendment = amending(order, quantity=D("0.002"))
+    assert amend_order(amendment, gateway).outcome is Submission.UNKNOWN
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert (order.state, order.quantity) == (OrderState.PENDING_REPLACE, D("0.001"))
+    long_ago = timezone.now() - timedelta(days=200)
+    OrderAmendment.objects.update(sent_at=long_ago)
+    Lease.objects.update(changed_at=long_ago)
+    reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    amendment.refresh_from_db()
+    assert (order.state, order.quantity, amendment.outcome) == (OrderState.ACKNOWLEDGED, D("0.001"), "failed")
+
+
+def test_an_order_that_was_changed_by_hand_at_the_venue_is_a_difference(
+    gateway: BybitGateway, account: Account
+) -> None:
+    order = sent(account, gateway, "by-hand-changed")
+    gateway.amend(AmendRequest("by-hand-changed", "", "BTCUSDT", D("0.004"), D("48000.0")))
+    run = reconcile_account(account.pk, gateway, "test")
+    order.refresh_from_db()
+    assert (order.quantity, order.price) == (D("0.004"), D(48000))
+    told = [row for row in run.differences if row["kind"] == "amended"]
+    assert [(row["subject"], row["theirs"]) for row in told] == [("by-hand-changed", "0.004 at 48000")]
+    assert not [row for row in reconcile_account(account.pk, gateway, "test").differences if row["kind"] == "amended"]
+
+
 def test_fills_that_nobody_reported_are_booked_once(gateway: BybitGateway, account: Account) -> None:
     order = sent(account, gateway, "filled-unseen", order_type="Market", price=None, quantity=D("0.002"))
     first = reconcile_account(account.pk, gateway, "test")
@@ -234,6 +310,24 @@ def test_a_foreign_order_is_adopted_so_that_its_exposure_counts(gateway: BybitGa
     adopted = Order.objects.get(client_order_id="by-hand")
     assert (adopted.strategy, adopted.state) == ("external", OrderState.ACKNOWLEDGED)
     assert "foreign_order" in {difference["kind"] for difference in run.differences}
+
+
+def test_orders_that_are_as_they_were_cost_no_question_each(venue: ServerProcess, account: Account) -> None:
+    gateway = gateway_of(venue, "desk")
+
+    def questions() -> int:
+        reconcile_account(account.pk, gateway, "adopt")
+        with CaptureQueriesContext(connection) as asked:
+            run = reconcile_account(account.pk, gateway, "test")
+        assert run.succeeded and not run.differences
+        return len(asked)
+
+    gateway.submit(request("resting-0", price=D("40000")))
+    of_one = questions()
+    for number in range(1, 6):
+        assert gateway.submit(request(f"resting-{number}", price=D("40000"))).outcome == Submission.ACCEPTED
+    assert questions() == of_one
+    assert gateway.cancel_all().outcome == Submission.ACCEPTED
 
 
 def test_the_exits_of_a_position_are_no_foreign_orders(gateway: BybitGateway, account: Account) -> None:

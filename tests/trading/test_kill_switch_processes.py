@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from django.utils import timezone
 
 from audit.models import Alert, AuditEvent, ComponentHeartbeat
 from audit.selectors import chain_break
+from platform_site.degraded_modes import degraded_modes
+from platform_site.health import components
 from tests import builders
 from tests.processes import RunningProcess, ServerProcess, until
 from tests.trading.test_engine import control, place, state_of
@@ -362,3 +365,72 @@ def test_an_account_that_no_engine_looks_after_is_stopped_by_its_own_policy(
     assert [report.symbol for report in gateway.positions() if report.quantity] == ["BTCUSDT"]
     assert DeadManWatch.objects.get().missing_since is not None
     assert EngineSession.objects.filter(follows_market=False).exists()
+
+
+@pytest.fixture
+def celery(
+    process_environment: dict[str, str], venue: ServerProcess, data_folder: str, tmp_path: Path
+) -> Iterator[dict[str, RunningProcess]]:
+    """Beat and a worker, started as the supervisor starts them."""
+    environment = {"SIMULATOR_URL": venue.url, "BALLAST_DATA_DIR": data_folder, "BALLAST_DEAD_MAN_SECONDS": "15"}
+    words = {
+        "worker": ["worker", "--loglevel", "info", "--concurrency", "1", "--without-mingle", "--without-gossip"],
+        "beat": ["beat", "--loglevel", "info", "--pidfile", ""],
+    }
+    running = {
+        name: RunningProcess.start(
+            ["-m", "celery", "-A", "platform_site", *arguments],
+            process_environment | environment,
+            tmp_path / f"{name}.log",
+        )
+        for name, arguments in words.items()
+    }
+    yield running
+    for process in running.values():
+        process.ask_to_stop()
+    for process in running.values():
+        process.stop()
+
+
+def modes() -> set[str]:
+    return {mode["name"] for mode in degraded_modes(components(), {})}
+
+
+@pytest.mark.long
+def test_beat_and_a_worker_stop_the_account_of_an_engine_that_was_killed(
+    account: Account,
+    start_engine: Callable[[str], RunningProcess],
+    celery: dict[str, RunningProcess],
+    gateway: BybitGateway,
+    data_folder: str,
+    record_testsuite_property: Callable[[str, Any], None],
+) -> None:
+    dead_man_set(account=account, policy="close", venue_seconds=None, actor="alice")
+    engine = start_engine("1")
+    until(lambda: trading_engine(account), 120)
+    until(lambda: ComponentHeartbeat.objects.filter(component="beat").exists(), 60)
+    until(lambda: "worker_away" not in modes() and "beat_away" not in modes(), 30)
+    with_a_position_and_an_order(account)
+    watched = until(lambda: DeadManWatch.objects.get().watched_at, 40)
+    until(lambda: DeadManWatch.objects.get().watched_at > watched, 40)
+    assert not KillSwitch.objects.exists()
+    engine.kill()
+    killed = time.monotonic()
+    until(lambda: "engine_away" in modes(), 30)
+    until(lambda: KillSwitch.objects.exists(), 90)
+    record_testsuite_property("dead_man_engaged_seconds", round(time.monotonic() - killed, 1))
+    until(lambda: done(account), 90)
+    record_testsuite_property("dead_man_done_seconds", round(time.monotonic() - killed, 1))
+    assert flat(gateway)
+    nothing_twice(account, gateway)
+    switch = KillSwitch.objects.get()
+    assert (switch.engaged_by, switch.closes_positions) == ("dead-man", True)
+    closing = Order.objects.get(strategy="kill_switch")
+    assert closing.trace_id == switch.trace_id
+    sent = [line for line in celery["worker"].log.read_text(errors="replace").splitlines() if "order_sent" in line]
+    assert len(sent) == 1 and f"[{switch.trace_id}]" in sent[0] and closing.client_order_id in sent[0]
+    # The worker has left the accounts where an emergency close would look for them.
+    assert account.name in (Path(data_folder) / "emergency" / "accounts.json").read_text()
+    celery["beat"].kill()
+    celery["worker"].kill()
+    until(lambda: {"worker_away", "beat_away"} <= modes(), 60)

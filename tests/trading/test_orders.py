@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import IntegrityError
 from django.utils import timezone
 
 from audit.models import AuditEvent
@@ -16,7 +15,7 @@ from risk.checks import Refusal
 from tests.builders import fill_report, intent, order_report, ownership
 from trading.lifecycle import OrderState
 from trading.models import Account, Fill, Order, OrderTransition, Position
-from trading.reports import Submission, SubmissionResult
+from trading.reports import ReportRefused, Submission, SubmissionResult
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply
 from trading.services.orders import (
@@ -148,6 +147,23 @@ def test_an_execution_is_booked_once_however_often_it_is_reported(account: Accou
     assert Position.objects.get().quantity == D("0.004")
 
 
+@pytest.mark.parametrize("report_first", [True, False], ids=["told before its fill", "told after its fill"])
+def test_an_order_that_the_venue_made_smaller_is_over_when_that_much_is_filled(
+    account: Account, report_first: bool
+) -> None:
+    """A reduce-only order shrinks with the position that it reduces."""
+    working(account)
+    over = order_report(status="Filled", quantity=D("0.004"), filled_quantity=D("0.004"))
+    if report_first:
+        order_report_apply(account_id=account.pk, report=over)
+    fill_apply(account_id=account.pk, report=fill_report(quantity=D("0.004")))
+    for _ in range(2):
+        order_report_apply(account_id=account.pk, report=over)
+        order = Order.objects.get()
+        assert (order.state, order.filled_quantity, order.quantity) == (OrderState.FILLED, D("0.004"), D("0.004"))
+    assert not AuditEvent.objects.filter(action="order.illegal_transition").exists()
+
+
 def test_partial_fills_make_the_order_and_the_position_grow(account: Account) -> None:
     working(account)
     fill_apply(account_id=account.pk, report=fill_report(execution_id="a", quantity=D("0.004"), price=D(60000)))
@@ -242,7 +258,7 @@ def test_funding_is_no_fill(account: Account) -> None:
 
 
 def test_an_execution_that_cannot_be_booked_is_not_taken_for_one_that_was(account: Account) -> None:
-    with pytest.raises(IntegrityError):
+    with pytest.raises(ReportRefused, match="NEWUSDT, which we do not know"):
         fill_apply(account_id=account.pk, report=fill_report(symbol="NEWUSDT"))
 
 

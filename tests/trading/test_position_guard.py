@@ -26,11 +26,12 @@ from tests.trading.test_account_desk import place, trading, until
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account, Order, Position, PositionExit, ReconciliationRun, Wallet
 from trading.pipeline import Pipeline, PipelineConfiguration
+from trading.runtime import position_guard
 from trading.runtime.account_desk import AccountDesk
 from trading.runtime.position_guard import PositionGuard
 from trading.services.exit_states import exit_states
 from trading.services.exposures import account_exposure
-from trading.services.loss_alarms import peak_equity_reset
+from trading.services.loss_alarms import peak_equity_raise, peak_equity_reset
 from trading.simulator.keys import DEMO_KEYS
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -320,3 +321,33 @@ async def test_the_venues_own_exit_at_our_take_profit_is_no_change_from_outside(
     await asyncio.to_thread(other_client(fresh_simulator).set_trading_stop, **near)
     await until(ask(lambda: open_position(account) is None), 60)
     assert not await ask(lambda: Alert.objects.filter(kind="position_changed_outside").exists())()
+
+
+async def test_a_profit_that_only_mark_prices_have_seen_is_the_peak_that_a_drawdown_is_measured_from(
+    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(position_guard, "PEAK_SETTLE_SECONDS", 0.0)
+    await trading(desk)
+    position = await opened(account, desk)
+
+    async def risen() -> bool:
+        desk.on_price(SYMBOL, price_of(position, "0.9"), 1)
+        wallet = await ask(lambda: Wallet.objects.get(account=account))()
+        return wallet.peak_equity >= wallet.wallet_balance + position.quantity * price_of(position, "0.89") - (
+            position.quantity * position.entry_price
+        )
+
+    await until(risen)
+    seen = desk.guard.peak_equity
+    desk.on_price(SYMBOL, price_of(position, "-0.9"), 2)
+    assert desk.guard.peak_equity == seen and desk.guard.equity() < seen
+    await ask(lambda: peak_equity_reset(account=account, actor="alice"))()
+    await until(lambda: desk.guard.peak_equity < seen)
+
+
+def test_a_peak_that_a_person_has_set_anew_is_not_raised_again_by_what_was_seen_before(account: Account) -> None:
+    wallet = Wallet.objects.create(account=account, equity=90, peak_equity=90, updated_at=account.created_at)
+    assert not peak_equity_raise(account_id=account.pk, equity=D(120), seen=D(100))
+    assert peak_equity_raise(account_id=account.pk, equity=D(95), seen=D(90))
+    wallet.refresh_from_db()
+    assert wallet.peak_equity == 95

@@ -10,7 +10,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from trading.api.idempotency import IDEMPOTENCY_KEY, idempotent
 from trading.api.orders import StrictSerializer
+from trading.api.refusals import RefusalsRecorded
 from trading.models import Account, DeadManWatch
 from trading.permissions import may_manage, may_operate_platform, may_trade
 from trading.selectors import visible_accounts, visible_kill_switches
@@ -48,8 +50,12 @@ class RearmSerializer(ScopeSerializer):
     force = serializers.BooleanField(required=False, default=False, help_text="although not all is proven closed")
 
 
-class KillSwitchEngageView(APIView):
-    @extend_schema(request=EngageSerializer, responses={201: KillSwitchSerializer})
+class KillSwitchEngageView(RefusalsRecorded):
+    # A bot that has used up its user's requests must not keep the user from stopping it.
+    throttle_classes: tuple[()] = ()
+
+    @extend_schema(parameters=[IDEMPOTENCY_KEY], request=EngageSerializer, responses={201: KillSwitchSerializer})
+    @idempotent
     def post(self, request: Request) -> Response:
         """Stop trading: cancel every order, close every position. For traders of the account; for the platform, staff
         with the permission. Asking again changes nothing."""
@@ -66,8 +72,9 @@ class KillSwitchEngageView(APIView):
         return Response(KillSwitchSerializer(switch).data, status=status.HTTP_201_CREATED)
 
 
-class KillSwitchRearmView(APIView):
-    @extend_schema(request=RearmSerializer, responses=KillSwitchSerializer)
+class KillSwitchRearmView(RefusalsRecorded):
+    @extend_schema(parameters=[IDEMPOTENCY_KEY], request=RearmSerializer, responses=KillSwitchSerializer)
+    @idempotent
     def post(self, request: Request) -> Response:
         """Let trade again. For managers of the account; the platform takes a second person with the permission."""
         values = validated(RearmSerializer, request)
@@ -80,7 +87,7 @@ class KillSwitchRearmView(APIView):
         return Response(KillSwitchSerializer(switch).data)
 
 
-class DeadManView(APIView):
+class DeadManView(RefusalsRecorded):
     @extend_schema(responses=DeadManSerializer)
     def get(self, request: Request, pk: int) -> Response:
         """What happens to the account when no engine looks after it."""
@@ -88,7 +95,8 @@ class DeadManView(APIView):
         watch = DeadManWatch.objects.filter(account=account).first() or DeadManWatch(account=account)
         return Response(DeadManSerializer(watch).data)
 
-    @extend_schema(request=DeadManSerializer, responses=DeadManSerializer)
+    @extend_schema(parameters=[IDEMPOTENCY_KEY], request=DeadManSerializer, responses=DeadManSerializer)
+    @idempotent
     def put(self, request: Request, pk: int) -> Response:
         """Choose it; for managers of the account."""
         account = get_object_or_404(visible_accounts(request.user), pk=pk)

@@ -9,16 +9,19 @@ from rest_framework import generics, serializers, status
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from risk.intents import CLIENT_ORDER_ID
+from trading.api.idempotency import IDEMPOTENCY_KEY, idempotent
 from trading.api.pagination import Pages
+from trading.api.refusals import RefusalsRecorded
+from trading.crash_points import reach
 from trading.lifecycle import OrderState
-from trading.models import Account, Order
+from trading.models import Account, Mode, Order
 from trading.models.order import Side
 from trading.permissions import may_trade
 from trading.selectors import visible_accounts, visible_fills, visible_orders, visible_signals
 from trading.serializers import FillSerializer, OrderSerializer, SignalSerializer
+from trading.services.amendments import order_amend_request
 from trading.services.orders import order_cancel_request, order_place
 
 DIGITS = 36
@@ -89,8 +92,20 @@ def account_to_trade(user: Any, account_id: int | None) -> Account:
     return account
 
 
-class OrderCreateView(APIView):
+class OrderAmendSerializer(StrictSerializer):
+    quantity = price_field(required=False, help_text="base coin, what is filled already counted")
+    price = price_field(required=False)
+    reason = serializers.CharField(required=False, default="", max_length=500, allow_blank=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not {"quantity", "price"} & set(attrs):
+            raise serializers.ValidationError({"quantity": ["name a quantity, a price, or both"]})
+        return attrs
+
+
+class OrderCreateView(RefusalsRecorded):
     @extend_schema(
+        parameters=[IDEMPOTENCY_KEY],
         request=OrderRequestSerializer,
         responses={201: OrderSerializer, 200: OrderSerializer},
         examples=[
@@ -110,6 +125,7 @@ class OrderCreateView(APIView):
             )
         ],
     )
+    @idempotent
     def post(self, request: Request) -> Response:
         """Place an order. It is recorded at once (201) and sent by the engine that owns the account; repeat a request
         with the same ``client_order_id`` as often as you like: the answer is the first order (200)."""
@@ -122,17 +138,48 @@ class OrderCreateView(APIView):
             and Order.objects.filter(account=account, client_order_id=values["client_order_id"]).exists()
         )
         order = order_place(account=account, actor=request.user.get_username(), **values)
+        reach("api.committed")
         code = status.HTTP_200_OK if before else status.HTTP_201_CREATED
         return Response(OrderSerializer(order).data, status=code)
 
 
-class OrderDetailView(APIView):
-    @extend_schema(responses=OrderSerializer)
+MODE = OpenApiParameter(
+    "mode", str, enum=Mode.values, description="the books of this mode; left out: of the one that each account is in"
+)
+
+
+def wanted_mode(request: Request) -> str | None:
+    """Whose books are asked for; None: those of the mode that each account is in."""
+    mode = request.query_params.get("mode")
+    if mode is not None and mode not in Mode.values:
+        raise serializers.ValidationError({"mode": [f"{mode[:50]} is no mode; expected {' or '.join(Mode.values)}"]})
+    return mode
+
+
+class OrderDetailView(RefusalsRecorded):
+    meant = "order"
+
+    @extend_schema(parameters=[MODE], responses=OrderSerializer)
     def get(self, request: Request, pk: int) -> Response:
         """One order."""
-        return Response(OrderSerializer(get_object_or_404(visible_orders(request.user), pk=pk)).data)
+        rows = visible_orders(request.user, wanted_mode(request))
+        return Response(OrderSerializer(get_object_or_404(rows, pk=pk)).data)
 
-    @extend_schema(request=None, responses={202: OrderSerializer})
+    @extend_schema(parameters=[IDEMPOTENCY_KEY], request=OrderAmendSerializer, responses={202: OrderSerializer})
+    @idempotent
+    def patch(self, request: Request, pk: int) -> Response:
+        """Ask for another price or quantity of a working limit order; the order says how it ended. Its engine checks
+        the risk of what is added and asks the venue; until the outcome is proven the larger of both counts."""
+        order = get_object_or_404(visible_orders(request.user), pk=pk)
+        if not may_trade(request.user, order.account):
+            raise PermissionDenied("you may see this order but not change it")
+        serializer = OrderAmendSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        order = order_amend_request(order=order, actor=request.user.get_username(), **serializer.validated_data)
+        return Response(OrderSerializer(order).data, status=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(parameters=[IDEMPOTENCY_KEY], request=None, responses={202: OrderSerializer})
+    @idempotent
     def delete(self, request: Request, pk: int) -> Response:
         """Ask for a cancel; the order says how it ended."""
         order = get_object_or_404(visible_orders(request.user), pk=pk)
@@ -167,13 +214,13 @@ class OrderListView(generics.ListAPIView):
     serializer_class = OrderSerializer
     pagination_class = Pages
 
-    @extend_schema(parameters=[ACCOUNT, SYMBOL, OpenApiParameter("state", str, description="a state, or live")])
+    @extend_schema(parameters=[ACCOUNT, SYMBOL, MODE, OpenApiParameter("state", str, description="a state, or live")])
     def get(self, request: Request, *args: Any, **options: Any) -> Response:
         """Orders, newest first."""
         return super().get(request, *args, **options)
 
     def get_queryset(self) -> Any:
-        rows = chosen(self.request, visible_orders(self.request.user), "instrument__symbol")
+        rows = chosen(self.request, visible_orders(self.request.user, wanted_mode(self.request)), "instrument__symbol")
         state = self.request.query_params.get("state")
         if not state:
             return rows
@@ -189,23 +236,23 @@ class FillListView(generics.ListAPIView):
     serializer_class = FillSerializer
     pagination_class = Pages
 
-    @extend_schema(parameters=[ACCOUNT, SYMBOL])
+    @extend_schema(parameters=[ACCOUNT, SYMBOL, MODE])
     def get(self, request: Request, *args: Any, **options: Any) -> Response:
         """Our executions, newest first."""
         return super().get(request, *args, **options)
 
     def get_queryset(self) -> Any:
-        return chosen(self.request, visible_fills(self.request.user), "instrument__symbol")
+        return chosen(self.request, visible_fills(self.request.user, wanted_mode(self.request)), "instrument__symbol")
 
 
 class SignalListView(generics.ListAPIView):
     serializer_class = SignalSerializer
     pagination_class = Pages
 
-    @extend_schema(parameters=[ACCOUNT, SYMBOL])
+    @extend_schema(parameters=[ACCOUNT, SYMBOL, MODE])
     def get(self, request: Request, *args: Any, **options: Any) -> Response:
         """What strategies wanted and what became of it, newest first."""
         return super().get(request, *args, **options)
 
     def get_queryset(self) -> Any:
-        return chosen(self.request, visible_signals(self.request.user), "symbol")
+        return chosen(self.request, visible_signals(self.request.user, wanted_mode(self.request)), "symbol")

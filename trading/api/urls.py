@@ -2,16 +2,20 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from trading.api import accounts, alerts, dead_letters, kill_switch, orders, strategies
+from audit.trace import TRACE_ID
+from trading.api import accounts, alerts, audit, dead_letters, kill_switch, orders, strategies
 
 LETTER = "(?P<identifier>[0-9]{1,20}-[0-9]{1,20})"
 
 urlpatterns = [
     path("accounts", accounts.AccountListView.as_view()),
     path("accounts/<int:pk>", accounts.AccountDetailView.as_view()),
+    re_path(r"^accounts/(?P<pk>[0-9]{1,18})/mode/?$", accounts.AccountModeView.as_view()),
     path("accounts/<int:pk>/equity", accounts.AccountEquityView.as_view()),
     re_path(r"^alerts/?$", alerts.AlertListView.as_view()),
     re_path(r"^alerts/(?P<pk>[0-9]{1,18})/acknowledge/?$", alerts.AlertAcknowledgeView.as_view()),
+    re_path(r"^audit/?$", audit.AuditListView.as_view()),
+    re_path(rf"^traces/(?P<trace_id>{TRACE_ID.pattern})/?$", audit.TraceView.as_view()),
     path("accounts/<int:pk>/dead-man", kill_switch.DeadManView.as_view()),
     re_path(r"^kill-switch/?$", kill_switch.KillSwitchListView.as_view()),
     re_path(r"^kill-switch/engage/?$", kill_switch.KillSwitchEngageView.as_view()),

@@ -221,6 +221,9 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         kind = message["kind"]
         if kind == "equity":
             await self._tell("equity", await database_sync_to_async(self._account_row)(account, user))
+        elif kind == "mode":
+            # Other books: everything that the page shows of the account is another's now.
+            await self._tell("snapshot", await database_sync_to_async(account_snapshot)(account, user))
         elif kind == "account":
             await self._tell("account", await database_sync_to_async(self._account_row)(account, user))
         elif kind == "alert":
@@ -274,7 +277,8 @@ class BrowserConsumer(AsyncWebsocketConsumer):
     def _row(self, account: Account, model: Any, serializer: Any, identifier: str) -> dict[str, Any] | None:
         if not identifier.isdigit():
             return None
-        row = model.objects.filter(account=account, pk=int(identifier)).first()
+        rows = model.objects.filter(account=account, pk=int(identifier))
+        row = (rows if model is StrategyConfig else rows.filter(mode=account.mode)).first()
         return None if row is None else dict(serializer(row).data)
 
     def _account_row(self, account: Account, user: Any) -> dict[str, Any]:
@@ -282,14 +286,14 @@ class BrowserConsumer(AsyncWebsocketConsumer):
 
     def _alert(self, account: Account, user: Any) -> dict[str, Any]:
         """The account's state in words: halted or not, and what the last reconciliation found."""
-        run = ReconciliationRun.objects.filter(account=account).order_by("-started_at").first()
+        run = ReconciliationRun.objects.filter(account=account, mode=account.mode).order_by("-started_at").first()
         found = run is not None and (run.differences or run.error)
         level = "ERROR" if run is not None and run.error else "WARNING" if found else "INFO"
-        message = f"{account.name} is {account.trading_state}"
+        message = f"{account.label} is {account.trading_state}"
         if run is not None and run.error:
-            message = f"{account.name} could not be reconciled: {run.error}"
+            message = f"{account.label} could not be reconciled: {run.error}"
         elif run is not None and run.differences:
-            message = f"{account.name}: {len(run.differences)} differences with the venue were repaired"
+            message = f"{account.label}: {len(run.differences)} differences with the venue were repaired"
         return {
             "level": level,
             "message": message,

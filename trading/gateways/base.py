@@ -36,19 +36,35 @@ class OrderRequest:
     latest_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AmendRequest:
+    """Both values as they shall be, on the instrument's grid; ``latest_ms`` as in :class:`OrderRequest`."""
+
+    client_order_id: str
+    venue_order_id: str
+    symbol: str
+    quantity: Decimal
+    price: Decimal
+    latest_ms: int | None = None
+
+
 class Gateway(Protocol):
     """All calls block: each account's owner makes them on a thread of its own.
 
     ``prepare_order`` comes before an order's commit and waits as long as its sending may have to; ``submit`` follows at
-    once. ``submit`` and ``cancel`` never raise for what the venue or the network did: they classify. The others raise
-    :class:`GatewayError`.
+    once. ``submit``, ``amend`` and ``cancel`` never raise for what the venue or the network did: they classify. The
+    others raise :class:`GatewayError`. ``mode``, paper or real, is where its requests go.
     """
+
+    mode: str
 
     def server_time_ms(self) -> int: ...
 
     def prepare_order(self) -> None: ...
 
     def submit(self, request: OrderRequest) -> SubmissionResult: ...
+
+    def amend(self, request: AmendRequest) -> SubmissionResult: ...
 
     def cancel(self, symbol: str, client_order_id: str, venue_order_id: str) -> SubmissionResult: ...
 

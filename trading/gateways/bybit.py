@@ -7,9 +7,10 @@ request out; only what is idempotent is asked again, and what an order's outcome
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from time import monotonic, time
 from typing import Any, Literal, TypeVar
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
-from trading.gateways.base import GatewayError, OrderRequest
+from trading.gateways.base import AmendRequest, GatewayError, OrderRequest
 from trading.gateways.bybit_codes import NOT_MODIFIED, classify, classify_http_status
 from trading.gateways.bybit_limits import UNANSWERED, ending_of, endpoint_of
 from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
@@ -28,12 +29,15 @@ from trading.resilience.guard import CallGuard, Endpoint, NotSent
 from trading.resilience.rate_budget import MOST_WAIT_SECONDS, Permit, Priority, key_name
 from trading.resilience.retry import NO_RETRY, Backoff
 
+# Bybit's hosts in all their countries.
+REAL_VENUE = re.compile(r"(^|\.)(bybit|bytick|bybit-[a-z]+)\.[a-z.]+$")
 CATEGORY = "linear"
 SETTLE_COIN = "USDT"
 RECEIVE_WINDOW_MS = 5_000
 TIMEOUT_SECONDS = 5
 NO_RETRY_CODES = {-999_999}
 MAX_PAGES = 100
+BOOK_LEVELS = 200
 # An order whose absence may be concluded some time after its commit must leave soon after it, or not at all.
 ORDER_WAIT_SECONDS = 1.0
 # Less than the budget holds a token for, by the longest call.
@@ -57,6 +61,21 @@ class BybitEndpoints:
             return cls("https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com")
         return cls(simulator_url, simulator_url.replace("http", "ws", 1))
 
+    @classmethod
+    def of_paper(cls, url: str) -> BybitEndpoints:
+        """The paper venue, which is ours.
+
+        Raises:
+            ValueError: the address is no http address, or a real venue's.
+        """
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+        if parts.scheme not in ("http", "https") or not host:
+            raise ValueError(f"PAPER_URL is {url!r}; expected the paper venue's address, like http://127.0.0.1:8901")
+        if REAL_VENUE.search(host):
+            raise ValueError(f"PAPER_URL is {url!r}, a real venue; paper orders go to a paper venue of ours only")
+        return cls(url, url.replace("http", "ws", 1))
+
 
 class BybitGateway:
     """One account's REST connection; see :class:`trading.gateways.base.Gateway`. Use from one thread at a time.
@@ -75,6 +94,7 @@ class BybitGateway:
         fence: Fence = no_fence,
         priority: Literal["normal", "kill"] = "normal",
         guard: CallGuard | None = None,
+        mode: str = "real",
     ) -> None:
         self._http = HTTP(
             api_key=api_key,
@@ -88,7 +108,7 @@ class BybitGateway:
         )
         self._http.endpoint = endpoints.rest
         self._venue, self._key = urlsplit(endpoints.rest).netloc, key_name(api_key)
-        self.priority = priority
+        self.priority, self.mode = priority, mode
         self._guard = guard or CallGuard.alone()
         self._fence = fence
         self._latest_ms: int | None = None
@@ -149,15 +169,30 @@ class BybitGateway:
                 fields["takeProfit"] = plain(request.take_profit)
             if request.stop_loss is not None:
                 fields["stopLoss"] = plain(request.stop_loss)
-        wait_seconds = ORDER_WAIT_SECONDS
-        if request.latest_ms is not None:
-            wait_seconds = max(0.0, request.latest_ms / 1_000 - time())
         self._forget_old_room()
         room, self._room = self._room, None
-        self._latest_ms = request.latest_ms
+        return self._in_time(partial(self._http.place_order, **fields), request.latest_ms, room=room)
+
+    def amend(self, request: AmendRequest) -> SubmissionResult:
+        """Ask for other values. ACCEPTED means the venue took the request, CLOSED that the order is not open any more;
+        the order stream says what became of it. Never asked twice: what it changed meanwhile is not known."""
+        fields = {
+            "category": CATEGORY,
+            "symbol": request.symbol,
+            "qty": plain(request.quantity),
+            "price": plain(request.price),
+            **_named(request.client_order_id, request.venue_order_id),
+        }
+        return self._in_time(partial(self._http.amend_order, **fields), request.latest_ms, of_open=True)
+
+    def _in_time(
+        self, call: partial[Any], latest_ms: int | None, *, of_open: bool = False, room: Permit | None = None
+    ) -> SubmissionResult:
+        """Attempt what must have left by ``latest_ms``, or not at all."""
+        wait_seconds = ORDER_WAIT_SECONDS if latest_ms is None else max(0.0, latest_ms / 1_000 - time())
+        self._latest_ms = latest_ms
         try:
-            call = partial(self._http.place_order, **fields)
-            return self._attempt(call, cancelling=False, wait_seconds=wait_seconds, room=room)
+            return self._attempt(call, cancelling=False, of_open=of_open, wait_seconds=wait_seconds, room=room)
         finally:
             self._latest_ms = None
 
@@ -184,6 +219,15 @@ class BybitGateway:
         except GatewayError as error:
             if error.code not in NOT_MODIFIED:
                 raise
+
+    def book(self, symbol: str) -> tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]:
+        """Bids and asks as the venue has them now, (price, quantity) from the best on."""
+        answer = self._ask(self._http.get_orderbook, category=CATEGORY, symbol=symbol, limit=BOOK_LEVELS)
+        try:
+            bids, asks = ([(Decimal(price), Decimal(size)) for price, size in answer[side]] for side in ("b", "a"))
+        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+            raise GatewayError(f"not a book: {str(answer)[:200]}") from error
+        return bids, asks
 
     def find_order(self, symbol: str, client_order_id: str, venue_order_id: str = "") -> OrderReport | None:
         """The order under its id: among the open and recently closed, then in the (delayed) history."""
@@ -225,10 +269,11 @@ class BybitGateway:
         call: partial[Any],
         *,
         cancelling: bool,
+        of_open: bool = False,
         wait_seconds: float = MOST_WAIT_SECONDS,
         room: Permit | None = None,
     ) -> SubmissionResult:
-        """A cancel by id may be asked for again; an order never, for nobody knows yet whether it exists."""
+        """A cancel by id may be asked for again; an order or its change never, for nobody knows yet what exists."""
         backoff = ASK_AGAIN if cancelling else NO_RETRY
         priority: Priority = "cancel" if cancelling and self.priority == "normal" else self.priority
         try:
@@ -236,7 +281,7 @@ class BybitGateway:
         except NotSent as error:
             return SubmissionResult(Submission.NOT_SENT, message=str(error))
         except InvalidRequestError as error:
-            outcome = classify(error.status_code, cancelling=cancelling)
+            outcome = classify(error.status_code, of_open=cancelling or of_open)
             return SubmissionResult(outcome, code=error.status_code, message=str(error.message))
         except FailedRequestError as error:
             outcome = classify_http_status(error.status_code)

@@ -1,4 +1,5 @@
-"""What Bybit's answers to a create or a cancel prove (exchange error tables: "error", "order/create-order")."""
+"""What Bybit's answers to a create, an amend or a cancel prove (exchange error tables: "error",
+"order/create-order")."""
 
 from __future__ import annotations
 
@@ -8,23 +9,26 @@ from trading.reports import Submission
 AMBIGUOUS = frozenset(
     {10000, 10014, 10016, 10429, 170007, 170032, 170035, 170146, 170147, 170310, 110079, 40004, 10019}
 )
+# Of those, what is said of one order by a venue that is well otherwise.
+OF_ONE_ORDER = frozenset({10014, 110079, 40004})
 DUPLICATE = frozenset({110072, 170141})
 THROTTLED = frozenset({10006, 10018, 170005, 170222, 20003})
-# A cancel found nothing open under this id: filled, cancelled, or never there.
+# A cancel or an amend found nothing open under this id: filled, cancelled, or never there.
 CLOSED = frozenset({110001, 110008, 110010, 110019, 170213, 170139, 170142, 170143})
 REFUSED_STATUSES = frozenset({400, 401, 404})
 NOT_MODIFIED = frozenset({110025, 110026, 110027, 110043, 34040})
 
 
-def classify(code: int, *, cancelling: bool = False) -> Submission:
-    """What a non-zero ``retCode`` proves. An unknown code is a definite no: Bybit answers it instead of accepting."""
+def classify(code: int, *, of_open: bool = False) -> Submission:
+    """What a non-zero ``retCode`` proves. An unknown code is a definite no: Bybit answers it instead of accepting.
+    ``of_open``: the request was about an order that should be open."""
     if code in AMBIGUOUS:
         return Submission.UNKNOWN
     if code in DUPLICATE:
         return Submission.DUPLICATE
     if code in THROTTLED:
         return Submission.THROTTLED
-    if cancelling and code in CLOSED:
+    if of_open and code in CLOSED:
         return Submission.CLOSED
     return Submission.REJECTED
 

@@ -9,7 +9,7 @@ from typing import Any
 import requests
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 
-from trading.gateways.bybit_codes import AMBIGUOUS, REFUSED_STATUSES, THROTTLED
+from trading.gateways.bybit_codes import AMBIGUOUS, OF_ONE_ORDER, REFUSED_STATUSES, THROTTLED
 from trading.resilience.guard import Ending, Endpoint
 from trading.resilience.rate_budget import CANCEL_SHARES, NOTHING_SAID, Allowance, Bucket
 
@@ -40,6 +40,7 @@ CALLS: Mapping[str, tuple[str, int]] = {
     "get_positions": ("account", 50),
     "get_wallet_balance": ("account", 50),
     "get_server_time": ("market", 0),
+    "get_orderbook": ("market", 0),
 }
 CANCELS = frozenset({"cancel_order", "cancel_all_orders"})
 
@@ -63,11 +64,12 @@ def endpoint_of(call: str, venue: str, key: str) -> Endpoint:
 def ending_of(end: Any) -> Ending:
     """What an answer of pybit's, with its headers, or an exception of it says."""
     if isinstance(end, InvalidRequestError):
-        failure = f"{end.message} (retCode {end.status_code})" if end.status_code in AMBIGUOUS else ""
+        ill = end.status_code in AMBIGUOUS - OF_ONE_ORDER
+        failure = f"{end.message} (retCode {end.status_code})" if ill else ""
         return Ending(failure=failure, said=allowance_of(end.resp_headers, throttled=end.status_code in THROTTLED))
     if isinstance(end, FailedRequestError):
         if end.status_code == ADDRESS_REFUSED:
-            return Ending(said=Allowance(blocked_ms=ADDRESS_PAUSE_MS))
+            return Ending(said=Allowance(blocked_ms=ADDRESS_PAUSE_MS, everywhere=True))
         broken = end.status_code >= SERVER_ERROR or end.status_code == UNREADABLE
         failure = f"HTTP {end.status_code}" if broken or end.status_code not in REFUSED_STATUSES else ""
         return Ending(failure=failure, transport=broken)

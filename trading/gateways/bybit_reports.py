@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
@@ -12,6 +12,11 @@ from trading.reports import FillReport, OrderReport, PositionReport, WalletRepor
 EXITS = frozenset(
     {"TakeProfit", "StopLoss", "TrailingStop", "PartialTakeProfit", "PartialStopLoss", "TpLimit", "SlLimit"}
 )
+
+LONGEST_TEXT = 64
+# What a column of our books holds: 18 digits before the point, 18 behind it.
+LARGEST, FINEST, EXACT = Decimal(10**15), Decimal("1e-18"), Context(prec=40)
+LATEST_MS = 10**14
 
 
 class ReportError(ValueError):
@@ -21,22 +26,22 @@ class ReportError(ValueError):
 def order_report(row: Mapping[str, Any]) -> OrderReport:
     return OrderReport(
         venue_order_id=_text(row, "orderId"),
-        client_order_id=str(row.get("orderLinkId") or ""),
+        client_order_id=_words(row, "orderLinkId"),
         symbol=_text(row, "symbol"),
-        side=_text(row, "side"),
-        order_type=str(row.get("orderType") or "Limit"),
-        time_in_force=str(row.get("timeInForce") or "GTC"),
+        side=_side(row),
+        order_type=_words(row, "orderType") or "Limit",
+        time_in_force=_words(row, "timeInForce") or "GTC",
         status=_text(row, "orderStatus"),
-        quantity=_decimal(row, "qty"),
-        price=_decimal(row, "price", Decimal(0)),
-        filled_quantity=_decimal(row, "cumExecQty", Decimal(0)),
+        quantity=_amount(row, "qty"),
+        price=_amount(row, "price", Decimal(0)),
+        filled_quantity=_amount(row, "cumExecQty", Decimal(0)),
         average_price=_optional(row, "avgPrice"),
-        reduce_only=bool(row.get("reduceOnly")),
-        reject_reason=str(row.get("rejectReason") or ""),
-        cancel_type=str(row.get("cancelType") or ""),
+        reduce_only=_truth(row, "reduceOnly"),
+        reject_reason=_words(row, "rejectReason"),
+        cancel_type=_words(row, "cancelType"),
         created_ms=_milliseconds(row, "createdTime"),
         updated_ms=_milliseconds(row, "updatedTime"),
-        is_exit=str(row.get("stopOrderType") or "") in EXITS,
+        is_exit=_words(row, "stopOrderType") in EXITS,
         payload=dict(row),
     )
 
@@ -44,16 +49,16 @@ def order_report(row: Mapping[str, Any]) -> OrderReport:
 def fill_report(row: Mapping[str, Any]) -> FillReport:
     return FillReport(
         execution_id=_text(row, "execId"),
-        execution_type=str(row.get("execType") or "Trade"),
-        venue_order_id=str(row.get("orderId") or ""),
-        client_order_id=str(row.get("orderLinkId") or ""),
+        execution_type=_words(row, "execType") or "Trade",
+        venue_order_id=_words(row, "orderId"),
+        client_order_id=_words(row, "orderLinkId"),
         symbol=_text(row, "symbol"),
-        side=_text(row, "side"),
-        price=_decimal(row, "execPrice"),
-        quantity=_decimal(row, "execQty"),
+        side=_side(row),
+        price=_amount(row, "execPrice"),
+        quantity=_amount(row, "execQty"),
         fee=_decimal(row, "execFee", Decimal(0)),
-        fee_currency=str(row.get("feeCurrency") or "USDT"),
-        is_maker=bool(row.get("isMaker")),
+        fee_currency=_words(row, "feeCurrency") or "USDT",
+        is_maker=_truth(row, "isMaker"),
         executed_ms=_milliseconds(row, "execTime"),
         payload=dict(row),
     )
@@ -62,8 +67,8 @@ def fill_report(row: Mapping[str, Any]) -> FillReport:
 def position_report(row: Mapping[str, Any]) -> PositionReport:
     return PositionReport(
         symbol=_text(row, "symbol"),
-        side=str(row.get("side") or ""),
-        quantity=_decimal(row, "size", Decimal(0)),
+        side=_side(row) if row.get("side") else "",
+        quantity=_amount(row, "size", Decimal(0)),
         entry_price=_decimal(row, "avgPrice", None) or _decimal(row, "entryPrice", Decimal(0)),
         leverage=_decimal(row, "leverage", Decimal(1)) or Decimal(1),
         mark_price=_optional(row, "markPrice"),
@@ -86,9 +91,33 @@ def wallet_report(row: Mapping[str, Any]) -> WalletReport:
 
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
-    if not isinstance(value, str) or not value:
+    if not value:
         raise ReportError(f"{name} is {value!r}; expected text")
+    return _words(row, name)
+
+
+def _words(row: Mapping[str, Any], name: str) -> str:
+    """Text that may be missing or empty."""
+    value = row.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or "\0" in value:
+        raise ReportError(f"{name} is {str(value)[:80]!r}; expected text of at most {LONGEST_TEXT} characters")
     return value
+
+
+def _side(row: Mapping[str, Any]) -> str:
+    side = _text(row, "side")
+    if side not in ("Buy", "Sell"):
+        raise ReportError(f"side is {side!r}; expected Buy or Sell")
+    return side
+
+
+def _truth(row: Mapping[str, Any], name: str) -> bool:
+    value = row.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ReportError(f"{name} is {str(value)[:80]!r}; expected true or false")
+    return bool(value)
 
 
 _REQUIRED: Any = object()
@@ -104,9 +133,17 @@ def _decimal(row: Mapping[str, Any], name: str, default: Any = _REQUIRED) -> Any
     try:
         number = Decimal(str(value))
     except InvalidOperation:
-        raise ReportError(f"{name} is {value!r}; expected a number") from None
-    if not number.is_finite():
-        raise ReportError(f"{name} is {value!r}; expected a finite number")
+        raise ReportError(f"{name} is {str(value)[:80]!r}; expected a number") from None
+    if isinstance(value, bool) or not number.is_finite() or abs(number) >= LARGEST:
+        raise ReportError(f"{name} is {str(value)[:80]!r}; expected a finite number below {LARGEST:.0E}")
+    return number
+
+
+def _amount(row: Mapping[str, Any], name: str, default: Any = _REQUIRED) -> Decimal:
+    """A price or a quantity: never negative, and on no finer grid than our books keep."""
+    number: Decimal = _decimal(row, name, default)
+    if number < 0 or number != number.quantize(FINEST, context=EXACT):
+        raise ReportError(f"{name} is {str(number)[:80]}; expected at least 0, with at most 18 decimals")
     return number
 
 
@@ -121,6 +158,9 @@ def _milliseconds(row: Mapping[str, Any], name: str, default: Any = _REQUIRED) -
     if value in (None, "") and default is not _REQUIRED:
         return int(default)
     try:
-        return int(str(value))
+        milliseconds = int(str(value)[:20])
     except ValueError:
-        raise ReportError(f"{name} is {value!r}; expected milliseconds since 1970") from None
+        milliseconds = -1
+    if not 0 <= milliseconds < LATEST_MS:
+        raise ReportError(f"{name} is {str(value)[:80]!r}; expected milliseconds since 1970")
+    return milliseconds

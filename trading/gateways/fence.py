@@ -13,10 +13,15 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+
+from trading.crash_points import ARMED, reach
 
 # Given the request's timestamp in ms since 1970: why it must not be sent, or nothing.
 Fence = Callable[[int], str]
 TIMESTAMP = "X-BAPI-TIMESTAMP"
+LEFT = {"/v5/order/create": "order.bytes_left", "/v5/order/cancel": "cancel.bytes_left"}
 
 
 class SendRefused(Exception):
@@ -29,6 +34,8 @@ class FencedAdapter(HTTPAdapter):
     def __init__(self, fence: Fence) -> None:
         self._fence = fence
         super().__init__()
+        if ARMED:
+            self.poolmanager.pool_classes_by_scheme = {"http": _MarkedPool}
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         if request.method == "POST":
@@ -36,6 +43,17 @@ class FencedAdapter(HTTPAdapter):
             if reason:
                 raise SendRefused(reason)
         return super().send(request, *arguments, **options)
+
+
+class _MarkedConnection(HTTPConnection):
+    def request(self, method: str, url: str, *arguments: Any, **options: Any) -> None:
+        super().request(method, url, *arguments, **options)
+        if url in LEFT:
+            reach(LEFT[url])
+
+
+class _MarkedPool(HTTPConnectionPool):
+    ConnectionCls = _MarkedConnection
 
 
 def no_fence(timestamp_ms: int) -> str:

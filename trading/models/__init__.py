@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from trading.models.account import Account, EquitySnapshot, Membership, Wallet
+from trading.models.account import Account, EquitySnapshot, Membership, Mode, ParkedWallet, Wallet
 from trading.models.exit_state import PositionExit
+from trading.models.idempotency import IdempotencyKey
 from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
 from trading.models.lease import EngineSession, Lease
-from trading.models.order import Fill, Order, OrderTransition
+from trading.models.order import Fill, Order, OrderAmendment, OrderTransition
 from trading.models.position import Position, ReconciliationRun
 
 __all__ = [
@@ -13,12 +14,16 @@ __all__ = [
     "EngineSession",
     "EquitySnapshot",
     "Fill",
+    "IdempotencyKey",
     "KillSwitch",
     "KillSwitchTask",
     "Lease",
     "Membership",
+    "Mode",
     "Order",
+    "OrderAmendment",
     "OrderTransition",
+    "ParkedWallet",
     "Position",
     "PositionExit",
     "ReconciliationRun",

@@ -1,9 +1,24 @@
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 
 from marketdata.models import PriceField
+
+
+class Mode(models.TextChoices):
+    """Which books something belongs to, and where orders go: to the account's venue, or to the paper venue, which
+    follows the real market and fills in a simulator."""
+
+    PAPER = "paper", "PAPER"
+    REAL = "real", "real"
+
+
+def mode_field(**options: Any) -> models.CharField:
+    """The mode in which a row was made; the database refuses another than its account's (migration paper_accounts)."""
+    return models.CharField(max_length=5, choices=Mode.choices, default=Mode.REAL, editable=False, **options)
 
 
 class Account(models.Model):
@@ -23,9 +38,14 @@ class Account(models.Model):
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
     venue = models.CharField(max_length=16, default="bybit")
     environment = models.CharField(max_length=16, choices=Environment.choices, default=Environment.SIMULATOR)
+    # Paper is what nobody regrets: real trading has to be asked for.
+    mode = models.CharField(max_length=5, choices=Mode.choices, default=Mode.PAPER, editable=False)
     live_opt_in = models.BooleanField(default=False, help_text="must be set by a person before a LIVE account trades")
     api_key_encrypted = models.BinaryField(default=bytes, editable=False)
     api_secret_encrypted = models.BinaryField(default=bytes, editable=False)
+    # Of the paper venue; nothing that is on paper reads the two above.
+    paper_key_encrypted = models.BinaryField(default=bytes, editable=False)
+    paper_secret_encrypted = models.BinaryField(default=bytes, editable=False)
     trading_state = models.CharField(max_length=8, choices=TradingState.choices, default=TradingState.ACTIVE)
     halt_reason = models.TextField(blank=True)
     reconciled_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -35,7 +55,22 @@ class Account(models.Model):
         ordering = ["name"]
 
     def __str__(self) -> str:
-        return self.name
+        return self.label
+
+    @property
+    def badge(self) -> str:
+        """The word that goes with the account's name wherever people read it."""
+        return "PAPER" if self.mode == Mode.PAPER else self.environment.upper()
+
+    @property
+    def tag(self) -> str:
+        """Before a sentence about the account. A simulator's needs none: it can be neither."""
+        return "" if self.badge == "SIMULATOR" else f"[{self.badge}] "
+
+    @property
+    def label(self) -> str:
+        """The name as sentences, lists and choices have it."""
+        return f"{self.tag}{self.name}"
 
 
 class Membership(models.Model):
@@ -78,10 +113,26 @@ class Wallet(models.Model):
         return f"{self.account}: {self.equity}"
 
 
+class ParkedWallet(models.Model):
+    """The wallet of the mode that an account is not in: its values as text, until it is switched back."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="parked_wallets")
+    mode = models.CharField(max_length=5, choices=Mode.choices)
+    values = models.JSONField()
+    parked_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "mode"], name="trading_parked_wallet_once")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.mode}"
+
+
 class EquitySnapshot(models.Model):
     """One point of the equity curve."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="equity_curve")
+    mode = mode_field()
     taken_at = models.DateTimeField()
     equity = PriceField()
     wallet_balance = PriceField()

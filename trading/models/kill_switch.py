@@ -36,6 +36,11 @@ class KillSwitch(models.Model):
         return f"kill switch {self.pk} of {self.account or 'the platform'}"
 
     @property
+    def trace_id(self) -> str:
+        """Of everything that it brings about, whichever process does it."""
+        return f"kill-switch-{self.pk}"
+
+    @property
     def scope(self) -> str:
         return "platform" if self.account_id is None else "account"
 

@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from marketdata.models import Instrument, PriceField
-from trading.models.account import Account
+from trading.models.account import Account, mode_field
 from trading.models.order import Side
 
 
@@ -18,6 +18,7 @@ class Position(models.Model):
         CLOSED = "closed", "closed"
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="positions")
+    mode = mode_field()
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="+")
     side = models.CharField(max_length=4, choices=Side.choices)
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
@@ -31,6 +32,7 @@ class Position(models.Model):
     realised_pnl = PriceField(default=0, help_text="before fees")
     fees = PriceField(default=0)
     strategy = models.CharField(max_length=40, default="manual")
+    trace_id = models.CharField(max_length=64, blank=True, help_text="of the order that opened it")
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -52,6 +54,7 @@ class ReconciliationRun(models.Model):
     """One comparison of our records with the venue's, and what differed."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="reconciliations")
+    mode = mode_field()
     trigger = models.CharField(max_length=16)
     started_at = models.DateTimeField(db_index=True)
     finished_at = models.DateTimeField()

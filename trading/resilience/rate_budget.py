@@ -60,11 +60,12 @@ class Bucket:
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """What the venue said of a bucket in its answer: calls a window, how many remain of them, and for how many ms
-    nothing more is let through (0: it is)."""
+    nothing more is let through (0: it is), ``everywhere``: by none of the call's buckets, not by this one alone."""
 
     limit: int | None = None
     remaining: int | None = None
     blocked_ms: int = 0
+    everywhere: bool = False
 
 
 NOTHING_SAID = Allowance()
@@ -133,7 +134,8 @@ class LocalBudget:
                 if said.limit:
                     self._limits[name] = said.limit
                 if said.blocked_ms:
-                    self._blocked_until[name] = now + said.blocked_ms / 1_000
+                    for bucket in permit.buckets if said.everywhere else permit.buckets[:1]:
+                        self._blocked_until[bucket.name] = now + said.blocked_ms / 1_000
 
     def block(self, seconds: float) -> None:
         """Let nothing through for so long: what others have used just now is not known here."""
@@ -202,17 +204,19 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.ceil(time[2] / 1000)
 local identifier = ARGV[1]
 for i = 1, #KEYS, 2 do
-    redis.call('ZADD', KEYS[i], now + tonumber(ARGV[4 + (i + 1) / 2]), identifier)
+    redis.call('ZADD', KEYS[i], now + tonumber(ARGV[5 + (i + 1) / 2]), identifier)
 end
 local limit, remaining, blocked = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local tokens, said, window = KEYS[1], KEYS[2], tonumber(ARGV[5])
+local tokens, said, window = KEYS[1], KEYS[2], tonumber(ARGV[6])
 if limit >= 0 then
     redis.call('HSET', said, 'limit', limit)
     redis.call('PEXPIRE', said, 3600000)
 end
 if blocked > 0 then
-    redis.call('HSET', said, 'blocked', now + blocked)
-    redis.call('PEXPIRE', said, 3600000)
+    for i = 2, ARGV[5] == '1' and #KEYS or 2, 2 do
+        redis.call('HSET', KEYS[i], 'blocked', now + blocked)
+        redis.call('PEXPIRE', KEYS[i], 3600000)
+    end
 end
 if limit >= 0 and remaining >= 0 then
     local unknown = limit - remaining - redis.call('ZCARD', tokens)
@@ -266,7 +270,7 @@ class SharedBudget:
         try:
             self._settle(
                 keys=self._keys(permit.buckets),
-                args=[permit.identifier, limit, remaining, said.blocked_ms, *windows],
+                args=[permit.identifier, limit, remaining, said.blocked_ms, int(said.everywhere), *windows],
             )
         except (redis.RedisError, OSError) as error:
             self._went_away(error)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
@@ -28,11 +29,10 @@ from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
 from risk.selectors import limits_for
+from risk.slippage import BookSide, side_of_quotes
 from strategies.models import Signal as SignalRow
-from strategies.signals import Signal
-from trading.credentials import decrypt
 from trading.gateways.base import GatewayError
-from trading.gateways.bybit import BybitEndpoints, BybitGateway
+from trading.gateways.bybit import BybitEndpoints
 from trading.gateways.bybit_stream import BybitPrivateStream
 from trading.lifecycle import OrderState
 from trading.models import Account, Order
@@ -49,21 +49,25 @@ from trading.runtime.ownership import AccountLease
 from trading.runtime.position_guard import PositionGuard
 from trading.runtime.position_watch import PositionWatch
 from trading.runtime.reconciler import reconcile_account
+from trading.runtime.recorded import as_intent, as_value
 from trading.runtime.venue_access import venue_guard
+from trading.runtime.venue_link import stored_keys, venue_link
 from trading.selectors import (
     pending_signal,
     pending_signals,
     unresolved_orders,
     unsent_work,
     venue_dead_man_seconds,
+    waiting_amendment,
     working_order,
 )
 from trading.services.accounts import wallet_apply
+from trading.services.amendments import grows
 from trading.services.exposures import account_exposure
 from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import INTENT_LIFETIME
-from trading.services.reports import reports_apply
+from trading.services.reports import frame_refuse, reports_apply
 from trading.services.signals import signal_hand_over
 
 log = logging.getLogger(__name__)
@@ -71,6 +75,8 @@ Result = TypeVar("Result")
 
 TICK_SECONDS = 1.0
 WALLET_SECONDS = 5.0
+# Each reading costs as much of the interpreter as an order does.
+EXPOSURE_SECONDS = 0.1
 OWNERSHIP_RETRY_SECONDS = 1.0
 RECONCILIATION_RETRY_SECONDS = 5.0
 
@@ -87,21 +93,22 @@ class AccountDesk:
         self.stream_connected = False
         self._pipeline = pipeline
         self.keys = stored_keys(account)
-        key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
-        self.lease = AccountLease(account.pk, f"{engine_name}: {account.name}")
+        link = venue_link(account, endpoints)
+        self.mode = link.mode
+        self.lease = AccountLease(account.pk, f"{engine_name}: {account.name}", link.mode)
         fence = self.lease.refusal
         # pybit's session is not for two threads at once: each thread has one of its own.
-        guard = venue_guard(endpoints.rest)
-        self._gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
-        self._reading_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
-        self._watching_gateway = BybitGateway(endpoints, key, secret, fence=fence, guard=guard)
-        self.orders = OrderSender(account.pk, account.name, self._gateway)
-        killing = BybitGateway(endpoints, key, secret, fence=fence, guard=guard, priority="kill")
+        guard = venue_guard(link.endpoints.rest)
+        self._gateway = link.gateway(fence=fence, guard=guard)
+        self._reading_gateway = link.gateway(fence=fence, guard=guard)
+        self._watching_gateway = link.gateway(fence=fence, guard=guard)
+        self.orders = OrderSender(account.pk, account.name, self._gateway, pipeline.reference_prices)
+        killing = link.gateway(fence=fence, guard=guard, priority="kill")
         self._kill = KillExecution(account.pk, killing, self.lease)
         self._stream = BybitPrivateStream(
-            f"{endpoints.websocket}/v5/private",
-            key,
-            secret,
+            f"{link.endpoints.websocket}/v5/private",
+            link.api_key,
+            link.api_secret,
             on_reports=self._on_reports,
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,
@@ -117,6 +124,9 @@ class AccountDesk:
         self._killer = ThreadPoolExecutor(1, thread_name_prefix=f"kill-{account.pk}")
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Future[Any]] = set()
+        self._reading = asyncio.Lock()
+        self._next_reading: asyncio.Future[None] | None = None
+        self._exposure_at, self._refresh_waits = 0.0, False
         self._taking: set[int] = set()
         self._taking_signals: set[int] = set()
         self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
@@ -143,6 +153,8 @@ class AccountDesk:
         await self._in_thread(self._keeper, self.lease.release)
         for thread in (self._sender, self._bookkeeper, self._watcher, self._keeper, self._killer):
             thread.shutdown(wait=False, cancel_futures=True)
+        # What was known of it here is no base for whoever opens it next, perhaps in another mode.
+        self._pipeline.update_exposure(self.account_id, Exposure())
 
     @property
     def owns(self) -> bool:
@@ -164,7 +176,7 @@ class AccountDesk:
         intent, owner = result.intent, self.lease.token
         if intent is None or owner is None:
             return
-        self.orders.reserve(intent)
+        self.orders.reserve(intent, result.signal.entry_price)
         self._send(partial(self.orders.place, result, intent, frame_ns, lease, owner))
 
     def note(self, result: PipelineResult, lease: LeaseToken) -> None:
@@ -248,6 +260,7 @@ class AccountDesk:
             log.warning("account %s: %s", self.account_name, self.reason)
             return
         log.info("account %s is ours: %s", self.account_name, self.lease.token)
+        self.orders.forget_leverages()
         self._taken.set()
         self.state, self.reason = "reconciling", "before the first order"
         if self.stream_connected:
@@ -286,7 +299,7 @@ class AccountDesk:
     async def _sweep(self) -> None:
         """Find work whose doorbell was lost, and orders whose fate is open."""
         unsent = await self._books(partial(unsent_work, self.account_id))
-        self.orders.forget_cancels(unsent)
+        self.orders.forget_requests(unsent)
         for order_id in unsent:
             await self._alone(self._take_up(order_id))
         for signal_id in await self._books(partial(pending_signals, self.account_id)):
@@ -311,10 +324,36 @@ class AccountDesk:
 
     async def _wallet(self) -> None:
         report = await self._in_thread(self._watcher, self._watching_gateway.wallet)
-        await self._books(partial(wallet_apply, account_id=self.account_id, report=report, snapshot=True))
+        await self._books(
+            partial(wallet_apply, account_id=self.account_id, report=report, snapshot=True, mode=self.mode)
+        )
 
     async def _refresh_exposure(self) -> None:
-        """Rebuild the exposure from the books, plus what is approved but not in them yet."""
+        """Rebuild the exposure from the books, plus what is approved but not in them yet. Who asks while they are read
+        needs another reading, which all who ask meanwhile share."""
+        if self._next_reading is None:
+            self._next_reading = asyncio.ensure_future(self._read_exposure())
+        await asyncio.shield(self._next_reading)
+
+    def _refresh_soon(self) -> None:
+        """After news that came in: at once, and not again before EXPOSURE_SECONDS. Until then what was approved counts
+        as pending, whatever became of it."""
+        if not self._refresh_waits:
+            self._refresh_waits = True
+            self._send_async(self._refresh_paced())
+
+    async def _refresh_paced(self) -> None:
+        await asyncio.sleep(self._exposure_at + EXPOSURE_SECONDS - time.monotonic())
+        self._refresh_waits = False
+        with suppress(DatabaseError):  # what is approved counts on; the account's loop reads again within a second
+            await self._refresh_exposure()
+
+    async def _read_exposure(self) -> None:
+        async with self._reading:
+            self._next_reading, self._exposure_at = None, time.monotonic()
+            await self._exposure_from_books()
+
+    async def _exposure_from_books(self) -> None:
         booked, prices = self.orders.booked(), self._pipeline.reference_prices()
         books = await self._books(partial(account_exposure, self.account_id, prices))
         exposure = self.orders.with_reserved(books, booked, prices)
@@ -324,7 +363,8 @@ class AccountDesk:
             await self.guard.follow(exposure)
 
     async def _reconcile(self, trigger: str) -> None:
-        if not self.owns:
+        token = self.lease.token
+        if token is None:
             return
         try:
             run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
@@ -332,8 +372,8 @@ class AccountDesk:
         except Exception as raised:  # whatever it was, the account is not proven; the loop tries again
             log.exception("account %s: reconciliation (%s) broke", self.account_name, trigger)
             error = f"{type(raised).__name__}: {raised}"
-        # Ownership and the stream may have been lost while it ran.
-        if self.state == "waiting":
+        # Ownership and the stream may have been lost while it ran. What another owner did meanwhile it has not seen.
+        if self.state == "waiting" or self.lease.token != token:
             return
         if error:
             self.state, self.reason = "refused", f"reconciliation failed: {error}"
@@ -362,6 +402,7 @@ class AccountDesk:
     def _on_trouble(self, sentence: str, frame: bytes) -> None:
         log.error("account %s: %s: %r", self.account_name, sentence, frame[:500])
         self._lay_aside("private_frame", sentence, frame.decode(errors="replace"))
+        self._book(partial(frame_refuse, account_id=self.account_id, reason=sentence))
         self.reconcile_soon("unreadable")
 
     async def _on_reports(self, reports: list[Report]) -> None:
@@ -369,8 +410,14 @@ class AccountDesk:
             if isinstance(report, PositionReport) and (self.owns or self._database_away):
                 self.watch.reported(report)
         try:
-            await self._books(partial(reports_apply, account_id=self.account_id, reports=reports))
-            await self._refresh_exposure()
+            refused = await self._books(
+                partial(reports_apply, account_id=self.account_id, reports=reports, mode=self.mode)
+            )
+            for report, reason in refused:
+                self._lay_aside("reports", reason, reports_as_text([report]), same=reason)
+            if refused:
+                self.reconcile_soon("contradiction")
+            self._refresh_soon()
             for comparison in self._outside.heard(reports) if self.owns else ():
                 self._send_async(comparison)
         except Exception as error:
@@ -413,6 +460,8 @@ class AccountDesk:
                 return
             if order.state == OrderState.PENDING_CANCEL:
                 await self._on_sender(partial(self.orders.cancel, order))
+            elif order.state == OrderState.PENDING_REPLACE:
+                await self._take_amendment(order)
             elif order.state == OrderState.NEW:
                 await self._take_intent(order)
             await self._refresh_exposure()
@@ -420,26 +469,80 @@ class AccountDesk:
             self._taking.discard(order_id)
 
     async def _take_intent(self, order: Order) -> None:
-        refusals: tuple[Refusal, ...] = ()
-        if self.state != "trading" and not order.reduce_only:
-            message = f"the account does not trade now: {self.state}, {self.reason}"
-            refusals = (Refusal("account_state", "trading", self.state, message),)
-        else:
-            limits = await self._books(partial(limits_for, order.account))
-            if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
-                message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
-                refusals = (Refusal("trading_state", "active", "halted", message),)
-            else:
-                intent = _as_intent(order)
-                quote = None
-                if self._pipeline.reference_price(intent.symbol) is None:
-                    quote = await self._books(partial(symbol_quote, intent.symbol))
-                refusals = self._pipeline.check(intent, limits, quote).refusals
-                if not refusals:
-                    self.orders.reserve(intent)
+        # Before it is judged: what is approved is reserved, and stays so until somebody has tried to send it.
         owner = self.lease.token
         if owner is not None:
-            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner))
+            intent = as_intent(order)
+            refusals, prices = await self._refusals(order, intent)
+            shared = None if prices is None else (intent, prices)
+            await self._on_sender(partial(self.orders.take_and_submit, order, refusals, owner, shared))
+
+    async def _unfollowed_side(self, symbol: str, side: str) -> BookSide | None:
+        """What a market order would take, as the venue tells it, where this engine does not follow the symbol."""
+        rules = self._pipeline.rules(symbol)
+        if rules is None or self._pipeline.reference_price(symbol) is not None:
+            return None
+        try:
+            bids, asks = await self._in_thread(self._watcher, partial(self._watching_gateway.book, symbol))
+        except GatewayError as error:
+            log.warning("account %s: the book of %s is not known: %s", self.account_name, symbol, error)
+            return None
+        return side_of_quotes(side, bids, asks, rules.tick_size, rules.lot_size)
+
+    def _prices(self, symbol: str, price: Decimal | None) -> dict[str, Decimal]:
+        """Marks, with the price of a symbol that another engine follows."""
+        known = dict(self._pipeline.reference_prices())
+        if price is not None:
+            known.setdefault(symbol, price)
+        return known
+
+    async def _take_amendment(self, order: Order) -> None:
+        amendment = await self._books(partial(waiting_amendment, order.pk))
+        if amendment is None:
+            await self._on_sender(partial(self.orders.follow_amendment, order))
+            return
+        refusals: tuple[Refusal, ...] = ()
+        if grows(order, amendment.quantity, amendment.price):
+            left = amendment.quantity - order.filled_quantity
+            intent = replace(as_intent(order), quantity=left, price=amendment.price)
+            if not self.owns:
+                return
+            refusals, _ = await self._refusals(order, intent, replacing=True)
+        owner = self.lease.token
+        if owner is not None:
+            await self._on_sender(partial(self.orders.amend, order, refusals, owner))
+
+    async def _refusals(
+        self, order: Order, intent: OrderIntent, *, replacing: bool = False
+    ) -> tuple[tuple[Refusal, ...], dict[str, Decimal] | None]:
+        """What our own checks say against a person's or a bot's intent, and marks where limits span several accounts;
+        what is approved is reserved. ``replacing``: it is judged in the place of the order as it is."""
+        if self.state != "trading" and not order.reduce_only:
+            message = f"the account does not trade now: {self.state}, {self.reason}"
+            return (Refusal("account_state", "trading", self.state, message),), None
+        limits = await self._books(partial(limits_for, order.account))
+        if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
+            message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
+            return (Refusal("trading_state", "active", "halted", message),), None
+        quote = None
+        if self._pipeline.reference_price(intent.symbol) is None:
+            quote = await self._books(partial(symbol_quote, intent.symbol))
+        without = await self._exposure_without(order) if replacing else None
+        judges = intent.order_type == "Market" and not intent.reduce_only
+        side = await self._unfollowed_side(intent.symbol, intent.side) if judges else None
+        refusals = self._pipeline.check(intent, limits, quote, side, replacing=without).refusals
+        told = None if quote is None else quote.price
+        if not refusals:
+            self.orders.reserve(intent, told)
+        return refusals, self._prices(intent.symbol, told) if limits.shared else None
+
+    async def _exposure_without(self, order: Order) -> Exposure:
+        """As if the order were not there, and its margin still free: then what its replacement needs is judged."""
+        booked, prices = self.orders.booked(), self._pipeline.reference_prices()
+        books = await self._books(partial(account_exposure, self.account_id, prices, without=order.pk))
+        freed = Decimal(0) if order.reduce_only else (order.quantity - order.filled_quantity) * (order.price or 0)
+        books = replace(books, available_balance=books.available_balance + freed / as_intent(order).leverage)
+        return self.orders.with_reserved(books, booked, prices)
 
     # Signals of other engines.
 
@@ -449,16 +552,20 @@ class AccountDesk:
         self._taking_signals.add(signal_id)
         try:
             signal = await self._books(partial(pending_signal, self.account_id, signal_id))
-            if signal is not None:
-                intent, decision = self._judge(signal)
-                owner = self.lease.token
-                if owner is not None:
-                    await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner))
+            # Before it is judged: what is approved is reserved, and stays so until somebody has tried to send it.
+            owner = self.lease.token
+            if signal is not None and owner is not None:
+                side = await self._unfollowed_side(signal.symbol, signal.side)
+                intent, decision = self._judge(signal, side)
+                running = self._pipeline.strategy(signal.config_id)
+                shared = running is not None and running.limits.shared
+                prices = self._prices(signal.symbol, signal.reference_price) if shared else None
+                await self._on_sender(partial(self.orders.settle, signal, intent, decision, owner, prices))
                 await self._refresh_exposure()
         finally:
             self._taking_signals.discard(signal_id)
 
-    def _judge(self, signal: SignalRow) -> tuple[OrderIntent | None, Decision]:
+    def _judge(self, signal: SignalRow, side: BookSide | None) -> tuple[OrderIntent | None, Decision]:
         """By this account's exposure, which only its owner knows; what is approved is reserved."""
         if timezone.now() - signal.recorded_at > INTENT_LIFETIME:
             return None, Decision(False, (TOO_OLD,))
@@ -471,11 +578,11 @@ class AccountDesk:
             return None, Decision(False, (Refusal("strategy", "enabled", "not enabled", message),))
         verdict = Verdict(**signal.verdict)
         price = signal.reference_price or signal.entry_price
-        result = self._pipeline.decide(running, _as_value(signal), verdict, price, signal.trace_id)
+        result = self._pipeline.decide(running, as_value(signal), verdict, price, signal.trace_id, side)
         decision = result.decision or Decision(False)
         if result.intent is None or not decision.approved:
             return None, decision
-        self.orders.reserve(result.intent)
+        self.orders.reserve(result.intent, price)
         return result.intent, decision
 
     # Threads.
@@ -512,45 +619,7 @@ class AccountDesk:
     def _lay_aside(self, kind: str, error: str, payload: str, same: str = "") -> None:
         """Keep what could not be handled as a dead letter, on the thread that no order waits for."""
         known_as = f"{self.account_id}:{same}" if same else ""
-        context = {"account": self.account_id}
+        context = {"account": self.account_id, "mode": self.mode}
         put = partial(dead_letters().put, kind, error=error, payload=payload, context=context, same=known_as)
         with suppress(RuntimeError):  # the desk has ended, and its threads with it
             self._keep(self._in_thread(self._watcher, put))
-
-
-def stored_keys(account: Account) -> tuple[bytes, bytes]:
-    """The account's keys as they are stored: another encryption is another entry of them."""
-    return bytes(account.api_key_encrypted), bytes(account.api_secret_encrypted)
-
-
-def _as_value(row: SignalRow) -> Signal:
-    return Signal(
-        strategy=row.strategy,
-        symbol=row.symbol,
-        side=row.side,
-        strength=row.strength,
-        entry_price=row.entry_price,
-        take_profit=row.take_profit,
-        stop_loss=row.stop_loss,
-        reason=row.reason,
-        time_ns=int(row.signalled_at.timestamp() * 1_000) * 1_000_000,
-    )
-
-
-def _as_intent(order: Order) -> OrderIntent:
-    return OrderIntent(
-        account_id=order.account_id,
-        symbol=order.instrument.symbol,
-        side=order.side,
-        order_type=order.order_type,
-        quantity=order.quantity,
-        price=order.price,
-        time_in_force=order.time_in_force,
-        reduce_only=order.reduce_only,
-        take_profit=order.take_profit,
-        stop_loss=order.stop_loss,
-        strategy=order.strategy,
-        client_order_id=order.client_order_id,
-        reason=order.reason,
-        trace_id=order.trace_id,
-    )

@@ -11,7 +11,8 @@ from marketdata.selectors import as_rules, instruments
 from risk.selectors import limits_for, policies, symbol_groups
 from strategies.library import STRATEGIES
 from strategies.models import StrategyConfig
-from trading.models import Account
+from trading.lifecycle import WORKING
+from trading.models import Account, Mode, Order, Position
 from trading.pipeline import PipelineConfiguration, RunningStrategy
 from trading.selectors import stopped_by
 
@@ -20,9 +21,19 @@ ENVIRONMENTS = {"simulator": "simulator", "bybit-testnet": "testnet", "bybit": "
 
 
 def load_accounts(environment: str) -> list[Account]:
-    """The accounts an engine of this environment opens; a LIVE one only after a person opted in."""
+    """The accounts an engine of this environment opens; a LIVE one only on paper or after a person opted in."""
     rows = Account.objects.filter(environment=environment)
-    return list(rows.filter(~Q(environment=Account.Environment.LIVE) | Q(live_opt_in=True)))
+    harmless = ~Q(environment=Account.Environment.LIVE) | Q(mode=Mode.PAPER)
+    return list(rows.filter(harmless | Q(live_opt_in=True)).order_by("pk"))
+
+
+def load_accounts_to_stop(environment: str) -> list[Account]:
+    """Those that an engine opens, and LIVE ones that a person has opted out again while something was open there."""
+    holding = Position.objects.exclude(state=Position.State.CLOSED).values("account")
+    working = Order.objects.filter(state__in=[str(state) for state in WORKING]).values("account")
+    opened = ~Q(environment=Account.Environment.LIVE) | Q(mode=Mode.PAPER) | Q(live_opt_in=True)
+    rows = Account.objects.filter(opened | Q(pk__in=holding) | Q(pk__in=working), environment=environment)
+    return list(rows.order_by("pk"))
 
 
 def load_configuration(environment: str) -> PipelineConfiguration:

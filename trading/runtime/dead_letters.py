@@ -16,7 +16,7 @@ from trading.report_text import Report, reports_from_text
 from trading.reports import FillReport, OrderReport
 from trading.services.reports import reports_apply
 
-ENGINE_COMMANDS = frozenset({"order_send", "order_cancel", "signal_take", "reconcile"})
+ENGINE_COMMANDS = frozenset({"order_send", "order_amend", "order_cancel", "signal_take", "reconcile"})
 
 
 class NotReplayed(Exception):
@@ -62,22 +62,25 @@ def _account_of(letter: DeadLetter) -> int:
 def _private_frame(letter: DeadLetter) -> None:
     account_id = _account_of(letter)
     reports, troubles = reports_of_frame(letter.payload.encode())
-    _book(account_id, reports)
+    _book(letter, account_id, reports)
     if troubles:
         raise NotReplayed(f"it fails again: {'; '.join(troubles)}")
 
 
 def _reports(letter: DeadLetter) -> None:
     account_id = _account_of(letter)
-    _book(account_id, reports_from_text(letter.payload))
+    _book(letter, account_id, reports_from_text(letter.payload))
 
 
-def _book(account_id: int, reports: Sequence[Report]) -> None:
+def _book(letter: DeadLetter, account_id: int, reports: Sequence[Report]) -> None:
     """Orders and fills are true for ever; what the venue said of a position or a wallet then is old now, and is asked
     for anew by the account's owner instead."""
     lasting = [report for report in reports if isinstance(report, (OrderReport, FillReport))]
-    reports_apply(account_id=account_id, reports=lasting)
+    mode = letter.context.get("mode")
+    refused = reports_apply(account_id=account_id, reports=lasting, mode=None if mode is None else str(mode))
     bus.engines_command("reconcile", account_id)
+    if refused:
+        raise NotReplayed(f"it contradicts our books still: {'; '.join(reason for _, reason in refused)}")
 
 
 def _task(letter: DeadLetter) -> None:

@@ -1,8 +1,9 @@
 """The emergency close: cancel and close everything while there is no database.
 
-It needs what an engine left in the data folder (the accounts, their keys still encrypted) and the master key. What it
-does is written to a journal before it is done; the first process that owns an account with the database back books the
-journal and leaves the account stopped. A run that was killed goes on under its old name, so no order is doubled.
+It needs what an engine or a worker left in the data folder (the accounts, their keys still encrypted) and the master
+key. What it does is written to a journal before it is done; the first process that owns an account with the database
+back books the journal and leaves the account stopped. A run that was killed goes on under its old name, so no order is
+doubled.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import orjson
 from django.conf import settings
 
-from trading.credentials import decrypt
 from trading.gateways.base import Gateway, GatewayError
-from trading.gateways.bybit import RECEIVE_WINDOW_MS, BybitEndpoints, BybitGateway
-from trading.models import Account
+from trading.gateways.bybit import RECEIVE_WINDOW_MS
+from trading.models import Account, Mode
 from trading.reports import Submission
 from trading.runtime.kill_execution import close_by_name
+from trading.runtime.venue_link import StoredKeys, link_of, stored_keys
 from trading.services.kill_switch import emergency_journal_import
 
 log = logging.getLogger(__name__)
@@ -42,13 +44,14 @@ class EmergencyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """An account as an engine left it; the keys are as they are in the database."""
+    """An account as an engine left it, with the keys of its mode only; they are as they are in the database."""
 
     account_id: int
     name: str
     environment: str
     key: str
     secret: str
+    mode: str = Mode.REAL
 
 
 def folder() -> Path:
@@ -58,14 +61,9 @@ def folder() -> Path:
 def export_accounts(accounts: Sequence[Account]) -> None:
     """Leave the accounts for an emergency; writes only what changed."""
     rows = [
-        StoredAccount(
-            account.pk,
-            account.name,
-            account.environment,
-            bytes(account.api_key_encrypted).decode(),
-            bytes(account.api_secret_encrypted).decode(),
-        )
+        StoredAccount(account.pk, account.name, account.environment, keys.key.decode(), keys.secret.decode(), keys.mode)
         for account in accounts
+        if (keys := stored_keys(account))
     ]
     content = orjson.dumps([asdict(row) for row in rows], option=orjson.OPT_INDENT_2)
     path = folder() / "accounts.json"
@@ -82,7 +80,7 @@ def export_accounts(accounts: Sequence[Account]) -> None:
 
 
 def stored_accounts() -> list[StoredAccount]:
-    """The accounts that an engine left.
+    """The accounts that an engine or a worker left.
 
     Raises:
         EmergencyError: there is no such file, or it is none of ours.
@@ -92,7 +90,8 @@ def stored_accounts() -> list[StoredAccount]:
         return [StoredAccount(**row) for row in orjson.loads(path.read_bytes())]
     except FileNotFoundError:
         raise EmergencyError(
-            f"{path} is not there: an engine writes it when it opens accounts; set BALLAST_DATA_DIR to its data folder"
+            f"{path} is not there: engines and workers write it while the database is up. Run this on a machine where "
+            "one of them ran, with its data folder as BALLAST_DATA_DIR and the deployment's BALLAST_MASTER_KEY"
         ) from None
     except (orjson.JSONDecodeError, TypeError) as error:
         raise EmergencyError(f"{path} cannot be read: {error}") from None
@@ -101,7 +100,7 @@ def stored_accounts() -> list[StoredAccount]:
 class Journal:
     """One line for each thing done, on disk before it is done. Held by one process at a time."""
 
-    def __init__(self, file: IO[bytes], actor: str, reason: str) -> None:
+    def __init__(self, file: BinaryIO | FileIO, actor: str, reason: str) -> None:
         self._file, self._actor, self._reason = file, actor, reason
         self._lock = threading.Lock()
 
@@ -117,9 +116,18 @@ class Journal:
             "detail": detail,
         }
         with self._lock:
-            self._file.write(orjson.dumps(entry) + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            try:
+                self._file.write(orjson.dumps(entry) + b"\n")
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                # A full disk is a usual reason why there is no database: closing is worth more than its journal.
+                log.critical(
+                    "account %s: %s is not in the journal (%s); engage its kill switch when the database is back, "
+                    "before an engine trades on it",
+                    account.name,
+                    step,
+                    error,
+                )
 
     def unfinished(self, account: StoredAccount) -> str | None:
         """The run on this account that was interrupted."""
@@ -141,11 +149,14 @@ def journal(actor: str, reason: str) -> Iterator[Journal]:
         EmergencyError: another emergency close is running.
     """
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _path().open("ab") as file:
+    # Unbuffered: what did not fit on the disk is not tried again when the file is closed.
+    with _path().open("ab", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EmergencyError("another emergency close is running, or its journal is being booked") from None
+        if file.tell() and not _path().read_bytes().endswith(b"\n"):
+            file.write(b"\n")  # the torn line of a run that was killed must not swallow our first one
         yield Journal(file, actor, reason)
 
 
@@ -180,9 +191,8 @@ def emergency_close(
 ) -> bool:
     """Cancel and close everything of one account; False when that was not proven within ``seconds``. The venue must
     show nothing for ``settle_seconds``: what an engine sent in its last moment may still be on its way."""
-    endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
-    key, secret = decrypt(account.key.encode()), decrypt(account.secret.encode())
-    gateway = BybitGateway(endpoints, key, secret, priority="kill")
+    keys = StoredKeys(account.mode, account.key.encode(), account.secret.encode())
+    gateway = link_of(keys, account.environment).gateway(priority="kill")
     run = book.unfinished(account)
     if run is None:
         run = f"e{int(time.time())}"

@@ -37,10 +37,10 @@ from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
 from trading.runtime import market_feeds, plane_replay
-from trading.runtime.account_desk import AccountDesk, stored_keys
+from trading.runtime.account_desk import AccountDesk
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
-from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_configuration
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_accounts_to_stop, load_configuration
 from trading.runtime.database import ask_database
 from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch
@@ -50,6 +50,7 @@ from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
 from trading.runtime.shards import Shards
 from trading.runtime.venue_access import venue_access_tell
+from trading.runtime.venue_link import stored_keys
 
 log = logging.getLogger(__name__)
 
@@ -177,10 +178,10 @@ class Engine:
             self.shards.wake()
 
     def command(self, command: str, identifier: str) -> None:
-        """``order_send`` and ``order_cancel`` name an order, ``signal_take`` a signal, ``reconcile`` an account; desks
-        ignore what is not theirs."""
+        """``order_send``, ``order_amend`` and ``order_cancel`` name an order, ``signal_take`` a signal, ``reconcile``
+        an account; desks ignore what is not theirs."""
         number = int(identifier)
-        if command in ("order_send", "order_cancel"):
+        if command in ("order_send", "order_amend", "order_cancel"):
             for desk in self.desks.values():
                 desk.take_up(number)
         elif command == "signal_take":
@@ -321,14 +322,15 @@ class Engine:
 
     async def _open_desks(self) -> None:
         accounts = await ask_database(partial(load_accounts, self.environment))
+        to_stop = await ask_database(partial(load_accounts_to_stop, self.environment))
         try:
-            await asyncio.to_thread(export_accounts, accounts)
+            await asyncio.to_thread(export_accounts, to_stop)
         except OSError as error:
             log.error("accounts are not left for an emergency close: %s", error)
         for account in accounts:
             desk = self.desks.get(account.pk)
             if desk is not None and desk.keys != stored_keys(account):
-                # A desk signs with the keys that it was opened with.
+                # A desk signs with the keys that it was opened with, at the venue of its mode.
                 await self.desks.pop(account.pk).stop()
             if account.pk not in self.desks:
                 self._open_desk(account)
@@ -429,6 +431,7 @@ class Engine:
             "accounts": {
                 str(desk.account_id): {
                     "name": desk.account_name,
+                    "mode": desk.mode,
                     "state": desk.state,
                     "reason": desk.reason,
                     "stream": desk.stream_connected,

@@ -15,7 +15,11 @@ import socket
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+from django.db import IntegrityError
+
+from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol, instrument_rules
+from trading.crash_points import reach
 from trading.gateways.base import Gateway, GatewayError, OrderRequest
 from trading.gateways.bybit import RECEIVE_WINDOW_MS
 from trading.lifecycle import TERMINAL, WORKING, OrderState
@@ -60,13 +64,17 @@ class KillExecution:
         if task is None:
             return None
         self._trouble = []
-        try:
-            orders = self._cancel_orders()
-            positions = self._close_positions(task) if task.switch.closes_positions else ()
-            return self._judge(task, orders, positions)
-        except LeaseLost as error:
-            log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
-            return TROUBLE_SECONDS
+        with tracing(task.switch.trace_id):
+            try:
+                reach("kill.begun")
+                orders = self._cancel_orders()
+                reach("kill.cancelled")
+                positions = self._close_positions(task) if task.switch.closes_positions else ()
+                reach("kill.closed")
+                return self._judge(task, orders, positions)
+            except LeaseLost as error:
+                log.warning("account %d: the kill switch is somebody else's now: %s", self.account_id, error)
+                return TROUBLE_SECONDS
 
     def _judge(
         self, task: KillSwitchTask, orders: Sequence[OrderReport] | None, positions: Sequence[PositionReport] | None
@@ -74,7 +82,9 @@ class KillExecution:
         told = orders is not None and positions is not None
         nothing_open = told and not orders and not positions and not self._trouble
         if nothing_open and not self._unresolved() and self._books_agree(task):
+            reach("kill.verified")
             kill_switch_done(task_id=task.pk, closer=self._closer)
+            reach("kill.done")
             log.warning("account %d: kill switch %d is done", self.account_id, task.switch_id)
             return 0.0
         phase = Phase.CLOSING if positions and not orders else Phase.VERIFYING if nothing_open else Phase.CANCELLING
@@ -147,10 +157,10 @@ class KillExecution:
             self._trouble.append(f"positions: {error}")
             return None
         for position in positions:
-            # One that the venue does not answer for must not keep the others open.
+            # One that the venue does not answer for, or that no order can be made for, must not keep the others open.
             try:
                 self._close(task, position)
-            except GatewayError as error:
+            except (GatewayError, IntegrityError) as error:
                 self._trouble.append(f"close {position.symbol}: {error}")
         return positions
 
@@ -178,14 +188,22 @@ class KillExecution:
             symbol=position.symbol,
             side=opposite(position.side),
             quantity=closing_quantity(position),
-            client_order_id=closing_id(f"kill-{task.switch_id}", position.symbol, len(earlier) + 1),
+            client_order_id=self._free_name(task, position.symbol, len(earlier) + 1),
             strategy=STRATEGY,
             actor=f"kill_switch:{task.switch_id}",
             reason=f"kill switch: {task.switch.reason}"[:500],
             receive_window_ms=RECEIVE_WINDOW_MS,
             owner=owner,
+            trace_id=task.switch.trace_id,
         )
         self._submit(order)
+
+    def _free_name(self, task: KillSwitchTask, symbol: str, attempt: int) -> str:
+        """The next attempt's name; names that an order of somebody else has taken are passed over."""
+        names = [closing_id(f"kill-{task.switch_id}", symbol, attempt + further) for further in range(MOST_ATTEMPTS)]
+        orders = Order.objects.filter(account_id=self.account_id, client_order_id__in=names)
+        taken = set(orders.values_list("client_order_id", flat=True))
+        return next(name for name in names if name not in taken)
 
     def _attempts(self, task: KillSwitchTask, symbol: str) -> list[Order]:
         names = Order.objects.filter(account_id=self.account_id, strategy=STRATEGY, instrument__symbol=symbol)
@@ -243,7 +261,8 @@ def opposite(side: str) -> str:
 def closing_quantity(position: PositionReport) -> Decimal:
     """As much as one market order may hold; the next attempt closes the rest."""
     rules = instrument_rules(position.symbol)
-    return position.quantity if rules is None else min(position.quantity, rules.max_market_quantity)
+    most = rules.max_market_quantity if rules is not None else Decimal(0)
+    return min(position.quantity, most) if most > 0 else position.quantity
 
 
 def _closing_request(position: PositionReport, identifier: str) -> OrderRequest:

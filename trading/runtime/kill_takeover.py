@@ -8,15 +8,14 @@ import socket
 import time
 from datetime import timedelta
 
-from django.conf import settings
 from django.utils import timezone
 
-from trading.credentials import decrypt
-from trading.gateways.bybit import BybitEndpoints, BybitGateway
+from trading.gateways.bybit import BybitGateway
 from trading.models import Account, KillSwitchTask
 from trading.runtime.kill_execution import KillExecution
 from trading.runtime.ownership import AccountLease, kept
 from trading.runtime.venue_access import venue_guard
+from trading.runtime.venue_link import venue_link
 from trading.selectors import kill_switch_task
 from trading.services.leases import account_owned
 
@@ -39,7 +38,7 @@ def carry_out(account: Account, seconds: float) -> bool:
     if task is None or not needs_a_closer(task):
         return False
     closer = f"{socket.gethostname()}:{os.getpid()}"
-    lease = AccountLease(account.pk, f"kill switch {task.switch_id} at {closer}")
+    lease = AccountLease(account.pk, f"kill switch {task.switch_id} at {closer}", account.mode)
     reason = "its owner does not get on with the kill switch" if account_owned(account.pk) else ""
     if not lease.acquire(reason):
         return False
@@ -61,6 +60,5 @@ def needs_a_closer(task: KillSwitchTask) -> bool:
 
 
 def _gateway(account: Account, lease: AccountLease) -> BybitGateway:
-    endpoints = BybitEndpoints.of_environment(account.environment, settings.SIMULATOR_URL)
-    key, secret = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
-    return BybitGateway(endpoints, key, secret, fence=lease.refusal, priority="kill", guard=venue_guard(endpoints.rest))
+    link = venue_link(account)
+    return link.gateway(fence=lease.refusal, priority="kill", guard=venue_guard(link.endpoints.rest))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import Error, connection
 
+from trading.crash_points import reach
 from trading.runtime.database import with_connection
 from trading.services.leases import LeaseToken, account_lease_take, session_close, session_renew
 
@@ -34,10 +35,11 @@ class _Holding:
 
 
 class AccountLease:
-    """``acquire``, ``renew`` and ``release`` never at the same time; everything else from any thread."""
+    """``acquire``, ``renew`` and ``release`` never at the same time; everything else from any thread. ``mode`` is that
+    of the holder's gateways: in another mode the account is not taken."""
 
-    def __init__(self, account_id: int, holder: str) -> None:
-        self.account_id = account_id
+    def __init__(self, account_id: int, holder: str, mode: str | None = None) -> None:
+        self.account_id, self._mode = account_id, mode
         self._holder = holder
         self._holding: _Holding | None = None
 
@@ -69,8 +71,11 @@ class AccountLease:
             holder=self._holder,
             seconds=settings.LEASE_SECONDS,
             evict_reason=evict_reason,
+            mode=self._mode,
         )
         self._holding = None if taken is None else _Holding(*taken, asked + settings.LEASE_SECONDS)
+        if taken is not None:
+            reach("lease.taken")
         return taken is not None
 
     def renew(self) -> bool:
@@ -84,8 +89,10 @@ class AccountLease:
             return False
         if session_renew(session_id=holding.session_id, seconds=settings.LEASE_SECONDS, report={}):
             self._holding = _Holding(holding.session_id, holding.token, asked + settings.LEASE_SECONDS)
+            reach("lease.renewed")
             return True
         self._holding = None
+        reach("lease.lost")
         return False
 
     def release(self) -> None:

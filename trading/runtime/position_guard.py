@@ -25,13 +25,14 @@ from risk.exposure import ZERO, Exposure, PositionExposure
 from risk.limits import Limits
 from risk.reversal import indicators_against
 from risk.selectors import limits_for
+from trading.crash_points import reach
 from trading.gateways.base import GatewayError
 from trading.models import Account
 from trading.pipeline import Pipeline
 from trading.reports import WalletReport
 from trading.services.exit_states import exit_order_place, exit_states, exit_states_save
 from trading.services.leases import symbol_quote
-from trading.services.loss_alarms import loss_alarm_raise
+from trading.services.loss_alarms import loss_alarm_raise, peak_equity_raise
 from trading.services.orders import OrderRefused
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ Result = TypeVar("Result")
 # An exit that changes nothing (refused, lost) is tried again after a second, then after two, and so on.
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 1.0, 30.0
 SAVE_SECONDS = 0.25
+# After a fill its profit may be in the wallet already and in the position still: such a worth is no peak.
+PEAK_SETTLE_SECONDS = 2.0
 CONFIRM_SECONDS, CONFIRM_WAIT_SECONDS = 1.0, 3.0
 
 
@@ -84,6 +87,7 @@ class PositionGuard:
         self._limits = Limits()
         self._states: dict[str, tuple[int, ExitState]] | None = None
         self._unrealised: dict[str, Decimal] = {}
+        self._peak, self._peak_from = ZERO, 0.0
         self._asked: dict[str, _Asked] = {}
         self._unsaved: set[str] = set()
         self._saving = False
@@ -104,6 +108,10 @@ class PositionGuard:
                 since = state.reversal_ns if state is not None else 0
                 self._states[symbol] = (position.position_id, ExitState.of(position, since))
                 self._unsaved.add(symbol)
+        if _holdings(exposure) != _holdings(self._exposure):
+            self._peak_from = time.monotonic() + PEAK_SETTLE_SECONDS
+        if exposure.peak_equity < self._exposure.peak_equity:
+            self._peak = ZERO  # a person has begun anew
         self._exposure = exposure
         self._unrealised = {
             symbol: position.unrealised_pnl(self._pipeline.reference_price(symbol) or position.mark_price)
@@ -113,7 +121,7 @@ class PositionGuard:
 
     def forget(self) -> None:
         """The account is not ours, or not known, any more."""
-        self._exposure, self._states = Exposure(), None
+        self._exposure, self._states, self._peak = Exposure(), None, ZERO
         self._unrealised.clear()
         self._unsaved.clear()
 
@@ -126,6 +134,7 @@ class PositionGuard:
                 if quote is not None and quote.price is not None:
                     self.on_price(symbol, quote.price, time.time_ns(), may_exit=may_exit)
         self._watch_losses()
+        await self._keep_peak()
 
     async def stop(self) -> None:
         if self._tasks:
@@ -214,6 +223,7 @@ class PositionGuard:
         except (DatabaseError, OrderRefused) as error:
             log.error("account %s: an exit of %s was not recorded: %s", self.account_id, symbol, error)
             return
+        reach("exit.ordered")
         if self._states is not None and self._states.get(symbol, (0, None))[0] == position.position_id:
             self._states[symbol] = (position.position_id, done)
         self._exit_recorded(order.pk)
@@ -232,6 +242,7 @@ class PositionGuard:
                 self._unsaved.clear()
                 try:
                     await self._on_books(partial(exit_states_save, account_id=self.account_id, states=states))
+                    reach("exit.saved")
                 except DatabaseError as error:
                     log.warning("account %s: exits are not remembered yet: %s", self.account_id, error)
                     self._unsaved |= set(states)
@@ -245,8 +256,24 @@ class PositionGuard:
         """What the account is worth at the newest mark prices, USD."""
         return self._exposure.wallet_balance + sum(self._unrealised.values(), ZERO)
 
+    @property
+    def peak_equity(self) -> Decimal:
+        """The highest worth that wallet reports or mark prices have shown."""
+        return max(self._peak, self._exposure.peak_equity)
+
+    async def _keep_peak(self) -> None:
+        seen = self._exposure.peak_equity
+        if self._exposure.known and self._peak > seen:
+            raised = partial(peak_equity_raise, account_id=self.account_id, equity=self._peak, seen=seen)
+            await self._on_books(raised)
+
     def _watch_losses(self) -> None:
-        if not self._exposure.known or time.monotonic() < self._confirm_at:
+        if not self._exposure.known:
+            return
+        now = time.monotonic()
+        if now >= self._peak_from:
+            self._peak = max(self._peak, self.equity())
+        if now < self._confirm_at:
             return
         crossed = self._crossed(self.equity())
         if crossed:
@@ -274,15 +301,19 @@ class PositionGuard:
                 if percent >= daily:
                     yield Loss(f"{prefix}max_daily_loss_percent", daily, percent.quantize(CENT), today)
             if drawdown is not None:
-                percent = loss_percent(exposure.peak_equity + others.peak_equity, worth)
+                percent = loss_percent(self.peak_equity + others.peak_equity, worth)
                 if percent >= drawdown:
-                    peak = exposure.peak_equity
-                    yield Loss(f"{prefix}max_drawdown_percent", drawdown, percent.quantize(CENT), peak)
+                    named = f"{prefix}max_drawdown_percent"
+                    yield Loss(named, drawdown, percent.quantize(CENT), self.peak_equity)
 
     async def _confirm(self) -> None:
         """By the venue's own figure: for a moment after a fill, a profit may be in the wallet not yet and in no
         position any more. A venue that does not answer must not delay the alarm."""
         equity = self.equity()
+        try:
+            await self._keep_peak()  # the alarm is of this peak
+        except DatabaseError as error:
+            log.warning("account %s: the peak of its equity is not kept yet: %s", self.account_id, error)
         try:
             async with asyncio.timeout(CONFIRM_WAIT_SECONDS):
                 equity = (await self._venue_wallet()).equity
@@ -323,3 +354,8 @@ class PositionGuard:
 
 def _limits_of(account_id: int) -> Limits:
     return limits_for(Account.objects.get(pk=account_id))
+
+
+def _holdings(exposure: Exposure) -> tuple[Decimal, dict[str, tuple[str, Decimal]]]:
+    held = {symbol: (each.side, each.quantity) for symbol, each in exposure.positions.items()}
+    return exposure.wallet_balance, held

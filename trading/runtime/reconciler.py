@@ -7,15 +7,16 @@ in several processes at once: row locks and unique execution ids make the same n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from django.utils import timezone
 
 from marketdata.selectors import instrument_by_symbol
+from trading.crash_points import reach
 from trading.gateways.base import Gateway, GatewayError
 from trading.lifecycle import WORKING, OrderState
-from trading.models import Order, Position, ReconciliationRun
+from trading.models import Fill, Order, Position, ReconciliationRun
 from trading.reconciliation import (
     Difference,
     DifferenceKind,
@@ -25,16 +26,18 @@ from trading.reconciliation import (
 )
 from trading.reports import FillReport, OrderReport, PositionReport
 from trading.services.accounts import wallet_apply
+from trading.services.amendments import order_amend_prove_lost
 from trading.services.fills import (
-    fill_apply,
     order_adopt,
-    order_report_apply,
     position_correct,
     position_report_apply,
+    tells_nothing,
 )
 from trading.services.leases import account_taken_at
-from trading.services.orders import order_prove_absent, order_prove_ended
+from trading.services.modes import booking
+from trading.services.orders import CONFIRMED, order_prove_absent, order_prove_ended
 from trading.services.reconciliations import reconciliation_record
+from trading.services.reports import fill_book, order_report_book
 
 log = logging.getLogger(__name__)
 
@@ -49,26 +52,44 @@ POSITION_ROUNDS = 3
 
 
 def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> ReconciliationRun:
-    """Compare and repair everything of one account; never raises for what the venue did: the run says so."""
+    """Compare and repair everything of one account; never raises for what the venue did: the run says so.
+
+    Raises:
+        ModeChanged: the account is in another mode than the gateway by now; nothing more was booked.
+    """
     started_at = timezone.now()
     differences: list[Difference] = []
     try:
         differences += reconcile_fills(account_id, gateway)
+        reach("reconciliation.fills")
         differences += reconcile_orders(account_id, gateway)
+        reach("reconciliation.orders")
         differences += reconcile_positions(account_id, gateway)
-        wallet_apply(account_id=account_id, report=gateway.wallet())
+        reach("reconciliation.positions")
+        wallet_apply(account_id=account_id, report=gateway.wallet(), mode=gateway.mode)
+        reach("reconciliation.wallet")
     except GatewayError as error:
         return reconciliation_record(
-            account_id=account_id, trigger=trigger, started_at=started_at, differences=differences, error=str(error)
+            account_id=account_id,
+            trigger=trigger,
+            started_at=started_at,
+            differences=differences,
+            error=str(error),
+            mode=gateway.mode,
         )
-    return reconciliation_record(account_id=account_id, trigger=trigger, started_at=started_at, differences=differences)
+    run = reconciliation_record(
+        account_id=account_id, trigger=trigger, started_at=started_at, differences=differences, mode=gateway.mode
+    )
+    reach("reconciliation.recorded")
+    return run
 
 
 def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
     """Book the executions that never reached us."""
     # Not since the last fill: one that the stream told after an outage says nothing of those in the outage.
-    runs = ReconciliationRun.objects.filter(account_id=account_id, succeeded=True, complete=True).order_by("started_at")
-    first_order = Order.objects.filter(account_id=account_id).order_by("created_at").first()
+    books = {"account_id": account_id, "mode": gateway.mode}
+    runs = ReconciliationRun.objects.filter(succeeded=True, complete=True, **books).order_by("started_at")
+    first_order = Order.objects.filter(**books).order_by("created_at").first()
     first_run, last_run = runs.first(), runs.last()
     if first_run is None and first_order is None:
         return []
@@ -80,16 +101,25 @@ def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
             begun = first_order.created_at - OVERLAP
         starts = [max(last_run.started_at - OVERLAP, begun)]
     since = max(starts[0], timezone.now() - LONGEST_LOOK_BACK)
-    return _book(account_id, gateway.fills_since(int(since.timestamp() * 1000)))
+    return _book(account_id, gateway.mode, gateway.fills_since(int(since.timestamp() * 1000)))
 
 
-def _book(account_id: int, reports: Iterable[FillReport]) -> list[Difference]:
+def _book(account_id: int, mode: str, reports: Sequence[FillReport]) -> list[Difference]:
     found = []
+    # Most are known, for every look goes back behind the last one: they are left out in one question. A fill without
+    # an order may find it now.
+    executions = [report.execution_id for report in reports]
+    booked = Fill.objects.filter(account_id=account_id, mode=mode, execution_id__in=executions).exclude(order=None)
+    known = set(booked.values_list("execution_id", flat=True)) if executions else set()
     for report in reports:
+        if report.execution_id in known:
+            continue
         if instrument_by_symbol(report.symbol) is None:
             log.warning("an execution in %s, which we do not know, was left aside", report.symbol)
             continue
-        if fill_apply(account_id=account_id, report=report) is not None:
+        with booking(account_id, mode):
+            fill = fill_book(account_id=account_id, report=report)
+        if fill is not None:
             text = f"{report.side} {report.quantity:f} {report.symbol} at {report.price:f}"
             found.append(Difference(DifferenceKind.MISSED_FILL, report.execution_id, "none", text))
     return found
@@ -108,7 +138,11 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
     for order in working:
         report = by_client.get(order.client_order_id) or by_venue.get(order.venue_order_id)
         if report is not None:
-            order_report_apply(account_id=account_id, report=report)
+            if not tells_nothing(order, report):
+                with booking(account_id, gateway.mode):
+                    found += _bring_up_to_date(order, report)
+            if order.is_replacing:
+                resolve_amendment(order, gateway)
             continue
         difference = resolve_order(order, gateway)
         if difference is not None:
@@ -117,9 +151,12 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
     for report in foreign_orders(_known_ids(account_id, reports), reports):
         if instrument_by_symbol(report.symbol) is None:
             continue
-        order_adopt(account_id=account_id, report=report)
+        with booking(account_id, gateway.mode):
+            order_adopt(account_id=account_id, report=report)
         if report.filled_quantity:
-            _book(account_id, gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id))
+            _book(
+                account_id, gateway.mode, gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id)
+            )
         text = f"{report.side} {report.quantity:f} {report.symbol}"
         found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", text))
     return found
@@ -158,21 +195,25 @@ def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
     Asked for by our id: open and recent, then history, then executions. Absence is proven only when the venue's clock
     has passed the end of the request's receive window; until then nothing is concluded.
     """
+    if order.mode != gateway.mode:
+        return None  # what the one venue does not know proves nothing of an order at the other
     names = (order.instrument.symbol, order.client_order_id, order.venue_order_id)
     report = gateway.find_order(*names)
     fills = gateway.fills_of(*names)
-    missed = _book(order.account_id, fills)
+    missed = _book(order.account_id, gateway.mode, fills)
     if report is not None:
         state = str(order.state)
-        moved = order_report_apply(account_id=order.account_id, report=report)
+        moved = order_report_book(account_id=order.account_id, report=report)
+        if order.is_replacing:
+            resolve_amendment(order, gateway)
         if (moved is not None and str(moved.state) != state) or missed:
             return Difference(DifferenceKind.LOST_ORDER, order.client_order_id, state, report.status)
         return None
-    if order.state in (OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL):
+    if order.state in CONFIRMED:
         return _forgotten(order)
     if fills or order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN, OrderState.SUBMITTED):
         return None
-    if order.sent_at is None or not _window_has_passed(order, gateway.server_time_ms()):
+    if not _window_has_passed(order, order.sent_at, order.receive_window_ms, gateway.server_time_ms()):
         return None
     # Read once more after the window closed: the first read may have been earlier than the venue's acceptance.
     if gateway.find_order(*names) is not None:
@@ -200,14 +241,38 @@ def _forgotten(order: Order) -> Difference | None:
     )
 
 
-def _window_has_passed(order: Order, server_time_ms: int) -> bool:
+def _bring_up_to_date(order: Order, report: OrderReport) -> list[Difference]:
+    """Book what the venue says of an open order; a difference when somebody has changed the order there."""
+    before = f"{order.quantity:f} at {order.price}"
+    moved = order_report_book(account_id=order.account_id, report=report)
+    if moved is None or order.is_replacing:
+        return []
+    after = f"{moved.quantity:f} at {moved.price}"
+    return [Difference(DifferenceKind.AMENDED, order.client_order_id, before, after)] if after != before else []
+
+
+def resolve_amendment(order: Order, gateway: Gateway) -> None:
+    """Find out what became of an amendment by reading the order; it is never sent again. That it took no effect is
+    proven by an order read after the venue's clock has passed the end of the request's receive window."""
+    amendment = order.amendments.filter(outcome__in=["sent", "unknown"]).first()
+    if amendment is None or not _window_has_passed(
+        order, amendment.sent_at, amendment.receive_window_ms, gateway.server_time_ms()
+    ):
+        return
+    report = gateway.find_order(order.instrument.symbol, order.client_order_id, order.venue_order_id)
+    if report is not None and order_report_book(account_id=order.account_id, report=report) is not None:
+        evidence = {"read": "order/realtime", "sent_at": amendment.sent_at, "quantity": report.quantity}
+        order_amend_prove_lost(amendment_id=amendment.pk, evidence=evidence)
+
+
+def _window_has_passed(order: Order, sent_at: datetime | None, receive_window_ms: int, server_time_ms: int) -> bool:
     """After a change of hands the window is counted from there: what an earlier owner has signed by the end of its
     lease may be on its way as long."""
-    if order.sent_at is None:
+    if sent_at is None:
         return False
     taken_at = account_taken_at(order.account_id)
-    latest = order.sent_at if taken_at is None else max(order.sent_at, taken_at)
-    closes = latest + timedelta(milliseconds=order.receive_window_ms + WINDOW_MARGIN_MS)
+    latest = sent_at if taken_at is None else max(sent_at, taken_at)
+    closes = latest + timedelta(milliseconds=receive_window_ms + WINDOW_MARGIN_MS)
     return datetime.fromtimestamp(server_time_ms / 1000, tz=UTC) > closes
 
 
@@ -218,14 +283,15 @@ def reconcile_positions(account_id: int, gateway: Gateway) -> list[Difference]:
         reports = [report for report in gateway.positions() if instrument_by_symbol(report.symbol) is not None]
         differences = position_differences(_local_positions(account_id), reports)
         if not differences:
-            _keep_venue_values(account_id, reports)
+            _keep_venue_values(account_id, gateway.mode, reports)
             return []
         if remaining:
             reconcile_fills(account_id, gateway)
     for difference, report in differences:
         reason = f"ours {difference.ours}, the venue's {difference.theirs}"
-        position_correct(account_id=account_id, report=report, reason=reason)
-    _keep_venue_values(account_id, reports)
+        with booking(account_id, gateway.mode):
+            position_correct(account_id=account_id, report=report, reason=reason)
+    _keep_venue_values(account_id, gateway.mode, reports)
     return [difference for difference, _ in differences]
 
 
@@ -237,7 +303,8 @@ def _local_positions(account_id: int) -> dict[str, LocalPosition]:
     }
 
 
-def _keep_venue_values(account_id: int, reports: Iterable[PositionReport]) -> None:
+def _keep_venue_values(account_id: int, mode: str, reports: Iterable[PositionReport]) -> None:
     for report in reports:
         if report.quantity:
-            position_report_apply(account_id=account_id, report=report)
+            with booking(account_id, mode):
+                position_report_apply(account_id=account_id, report=report)

@@ -1,27 +1,48 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from audit import bus
-from audit.services import record
+from audit.services import alert_raise, record
 from trading.credentials import encrypt
-from trading.models import Account, EquitySnapshot, Membership, Wallet
+from trading.lifecycle import WORKING
+from trading.models import Account, EquitySnapshot, Membership, Mode, Order, Position, Wallet
 from trading.reports import WalletReport
+from trading.services.account_modes import paper_keys_make
+from trading.services.modes import mode_confirm
+
+KEY_COLUMNS = ["api_key_encrypted", "api_secret_encrypted", "paper_key_encrypted", "paper_secret_encrypted"]
 
 
 @transaction.atomic
 def account_create(
-    *, owner: Any, name: str, environment: str, api_key: str, api_secret: str, actor: str, venue: str = "bybit"
+    *,
+    owner: Any,
+    name: str,
+    environment: str,
+    actor: str,
+    api_key: str = "",
+    api_secret: str = "",
+    venue: str = "bybit",
+    mode: str | None = None,
 ) -> Account:
-    """A new account with its keys encrypted. A LIVE one does not trade before a person opts in."""
-    account = Account(owner=owner, name=name, environment=environment, venue=venue)
-    account.api_key_encrypted, account.api_secret_encrypted = encrypt(api_key), encrypt(api_secret)
-    account.full_clean(exclude=["api_key_encrypted", "api_secret_encrypted"])
+    """A new account with its keys encrypted. One of a real venue begins on paper, where it needs no keys of the venue;
+    one of the simulator at the simulator. A LIVE one does not trade there before a person opts in."""
+    if mode is None:
+        mode = Mode.REAL if environment == Account.Environment.SIMULATOR else Mode.PAPER
+    account = Account(owner=owner, name=name, environment=environment, venue=venue, mode=mode)
+    if api_key or api_secret or mode == Mode.REAL:
+        account.api_key_encrypted, account.api_secret_encrypted = encrypt(api_key), encrypt(api_secret)
+    account.full_clean(exclude=KEY_COLUMNS)
     account.save()
-    after = {"name": name, "environment": environment, "venue": venue, "owner": owner.get_username()}
+    if mode == Mode.PAPER:
+        paper_keys_make(account)
+        account.save(update_fields=["paper_key_encrypted", "paper_secret_encrypted"])
+    after = {"name": name, "environment": environment, "venue": venue, "owner": owner.get_username(), "mode": mode}
     record(actor=actor, action="account.created", subject=f"account:{account.pk}", account_id=account.pk, after=after)
     bus.engines_doorbell("accounts", account.pk)
     return account
@@ -53,8 +74,25 @@ def account_live_opt_in_set(*, account: Account, opted_in: bool, actor: str) -> 
         before=before,
         after={"live_opt_in": opted_in},
     )
+    if not opted_in and account.environment == Account.Environment.LIVE:
+        _tell_what_is_left(account, actor)
     bus.engines_doorbell("accounts", account.pk)
     return account
+
+
+def _tell_what_is_left(account: Account, actor: str) -> None:
+    positions = Position.objects.filter(account=account).exclude(state=Position.State.CLOSED).count()
+    orders = Order.objects.filter(account=account, state__in=[str(state) for state in WORKING]).count()
+    if positions or orders:
+        alert_raise(
+            level="critical",
+            kind="account_left_open",
+            message=f"{actor} opted {account.name} out with {positions} positions and {orders} orders open: no engine "
+            "looks after them, neither exits nor loss limits; stop the account to close them",
+            account_id=account.pk,
+            detail={"positions": positions, "orders": orders},
+            key="left_open",
+        )
 
 
 @transaction.atomic
@@ -88,13 +126,28 @@ def _set_trading_state(account: Account, state: str, actor: str, reason: str, ac
 
 
 @transaction.atomic
+def leverage_note(*, account_id: int, symbol: str, leverage: Decimal, before: Decimal | None) -> None:
+    """We have set a symbol's leverage at the venue. ``before``: what we had set; None when that is not known."""
+    record(
+        actor="engine",
+        action="leverage.set",
+        subject=f"position:{symbol}",
+        account_id=account_id,
+        before=None if before is None else {"leverage": before},
+        after={"leverage": leverage},
+    )
+
+
+@transaction.atomic
 def membership_grant(*, account: Account, user: Any, role: str, actor: str) -> Membership:
+    before = Membership.objects.filter(account=account, user=user).values_list("role", flat=True).first()
     membership, _ = Membership.objects.update_or_create(account=account, user=user, defaults={"role": role})
     record(
         actor=actor,
         action="membership.granted",
         subject=f"account:{account.pk}",
         account_id=account.pk,
+        before=None if before is None else {"user": user.get_username(), "role": before},
         after={"user": user.get_username(), "role": role},
     )
     return membership
@@ -115,11 +168,17 @@ def membership_revoke(*, account: Account, user: Any, actor: str) -> None:
 
 
 @transaction.atomic
-def wallet_apply(*, account_id: int, report: WalletReport, snapshot: bool = False) -> Wallet:
-    """Keep the venue's latest balances; the first report of a UTC day fixes what the day's PnL is measured from."""
+def wallet_apply(*, account_id: int, report: WalletReport, snapshot: bool = False, mode: str | None = None) -> Wallet:
+    """Keep the latest balances that the venue of ``mode`` told (None: of the account's); the first report of a UTC day
+    fixes what the day's PnL is measured from.
+
+    Raises:
+        ModeChanged: the account is in the other mode by now.
+    """
     now = timezone.now()
     Wallet.objects.bulk_create([Wallet(account_id=account_id, updated_at=now)], ignore_conflicts=True)
     wallet = Wallet.objects.select_for_update(no_key=True).get(account_id=account_id)
+    mode = mode_confirm(account_id, mode)
     if wallet.day != now.date():
         wallet.day, wallet.day_start_equity = now.date(), report.equity
     wallet.equity, wallet.wallet_balance = report.equity, report.wallet_balance
@@ -130,7 +189,11 @@ def wallet_apply(*, account_id: int, report: WalletReport, snapshot: bool = Fals
     wallet.save()
     if snapshot:
         point = EquitySnapshot(
-            account_id=account_id, taken_at=now, equity=report.equity, wallet_balance=report.wallet_balance
+            account_id=account_id,
+            mode=mode,
+            taken_at=now,
+            equity=report.equity,
+            wallet_balance=report.wallet_balance,
         )
         EquitySnapshot.objects.bulk_create([point], ignore_conflicts=True)
     bus.account_changed(account_id, "equity", account_id)

@@ -11,31 +11,30 @@ from typing import Any
 from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
+from marketdata.selectors import candles
 from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
 from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
 from trading.models import Account, Fill, Order, Position, Wallet
+from trading.services.leases import symbol_quote
 
 ZERO = Decimal(0)
 NO_PRICES: Mapping[str, Decimal] = MappingProxyType({})
+LONGEST_BEFORE_SENDING = timedelta(minutes=1)
 _WORKING = sorted(str(state) for state in WORKING)
 
 
-def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES) -> Exposure:
+def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES, *, without: int = 0) -> Exposure:
     """What the account has at stake, from our own books: open positions, and every order that may still fill,
     those of unknown fate included. Intents that nobody approved yet are not at stake: counted here, they would be
     counted against themselves. ``prices``: marks, to value market orders and positions by.
 
-    What others of the user and of the platform have at stake is read only where limits ask for it.
+    What others of the user and of the platform have at stake is read only where limits ask for it. ``without``: an
+    order that is left out, for its own replacement is to be judged.
     """
-    account = Account.objects.get(pk=account_id)
-    wallet = Wallet.objects.filter(account_id=account_id).first()
-    orders = Order.objects.filter(account_id=account_id)
-    positions, pending = _books([account_id], prices)
-    second_ago = timezone.now() - timedelta(seconds=1)
-    counts = orders.aggregate(
-        open=Count("pk", filter=Q(state__in=_WORKING)), recent=Count("pk", filter=Q(sent_at__gt=second_ago))
-    )
+    account = Account.objects.select_related("wallet").get(pk=account_id)
+    wallet = getattr(account, "wallet", None)
+    positions, pending, open_orders = _books([account_id], prices, without=without)
     exposure = Exposure(
         known=account.reconciled_at is not None and wallet is not None,
         equity=wallet.equity if wallet else ZERO,
@@ -44,15 +43,18 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
         day=wallet.day if wallet else None,
         positions=MappingProxyType(positions.get(account_id, {})),
         pending=MappingProxyType(pending.get(account_id, {})),
-        open_orders=counts["open"],
-        orders_last_second=counts["recent"],
+        open_orders=open_orders,
+        orders_last_second=_sent_last_second([account_id]),
         wallet_balance=wallet.wallet_balance if wallet else ZERO,
         peak_equity=wallet.peak_equity if wallet else ZERO,
         owner_id=account.owner_id,
     )
-    asked, others = totals_asked(account), Account.objects.exclude(pk=account_id)
+    asked = totals_asked(account)
+    # What is at stake on paper is nothing that real limits have to do with, nor the reverse; nor is play money of
+    # another environment.
+    others = Account.objects.filter(mode=account.mode, environment=account.environment).exclude(pk=account_id)
     if asked.strategies:
-        shares = _shares(account_id, asked.strategies, exposure, prices)
+        shares = _shares(account_id, asked.strategies, exposure, prices, without)
         exposure = replace(exposure, strategies=MappingProxyType(shares))
     if asked.user:
         exposure = replace(exposure, user=totals_of(others.filter(owner_id=account.owner_id), prices))
@@ -64,13 +66,9 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES)
 def totals_of(accounts: Any, prices: Mapping[str, Decimal] = NO_PRICES) -> Totals:
     """What several accounts (a queryset) have at stake together. Their equity is their wallets' last."""
     identifiers = list(accounts.values_list("pk", flat=True))
-    positions, pending = _books(identifiers, prices)
+    positions, pending, open_orders = _books(identifiers, prices)
     wallets = Wallet.objects.filter(account_id__in=identifiers).aggregate(
         equity=Sum("equity"), start=Sum("day_start_equity"), peak=Sum("peak_equity")
-    )
-    second_ago = timezone.now() - timedelta(seconds=1)
-    counts = Order.objects.filter(account_id__in=identifiers).aggregate(
-        open=Count("pk", filter=Q(state__in=_WORKING)), recent=Count("pk", filter=Q(sent_at__gt=second_ago))
     )
     each = [
         Exposure(positions=positions.get(pk, {}), pending=pending.get(pk, {}))
@@ -81,9 +79,16 @@ def totals_of(accounts: Any, prices: Mapping[str, Decimal] = NO_PRICES) -> Total
         equity=wallets["equity"] or ZERO,
         day_start_equity=wallets["start"] or ZERO,
         peak_equity=wallets["peak"] or ZERO,
-        open_orders=counts["open"],
-        orders_last_second=counts["recent"],
+        open_orders=open_orders,
+        orders_last_second=_sent_last_second(identifiers),
     )
+
+
+def _sent_last_second(accounts: list[int]) -> int:
+    # By the time of creation too, which has an index: an account has orders of years.
+    now = timezone.now()
+    newest = Order.objects.filter(account_id__in=accounts, created_at__gt=now - LONGEST_BEFORE_SENDING)
+    return newest.filter(sent_at__gt=now - timedelta(seconds=1)).count()
 
 
 def _together(exposures: Iterable[Exposure]) -> Totals:
@@ -105,12 +110,12 @@ def _together(exposures: Iterable[Exposure]) -> Totals:
 
 
 def _shares(
-    account_id: int, names: Iterable[str], exposure: Exposure, prices: Mapping[str, Decimal]
+    account_id: int, names: Iterable[str], exposure: Exposure, prices: Mapping[str, Decimal], without: int
 ) -> dict[str, Totals]:
     """What each named strategy has at stake: positions that it opened, orders that it placed, and what it has made
     today: realised, less fees, and unrealised."""
     now = timezone.now()
-    working = Order.objects.filter(account_id=account_id)
+    working = Order.objects.filter(account_id=account_id).exclude(pk=without)
     counts = {
         row["strategy"]: row
         for row in working.filter(Q(state__in=_WORKING) | Q(sent_at__gt=now - timedelta(seconds=1)))
@@ -121,7 +126,7 @@ def _shares(
         )
     }
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    fills = Fill.objects.filter(account_id=account_id, executed_at__gte=midnight)
+    fills = Fill.objects.filter(account_id=account_id, mode=F("account__mode"), executed_at__gte=midnight)
     made = dict(
         fills.values("order__strategy").annotate(made=Sum(F("realised_pnl") - F("fee"))).values_list(
             "order__strategy", "made"
@@ -130,7 +135,7 @@ def _shares(
     shares = {}
     for name in names:
         held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}
-        _, pending = _books([account_id], prices, strategy=name)
+        _, pending, _ = _books([account_id], prices, without=without, strategy=name)
         share = _together([Exposure(positions=held, pending=pending.get(account_id, {}))])
         unrealised = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
         count = counts.get(name, {"open": 0, "recent": 0})
@@ -145,9 +150,9 @@ def _shares(
 
 
 def _books(
-    accounts: list[int], prices: Mapping[str, Decimal], **orders: Any
-) -> tuple[dict[int, dict[str, PositionExposure]], dict[int, dict[str, PendingExposure]]]:
-    """Positions and orders that may still fill, by account and symbol."""
+    accounts: list[int], prices: Mapping[str, Decimal], without: int = 0, **orders: Any
+) -> tuple[dict[int, dict[str, PositionExposure]], dict[int, dict[str, PendingExposure]], int]:
+    """Positions and orders that may still fill, by account and symbol, and how many such orders there are."""
     positions: dict[int, dict[str, PositionExposure]] = defaultdict(dict)
     rows = Position.objects.filter(account_id__in=accounts).exclude(state=Position.State.CLOSED)
     for row in rows.select_related("instrument"):
@@ -163,16 +168,33 @@ def _books(
             row.pk,
         )
     pending: dict[int, dict[str, PendingExposure]] = defaultdict(dict)
-    live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).select_related("instrument")
-    for order in live:
-        symbol, left = order.instrument.symbol, order.quantity - order.filled_quantity
+    live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).exclude(pk=without)
+    number = 0
+    for order in live.select_related("instrument", "signal"):
+        number += 1
+        symbol = order.instrument.symbol
+        # While an amendment is open the larger of both may fill.
+        left = order.largest_quantity - order.filled_quantity
         before = pending[order.account_id].get(symbol, PendingExposure())
         if order.reduce_only:
             immediate = order.order_type == Order.OrderType.MARKET or order.time_in_force in IMMEDIATE
             after = before.plus_reducing(order.side, left, immediate=immediate)
         else:
             held = positions[order.account_id].get(symbol)
-            price = order.price or prices.get(symbol) or (held.mark_price if held else ZERO)
+            price = order.highest_price or prices.get(symbol) or (held.mark_price if held else _price_elsewhere(order))
             after = before.plus(order.side, left, price, order.stop_loss)
         pending[order.account_id][symbol] = after
-    return positions, pending
+    return positions, pending, number
+
+
+def _price_elsewhere(order: Order) -> Decimal:
+    """What values a market order in a symbol that has no price here: another engine follows it, or nobody does. At
+    nothing, an order of unknown fate would not count."""
+    quote = symbol_quote(order.instrument.symbol)
+    if quote is not None and quote.price is not None:
+        return quote.price
+    signal = order.signal
+    if signal is not None:
+        return signal.reference_price or signal.entry_price
+    newest = candles(order.instrument.symbol, "1", 1)
+    return newest[0].close if newest else order.take_profit or order.stop_loss or ZERO

@@ -1,22 +1,38 @@
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit import bus
 from audit.services import record, recorded_together
+from audit.trace import tracing
 from marketdata.selectors import instrument_by_symbol
-from trading.lifecycle import VENUE_EVENTS, OrderEvent, OrderState, target
+from trading.crash_points import reach
+from trading.lifecycle import VENUE_EVENTS, VENUE_STATUSES, OrderEvent, OrderState, target
 from trading.models import Fill, Order, OrderTransition, Position
 from trading.positions import FillValues, PositionEvent, PositionState, apply_fill
-from trading.reports import FillReport, OrderReport, PositionReport
+from trading.reports import FillReport, OrderReport, PositionReport, ReportRefused
+from trading.services.amendments import fill_proves_replaced, venue_values_apply, venue_values_known
+from trading.services.modes import mode_held
 from trading.services.orders import advance, illegal_move_record
+
+log = logging.getLogger(__name__)
 
 # Executions that change a position; funding and settlements arrive as executions too and change only the wallet.
 TRADING_EXECUTIONS = frozenset({"Trade", "AdlTrade", "BustTrade", "Delivery", "BlockTrade", "MovePosition"})
+
+# The venue cannot know an order that never left.
+NEVER_SENT = frozenset({OrderState.NEW, OrderState.DENIED, OrderState.EXPIRED})
+
+
+# What whoever trades chooses for a position, here or at the venue itself.
+SET_AT_THE_VENUE = ("leverage", "take_profit", "stop_loss")
 
 
 def moment(milliseconds: int) -> datetime:
@@ -25,15 +41,29 @@ def moment(milliseconds: int) -> datetime:
 
 def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
     """Book one execution exactly once: the fill, its order, the position, the trail. None when it was booked before
-    (reports repeat: over the stream, in reconciliation, after a reconnect) or is no trade."""
+    (reports repeat: over the stream, in reconciliation, after a reconnect) or is no trade.
+
+    Raises:
+        ReportRefused: it contradicts its order, or what was booked under its id before; nothing changed.
+    """
     if report.execution_type not in TRADING_EXECUTIONS:
         return None
     with transaction.atomic(), recorded_together():
         instrument = instrument_by_symbol(report.symbol)
+        if instrument is None:
+            raise ReportRefused(f"execution {report.execution_id} is in {report.symbol}, which we do not know")
+        if not (report.quantity.is_finite() and report.price.is_finite() and report.quantity > 0 < report.price):
+            raise ReportRefused(
+                f"execution {report.execution_id} is of {report.quantity} at {report.price}; expected both above 0"
+            )
         # Order first, then position, then the audit chain: one order of locks everywhere.
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
+        if order is not None:
+            _refuse_contradiction(order, report)
+        mode = mode_held(account_id)
         fill = Fill(
             account_id=account_id,
+            mode=mode,
             instrument=instrument,
             order=order,
             execution_id=report.execution_id,
@@ -50,11 +80,14 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             with transaction.atomic():
                 fill.save(force_insert=True)
         except IntegrityError:
-            if not Fill.objects.filter(account_id=account_id, execution_id=report.execution_id).exists():
+            booked = Fill.objects.filter(account_id=account_id, mode=mode, execution_id=report.execution_id).first()
+            if booked is None:
                 raise  # not booked before, and not bookable: that must be heard of
-            _attach(order, report.execution_id)
+            _refuse_other_content(booked, fill)
+            _attach(order, booked)
             return None
-        position_pnl = _position_fill(fill, order)
+        trace_id = order.trace_id if order is not None else ""
+        position_pnl, before, after = _position_fill(fill, order)
         fill.realised_pnl = position_pnl
         fill.save(update_fields=["realised_pnl"])
         if order is not None:
@@ -64,7 +97,9 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             action="fill.booked",
             subject=f"fill:{fill.pk}",
             account_id=account_id,
-            trace_id=order.trace_id if order else "",
+            trace_id=trace_id,
+            before=before,
+            after=after,
             parameters={
                 "execution_id": report.execution_id,
                 "execution_type": report.execution_type,
@@ -78,15 +113,28 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
             },
         )
         bus.account_changed(account_id, "fill", fill.pk)
+        transaction.on_commit(partial(_log_fill, report, trace_id))
+        reach("fill.booking")
         return fill
 
 
-def _attach(order: Order | None, execution_id: str) -> None:
+def _log_fill(report: FillReport, trace_id: str) -> None:
+    with tracing(trace_id):
+        log.info("order_filled %s %s %s @ %s", report.client_order_id, report.side, report.quantity, report.price)
+
+
+def _refuse_other_content(booked: Fill, fill: Fill) -> None:
+    for name in ("instrument_id", "side", "price", "quantity"):
+        ours, theirs = getattr(booked, name), getattr(fill, name)
+        if ours != theirs:
+            raise ReportRefused(
+                f"execution {booked.execution_id} was booked with {name} {ours} and comes again with {theirs}"
+            )
+
+
+def _attach(order: Order | None, fill: Fill) -> None:
     """An execution that was booked before its order was adopted counts for the order from now on."""
-    if order is None:
-        return
-    fill = Fill.objects.filter(account_id=order.account_id, execution_id=execution_id, order=None).first()
-    if fill is not None:
+    if order is not None and fill.order_id is None:
         fill.order = order
         fill.save(update_fields=["order"])
         _order_fill(order, fill)
@@ -105,25 +153,29 @@ def _order_of(account_id: int, client_order_id: str, venue_order_id: str) -> Ord
 
 def _order_fill(order: Order, fill: Fill) -> None:
     filled = order.filled_quantity + fill.quantity
-    if filled > order.quantity:
-        # More than we asked for can only be a contradiction of the venue's; the position books it, the order cannot.
-        illegal_move_record(
-            order=order,
-            event=OrderEvent.FILL_COMPLETELY,
-            cause=f"execution {fill.execution_id} would fill {filled} of {order.quantity}",
-            payload={"execution_id": fill.execution_id},
+    if filled > order.quantity and not fill_proves_replaced(order, filled, fill.execution_id):
+        raise ReportRefused(
+            f"execution {fill.execution_id} would fill {filled:f} of the {order.quantity:f} of order "
+            f"{order.client_order_id}; expected at most {order.quantity - order.filled_quantity:f}"
         )
-        return
+    # With an open amendment the order is complete when the larger quantity is: less may be all, or not.
+    complete = filled == order.largest_quantity
+    event = OrderEvent.FILL_COMPLETELY if complete else OrderEvent.FILL_PARTIALLY
+    if target(event, OrderState(order.state)) is None:
+        raise ReportRefused(
+            f"execution {fill.execution_id} belongs to order {order.client_order_id}, which is {order.state} and "
+            "cannot fill"
+        )
     value = (order.average_price or Decimal(0)) * order.filled_quantity + fill.price * fill.quantity
     order.average_price = (value / filled).quantize(Decimal("1e-12"))
     order.filled_quantity = filled
     order.fees += fill.fee
-    event = OrderEvent.FILL_COMPLETELY if filled == order.quantity else OrderEvent.FILL_PARTIALLY
     advance(order, event, cause=f"execution {fill.execution_id}", actor="venue")
 
 
-def _position_fill(fill: Fill, order: Order | None) -> Decimal:
-    """Move the position by one fill and return the realised PnL (before fees). A flip closes one row, opens another."""
+def _position_fill(fill: Fill, order: Order | None) -> tuple[Decimal, dict[str, Any], dict[str, Any]]:
+    """Move the position by one fill; the realised PnL (before fees), and the position before and after for the trail.
+    A flip closes one row, opens another."""
     row = (
         Position.objects.select_for_update(of=("self",), no_key=True)
         .filter(account_id=fill.account_id, instrument=fill.instrument)
@@ -145,6 +197,7 @@ def _position_fill(fill: Fill, order: Order | None) -> Decimal:
     if result.event in (PositionEvent.OPENED, PositionEvent.FLIPPED):
         opened = Position.objects.create(
             account_id=fill.account_id,
+            mode=fill.mode,
             instrument=fill.instrument,
             side=result.state.side,
             quantity=result.state.quantity,
@@ -153,10 +206,17 @@ def _position_fill(fill: Fill, order: Order | None) -> Decimal:
             take_profit=order.take_profit if order else None,
             stop_loss=order.stop_loss if order else None,
             strategy=order.strategy if order else "external",
+            trace_id=order.trace_id if order else "",
             opened_at=fill.executed_at,
         )
         bus.account_changed(fill.account_id, "position", opened.pk)
-    return result.realised_pnl
+    return result.realised_pnl, _shown(before), {"event": str(result.event), **_shown(result.state)}
+
+
+def _shown(state: PositionState) -> dict[str, Any]:
+    if state.quantity == 0:
+        return {"position": "flat"}
+    return {"position": state.side, "quantity": state.quantity, "entry_price": state.entry_price}
 
 
 def _split_fee(fill: Fill, before: PositionState) -> tuple[Decimal, Decimal]:
@@ -170,24 +230,64 @@ def _split_fee(fill: Fill, before: PositionState) -> tuple[Decimal, Decimal]:
 
 def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
     """Move an order by what the venue says of it. Fills are never taken from here: executions drive them. None when
-    the order is not one of ours."""
+    the order is not one of ours.
+
+    Raises:
+        ReportRefused: it contradicts the order, or says what no venue says; nothing changed.
+    """
+    if report.status not in VENUE_STATUSES:
+        raise ReportRefused(f"status {report.status!r} of order {report.venue_order_id} is none that we know")
     with transaction.atomic():
         order = _order_of(account_id, report.client_order_id, report.venue_order_id)
         if order is None:
             return None
-        if not order.venue_order_id:
-            order.venue_order_id = report.venue_order_id
-            order.save(update_fields=["venue_order_id"])
-        event = VENUE_EVENTS.get(report.status)
-        if event is None or _already_there(order, event):
+        _refuse_contradiction(order, report)
+        if not (report.quantity.is_finite() and report.price.is_finite() and report.quantity > 0 <= report.price):
+            raise ReportRefused(
+                f"order {order.client_order_id} is of {report.quantity} at {report.price}; expected a quantity above 0"
+            )
+        if tells_nothing(order, report):
             return order
-        if target(event, OrderState(order.state)) is not None:
+        event = VENUE_EVENTS.get(report.status)
+        if order.state not in NEVER_SENT and (
+            event is None or _already_there(order, event) or target(event, OrderState(order.state)) is not None
+        ):
+            if not order.venue_order_id:
+                order.venue_order_id = report.venue_order_id
+                order.save(update_fields=["venue_order_id"])
+            venue_values_apply(order, report)
+            if event is None or _already_there(order, event):
+                return order
             if event in (OrderEvent.CANCEL, OrderEvent.REJECT):
                 order.refusal = _ending(report)
             advance(order, event, cause=f"venue: {report.status} {_ending(report)}".strip(), payload=report.payload)
             return order
-    illegal_move_record(order=order, event=event, cause=f"venue: {report.status}", payload=report.payload)
+    illegal_move_record(
+        order=order,
+        event=event or OrderEvent.FILL_PARTIALLY,
+        cause=f"venue: {report.status}",
+        payload=report.payload,
+    )
     return order
+
+
+def _refuse_contradiction(order: Order, report: OrderReport | FillReport) -> None:
+    """Reports name an order by our id; everything else that they say of it must be true of it."""
+    found = {
+        "symbol": (order.instrument.symbol, report.symbol),
+        "side": (order.side, report.side),
+        "orderId": (order.venue_order_id or report.venue_order_id, report.venue_order_id or order.venue_order_id),
+    }
+    for name, (ours, theirs) in found.items():
+        if ours != theirs:
+            raise ReportRefused(f"{name} of order {order.client_order_id} is {theirs!r}; expected {ours!r}")
+
+
+def tells_nothing(order: Order, report: OrderReport) -> bool:
+    """Whether the order's row, as it was read, says already what the venue says of it."""
+    event = VENUE_EVENTS.get(report.status)
+    known = event is None or _already_there(order, event)
+    return bool(order.venue_order_id) and known and order.state not in NEVER_SENT and venue_values_known(order, report)
 
 
 def _ending(report: OrderReport) -> str:
@@ -209,6 +309,7 @@ def order_adopt(*, account_id: int, report: OrderReport) -> Order:
     now = timezone.now()
     order = Order(
         account_id=account_id,
+        mode=mode_held(account_id),
         instrument=instrument_by_symbol(report.symbol),
         client_order_id=(report.client_order_id or f"venue-{report.venue_order_id}")[:36],
         venue_order_id=report.venue_order_id,
@@ -234,6 +335,7 @@ def order_adopt(*, account_id: int, report: OrderReport) -> Order:
         action="order.adopted",
         subject=f"order:{order.pk}",
         account_id=account_id,
+        trace_id=order.trace_id,
         parameters={"venue_order_id": report.venue_order_id, "symbol": report.symbol, "quantity": report.quantity},
     )
     bus.account_changed(account_id, "order", order.pk)
@@ -252,8 +354,21 @@ def position_report_apply(*, account_id: int, report: PositionReport) -> None:
     if row is None or report.quantity == 0:
         return
     row.mark_price, row.liquidation_price = report.mark_price, report.liquidation_price
+    before = {name: getattr(row, name) for name in SET_AT_THE_VENUE}
+    after = {name: getattr(report, name) for name in SET_AT_THE_VENUE}
     row.leverage, row.take_profit, row.stop_loss = report.leverage, report.take_profit, report.stop_loss
     row.save()
+    if after != before:
+        record(
+            actor="venue",
+            action="position.set",
+            subject=f"position:{report.symbol}",
+            account_id=account_id,
+            reason="the venue holds these for the position now",
+            trace_id=row.trace_id,
+            before=before,
+            after=after,
+        )
     bus.account_changed(account_id, "position", row.pk)
 
 
@@ -276,7 +391,12 @@ def position_correct(*, account_id: int, report: PositionReport, reason: str) ->
     if report.quantity > 0:
         if row is None:
             row = Position(
-                account_id=account_id, instrument=instrument, side=report.side, opened_at=now, strategy="external"
+                account_id=account_id,
+                mode=mode_held(account_id),
+                instrument=instrument,
+                side=report.side,
+                opened_at=now,
+                strategy="external",
             )
         row.quantity, row.entry_price = report.quantity, report.entry_price
         row.leverage, row.mark_price = report.leverage, report.mark_price

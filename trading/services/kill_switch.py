@@ -17,10 +17,13 @@ from django.utils import timezone
 from audit import bus
 from audit.models import AuditEvent
 from audit.services import alert_raise, record
+from audit.trace import current_trace
+from trading.crash_points import reach
 from trading.models import Account, DeadManWatch, KillSwitch, KillSwitchTask, Lease
 from trading.permissions import platform_operators
-from trading.runtime.configuration import ENVIRONMENTS, load_accounts
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts_to_stop
 from trading.services.leases import account_resource, end_idle_transactions
+from trading.services.modes import account_tag
 
 Phase = KillSwitchTask.Phase
 
@@ -42,7 +45,7 @@ def kill_switch_engage(
     """
     if not reason.strip():
         raise KillSwitchRefused("a reason is needed: whoever re-arms trading must know why it was stopped")
-    accounts = [account] if account is not None else load_accounts(ENVIRONMENTS[settings.EXCHANGE])
+    accounts = [account] if account is not None else load_accounts_to_stop(ENVIRONMENTS[settings.EXCHANGE])
     end_idle_transactions()  # whoever is paused while it engages must not keep every order waiting
     # Orders are committed under their account's lease: from here on each of them waits for us, and then sees the row.
     resources = [account_resource(each.pk) for each in accounts]
@@ -73,6 +76,7 @@ def kill_switch_engage(
         key=f"kill_switch:{switch.pk}",
     )
     _recorded(switch, "kill_switch.engaged", actor, reason, {"closes_positions": closes_positions})
+    reach("kill.engaging")
     return switch
 
 
@@ -141,6 +145,7 @@ def kill_switch_progress(
             subject=f"kill_switch:{task.switch_id}",
             account_id=task.account_id,
             reason=trouble,
+            trace_id=task.switch.trace_id,
             parameters={"closer": closer, "open_orders": open_orders, "open_positions": open_positions},
         )
     if (phase, open_orders, open_positions, trouble) != before:
@@ -158,7 +163,7 @@ def kill_switch_done(*, task_id: int, closer: str) -> KillSwitchTask:
     alert_raise(
         level="info",
         kind="kill_switch_done",
-        message=f"{task.account.name}: the kill switch is done after {seconds:.1f} s; nothing is left to close",
+        message=f"{task.account.label}: the kill switch is done after {seconds:.1f} s; nothing is left to close",
         account_id=task.account_id,
         detail={"switch": task.switch_id, "seconds": round(seconds, 1), "closer": closer},
         key=f"kill_switch:{task.switch_id}:done",
@@ -221,7 +226,7 @@ def dead_man_refused(*, account_id: int, reason: str) -> None:
     alert_raise(
         level="warning",
         kind="venue_dead_man",
-        message=f"the venue's own dead-man switch is not set: {reason}",
+        message=f"{account_tag(account_id)}the venue's own dead-man switch is not set: {reason}",
         account_id=account_id,
         key="venue_dead_man",
     )
@@ -250,7 +255,7 @@ def dead_man_look(*, watch_id: int, owned: bool) -> Literal["watched", "missing"
         alert_raise(
             level="critical",
             kind="dead_man",
-            message=f"{watch.account.name}: {reason}",
+            message=f"{watch.account.label}: {reason}",
             account_id=watch.account_id,
             key="dead_man",
         )
@@ -266,7 +271,7 @@ def _locked(task_id: int) -> KillSwitchTask:
 
 
 def _name(account: Account | None) -> str:
-    return "the whole platform" if account is None else account.name
+    return "the whole platform" if account is None else account.label
 
 
 def _recorded(switch: KillSwitch, action: str, actor: str, reason: str, parameters: Mapping[str, Any]) -> None:
@@ -277,7 +282,8 @@ def _recorded(switch: KillSwitch, action: str, actor: str, reason: str, paramete
         subject=f"kill_switch:{switch.pk}",
         account_id=switch.account_id,
         reason=reason,
-        parameters={**parameters, "scope": switch.scope, "accounts": accounts},
+        trace_id=switch.trace_id,
+        parameters={**parameters, "scope": switch.scope, "accounts": accounts, "asked_in": current_trace()},
     )
     bus.engines_doorbell("kill_switch", switch.pk)
     for account_id in accounts:

@@ -43,7 +43,7 @@ from django.db.models.functions import Now
 
 from audit import bus
 from audit.services import record
-from trading.models import EngineSession, Lease
+from trading.models import Account, EngineSession, Lease
 from trading.pipeline import Quote
 
 IDLE_MILLISECONDS = 2_000
@@ -183,12 +183,13 @@ def leases_hand_over(*, session_id: int, successors: Mapping[str, int]) -> dict[
 
 @transaction.atomic
 def account_lease_take(
-    *, account_id: int, holder: str, seconds: float, evict_reason: str = ""
+    *, account_id: int, holder: str, seconds: float, evict_reason: str = "", mode: str | None = None
 ) -> tuple[int, LeaseToken] | None:
     """Become the account's owner for ``seconds``: the session to renew and the proof; None while somebody else is.
 
     With ``evict_reason`` a living owner loses the account at once: it can commit nothing from here on. What it has
-    signed already may still reach the venue until its receive window closes.
+    signed already may still reach the venue until its receive window closes. Who has a gateway names its ``mode``: an
+    account that was switched meanwhile is not theirs to have.
     """
     if not evict_reason and account_owned(account_id):
         return None  # asked without a lock: everybody who waits for an account asks every second
@@ -198,6 +199,9 @@ def account_lease_take(
     rows = Lease.objects.select_for_update(of=("self",), skip_locked=True, no_key=True).filter(resource=resource)
     held = rows.first()
     if held is None:
+        return None
+    # A switch holds the lease until its commit, so this is the mode for as long as the lease is held.
+    if mode is not None and not Account.objects.filter(pk=account_id, mode=mode).exists():
         return None
     living = EngineSession.objects.filter(leases=held, ended=False, expires_at__gt=Now())
     if living.exists():
@@ -223,22 +227,26 @@ def account_taken_at(account_id: int) -> datetime | None:
     return Lease.objects.filter(resource=account_resource(account_id)).values_list("changed_at", flat=True).first()
 
 
-def lease_confirm(token: LeaseToken) -> None:
-    """Call it first in the transaction that commits what was decided under the lease.
+def lease_confirm(*tokens: LeaseToken) -> None:
+    """Call it first in the transaction that commits what was decided under the leases.
 
     Raises:
-        LeaseLost: the resource has changed hands, or its holder did not renew in time.
+        LeaseLost: a resource has changed hands, or its holder did not renew in time.
     """
     with connection.cursor() as cursor:
         # The ORM has no FOR SHARE: many accounts may commit under one lease at once, and only its taking must wait.
         cursor.execute(
-            "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
+            "SELECT lease.resource, set_config('idle_in_transaction_session_timeout', %s, true)"
             " FROM trading_lease AS lease JOIN trading_enginesession AS session ON session.id = lease.session_id"
-            " WHERE lease.resource = %s AND lease.epoch = %s"
-            " AND NOT session.ended AND session.expires_at > statement_timestamp() FOR SHARE OF lease",
-            [str(IDLE_MILLISECONDS), token.resource, token.epoch],
+            " JOIN unnest(%s::text[], %s::bigint[]) AS asked (resource, epoch)"
+            " ON lease.resource = asked.resource AND lease.epoch = asked.epoch"
+            " WHERE NOT session.ended AND session.expires_at > statement_timestamp()"
+            " ORDER BY lease.resource FOR SHARE OF lease",
+            [str(IDLE_MILLISECONDS), [token.resource for token in tokens], [token.epoch for token in tokens]],
         )
-        if cursor.fetchone() is None:
+        held = {resource for resource, _ in cursor.fetchall()}
+    for token in tokens:
+        if token.resource not in held:
             raise LeaseLost(f"{token.resource} is not held under epoch {token.epoch} any more")
 
 

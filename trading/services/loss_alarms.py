@@ -8,7 +8,7 @@ from decimal import Decimal
 from django.db import transaction
 
 from audit import bus
-from audit.services import alert_raise, record
+from audit.services import alert_raise, record, recorded_together
 from trading.models import Account, Wallet
 from trading.services.kill_switch import kill_switch_engage
 
@@ -34,20 +34,37 @@ def loss_alarm_raise(
             return False
         wallet.drawdown_alarm = wallet.peak_equity
     wallet.save(update_fields=["daily_loss_alarm", "drawdown_alarm"])
+    message = f"{wallet.account.tag}{message}"
     detail = {"limit": limit, "value": value, "percent": percent, "equity": equity}
-    kill_switch_engage(account=wallet.account, actor=ACTOR, reason=message)
-    alert_raise(
-        level="critical", kind="loss_limit", message=message, account_id=account_id, detail=detail, key=f"loss:{limit}"
-    )
-    record(
-        actor=ACTOR,
-        action="risk.loss_limit_crossed",
-        subject=f"account:{account_id}",
-        account_id=account_id,
-        reason=message,
-        parameters=detail,
-    )
+    with recorded_together():  # the trail is the last row to be locked, after both alerts
+        kill_switch_engage(account=wallet.account, actor=ACTOR, reason=message)
+        alert_raise(
+            level="critical",
+            kind="loss_limit",
+            message=message,
+            account_id=account_id,
+            detail=detail,
+            key=f"loss:{limit}",
+        )
+        record(
+            actor=ACTOR,
+            action="risk.loss_limit_crossed",
+            subject=f"account:{account_id}",
+            account_id=account_id,
+            reason=message,
+            parameters=detail,
+        )
     return True
+
+
+@transaction.atomic
+def peak_equity_raise(*, account_id: int, equity: Decimal, seen: Decimal) -> bool:
+    """Keep a peak that the mark prices made. ``seen``: the peak that was known then; False when it is another by now,
+    which a person may have set."""
+    raised = Wallet.objects.filter(account_id=account_id, peak_equity=seen).update(peak_equity=max(equity, seen))
+    if raised:
+        bus.account_changed(account_id, "equity", account_id)
+    return bool(raised)
 
 
 @transaction.atomic

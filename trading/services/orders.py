@@ -12,19 +12,30 @@ from django.utils import timezone
 from django_fsm import TransitionNotAllowed
 
 from audit import bus
-from audit.services import as_json, record
+from audit.services import alert_raise, as_json, insert_together, record, recorded_together
+from audit.trace import current_trace, new_trace_id
 from marketdata.instruments import Violation, on_grid, violations
 from marketdata.selectors import instrument_by_symbol, instrument_rules, reference_price
 from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
-from trading.lifecycle import LIVE, OrderEvent, OrderState
-from trading.models import Account, Order, OrderTransition
+from trading.crash_points import reach
+from trading.lifecycle import LIVE, TERMINAL, OrderEvent, OrderState
+from trading.models import Account, Order, OrderAmendment, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
+from trading.services.modes import ModeChanged, mode_confirm, mode_held
+from trading.services.order_gate import OrderGate, order_gate
+from trading.services.shared_limits import RiskDenied, shared_refusals
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
+# The names of closing orders follow from the kill switch: whoever took one first would keep a position open.
+RESERVED_PREFIX = "kill-"
+# The venue has it on its book, as far as we know.
+CONFIRMED = frozenset(
+    {OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_REPLACE, OrderState.PENDING_CANCEL}
+)
 
 
 class OrderRefused(Exception):
@@ -107,6 +118,7 @@ def order_place(
     body = OrderBody(symbol, side, order_type, quantity, price, time_in_force, reduce_only, take_profit, stop_loss)
     now = timezone.now()
     if client_order_id:
+        _refuse_reserved(client_order_id)
         known = _known_order(account, client_order_id, body)
         if known is not None:
             return known
@@ -118,9 +130,22 @@ def order_place(
     )
     try:
         with transaction.atomic():
-            order = _insert(account.pk, body, identifier, actor=actor, reason=reason, strategy=strategy, now=now)
+            order = _insert(
+                account.pk,
+                body,
+                identifier,
+                actor=actor,
+                reason=reason,
+                strategy=strategy,
+                now=now,
+                mode=account.mode,
+            )
             bus.engines_command("order_send", order.pk)
+            reach("intent.in_transaction")
             return order
+    except ModeChanged:
+        rule = f"the account was {account.mode} when this was asked for and is not any more; look at it, then repeat"
+        raise OrderRefused([Violation("account", str(account.pk), rule)]) from None
     except IntegrityError:
         # A concurrent request with the same id won; its answer is ours.
         known = _known_order(account, identifier, body)
@@ -148,6 +173,12 @@ def _known_order(account: Account, client_order_id: str, body: OrderBody) -> Ord
         rule = "this id belongs to another order of the account; use a new one, or repeat the first request unchanged"
         raise ClientOrderIdTaken([Violation("client_order_id", client_order_id, rule)])
     return known
+
+
+def _refuse_reserved(client_order_id: str) -> None:
+    if client_order_id.startswith(RESERVED_PREFIX):
+        rule = f"names that begin with {RESERVED_PREFIX} are the kill switch's; use another one"
+        raise OrderRefused([Violation("client_order_id", client_order_id, rule)])
 
 
 def _refuse_violations(account: Account, body: OrderBody) -> None:
@@ -185,10 +216,14 @@ def _insert(
     now: datetime,
     signal_id: int | None = None,
     trace_id: str = "",
+    gate: OrderGate | None = None,
+    mode: str | None = None,
 ) -> Order:
     order = Order(
+        pk=gate.order_id if gate is not None else None,
         account_id=account_id,
-        instrument=instrument_by_symbol(body.symbol),
+        mode=gate.mode if gate is not None else mode_confirm(account_id, mode),
+        instrument=gate.instrument if gate is not None else instrument_by_symbol(body.symbol),
         client_order_id=client_order_id,
         signal_id=signal_id,
         strategy=strategy,
@@ -202,10 +237,11 @@ def _insert(
         stop_loss=body.stop_loss,
         reason=reason,
         actor=actor,
-        trace_id=trace_id or secrets.token_hex(16),
+        trace_id=trace_id or current_trace() or new_trace_id(),
         created_at=now,
     )
-    order.save(force_insert=True)
+    if gate is None:
+        order.save(force_insert=True)
     record(
         actor=actor,
         action="order.intended",
@@ -224,17 +260,32 @@ def _body_as_parameters(body: OrderBody) -> dict[str, Any]:
 
 
 def order_intend(
-    *, account_id: int, intent: OrderIntent, signal_id: int | None, receive_window_ms: int, owner: LeaseToken
+    *,
+    account_id: int,
+    intent: OrderIntent,
+    signal_id: int | None,
+    receive_window_ms: int,
+    owner: LeaseToken,
+    gate: OrderGate | None = None,
+    prices: Mapping[str, Decimal] | None = None,
 ) -> Order:
-    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits.
+    """A strategy's approved intent, ready to be sent the moment the caller's transaction commits. ``gate``: where the
+    caller has asked it in this transaction. ``prices``: marks, where limits span several accounts.
 
     Raises:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
+        RiskDenied: orders of other accounts have used up a limit meanwhile.
         KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
     """
-    lease_confirm(owner)
-    if not intent.reduce_only:
+    gate = gate or order_gate(owner, account_id=account_id, symbol=intent.symbol)
+    if gate.instrument is None:
+        raise OrderRefused([Violation("symbol", intent.symbol, "not an instrument that this deployment trades")])
+    if gate.stopped and not intent.reduce_only:
         stopped_refuse(account_id)
+    if prices is not None:
+        refusals = shared_refusals(account_id=account_id, intent=intent, prices=prices)
+        if refusals:
+            raise RiskDenied(refusals)
     body = OrderBody(
         intent.symbol,
         intent.side,
@@ -247,6 +298,19 @@ def order_intend(
         intent.stop_loss,
     )
     now = timezone.now()
+    with recorded_together():
+        return _approved(account_id, body, intent, signal_id, receive_window_ms, gate, now)
+
+
+def _approved(
+    account_id: int,
+    body: OrderBody,
+    intent: OrderIntent,
+    signal_id: int | None,
+    receive_window_ms: int,
+    gate: OrderGate,
+    now: datetime,
+) -> Order:
     order = _insert(
         account_id,
         body,
@@ -257,9 +321,11 @@ def order_intend(
         now=now,
         signal_id=signal_id,
         trace_id=intent.trace_id,
+        gate=gate,
     )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause="risk approved")
+    reach("order.in_transaction")
     return order
 
 
@@ -276,6 +342,7 @@ def order_close_intend(
     reason: str,
     receive_window_ms: int,
     owner: LeaseToken,
+    trace_id: str = "",
 ) -> Order:
     """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
     switch holds it back.
@@ -286,9 +353,19 @@ def order_close_intend(
     lease_confirm(owner)
     body = OrderBody(symbol, side, "Market", quantity, None, "IOC", True, None, None)
     now = timezone.now()
-    order = _insert(account_id, body, client_order_id, actor=actor, reason=reason, strategy=strategy, now=now)
+    order = _insert(
+        account_id,
+        body,
+        client_order_id,
+        actor=actor,
+        reason=reason,
+        strategy=strategy,
+        now=now,
+        trace_id=trace_id,
+    )
     order.sent_at, order.receive_window_ms = now, receive_window_ms
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
+    reach("order.in_transaction")
     return order
 
 
@@ -301,8 +378,8 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
     """
     lease_confirm(owner)
-    order = _locked(order_id)
-    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
+    order = order_locked(order_id)
+    if order.state not in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN) or order.mode != order.account.mode:
         return None
     # The proof that it cannot exist any more is counted from the newest request.
     order.sent_at = timezone.now()
@@ -320,22 +397,34 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
 
 @transaction.atomic
 def order_take(
-    *, order_id: int, refusals: Sequence[Refusal], receive_window_ms: int, owner: LeaseToken
+    *,
+    order_id: int,
+    refusals: Sequence[Refusal],
+    receive_window_ms: int,
+    owner: LeaseToken,
+    shared: tuple[OrderIntent, Mapping[str, Decimal]] | None = None,
 ) -> Order | None:
     """The account's owner takes a recorded intent: approved when risk had nothing to say, denied when it had. None
-    when it was taken before, so that nobody sends it twice.
+    when it was taken before, so that nobody sends it twice. ``shared``: the intent and marks, where limits span
+    several accounts.
 
     Raises:
         LeaseLost: the account is somebody else's by now, who will take the intent.
     """
     lease_confirm(owner)
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state != OrderState.NEW:
         return None
+    mode = mode_held(order.account_id)
+    if order.mode != mode:
+        message = f"the order was asked for {order.mode}, and the account is {mode} by now"
+        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
     if not order.reduce_only:
         stopped = stopped_by(order.account_id)
         if stopped is not None:
             refusals = [*refusals, Refusal("kill_switch", "engaged", "new risk", stopped.sentence)]
+    if shared is not None and not refusals:
+        refusals = shared_refusals(account_id=order.account_id, intent=shared[0], prices=shared[1])
     if timezone.now() - order.created_at > INTENT_LIFETIME:
         order.refusal = f"not sent: no engine took it within {INTENT_LIFETIME.seconds} s"
         advance(order, OrderEvent.EXPIRE, cause=order.refusal)
@@ -345,6 +434,7 @@ def order_take(
     else:
         order.sent_at, order.receive_window_ms = timezone.now(), receive_window_ms
         advance(order, OrderEvent.APPROVE, cause="risk approved")
+        reach("order.in_transaction")
     return order
 
 
@@ -360,7 +450,7 @@ def _refusal(refusal: Refusal) -> dict[str, str]:
 @transaction.atomic
 def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
     """Book what the answer to a create proved. Reports may have overtaken it: then there is nothing left to do."""
-    order = _locked(order_id)
+    order = Order.objects.select_for_update(no_key=True).get(pk=order_id)
     news = bool(result.venue_order_id and not order.venue_order_id)
     if news:
         order.venue_order_id = result.venue_order_id
@@ -380,13 +470,14 @@ def order_submission_apply(*, order_id: int, result: SubmissionResult) -> Order:
             advance(order, OrderEvent.FAIL, cause=result.message, payload=payload)
         case _ if order.state == OrderState.PENDING_SUBMIT:
             advance(order, OrderEvent.LOSE, cause=result.message or "no answer", payload=payload)
+    reach("order.booking")
     return order
 
 
 @transaction.atomic
 def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order:
     """Somebody wants an order cancelled; the engine that owns the account asks the venue."""
-    order = _locked(order.pk)
+    order = order_locked(order.pk)
     if order.state == OrderState.NEW:
         order.refusal = f"withdrawn by {actor} before it was sent"
         advance(order, OrderEvent.CANCEL, cause=order.refusal, actor=actor)
@@ -399,15 +490,19 @@ def order_cancel_request(*, order: Order, actor: str, reason: str = "") -> Order
         raise OrderNotCancellable(
             f"order {order.client_order_id} is {order.state}: the venue has not confirmed it yet; try again in a moment"
         )
+    amendment = open_amendment(order)
+    if amendment is not None and amendment.outcome == OrderAmendment.Outcome.REQUESTED:
+        amendment_decide(order, OrderAmendment.Outcome.OVERTAKEN, "a cancel was asked for before it was sent")
     advance(order, OrderEvent.REQUEST_CANCEL, cause=reason or f"asked by {actor}", actor=actor)
     bus.engines_command("order_cancel", order.pk)
+    reach("cancel.requested")
     return order
 
 
 @transaction.atomic
 def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
     """Book what the answer to a cancel proved. ACCEPTED proves nothing yet: the order stream says how it ended."""
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state == OrderState.PENDING_CANCEL and result.outcome in (Submission.REJECTED, Submission.THROTTLED):
         advance(
             order,
@@ -421,7 +516,7 @@ def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
 @transaction.atomic
 def order_prove_absent(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
     """The venue never took the order, and cannot any more: its clock has passed the request's window."""
-    order = _locked(order_id)
+    order = order_locked(order_id)
     if order.state in (OrderState.UNKNOWN, OrderState.PENDING_SUBMIT, OrderState.SUBMITTED):
         order.refusal = "proven never to have reached the venue"
         advance(order, OrderEvent.FAIL, cause=order.refusal, payload=evidence)
@@ -431,8 +526,8 @@ def order_prove_absent(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
 @transaction.atomic
 def order_prove_ended(*, order_id: int, evidence: Mapping[str, Any]) -> Order:
     """The venue has it neither open nor among those it remembers: it was cancelled there, longer ago than that."""
-    order = _locked(order_id)
-    if order.state in (OrderState.ACKNOWLEDGED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL):
+    order = order_locked(order_id)
+    if order.state in CONFIRMED:
         order.refusal = "the venue has no such open order any more"
         advance(order, OrderEvent.CANCEL, cause=order.refusal, payload=evidence)
     return order
@@ -454,32 +549,89 @@ def advance(
     """
     source = str(order.state)
     getattr(order, event.value)()
-    order.save()
-    OrderTransition.objects.create(
-        order=order,
-        event=event.value,
-        source=source,
-        target=str(order.state),
-        cause=cause,
-        payload=as_json(payload or {}),
-        created_at=timezone.now(),
+    if order.state in TERMINAL and order.is_replacing:
+        amendment_decide(order, OrderAmendment.Outcome.OVERTAKEN, f"the order ended before: {order.state}, {cause}")
+    with recorded_together():
+        if order._state.adding:
+            insert_together(order)
+        else:
+            order.save()
+        step_record(order, event.value, source=source, cause=cause, payload=payload, actor=actor)
+
+
+def step_record(
+    order: Order,
+    event: str,
+    *,
+    cause: str,
+    source: str = "",
+    payload: Mapping[str, Any] | None = None,
+    actor: str = "",
+) -> None:
+    """Keep one step of a locked order's life on its own record and on the trail, and ring the doorbell. Without a
+    ``source`` the order stayed in its state."""
+    insert_together(
+        OrderTransition(
+            order=order,
+            event=event,
+            source=source or str(order.state),
+            target=str(order.state),
+            cause=cause,
+            payload=as_json(payload or {}),
+            created_at=timezone.now(),
+        )
     )
     record(
         actor=actor or order.actor,
-        action=f"order.{event.value}",
+        action=f"order.{event}",
         subject=f"order:{order.pk}",
         account_id=order.account_id,
         reason=cause,
         trace_id=order.trace_id,
-        before={"state": source},
+        before={"state": source or str(order.state)},
         after={"state": str(order.state), "filled_quantity": order.filled_quantity},
     )
     bus.account_changed(order.account_id, "order", order.pk)
 
 
+def open_amendment(order: Order) -> OrderAmendment | None:
+    """The amendment of a locked order that is not decided yet."""
+    if not order.is_replacing:
+        return None
+    return order.amendments.filter(outcome__in=OrderAmendment.OPEN).first()
+
+
+def amendment_decide(order: Order, outcome: OrderAmendment.Outcome, cause: str) -> None:
+    """Close a locked order's open amendment. The caller moves and saves the order, which asks for nothing any more."""
+    amendment = open_amendment(order)
+    order.replacing_quantity = order.replacing_price = None
+    if amendment is None:
+        return
+    amendment.outcome, amendment.cause, amendment.decided_at = outcome, cause, timezone.now()
+    amendment.save(update_fields=["outcome", "cause", "decided_at"])
+    record(
+        actor=amendment.actor,
+        action=f"amendment.{outcome}",
+        subject=f"order:{order.pk}",
+        account_id=order.account_id,
+        reason=cause,
+        trace_id=order.trace_id,
+        parameters={"amendment": amendment.pk, "quantity": amendment.quantity, "price": amendment.price},
+        before={"quantity": amendment.quantity_before, "price": amendment.price_before},
+    )
+
+
 @transaction.atomic
 def illegal_move_record(*, order: Order, event: OrderEvent, cause: str, payload: Mapping[str, Any]) -> None:
-    """An illegal move is never ignored: it is on the trail, with what the venue sent."""
+    """An illegal move is never ignored: it is on the trail, with what the venue sent, and people are told."""
+    alert_raise(
+        level="warning",
+        kind="illegal_transition",
+        message=f"order {order.client_order_id} is {order.state} and cannot {event.value.replace('_', ' ')}: {cause}",
+        account_id=order.account_id,
+        detail={"order": order.pk, "event": event.value, "state": str(order.state)},
+        key=f"illegal:{order.pk}:{event.value}",
+    )
     record(
         actor="engine",
         action="order.illegal_transition",
@@ -492,7 +644,7 @@ def illegal_move_record(*, order: Order, event: OrderEvent, cause: str, payload:
     bus.account_changed(order.account_id, "alert", order.pk)
 
 
-def _locked(order_id: int) -> Order:
+def order_locked(order_id: int) -> Order:
     # `of`: the account and the instrument are shared by every order and must not be locked with it.
     return (
         Order.objects.select_for_update(of=("self",), no_key=True)
@@ -502,18 +654,23 @@ def _locked(order_id: int) -> Order:
 
 
 __all__ = [
+    "CONFIRMED",
     "ClientOrderIdTaken",
     "OrderNotCancellable",
     "OrderRefused",
     "TransitionNotAllowed",
     "advance",
+    "amendment_decide",
     "illegal_move_record",
+    "open_amendment",
     "order_cancel_apply",
     "order_cancel_request",
     "order_intend",
+    "order_locked",
     "order_place",
     "order_prove_absent",
     "order_prove_ended",
     "order_submission_apply",
     "order_take",
+    "step_record",
 ]

@@ -10,6 +10,7 @@ from audit.services import alert_raise, record
 from trading.models import Fill, Position, ReconciliationRun
 from trading.reconciliation import Difference, DifferenceKind, LocalPosition, position_differences
 from trading.reports import FillReport, PositionReport
+from trading.services.modes import account_tag, mode_held
 
 STREAM = "stream"
 # The venue's own acts: a liquidation, an auto-deleveraging.
@@ -29,7 +30,7 @@ def outside_fill_note(*, account_id: int, fill: Fill, report: FillReport) -> boo
     text = f"{report.side} {report.quantity:f} {report.symbol} at {report.price:f}"
     forced = report.execution_type in FORCED_EXECUTIONS
     who = "the venue itself (liquidation or auto-deleveraging)" if forced else "somebody else"
-    message = f"{who} traded on this account: {text}"
+    message = f"{account_tag(account_id)}{who} traded on this account: {text}"
     _difference_record(account_id, Difference(DifferenceKind.FOREIGN_FILL, report.execution_id, "none", text))
     alert_raise(
         level="critical" if forced else "warning",
@@ -56,7 +57,8 @@ def outside_position_note(*, account_id: int, report: PositionReport) -> bool:
     if not found:
         return False
     difference = found[0][0]
-    message = f"{report.symbol} is {difference.theirs} at the venue and {difference.ours} here: it changed without us"
+    what = f"{report.symbol} is {difference.theirs} at the venue and {difference.ours} here"
+    message = f"{account_tag(account_id)}{what}: it changed without us"
     alert_raise(
         level="warning",
         kind="position_changed_outside",
@@ -81,6 +83,7 @@ def _difference_record(account_id: int, difference: Difference) -> None:
     now = timezone.now()
     run = ReconciliationRun.objects.create(
         account_id=account_id,
+        mode=mode_held(account_id),
         trigger=STREAM,
         started_at=now,
         finished_at=now,

@@ -10,6 +10,7 @@ from audit import bus
 from audit.services import record
 from trading.models import Account, ReconciliationRun
 from trading.reconciliation import Difference
+from trading.services.modes import mode_confirm
 
 
 @transaction.atomic
@@ -20,11 +21,19 @@ def reconciliation_record(
     started_at: datetime,
     differences: Sequence[Difference],
     error: str = "",
+    mode: str | None = None,
 ) -> ReconciliationRun:
-    """Keep one comparison with the venue. Only a successful one makes the account known, so that it may trade."""
+    """Keep one comparison with the venue of ``mode`` (None: the account's). Only a successful one makes the account
+    known, so that it may trade.
+
+    Raises:
+        ModeChanged: the account is in the other mode by now.
+    """
+    mode = mode_confirm(account_id, mode)
     now = timezone.now()
     run = ReconciliationRun.objects.create(
         account_id=account_id,
+        mode=mode,
         trigger=trigger,
         started_at=started_at,
         finished_at=now,

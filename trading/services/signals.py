@@ -19,7 +19,10 @@ from strategies.signals import Signal as SignalValue
 from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
+from trading.services.modes import mode_held
+from trading.services.order_gate import OrderGate, order_gate
 from trading.services.orders import order_intend
+from trading.services.shared_limits import shared_refusals
 
 
 def signal_note(
@@ -32,12 +35,61 @@ def signal_note(
     trace_id: str,
     lease: LeaseToken,
 ) -> Signal:
-    """Keep a signal with what became of it. Call it first in the transaction that books its order, if it has one.
+    """Keep a signal that becomes no order, with its reasons.
 
     Raises:
         LeaseLost: the symbol is another engine's by now; nothing is kept, that one sees the same market.
     """
     lease_confirm(lease)
+    return _noted(account_id, config_id, signal, verdict, decision, trace_id, lease)
+
+
+@transaction.atomic
+def signal_order(
+    *,
+    account_id: int,
+    config_id: int | None,
+    signal: SignalValue,
+    verdict: Verdict,
+    decision: Decision | None,
+    trace_id: str,
+    lease: LeaseToken,
+    intent: OrderIntent,
+    receive_window_ms: int,
+    owner: LeaseToken,
+    prices: Mapping[str, Decimal] | None = None,
+) -> Order:
+    """A signal and its approved order, ready to be sent when this returns. ``prices`` as for :func:`order_intend`.
+
+    Raises:
+        LeaseLost: the symbol or the account is another engine's by now; nothing is kept, and nothing may be sent.
+        RiskDenied: orders of other accounts have used up a limit meanwhile.
+        KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
+    """
+    with recorded_together():
+        gate = order_gate(owner, lease, account_id=account_id, symbol=intent.symbol)
+        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate)
+        return order_intend(
+            account_id=account_id,
+            intent=intent,
+            signal_id=row.pk,
+            receive_window_ms=receive_window_ms,
+            owner=owner,
+            gate=gate,
+            prices=prices,
+        )
+
+
+def _noted(
+    account_id: int,
+    config_id: int | None,
+    signal: SignalValue,
+    verdict: Verdict,
+    decision: Decision | None,
+    trace_id: str,
+    lease: LeaseToken,
+    gate: OrderGate | None = None,
+) -> Signal:
     ordered = decision is not None and decision.approved
     outcome = Signal.Outcome.ORDERED if ordered else Signal.Outcome.DENIED
     return signal_record(
@@ -49,6 +101,8 @@ def signal_note(
         refusals=_refusals(decision.refusals if decision is not None else ()),
         trace_id=trace_id,
         lease_epoch=lease.epoch,
+        signal_id=gate.signal_id if gate is not None else None,
+        mode=gate.mode if gate is not None else mode_held(account_id),
     )
 
 
@@ -76,13 +130,20 @@ def signal_hand_over(
         trace_id=trace_id,
         lease_epoch=lease.epoch,
         reference_price=reference_price,
+        mode=mode_held(account_id),
     )
     bus.engines_command("signal_take", row.pk)
     return row
 
 
 def signal_take(
-    *, signal: Signal, intent: OrderIntent | None, decision: Decision, receive_window_ms: int, owner: LeaseToken
+    *,
+    signal: Signal,
+    intent: OrderIntent | None,
+    decision: Decision,
+    receive_window_ms: int,
+    owner: LeaseToken,
+    prices: Mapping[str, Decimal] | None = None,
 ) -> Order | None:
     """The owner's answer to a pending signal, and its order, in one transaction. None when there is no order, or when
     the signal was answered before. Raises LeaseLost when the account is somebody else's by now, who will answer it."""
@@ -92,12 +153,19 @@ def signal_take(
             stopped = stopped_by(signal.account_id)
             if stopped is not None:
                 decision = Decision(False, (Refusal("kill_switch", "engaged", "new risk", stopped.sentence),))
+        mode = mode_held(signal.account_id)
+        if decision.approved and signal.mode != mode:
+            message = f"the signal was made {signal.mode}, and the account is {mode} by now"
+            decision = Decision(False, (Refusal("mode", mode, signal.mode, message),))
         if decision.approved:
             try:
                 lease_confirm(LeaseToken(symbol_resource(signal.symbol), signal.lease_epoch or 0))
             except LeaseLost as error:
                 message = f"the engine that saw it has lost the symbol meanwhile: {error}"
                 decision = Decision(False, (Refusal("lease", str(signal.lease_epoch), "newer", message),))
+        if decision.approved and intent is not None and prices is not None:
+            refusals = shared_refusals(account_id=signal.account_id, intent=intent, prices=prices)
+            decision = Decision(not refusals, refusals)
         outcome = Signal.Outcome.ORDERED if decision.approved else Signal.Outcome.DENIED
         settled = signal_settle(signal_id=signal.pk, outcome=str(outcome), refusals=_refusals(decision.refusals))
         if settled is None or intent is None or not decision.approved:

@@ -6,9 +6,7 @@ private messages from ``outbox``.
 
 from __future__ import annotations
 
-import hashlib
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
@@ -23,6 +21,7 @@ from trading.simulator.borrowing import Borrowing
 from trading.simulator.collateral import ALWAYS_ON, TIERS, Collateral
 from trading.simulator.errors import ApiError, parameter_error
 from trading.simulator.exits import Exits
+from trading.simulator.identifiers import Identifiers, named_id
 from trading.simulator.keys import ApiKey
 from trading.simulator.ledger import Ledger
 from trading.simulator.margin import Margin
@@ -31,15 +30,11 @@ from trading.simulator.order_prices import market_limit
 from trading.simulator.orders import ZERO, SimulatedOrder
 from trading.simulator.positions import SimulatedPosition
 
-# The bits that say which kind of UUID it is, and those of a random one.
-_UUID_MASK = 0xC000 << 48 | 0xF000 << 64
-_UUID_VERSION_4 = 0x8000 << 48 | 0x4000 << 64
-
 
 class Exchange:
     """``outbox`` collects ``(user, topic, row)`` for private streams, ``trades`` the public trades, ``liquidations``
     what was taken over, ``dirty`` the users whose state changed; the server empties them after each call.
-    ``insurance`` is what the insurance fund begins with."""
+    ``insurance`` is what the insurance fund begins with; identifiers follow from ``id_seed`` (None: from ``seed``)."""
 
     def __init__(
         self,
@@ -48,14 +43,14 @@ class Exchange:
         *,
         spot: Mapping[str, Market] | None = None,
         seed: int = 7,
+        id_seed: int | str | None = None,
         insurance: Decimal = ZERO,
     ) -> None:
         self.markets, self.spot = dict(markets), dict(spot or {})
         self.collateral = Collateral(self.index_price)
-        self.accounts = {
-            user: SimulatedAccount(user, {SETTLE_COIN: key.balance, **key.coins}, self.collateral)
-            for user, key in keys.items()
-        }
+        self.accounts: dict[str, SimulatedAccount] = {}
+        for key in keys.values():
+            self.open_account(key)
         self.outbox: list[tuple[str, str, dict[str, Any]]] = []
         self.trades: list[PublicTrade] = []
         # Trades of a recording: candles and the list of recent trades want them, the stream has them already.
@@ -68,11 +63,17 @@ class Exchange:
         self.exits = Exits(self)
         self.margin = Margin(self)
         self.borrowing = Borrowing(self)
-        self._seed, self._random = seed, random.Random(seed)
+        # Why nothing may trade in a symbol now; a market that comes from elsewhere may be away.
+        self.refusal: Callable[[str], str] = lambda symbol: ""
+        self._seed = seed
+        # The next identifier of an order or an execution.
+        self.new_id = Identifiers(seed if id_seed is None else id_seed)
 
-    def new_id(self) -> str:
-        """The next identifier; the same seed gives the same ones."""
-        return _uuid_text(self._random.getrandbits(128))
+    def open_account(self, key: ApiKey) -> SimulatedAccount:
+        """An account for one more user."""
+        account = SimulatedAccount(key.user, {SETTLE_COIN: key.balance, **key.coins}, self.collateral)
+        self.accounts[key.user] = account
+        return account
 
     # Requests of users.
 
@@ -84,6 +85,7 @@ class Exchange:
             ApiError: with Bybit's code and words; nothing was changed then.
         """
         market = self.market(str(request.get("symbol") or ""), category)
+        self._require_trading(market.symbol)
         account = self.accounts[user]
         order = checks.order_of(account, market, request, now_ms, self.new_id())
         more = checks.split(market, order, self.new_id)
@@ -92,6 +94,11 @@ class Exchange:
             if each.status == "Untriggered" or account.position(order.symbol, order.position_index).quantity:
                 self._begin(account, each, now_ms)
         return order
+
+    def _require_trading(self, symbol: str) -> None:
+        reason = self.refusal(symbol)
+        if reason:
+            raise ApiError(110066, f"Trading is currently not allowed: {reason}")
 
     def _begin(self, account: SimulatedAccount, order: SimulatedOrder, now_ms: int) -> None:
         self._enter(account, order)
@@ -137,6 +144,7 @@ class Exchange:
                 raise ApiError(170213, "Order does not exist.")
             raise ApiError(110001, "order not exists or too late to replace")
         market = self.market(order.symbol, category)
+        self._require_trading(market.symbol)
         quantity, price = order.quantity, order.price
         if request.get("qty") not in (None, ""):
             quantity = checks.quantity_of(market, request["qty"], order.order_type)
@@ -491,8 +499,7 @@ class Exchange:
 
     def trade_of(self, market: Market, side: str, tick: int, lots: int, time_ms: int, sequence: int) -> PublicTrade:
         """A trade by its number in its market, which its id follows from: who asks for which trades changes none."""
-        name = f"{self._seed}/{market.category}/{market.symbol}/{sequence}".encode()
-        trade_id = _uuid_text(int.from_bytes(hashlib.blake2b(name, digest_size=16).digest()))
+        trade_id = named_id(f"{self._seed}/{market.category}/{market.symbol}/{sequence}")
         price, quantity = market.grids.prices.value(tick), market.grids.quantities.value(lots)
         return PublicTrade(market.symbol, price, quantity, side, time_ms, trade_id, sequence, market.category)
 
@@ -592,9 +599,3 @@ class Exchange:
     def tell_wallet(self, user: str) -> None:
         self.dirty.add(user)
         self.outbox.append((user, "wallet", self.accounts[user].wallet_row()))
-
-
-def _uuid_text(bits: int) -> str:
-    """As the class UUID writes version 4, at a fifth of its cost: every order, fill and trade has one."""
-    digits = f"{(bits & ~_UUID_MASK) | _UUID_VERSION_4:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

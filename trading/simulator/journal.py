@@ -91,6 +91,19 @@ class Journal:
         closed = self._database.execute("SELECT row FROM closed_pnl WHERE user = ? ORDER BY rowid", user)
         account.closed_pnl = {row["orderId"]: row for row in (json.loads(text) for (text,) in closed)}
 
+    def has_orders(self) -> bool:
+        """Whether an earlier run took any."""
+        if self._database is None:
+            return False
+        return self._database.execute("SELECT 1 FROM orders LIMIT 1").fetchone() is not None
+
+    def users(self) -> set[str]:
+        """Whose accounts there are."""
+        if self._database is None:
+            return set()
+        rows = self._database.execute("SELECT user FROM accounts WHERE user != ?", (LEDGER,))
+        return {user for (user,) in rows}
+
     def load_ledger(self, ledger: Ledger) -> None:
         """Put the exchange's own money back as it was."""
         if self._database is None:

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from marketdata.feeds.bybit import topic_of
 from marketdata.feeds.recorded import RecordedFrame, RecordingError, read_recording
 from trading.simulator.exchange import Exchange
 from trading.simulator.hub import Hub
-from trading.simulator.markets import Market, PublicTrade
+from trading.simulator.playing import UPDATE, MarketPlayer
 from trading.simulator.topics import address
 
 PAUSE_BETWEEN_LOOPS_SECONDS = 0.5
 _TIMES = re.compile(rb'"(ts|cts|T|timestamp)":(\d{13})')
-_UPDATE = re.compile(rb'"u":(\d+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,43 +60,12 @@ class Recording:
         return {row["symbol"]: row for row in self.instruments.get(category, ()) if row["symbol"] in wanted}
 
 
-class RecordedBook:
-    """The levels of one recorded topic, as texts, for snapshots to new subscribers."""
-
-    def __init__(self) -> None:
-        self.bids: dict[str, str] = {}
-        self.asks: dict[str, str] = {}
-        self.update_id = self.sequence = 0
-
-    def apply(self, message: Mapping[str, Any]) -> None:
-        data = message["data"]
-        if message["type"] == "snapshot":
-            self.bids.clear()
-            self.asks.clear()
-        for levels, rows in ((self.bids, data["b"]), (self.asks, data["a"])):
-            for price, quantity in rows:
-                # The same price may be spelled with other decimals later (spot does).
-                key = f"{Decimal(price).normalize():f}"
-                if Decimal(quantity) == 0:
-                    levels.pop(key, None)
-                else:
-                    levels[key] = quantity
-
-    def rows(self) -> tuple[list[list[str]], list[list[str]]]:
-        bids = sorted(self.bids.items(), key=lambda level: Decimal(level[0]), reverse=True)
-        asks = sorted(self.asks.items(), key=lambda level: Decimal(level[0]))
-        return [list(level) for level in bids], [list(level) for level in asks]
-
-
-class RecordingPlayer:
+class RecordingPlayer(MarketPlayer):
     """Plays into the hub, and keeps the exchange's linear markets at the recording's books and prices."""
 
     def __init__(self, recording: Recording, exchange: Exchange, hub: Hub) -> None:
-        self._recording, self._exchange, self._hub = recording, exchange, hub
-        self._books: dict[tuple[str, str], RecordedBook] = {}
-        self._offsets: dict[tuple[str, str], int] = {}
-        self._tickers: dict[str, dict[str, Any]] = {}
-        self._skip: set[str] = set()
+        super().__init__(exchange, hub)
+        self._recording = recording
         self.loops = 0
         self.book_topics = {
             topic for frame in recording.frames if (topic := topic_of(frame.data) or "").startswith("orderbook.")
@@ -135,91 +102,11 @@ class RecordingPlayer:
             self._market_frame(topic, frame.data, now_ms)
         self._hub.publish(address(category, topic), data)
 
-    def snapshot(self, topic: str, now_ms: int, category: str = "linear") -> bytes | None:
-        """The current book of a topic, as a new subscriber gets it."""
-        book = self._books.get((category, topic))
-        if book is None:
-            return None
-        bids, asks = book.rows()
-        data = {"s": topic.rpartition(".")[2], "b": bids, "a": asks, "u": book.update_id, "seq": book.sequence}
-        return orjson.dumps({"topic": topic, "type": "snapshot", "ts": now_ms, "data": data, "cts": now_ms})
-
-    def restart_book(self, topic: str, now_ms: int, category: str = "linear") -> bytes | None:
-        """Begin a book's update ids again: its snapshot of u=1."""
-        key = (category, topic)
-        book = self._books.get(key)
-        if book is None:
-            return None
-        self._offsets[key] = self._offsets.get(key, 0) + 1 - book.update_id
-        book.update_id = 1
-        return self.snapshot(topic, now_ms, category)
-
-    def restart_books(self) -> None:
-        """Begin the update ids of every book again."""
-        for category, topic in list(self._books):
-            self.restart_book(topic, 0, category)
-
     def symbols(self, category: str) -> set[str]:
         return self._recording.symbols(category)
 
     def listings(self, category: str) -> dict[str, dict[str, Any]]:
         return self._recording.listings(category)
-
-    def ticker(self, symbol: str) -> dict[str, Any] | None:
-        """The merged ticker of a linear symbol."""
-        return self._tickers.get(symbol)
-
-    def skip(self, symbol: str) -> int:
-        """Lose the next book frame of a symbol; returns how many topics that hits."""
-        hit = {topic for topic in self.book_topics if topic.endswith(f".{symbol}")}
-        self._skip |= hit
-        return len(hit)
-
-    def _book_frame(self, topic: str, category: str, data: bytes) -> bytes:
-        key = (category, topic)
-        offset = self._offsets.get(key, 0)
-        update_id = int(_UPDATE.search(data)[1]) + offset  # type: ignore[index]
-        data = _UPDATE.sub(b'"u":%d' % update_id, data, count=1)
-        book = self._books.setdefault(key, RecordedBook())
-        message = orjson.loads(data)
-        book.apply(message)
-        book.update_id, book.sequence = update_id, message["data"]["seq"]
-        market = self._exchange.markets.get(message["data"]["s"]) if category == "linear" else None
-        if market is not None:
-            self._follow_book(market, message)
-        return data
-
-    def _follow_book(self, market: Market, message: Mapping[str, Any]) -> None:
-        prices, quantities, book = market.grids.prices, market.grids.quantities, market.book
-        for side, rows in ((book.bids, message["data"]["b"]), (book.asks, message["data"]["a"])):
-            levels = {prices.units(price): quantities.units(quantity) for price, quantity in rows}
-            if message["type"] == "snapshot":
-                side.replace_background(levels)
-            else:
-                for tick, lots in levels.items():
-                    side.set_background(tick, lots)
-        book.changed = True
-        self._exchange.cross_resting(market, int(message["ts"]))
-
-    def _market_frame(self, topic: str, data: bytes, now_ms: int) -> None:
-        message = orjson.loads(data)
-        kind, _, symbol = topic.partition(".")
-        market = self._exchange.markets.get(symbol)
-        if market is None:
-            return
-        if kind == "tickers":
-            ticker = self._tickers.setdefault(symbol, {})
-            ticker.update(message["data"])
-            market.last_price = Decimal(ticker["lastPrice"])
-            self._exchange.mark(market, Decimal(ticker["markPrice"]), Decimal(ticker["indexPrice"]), now_ms)
-        elif kind == "publicTrade":
-            for row in message["data"]:
-                price, quantity = Decimal(row["p"]), Decimal(row["v"])
-                market.last_price = price
-                tick, lots = market.grids.prices.units(row["p"]), market.grids.quantities.units(row["v"])
-                self._exchange.background_trade(market, tick, lots, row["S"], now_ms)
-                trade = PublicTrade(symbol, price, quantity, row["S"], now_ms, row["i"], row["seq"])
-                self._exchange.replayed.append(trade)
 
     def _continue_ids(self) -> None:
         """The next loop begins with snapshots; their ids follow those of this loop's last messages."""
@@ -227,7 +114,7 @@ class RecordingPlayer:
             topic = topic_of(frame.data) or ""
             key = (frame.category or "linear", topic)
             if topic.startswith("orderbook.") and b'"type":"snapshot"' in frame.data[:120]:
-                first = int(_UPDATE.search(frame.data)[1])  # type: ignore[index]
+                first = int(UPDATE.search(frame.data)[1])  # type: ignore[index]
                 self._offsets[key] = self._books[key].update_id + 1 - first
 
     def _show_first_state(self) -> None:

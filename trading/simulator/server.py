@@ -19,9 +19,11 @@ from trading.simulator.binance.side import BinanceSide
 from trading.simulator.clerk import Clerk
 from trading.simulator.errors import ApiError
 from trading.simulator.faults.rules import Known, read_rules, rules_of
+from trading.simulator.followed import FollowedVenue
 from trading.simulator.instruments import DEFAULT_SYMBOLS
 from trading.simulator.keys import DEMO_KEYS, read_keys
 from trading.simulator.limits import AddressLimits
+from trading.simulator.paper_keys import PaperKeys
 from trading.simulator.rest import ENDPOINTS, MAX_BODY, RestApi, envelope
 from trading.simulator.signatures import Authority
 from trading.simulator.stepping import SteppedClock, Stepper
@@ -49,15 +51,29 @@ class SimulatorOptions:
     history_delay: int = HISTORY_DELAY_MS  # ms
     speed: float = 1.0  # seconds of the venue in a real one
     insurance: Decimal = INSURANCE_FUND
+    # A paper venue: whose public market it follows (REST and websocket addresses), and of which symbols (empty: all).
+    follow: tuple[str, str] | None = None
+    follow_symbols: tuple[str, ...] = ()
+    # What the keys of paper accounts follow from.
+    paper_secrets: tuple[str, ...] = ()
 
 
-def build(options: SimulatorOptions) -> web.Application:
-    """The application of one venue; its clock runs while the application does.
+def build(options: SimulatorOptions, followed: FollowedVenue | None = None) -> web.Application:
+    """The application of one venue, see :func:`venue_and_application`."""
+    return venue_and_application(options, followed)[1]
+
+
+def venue_and_application(
+    options: SimulatorOptions, followed: FollowedVenue | None = None
+) -> tuple[Venue, web.Application]:
+    """One venue, and its application; its clock runs while the application does.
 
     Raises:
         FaultError: a fault rule that cannot be.
     """
-    keys = DEMO_KEYS | (read_keys(options.keys) if options.keys is not None else {})
+    # The demo's well-known keys open nothing at a paper venue.
+    keys = {} if followed is not None else dict(DEMO_KEYS)
+    keys |= read_keys(options.keys) if options.keys is not None else {}
     stepped = SteppedClock(now_ms()) if options.speed != 1 else None
     venue = Venue(
         keys,
@@ -65,6 +81,7 @@ def build(options: SimulatorOptions) -> web.Application:
         symbols=options.symbols,
         liveliness=options.liveliness,
         recording=options.market,
+        followed=followed,
         state=options.state,
         fault_seed=options.fault_seed,
         history_delay_ms=options.history_delay,
@@ -72,7 +89,8 @@ def build(options: SimulatorOptions) -> web.Application:
         insurance=options.insurance,
     )
     venue.speed = options.speed
-    authority, clerk = Authority(keys), Clerk(venue)
+    issued = PaperKeys(options.paper_secrets if followed is not None else ()).key_of
+    authority, clerk = Authority(keys, issued, venue.open_account), Clerk(venue)
     application = web.Application(client_max_size=MAX_BODY)
     addresses = AddressLimits() if options.ip_limit else None
     RestApi(venue, authority, clerk, addresses).register(application)
@@ -102,7 +120,7 @@ def build(options: SimulatorOptions) -> web.Application:
 
     application.cleanup_ctx.append(clock)
     application.on_shutdown.append(hang_up)
-    return application
+    return venue, application
 
 
 def report_end(task: asyncio.Task[None]) -> None:
@@ -169,8 +187,15 @@ class Control:
 
 
 async def serve(options: SimulatorOptions) -> None:
-    """Run until cancelled."""
-    runner = web.AppRunner(build(options), access_log=None, handle_signals=False)
+    """Run until cancelled. A paper venue waits for the one that it follows.
+
+    Raises:
+        VenueError: the venue to follow has none of the symbols.
+    """
+    followed = None
+    if options.follow is not None:
+        followed = await FollowedVenue.read(*options.follow, options.follow_symbols)
+    runner = web.AppRunner(build(options, followed), access_log=None, handle_signals=False)
     await runner.setup()
     try:
         await web.TCPSite(runner, options.host, options.port, shutdown_timeout=0.5).start()

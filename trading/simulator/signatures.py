@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from trading.simulator.errors import ApiError
 from trading.simulator.keys import ApiKey
@@ -16,14 +16,21 @@ MOST_DIGITS = 15
 
 
 class Authority:
-    """Knows the keys; says whose request it is or why it is nobody's."""
+    """Knows the keys; says whose request it is or why it is nobody's.
 
-    def __init__(self, keys: Mapping[str, ApiKey]) -> None:
+    ``issued`` gives keys that follow from what they are called; ``admit`` hears of each when it has first signed.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, ApiKey],
+        issued: Callable[[str], ApiKey | None] = lambda api_key: None,
+        admit: Callable[[ApiKey], None] = lambda key: None,
+    ) -> None:
+        self._issued, self._admit = issued, admit
         self._by_key = {key.api_key: key for key in keys.values()}
         # A keyed hash that has read the secret already: to copy it is cheaper than to make it.
-        self._hashes = {
-            key.api_key: hmac.new(key.api_secret.encode(), digestmod=hashlib.sha256) for key in keys.values()
-        }
+        self._hashes = {key.api_key: _hash_of(key) for key in keys.values()}
 
     def claimed_user(self, headers: Mapping[str, str]) -> str | None:
         """Whose key came with a request, before anything is proven."""
@@ -36,13 +43,11 @@ class Authority:
         Raises:
             ApiError: 10003 unknown key, 10002 outside the receive window, 10004 wrong signature.
         """
-        key = self._by_key.get(headers.get("X-BAPI-API-KEY", ""))
-        if key is None:
-            raise ApiError(10003, "API key is invalid.")
+        key = self._key(headers.get("X-BAPI-API-KEY", ""))
         timestamp, window = headers.get("X-BAPI-TIMESTAMP", ""), headers.get("X-BAPI-RECV-WINDOW", "")
         check_window(timestamp, window, now_ms)
         signed = f"{timestamp}{key.api_key}{window}".encode(errors="surrogateescape") + payload
-        if not self._is_signed(key.api_key, signed, headers.get("X-BAPI-SIGN", "")):
+        if not self._is_signed(key, signed, headers.get("X-BAPI-SIGN", "")):
             raise ApiError(10004, f"error sign! origin_string[{signed.decode(errors='replace')}]")
         return key.user
 
@@ -55,20 +60,33 @@ class Authority:
         if len(arguments) != 3 or not all(isinstance(each, str | int) for each in arguments):
             raise ApiError(10001, "auth takes the api key, the expiry and the signature")
         api_key, expires, signature = map(str, arguments)
-        key = self._by_key.get(api_key)
-        if key is None:
-            raise ApiError(10003, "API key is invalid.")
+        key = self._key(api_key)
         if not is_number(expires) or int(expires) < now_ms:
             raise ApiError(-1, "Request expired")
-        if not self._is_signed(key.api_key, f"GET/realtime{expires}".encode(), signature):
+        if not self._is_signed(key, f"GET/realtime{expires}".encode(), signature):
             raise ApiError(10004, "error sign!")
         return key.user
 
-    def _is_signed(self, api_key: str, text: bytes, signature: str) -> bool:
-        expected = self._hashes[api_key].copy()
+    def _key(self, api_key: str) -> ApiKey:
+        key = self._by_key.get(api_key) or self._issued(api_key)
+        if key is None:
+            raise ApiError(10003, "API key is invalid.")
+        return key
+
+    def _is_signed(self, key: ApiKey, text: bytes, signature: str) -> bool:
+        known = self._hashes.get(key.api_key)
+        expected = _hash_of(key) if known is None else known.copy()
         expected.update(text)
         # As bytes: the comparison of texts fails for a signature that is not ASCII.
-        return hmac.compare_digest(expected.hexdigest().encode(), signature.encode(errors="replace"))
+        signed = hmac.compare_digest(expected.hexdigest().encode(), signature.encode(errors="replace"))
+        if signed and known is None:
+            self._by_key[key.api_key], self._hashes[key.api_key] = key, _hash_of(key)
+            self._admit(key)
+        return signed
+
+
+def _hash_of(key: ApiKey) -> hmac.HMAC:
+    return hmac.new(key.api_secret.encode(), digestmod=hashlib.sha256)
 
 
 def check_window(timestamp: str, window: str, now_ms: int) -> None:

@@ -13,11 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from trading.simulator import private_topics
+from trading.simulator.accounts import SimulatedAccount
 from trading.simulator.binance_recording import BinanceRecording, BinanceReplay, is_binance
 from trading.simulator.borrowing import InterestSchedule
 from trading.simulator.candles import FIRST_LISTING_MS, INTERVALS, CandleSeries
 from trading.simulator.exchange import Exchange
 from trading.simulator.faults.engine import Faults
+from trading.simulator.followed import FollowedPlayer, FollowedVenue
 from trading.simulator.funding import FundingSchedule
 from trading.simulator.hub import Hub
 from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
@@ -27,6 +29,7 @@ from trading.simulator.keys import ApiKey
 from trading.simulator.markets import Liquidation, Market, PublicTrade, market_of
 from trading.simulator.notices import Notices
 from trading.simulator.orderflow import OrderFlow, levels_traded_a_minute
+from trading.simulator.playing import Player
 from trading.simulator.publisher import (
     BOOK_STEPS,
     FULL_STEPS,
@@ -95,6 +98,7 @@ class Venue:
         symbols: int = DEFAULT_SYMBOLS,
         liveliness: float = 1.0,
         recording: Path | None = None,
+        followed: FollowedVenue | None = None,
         state: Path | None = None,
         fault_seed: int | None = None,
         insurance: Decimal = INSURANCE_FUND,
@@ -113,13 +117,18 @@ class Venue:
         self.hub = Hub(self.faults, self.restart_book)
         self.system = SystemStatus(self.hub)
         self.journal = Journal(state)
-        self.player: RecordingPlayer | None = None
+        self.player: Player | None = None
+        # What plays besides the clock.
+        self._playing: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._following: FollowedPlayer | None = None
         self.flow: OrderFlow | None = None
         # What moves the books at each step; a Bybit recording plays by itself.
         self._source: MarketSource | None = None
         self._listed = {each.symbol: each for each in INSTRUMENTS[:symbols]}
         session = binance = None
-        if recording is None:
+        if followed is not None:
+            listings = dict(followed.listings)
+        elif recording is None:
             listings = {symbol: each.listing() for symbol, each in self._listed.items()}
         elif is_binance(recording):
             binance = BinanceRecording.read(recording)
@@ -132,10 +141,21 @@ class Venue:
             # Rises over restarts: nothing changes a book a thousand times a second.
             market.sequence = self.started_ms
         self.source = f"recording {recording.name}" if recording is not None else f"order flow, seed {seed}"
-        self.exchange = Exchange(markets, keys, seed=seed, insurance=insurance)
+        if followed is not None:
+            self.source = f"the live market of {followed.rest}"
+        # A later run must not name its orders and executions as an earlier one did, nor a paper venue as the followed.
+        id_seed = f"{seed}/{self.started_ms}" if followed is not None or self.journal.has_orders() else None
+        self.exchange = Exchange(markets, keys, seed=seed, id_seed=id_seed, insurance=insurance)
+        if followed is not None:
+            for user in self.journal.users() - set(keys):
+                self.exchange.open_account(ApiKey(user, "", ""))
         self._restore_accounts()
-        if session is not None:
-            self.player = RecordingPlayer(session, self.exchange, self.hub)
+        if followed is not None:
+            self.player = self._following = FollowedPlayer(followed, self.exchange, self.hub, self.clock)
+            self.exchange.refusal, self._playing = self._following.refusal, self._following.run
+        elif session is not None:
+            player = RecordingPlayer(session, self.exchange, self.hub)
+            self.player, self._playing = player, lambda: player.run(self.clock, self.speed)
         elif binance is not None:
             self._source = BinanceReplay(binance, self.exchange)
         else:
@@ -175,8 +195,8 @@ class Venue:
     async def run(self, clock: Coroutine[Any, Any, None] | None = None) -> None:
         """Live until cancelled; ``clock`` moves the market, at the pace of real time where it is None."""
         tasks = [clock or self._tick_in_real_time()]
-        if self.player is not None:
-            tasks.append(self.player.run(self.clock, self.speed))
+        if self._playing is not None:
+            tasks.append(self._playing())
         await asyncio.gather(*tasks)
 
     async def _tick_in_real_time(self) -> None:
@@ -377,6 +397,7 @@ class Venue:
             "executions": sum(len(account.executions) for account in accounts),
             "started_ms": self.started_ms,
             "restarted_ms": self.restarted_ms,
+            **(self._following.status() if self._following is not None else {}),
         }
 
     def _push_books(self, now: int) -> None:
@@ -454,6 +475,15 @@ class Venue:
 
     # Opening.
 
+    def open_account(self, key: ApiKey) -> None:
+        """Let a user in whom the venue has not known from the start; what an earlier run knew of them is there."""
+        if key.user in self.exchange.accounts:
+            return
+        account = self.exchange.open_account(key)
+        self.journal.load(account)
+        self._rest_orders_of(account)
+        self.settle()
+
     def _restore_accounts(self) -> None:
         for account in self.exchange.accounts.values():
             self.journal.load(account)
@@ -487,13 +517,18 @@ class Venue:
 
     def _rest_orders(self) -> None:
         """Open orders of an earlier run go back on the book, oldest first; those that would take now are matched."""
-        now = self.clock()
         for account in self.exchange.accounts.values():
-            for order in [order for order in account.orders.values() if order.is_open]:
-                if order.symbol in self.exchange.markets:
-                    account.working[order.order_id] = order
-                    self.exchange.resume(order, now)
+            self._rest_orders_of(account)
         self.settle()
+
+    def _rest_orders_of(self, account: SimulatedAccount) -> None:
+        for order in [order for order in account.orders.values() if order.is_open]:
+            if order.symbol in self.exchange.markets:
+                account.working[order.order_id] = order
+                if self._following is not None and order.status != "Untriggered":
+                    self._following.resume(order)
+                else:
+                    self.exchange.resume(order, self.clock())
 
 
 def now_ms() -> int:

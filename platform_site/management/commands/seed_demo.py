@@ -20,7 +20,7 @@ from risk.models import RiskLimit
 from risk.services import risk_limit_set
 from strategies.models import StrategyConfig
 from strategies.services import strategy_config_create, strategy_enable
-from trading.models import Account, Membership
+from trading.models import Account, Membership, Mode
 from trading.services.accounts import account_create, membership_grant
 from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
 from trading.simulator.keys import DEMO_KEYS
@@ -28,6 +28,8 @@ from trading.simulator.keys import DEMO_KEYS
 ACTOR = "seed_demo"
 # Their depth is collected with every change, that of the others once a minute.
 STREAMED = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+# At a paper venue that follows the demo's simulator, as one of a real deployment follows the real venue.
+PAPER_ACCOUNT = "Paper demo"
 LOGINS = "demo_logins.json"
 PEOPLE = (
     ("admin", "administrator: everything, Django admin"),
@@ -113,6 +115,15 @@ class Command(BaseCommand):
             if username != "desk":
                 membership_grant(account=account, user=users["desk"], role=Membership.Role.MANAGER, actor=ACTOR)
             self._strategies(account, username)
+
+        if not Account.objects.filter(name=PAPER_ACCOUNT).exists():
+            account_create(
+                owner=users["desk"],
+                name=PAPER_ACCOUNT,
+                environment=Account.Environment.SIMULATOR,
+                mode=Mode.PAPER,
+                actor=ACTOR,
+            )
 
     def _strategies(self, account: Account, username: str) -> None:
         if username == "alice":

@@ -121,6 +121,17 @@ def test_a_refusal_of_the_venue_stops_every_process_until_its_reset(prefix: str)
     assert time.monotonic() - began >= 0.7
 
 
+def test_an_address_that_the_venue_refuses_is_left_alone_by_every_key_and_endpoint(
+    budget: LocalBudget | SharedBudget,
+) -> None:
+    address, mine, others = Bucket("address", 600, 5_000), Bucket("mine", 10), Bucket("others", 10)
+    permit = budget.take((mine, address), "normal", 0.0)
+    budget.settle(permit, Allowance(blocked_ms=700, everywhere=True))
+    with pytest.raises(BudgetExhausted):
+        budget.take((others, address), "normal", 0.0)
+    assert budget.take((others, address), "normal", 3.0)
+
+
 def test_many_threads_never_have_more_tokens_out_than_there_are(prefix: str) -> None:
     budget, bucket = SharedBudget(os.environ["REDIS_URL"], prefix), Bucket("crowd", 10, window_ms=100)
     out: list[int] = [0]

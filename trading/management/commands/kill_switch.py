@@ -122,7 +122,9 @@ class Command(BaseCommand):
         if options["account"]:
             accounts = [account for account in accounts if account.name == options["account"]]
             if not accounts:
-                raise CommandError(f"no engine has left keys of an account called {options['account']}")
+                raise CommandError(
+                    f"neither an engine nor a worker has left keys here of an account called {options['account']}"
+                )
         with emergency.journal(self._actor(), options["reason"]) as book:
             with ThreadPoolExecutor(max(1, min(len(accounts), 16))) as threads:
                 closing = [

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from marketdata.feeds.protocol import VenueError
 from marketdata.feeds.recorded import RecordingError
+from trading.gateways.bybit import BybitEndpoints
 from trading.simulator.faults.errors import FaultError
 from trading.simulator.instruments import INSTRUMENTS
 from trading.simulator.journal import JournalError
@@ -28,6 +31,7 @@ LEAST_SPEED, MOST_SPEED = 0.1, 1_000.0
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MOST_SECONDS = 365 * 86_400
 DAY_MS = 86_400_000
+VENUES = {"bybit": "live", "bybit-testnet": "testnet", "simulator": "simulator"}
 
 
 class Command(BaseCommand):
@@ -41,6 +45,14 @@ class Command(BaseCommand):
         parser.add_argument("--symbols", type=int, default=20, help="how many instruments to list (1 to 100)")
         parser.add_argument("--liveliness", type=float, default=1.0, help="how much happens (default: 1)")
         parser.add_argument("--market", type=Path, help="a recording to replay instead of generated order flow")
+        parser.add_argument(
+            "--follow",
+            metavar="VENUE",
+            help="be the paper venue: follow the public market of bybit, bybit-testnet, simulator or an http address",
+        )
+        parser.add_argument(
+            "--follow-symbols", default="", help="with --follow: only these symbols, with commas (default: SYMBOLS)"
+        )
         parser.add_argument("--keys", type=Path, help="JSON list of further API keys")
         parser.add_argument("--state", type=Path, help="file that keeps wallets and orders across restarts")
         parser.add_argument("--faults", type=Path, help="JSON list of fault rules: what goes wrong, where and when")
@@ -67,16 +79,19 @@ class Command(BaseCommand):
             check_symbols(options["symbols"])
             options["speed"] = speed_of(options["speed"])
             seconds = simulated_seconds(options)
+            paper = paper_options(options)
         except ValueError as error:
             raise CommandError(str(error), returncode=BAD_VALUE) from None
         if seconds is not None:
             self.simulate(seconds, options)
             return
-        chosen = SimulatorOptions(**{each.name: options[each.name] for each in fields(SimulatorOptions)})
+        chosen = SimulatorOptions(
+            **{each.name: options[each.name] for each in fields(SimulatorOptions) if each.name not in paper}, **paper
+        )
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(until_signal(chosen))
-        except (FaultError, JournalError, KeysError, RecordingError, OSError) as error:
+        except (FaultError, JournalError, KeysError, RecordingError, VenueError, OSError) as error:
             raise CommandError(str(error)) from None
 
     def simulate(self, seconds: int, options: dict[str, Any]) -> None:
@@ -117,7 +132,7 @@ def simulated_seconds(options: Mapping[str, Any]) -> int | None:
         if options["write"] is not None:
             raise ValueError("--write needs --simulate: it writes what a simulation of some hours said")
         return None
-    for name in ("market", "state", "faults", "keys"):
+    for name in ("market", "follow", "state", "faults", "keys"):
         if options[name] is not None:
             raise ValueError(f"--simulate has no use for --{name}: it lives generated order flow, without clients")
     if options["speed"] != 1:
@@ -127,6 +142,33 @@ def simulated_seconds(options: Mapping[str, Any]) -> int | None:
     if not 0 < seconds <= MOST_SECONDS:
         raise ValueError(f"--simulate is {text!r}; expected a time such as 90s, 30m, 24h or 7d, at most 365d")
     return seconds
+
+
+def paper_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the simulator a paper venue. Raises ValueError with a sentence."""
+    venue = options["follow"]
+    symbols = tuple(symbol for symbol in options["follow_symbols"].split(",") if symbol)
+    if venue is None:
+        if symbols:
+            raise ValueError("--follow-symbols needs --follow")
+        return {"follow": None, "follow_symbols": (), "paper_secrets": ()}
+    if options["market"] is not None:
+        raise ValueError("--follow has no use for --market: the market is the followed venue's")
+    if options["speed"] != 1:
+        raise ValueError("--follow has no use for --speed: a live market has the pace of the world")
+    if venue in VENUES:
+        endpoints = BybitEndpoints.of_environment(VENUES[venue], settings.SIMULATOR_URL)
+    elif re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+", venue):
+        endpoints = BybitEndpoints.of_environment("simulator", venue)
+    else:
+        raise ValueError(
+            f"--follow is {venue!r}; expected {', '.join(VENUES)} or an address like http://127.0.0.1:8900"
+        )
+    return {
+        "follow": (endpoints.rest, endpoints.websocket),
+        "follow_symbols": symbols or tuple(sorted(settings.SYMBOLS)),
+        "paper_secrets": tuple(key.strip() for key in settings.MASTER_KEY.split(",") if key.strip()),
+    }
 
 
 def milliseconds(text: str) -> int:

@@ -1,0 +1,73 @@
+"""Plans of chaos runs: reproducible, complete, and such that everything in them can happen."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_site.chaos.scenario import BLOWS, LOAD_SECONDS, SYMBOLS, USERS, Blow, plan
+from trading.crash_points import ACTIONS, POINTS, crash_point
+from trading.simulator.faults.rules import Known, rules_of
+from trading.simulator.rest import ENDPOINTS
+
+SEEDS = st.integers(0, 2**31)
+NUMBERS = st.integers(0, 100_000)
+
+
+@given(SEEDS, NUMBERS)
+def test_the_same_seed_and_number_give_the_same_plan(seed: int, number: int) -> None:
+    first, again = plan(seed, number), plan(seed, number)
+    assert first == again
+    assert json.loads(json.dumps(first.as_dict())) == again.as_dict()
+
+
+@given(SEEDS, NUMBERS)
+def test_another_number_is_another_plan(seed: int, number: int) -> None:
+    assert plan(seed, number) != plan(seed, number + 1) != plan(seed + 1, number + 1)
+
+
+@settings(max_examples=20)
+@given(SEEDS, st.integers(0, 50))
+def test_a_deal_of_the_deck_strikes_every_blow_once_and_arms_every_label(seed: int, deal: int) -> None:
+    dealt = [plan(seed, deal * len(BLOWS) + place).blow for place in range(len(BLOWS))]
+    assert Counter(what(blow) for blow in dealt) == Counter(what(blow) for blow in BLOWS)
+    assert {blow.label for blow in dealt} >= set(POINTS)
+
+
+def what(blow: Blow) -> tuple[str, str, str]:
+    return blow.target, blow.action, blow.label
+
+
+@given(SEEDS, NUMBERS)
+def test_every_label_that_is_armed_can_be_read(seed: int, number: int) -> None:
+    blow = plan(seed, number).blow
+    if blow.label:
+        assert crash_point(f"{blow.label}:{blow.passage}:{blow.action}").name == blow.label
+        assert blow.action in ACTIONS and blow.passage >= 1 and blow.after == 0.0
+    else:
+        assert 0 < blow.after <= LOAD_SECONDS
+    assert blow.user in USERS
+
+
+@given(SEEDS, NUMBERS)
+def test_the_simulator_takes_every_fault(seed: int, number: int) -> None:
+    faults = plan(seed, number).faults
+    assert len(rules_of(list(faults), Known(ENDPOINTS, USERS))) == len(faults) <= 3
+
+
+@given(SEEDS, NUMBERS)
+def test_orders_have_names_of_their_own_and_cancels_name_orders_before_them(seed: int, number: int) -> None:
+    orders = plan(seed, number).orders
+    placed = [each for each in orders if each.kind != "cancel"]
+    assert len({each.client_order_id for each in placed}) == len(placed)
+    assert {each.user for each in placed} == set(USERS)
+    for each in placed:
+        assert each.symbol in SYMBOLS and each.lots >= 1 and each.side in ("Buy", "Sell")
+        assert len(each.client_order_id) <= 36
+    at = {each.client_order_id: each.at for each in placed}
+    cancels = [each for each in orders if each.kind == "cancel"]
+    assert all(each.at > at[each.client_order_id] for each in cancels)
+    assert {each.kind for each in placed} >= {"market", "limit", "reduce"}
