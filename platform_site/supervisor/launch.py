@@ -93,9 +93,11 @@ class Launch:
             supervisor.start(spec)
         if kernels is not None:
             supervisor.await_end(kernels, HEALTH_SECONDS)
-        for spec in (*plan.engines(), plan.depth_collector()):
+        for spec in plan.engines():
             supervisor.start(spec)
         health = self._wait_for_health(simulator)
+        # Nobody has to wait for this one before he may log in.
+        supervisor.start(plan.depth_collector())
         if configuration.runs_simulator:
             # In the demo it follows the simulator, and nobody has to wait for it before he may log in.
             supervisor.start(plan.paper())
