@@ -18,6 +18,7 @@ from audit.selectors import alert_counts, heartbeats, open_alert_counts
 from audit.services import dead_letters
 from platform_site.health import ENGINE_AGE, venue_accesses
 from trading.resilience.breaker import BreakerState
+from trading.selectors import discrepancy_counts
 
 LOOPBACK = ("127.0.0.1", "::1")
 
@@ -144,10 +145,31 @@ class DeadLetterCollector(Collector):
         yield GaugeMetricFamily("dlq_letters", "messages that could not be handled and still wait", value=count)
 
 
+class ReconciliationCollector(Collector):
+    """From the rows: engines and workers both compare."""
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            counts = discrepancy_counts()
+        except DatabaseError:
+            return
+        meaning = "differences between our records and the venue's"
+        found = CounterMetricFamily("reconciliation_discrepancies", meaning, labels=("kind",))
+        still = GaugeMetricFamily("reconciliation_discrepancies_open", "those that last", labels=("kind",))
+        for kind, count, count_open in counts:
+            found.add_metric((kind,), count)
+            still.add_metric((kind,), count_open)
+        yield from (found, still)
+
+
 REGISTRY.register(FeedCollector())
 REGISTRY.register(DeadLetterCollector())
 REGISTRY.register(VenueAccessCollector())
 REGISTRY.register(AlertCollector())
+REGISTRY.register(ReconciliationCollector())
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

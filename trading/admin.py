@@ -17,10 +17,15 @@ from audit.models import AuditEvent
 from trading.credentials import CredentialsError
 from trading.models import (
     Account,
+    AccountReconciliation,
+    CoinBalance,
     DeadManWatch,
+    Discrepancy,
     Fill,
+    ForeignOrder,
     KillSwitch,
     KillSwitchTask,
+    LedgerEntry,
     Membership,
     Mode,
     Order,
@@ -42,8 +47,10 @@ from trading.services.accounts import (
     membership_revoke,
 )
 from trading.services.kill_switch import KillSwitchRefused, dead_man_set, kill_switch_engage, kill_switch_rearm
+from trading.services.ledger import coin_balance_accept
 from trading.services.loss_alarms import peak_equity_reset
 from trading.services.orders import OrderNotCancellable, order_cancel_request
+from trading.services.reconciliations import discrepancy_resolve, foreign_orders_set, reconciliation_request
 
 CONFIRM = "admin/account_mode.html"
 
@@ -125,7 +132,7 @@ class AccountAdmin(admin.ModelAdmin):
     search_fields = ("name", "owner__username")
     form = AccountForm
     inlines = (MembershipInline,)
-    actions = ("halt", "resume", "stop", "measure_anew", "trade_on_paper", "trade_for_real")
+    actions = ("halt", "resume", "stop", "measure_anew", "reconcile", "trade_on_paper", "trade_for_real")
     autocomplete_fields = ("owner",)
 
     @admin.display(description="trades", ordering="mode")
@@ -199,6 +206,15 @@ class AccountAdmin(admin.ModelAdmin):
             wallet = peak_equity_reset(account=account, actor=request.user.get_username())
             told = "nothing is known of its equity yet" if wallet is None else f"its peak is {wallet.peak_equity:.2f}"
             self.message_user(request, f"{account}: {told}")
+
+    @admin.action(description="Compare with the exchange now", permissions=["view"])
+    def reconcile(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        for account in rows:
+            if not may_trade(request.user, account):
+                self.message_user(request, f"only a trader of {account} may have it compared", messages.ERROR)
+                continue
+            reconciliation_request(account=account, actor=request.user.get_username())
+            self.message_user(request, f"{account} is being compared; the outcome is among the reconciliation runs")
 
     @admin.action(description="KILL SWITCH: cancel all orders, close all positions, stop", permissions=["change"])
     def stop(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
@@ -455,7 +471,7 @@ class TrailAdmin(AuditEventAdmin):
 
 @admin.register(ReconciliationRun)
 class ReconciliationRunAdmin(BooksAdmin, ReadOnlyAdmin):
-    list_display = ("started_at", "account", "books", "trigger", "succeeded", "found", "error")
+    list_display = ("started_at", "account", "books", "trigger", "succeeded", "found", "error", "refusal")
     list_filter = (BooksFilter, "succeeded", "trigger", "account")
     date_hierarchy = "started_at"
     list_select_related = ("account",)
@@ -463,3 +479,86 @@ class ReconciliationRunAdmin(BooksAdmin, ReadOnlyAdmin):
     @admin.display(description="differences")
     def found(self, run: ReconciliationRun) -> int:
         return len(run.differences)
+
+
+@admin.register(Discrepancy)
+class DiscrepancyAdmin(ReadOnlyAdmin):
+    list_display = (
+        *("first_seen_at", "account", "kind", "subject", "ours", "theirs", "amount", "sightings"),
+        *("resolved_at", "resolution"),
+    )
+    list_filter = ("kind", "account", ("resolved_at", admin.EmptyFieldListFilter))
+    search_fields = ("subject",)
+    date_hierarchy = "first_seen_at"
+    list_select_related = ("account",)
+    actions = ("resolve",)
+
+    @admin.action(description="Settled: I know what it was", permissions=["view"])
+    def resolve(self, request: HttpRequest, rows: QuerySet[Discrepancy]) -> None:
+        for row in rows.select_related("account"):
+            if not may_manage(request.user, row.account):
+                self.message_user(request, f"only a manager of {row.account} may settle {row}", messages.ERROR)
+                continue
+            discrepancy_resolve(discrepancy=row, actor=request.user.get_username(), reason="settled in the admin")
+
+
+@admin.register(AccountReconciliation)
+class AccountReconciliationAdmin(admin.ModelAdmin):
+    """What becomes of orders at the venue that are not ours; the rest tells how comparing goes."""
+
+    list_display = ("account", "foreign_orders", "failures", "trouble", "hedge_mode", "ledger_compared_at")
+    list_select_related = ("account",)
+    fields = (
+        *("account", "foreign_orders", "failures", "trouble", "hedge_mode", "asked_at"),
+        *("ledger_read_through", "ledger_compared_at"),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        told = ("failures", "trouble", "hedge_mode", "asked_at", "ledger_read_through", "ledger_compared_at")
+        return told if obj is None else ("account", *told)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: AccountReconciliation, form: Any, change: bool) -> None:
+        if not may_manage(request.user, obj.account):
+            raise PermissionDenied(f"only a manager of {obj.account} may choose what becomes of foreign orders")
+        saved = foreign_orders_set(account=obj.account, policy=obj.foreign_orders, actor=request.user.get_username())
+        obj.pk, obj._state.adding = saved.pk, False
+
+
+@admin.register(ForeignOrder)
+class ForeignOrderAdmin(ReadOnlyAdmin):
+    list_display = ("first_seen_at", "account", "instrument", "side", "quantity", "filled_quantity", "price", "gone_at")
+    list_filter = ("account", ("gone_at", admin.EmptyFieldListFilter))
+    search_fields = ("venue_order_id", "client_order_id", "instrument__symbol")
+    list_select_related = ("account", "instrument")
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
+    list_display = ("booked_at", "account", "kind", "symbol", "currency", "change", "fee", "funding", "balance")
+    list_filter = ("kind", "account", "currency")
+    search_fields = ("venue_id", "execution_id", "client_order_id", "symbol")
+    date_hierarchy = "booked_at"
+    list_select_related = ("account",)
+
+
+@admin.register(CoinBalance)
+class CoinBalanceAdmin(ReadOnlyAdmin):
+    list_display = (
+        *("account", "currency", "opening_balance", "explained_balance", "venue_balance"),
+        *("unexplained_since", "compared_at"),
+    )
+    list_filter = ("account", ("unexplained_since", admin.EmptyFieldListFilter))
+    list_select_related = ("account",)
+    actions = ("accept",)
+
+    @admin.action(description="Accept the venue's balance: I know where the rest comes from", permissions=["view"])
+    def accept(self, request: HttpRequest, rows: QuerySet[CoinBalance]) -> None:
+        for row in rows.select_related("account"):
+            if not may_manage(request.user, row.account):
+                self.message_user(request, f"only a manager of {row.account} may accept it", messages.ERROR)
+                continue
+            actor, reason = request.user.get_username(), "accepted in the admin"
+            coin_balance_accept(account_id=row.account_id, currency=row.currency, actor=actor, reason=reason)

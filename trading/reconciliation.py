@@ -4,12 +4,15 @@ elsewhere (trading/runtime/reconciler.py)."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from trading.reports import OrderReport, PositionReport
+
+# After so many failures in a row, whichever process had them, the account's owner looks for itself before it trades on.
+MOST_FAILURES = 3
 
 
 class DifferenceKind(StrEnum):
@@ -21,17 +24,40 @@ class DifferenceKind(StrEnum):
     ENDED_HERE_ONLY = "ended_here_only"
     POSITION = "position"
     AMENDED = "amended"
+    BALANCE = "balance"
+    FEE = "fee"
+    FUNDING = "funding"
+    UNBOOKED_TRADE = "unbooked_trade"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
+    """``stands``: nothing put it right; it is open until it is gone or a person has settled it. ``amount``: theirs less
+    ours, where it is one."""
+
     kind: DifferenceKind
     subject: str
     ours: str
     theirs: str
+    stands: bool = False
+    amount: Decimal | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"kind": self.kind, "subject": self.subject, "ours": self.ours, "theirs": self.theirs}
+
+
+# What the end of a difference is called when the comparison itself put it right.
+PUT_RIGHT: Mapping[DifferenceKind, str] = {
+    DifferenceKind.MISSED_FILL: "booked",
+    DifferenceKind.FOREIGN_ORDER: "adopted",
+    DifferenceKind.FOREIGN_FILL: "booked",
+    DifferenceKind.LOST_ORDER: "the order was brought up to date",
+    DifferenceKind.NEVER_PLACED: "the order has failed",
+    DifferenceKind.POSITION: "ours was made equal to the venue's",
+}
+# Compared at each run, and with the ledger: one that is not found any more is over. Others are facts, for a person.
+ENDS_BY_ITSELF = frozenset({DifferenceKind.FOREIGN_ORDER, DifferenceKind.ENDED_HERE_ONLY})
+ENDS_WITH_LEDGER = frozenset({DifferenceKind.BALANCE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,4 +38,6 @@ def _report(row: Mapping[str, Any]) -> Report:
         for name, value in row.items()
         if name != "type"
     }
+    if "coins" in values:
+        values["coins"] = {coin: Decimal(amount) for coin, amount in values["coins"].items()}
     return kind(**values)

@@ -81,7 +81,8 @@ class FillReport:
 
 @dataclass(frozen=True, slots=True)
 class PositionReport:
-    """One position as the venue sees it; ``side`` is empty and ``quantity`` zero when flat."""
+    """One position as the venue sees it; ``side`` is empty and ``quantity`` zero when flat. ``position_index`` is 0 in
+    one-way mode, 1 and 2 for the long and the short side in hedge mode."""
 
     symbol: str
     side: str
@@ -93,14 +94,40 @@ class PositionReport:
     take_profit: Decimal | None
     stop_loss: Decimal | None
     updated_ms: int
+    position_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WalletReport:
-    """The unified account's balances, in USD."""
+    """The unified account's balances, in USD; ``coins`` has each coin's wallet balance in that coin."""
 
     equity: Decimal
     wallet_balance: Decimal
     available_balance: Decimal
     initial_margin: Decimal
     maintenance_margin: Decimal
+    coins: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerReport:
+    """One movement of money: ``change = cash_flow + funding - fee``, all in ``currency``. ``fee`` is positive when we
+    pay, ``funding`` when we receive; ``kind`` is the venue's word. ``balance`` is the coin's after it."""
+
+    venue_id: str
+    kind: str
+    category: str
+    symbol: str
+    side: str
+    currency: str
+    quantity: Decimal
+    price: Decimal
+    cash_flow: Decimal
+    funding: Decimal
+    fee: Decimal
+    change: Decimal
+    balance: Decimal | None
+    execution_id: str
+    venue_order_id: str
+    client_order_id: str
+    booked_ms: int

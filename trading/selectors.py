@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db.models import F, Model, Prefetch, Q, QuerySet
+from django.db.models import Count, F, Model, Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 
 from audit.chain import PLATFORM, account_chain
@@ -14,18 +14,24 @@ from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE, OrderState
 from trading.models import (
     Account,
+    AccountReconciliation,
+    CoinBalance,
     DeadManWatch,
+    Discrepancy,
     EngineSession,
     EquitySnapshot,
     Fill,
     KillSwitch,
     KillSwitchTask,
     Lease,
+    LedgerEntry,
     Order,
     OrderAmendment,
     Position,
+    ReconciliationRun,
 )
 from trading.permissions import accounts_visible_to, is_staff, may_see_platform_trail
+from trading.reconciliation import MOST_FAILURES
 from trading.traces import Step, event_steps, fill_steps, order_steps, signal_steps, timeline
 
 LIVE_STATES = sorted(str(state) for state in LIVE)
@@ -151,7 +157,43 @@ def venue_dead_man_seconds(account_id: int) -> int | None:
     return DeadManWatch.objects.filter(account_id=account_id).values_list("venue_seconds", flat=True).first()
 
 
+def visible_discrepancies(user: Any) -> QuerySet[Discrepancy]:
+    """What differed between our records and the venue's, of the accounts a user may see."""
+    return books_of(Discrepancy.objects.filter(account__in=accounts_visible_to(user)))
+
+
+def visible_runs(user: Any) -> QuerySet[ReconciliationRun]:
+    """Comparisons with the venue, of the accounts a user may see; the newest first."""
+    return books_of(ReconciliationRun.objects.filter(account__in=accounts_visible_to(user), complete=True))
+
+
+def visible_ledger(user: Any) -> QuerySet[LedgerEntry]:
+    return books_of(LedgerEntry.objects.filter(account__in=accounts_visible_to(user)))
+
+
+def coin_balances_of(account: Account) -> QuerySet[CoinBalance]:
+    return CoinBalance.objects.filter(account=account, mode=account.mode)
+
+
+def comparison_of(account: Account) -> AccountReconciliation:
+    """How the account is compared with the venue in its mode; not stored yet before anybody chose or compared."""
+    found = AccountReconciliation.objects.filter(account=account, mode=account.mode).first()
+    return found or AccountReconciliation(account=account, mode=account.mode)
+
+
+def discrepancy_counts() -> list[tuple[str, int, int]]:
+    """Of each kind, how many differences there ever were, and how many are open."""
+    rows = Discrepancy.objects.order_by().values("kind")
+    counted = rows.annotate(found=Count("pk"), open=Count("pk", filter=Q(resolved_at=None)))
+    return sorted(counted.values_list("kind", "found", "open"))
+
+
 # The work of an account's owner.
+
+
+def reconciliation_fails(account_id: int) -> bool:
+    """Whether the last comparisons failed, whichever process made them."""
+    return books_of(AccountReconciliation.objects.filter(account_id=account_id, failures__gte=MOST_FAILURES)).exists()
 
 
 def working_order(account_id: int, order_id: int) -> Order | None:

@@ -12,18 +12,24 @@ from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE
 from trading.models import (
     Account,
+    AccountReconciliation,
+    CoinBalance,
     DeadManWatch,
+    Discrepancy,
     EquitySnapshot,
     Fill,
     KillSwitch,
     KillSwitchTask,
+    LedgerEntry,
     Order,
     Position,
+    ReconciliationRun,
     Wallet,
 )
 from trading.permissions import role_on
 from trading.positions import margin, percent_on_margin, pnl
-from trading.selectors import stopped_by
+from trading.reconciliation import MOST_FAILURES
+from trading.selectors import comparison_of, stopped_by
 
 
 class AccountSerializer(serializers.ModelSerializer):
@@ -35,6 +41,7 @@ class AccountSerializer(serializers.ModelSerializer):
     day_pnl = serializers.SerializerMethodField()
     updated_at = serializers.SerializerMethodField()
     kill_switch = serializers.SerializerMethodField()
+    reconciliation = serializers.SerializerMethodField()
 
     class Meta:
         model = Account
@@ -50,6 +57,7 @@ class AccountSerializer(serializers.ModelSerializer):
             "halt_reason",
             "kill_switch",
             "reconciled_at",
+            "reconciliation",
             "equity",
             "wallet_balance",
             "available_balance",
@@ -59,6 +67,18 @@ class AccountSerializer(serializers.ModelSerializer):
 
     def get_role(self, account: Account) -> str | None:
         return role_on(self.context.get("user"), account)
+
+    def get_reconciliation(self, account: Account) -> dict[str, Any]:
+        """How comparing with the venue goes: ``trouble`` says why the account does not trade, if that is why."""
+        state = comparison_of(account)
+        stops = state.hedge_mode or state.failures >= MOST_FAILURES
+        is_open = Discrepancy.objects.filter(account=account, mode=account.mode, resolved_at=None)
+        return {
+            "failures": state.failures,
+            "trouble": state.trouble if stops else "",
+            "foreign_orders": state.foreign_orders,
+            "open_differences": is_open.count(),
+        }
 
     def get_kill_switch(self, account: Account) -> dict[str, Any] | None:
         """The engaged switch that stops it, with how far that is; None while it may trade."""
@@ -249,6 +269,7 @@ class PositionSerializer(serializers.ModelSerializer):
     stop_loss = PlainDecimalField()
     realised_pnl = PlainDecimalField()
     fees = PlainDecimalField()
+    funding = PlainDecimalField(help_text="received, negative: paid; not in the realised PnL")
     unrealised_pnl = serializers.SerializerMethodField()
     pnl_percent = serializers.SerializerMethodField()
     margin = serializers.SerializerMethodField()
@@ -274,6 +295,7 @@ class PositionSerializer(serializers.ModelSerializer):
             "pnl_percent",
             "margin",
             "fees",
+            "funding",
             "strategy",
             "opened_at",
             "closed_at",
@@ -370,6 +392,64 @@ class AlertSerializer(serializers.ModelSerializer):
         ]
 
 
+class DiscrepancySerializer(serializers.ModelSerializer):
+    amount = PlainDecimalField(help_text="theirs less ours, where it is an amount")
+
+    class Meta:
+        model = Discrepancy
+        fields = [
+            *("id", "account", "kind", "subject", "ours", "theirs", "amount"),
+            *("first_seen_at", "last_seen_at", "sightings", "resolved_at", "resolution"),
+        ]
+
+
+class ReconciliationRunSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = ReconciliationRun
+        fields = [
+            *("id", "account", "trigger", "started_at", "finished_at", "succeeded", "error", "refusal", "differences"),
+        ]
+
+
+class AccountReconciliationSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = AccountReconciliation
+        fields = [
+            *("foreign_orders", "failures", "trouble", "hedge_mode", "asked_at"),
+            *("ledger_read_through", "ledger_compared_at"),
+        ]
+
+
+class LedgerEntrySerializer(serializers.ModelSerializer):
+    quantity = PlainDecimalField()
+    price = PlainDecimalField()
+    cash_flow = PlainDecimalField()
+    funding = PlainDecimalField()
+    fee = PlainDecimalField()
+    change = PlainDecimalField(help_text="cash_flow + funding - fee")
+    balance = PlainDecimalField()
+
+    class Meta:
+        model = LedgerEntry
+        fields = [
+            *("id", "account", "venue_id", "kind", "category", "symbol", "side", "currency", "quantity", "price"),
+            *("cash_flow", "funding", "fee", "change", "balance", "execution_id", "client_order_id", "booked_at"),
+        ]
+
+
+class CoinBalanceSerializer(serializers.ModelSerializer):
+    opening_balance = PlainDecimalField()
+    explained_balance = PlainDecimalField()
+    venue_balance = PlainDecimalField()
+
+    class Meta:
+        model = CoinBalance
+        fields = [
+            *("currency", "opening_balance", "opened_at", "explained_balance", "venue_balance"),
+            *("unexplained_since", "compared_at"),
+        ]
+
+
 def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
     """Everything a page shows of one account, so that whoever connects has no hole."""
     books = {"account": account, "mode": account.mode}
@@ -381,6 +461,7 @@ def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
     signals = Signal.objects.filter(**books)[:100]
     equity = EquitySnapshot.objects.filter(**books).order_by("-taken_at")[:500]
     strategies = StrategyConfig.objects.filter(account=account)
+    differences = Discrepancy.objects.filter(**books)[:100]
     return {
         "account": dict(AccountSerializer(account, context={"user": user}).data),
         "positions": PositionSerializer(positions.select_related("instrument"), many=True).data,
@@ -391,4 +472,5 @@ def account_snapshot(account: Account, user: Any) -> dict[str, Any]:
         "signals": SignalSerializer(signals, many=True).data,
         "equity": EquityPointSerializer(list(equity)[::-1], many=True).data,
         "strategies": StrategySerializer(strategies, many=True).data,
+        "differences": DiscrepancySerializer(differences, many=True).data,
     }

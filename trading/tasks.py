@@ -48,7 +48,7 @@ def reconcile_accounts() -> int:
             log.exception("account %s: its reconciliation broke", account.name)
             troubled += 1
             continue
-        troubled += bool(run.differences or run.error)
+        troubled += bool(run.differences or not run.succeeded)
     venue_access_tell(worker_name())
     return troubled
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import partial
 
 import aiohttp
 import orjson
 
-from marketdata.feeds.protocol import VenueBest, VenueError
+from marketdata.feeds.protocol import OpenGate, RestAnswer, RestGate, VenueBest, VenueError
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +95,12 @@ class WeightBudget:
 
 
 class BinanceRest:
-    """Use from one event loop, and close it there. Every question waits until the budget lets it pass."""
+    """Use from one event loop, and close it there. Every question waits until the budget lets it pass,
+    then passes the ``gate``, which knows of the other processes at this address."""
 
-    def __init__(self, url: str, market: BinanceMarket) -> None:
+    def __init__(self, url: str, market: BinanceMarket, gate: RestGate | None = None) -> None:
         self._url, self.market = url.rstrip("/"), market
+        self._shared_gate = gate or OpenGate()
         self.budget = WeightBudget(market.weight_a_minute)
         self._gate = asyncio.Semaphore(CONCURRENT_REQUESTS)
         self._session: aiohttp.ClientSession | None = None
@@ -162,16 +165,19 @@ class BinanceRest:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
         try:
-            async with self._session.get(f"{self._url}{path}", params=fields) as response:
-                self._obey(response)
-                body = await response.read()
+            answer = await self._shared_gate.ask(partial(self._fetch, self._session, path, fields))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise VenueError(f"{path}: {type(error).__name__}: {error}") from error
-        if response.status == 400 and UNKNOWN_SYMBOL in body:
+        if answer.status == 400 and UNKNOWN_SYMBOL in answer.body:
             raise UnknownSymbol(f"{path}: {self.market.name} does not list {fields.get('symbol')}")
-        if response.status != 200:
-            raise VenueError(f"{path}: HTTP {response.status}: {body[:200].decode(errors='replace')}")
-        return body
+        if answer.status != 200:
+            raise VenueError(f"{path}: HTTP {answer.status}: {answer.body[:200].decode(errors='replace')}")
+        return answer.body
+
+    async def _fetch(self, session: aiohttp.ClientSession, path: str, fields: Mapping[str, str]) -> RestAnswer:
+        async with session.get(f"{self._url}{path}", params=fields) as response:
+            self._obey(response)
+            return RestAnswer(response.status, response.headers, await response.read())
 
     def _obey(self, response: aiohttp.ClientResponse) -> None:
         """Take over the venue's own count, and stop when it says so."""

@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 import aiohttp
+import orjson
 
 from marketdata.events import Candle
-from marketdata.feeds.protocol import VenueError
+from marketdata.feeds.protocol import OpenGate, RestAnswer, RestGate, VenueError
 from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
 
 log = logging.getLogger(__name__)
@@ -21,10 +23,11 @@ MAX_PAGES = 20
 
 
 class BybitPublicRest:
-    """Use from one event loop, and close it there."""
+    """Use from one event loop, and close it there. Every question passes the ``gate``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, gate: RestGate | None = None) -> None:
         self._url = url.rstrip("/")
+        self._gate = gate or OpenGate()
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -81,10 +84,10 @@ class BybitPublicRest:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
         query = {name: value for name, value in fields.items() if value}
         try:
-            async with self._session.get(f"{self._url}{path}", params=query) as response:
-                if response.status != 200:
-                    raise VenueError(f"{path}: HTTP {response.status}")
-                answer = await response.json(content_type=None)
+            came = await self._gate.ask(partial(self._get, self._session, path, query))
+            if came.status != 200:
+                raise VenueError(f"{path}: HTTP {came.status}")
+            answer = orjson.loads(came.body)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise VenueError(f"{path}: {type(error).__name__}: {error}") from error
         if not isinstance(answer, Mapping) or answer.get("retCode") != 0:
@@ -94,6 +97,10 @@ class BybitPublicRest:
         if not isinstance(result, Mapping):
             raise VenueError(f"{path}: result is {type(result).__name__}; expected an object")
         return result
+
+    async def _get(self, session: aiohttp.ClientSession, path: str, query: Mapping[str, str]) -> RestAnswer:
+        async with session.get(f"{self._url}{path}", params=query) as response:
+            return RestAnswer(response.status, response.headers, await response.read())
 
 
 def _rows(answer: Mapping[str, Any]) -> list[Any]:

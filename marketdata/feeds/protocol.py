@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,37 @@ class VenueBest:
     number: int
     bid: str
     ask: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestAnswer:
+    """One answer over HTTP, as it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# Asks over HTTP, once: raises aiohttp's errors, TimeoutError or OSError when no answer comes.
+Question = Callable[[], Awaitable[RestAnswer]]
+
+
+class RestGate(Protocol):
+    """What every question to a venue passes on its way out: who else asks there, and is it well?"""
+
+    async def ask(self, question: Question) -> RestAnswer:
+        """Ask when there is room for it; whatever ``question`` raises comes through.
+
+        Raises:
+            VenueError: it was not asked; the message says why.
+        """
+
+
+class OpenGate:
+    """For a process that shares its address with nobody."""
+
+    async def ask(self, question: Question) -> RestAnswer:
+        return await question()
 
 
 class FeedListener(Protocol):

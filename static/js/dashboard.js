@@ -17,7 +17,7 @@ const STALE_MS = 5000, ENGINE_MS = 10000, MOST_ROWS = 300;
 const boot = JSON.parse(document.getElementById("boot").textContent);
 const $ = (id) => document.getElementById(id);
 const instruments = new Map(boot.instruments.map((each) => [each.symbol, each]));
-const state = { symbol: null, interval: "1", account: null, tab: "positions", frame: null, frameAt: 0, connection: "connecting", marks: new Map(), orders: new Map(), positions: new Map(), fills: new Map(), signals: new Map(), strategies: new Map(), equity: [] };
+const state = { symbol: null, interval: "1", account: null, tab: "positions", frame: null, frameAt: 0, connection: "connecting", marks: new Map(), orders: new Map(), positions: new Map(), fills: new Map(), signals: new Map(), strategies: new Map(), differences: new Map(), equity: [] };
 const remembered = (key, known) => (known(localStorage.getItem(key)) ? localStorage.getItem(key) : null);
 
 // Drawing: whoever changes something says what is dirty; one animation frame draws it all.
@@ -152,8 +152,9 @@ function drawAccount() {
   text("equity", account?.equity ? money(account.equity) : "—");
   text("day-pnl", account?.day_pnl ? signed(account.day_pnl) : "—", tone(account?.day_pnl));
   const halted = account?.trading_state === "halted" ? `${named(account)} is halted: ${account.halt_reason || "no reason was given"}. Only orders that reduce a position pass.` : "";
-  $("banner").hidden = !halted;
-  text("banner", halted);
+  const trouble = account?.reconciliation?.trouble ? `${named(account)} does not trade: it cannot be reconciled with the exchange: ${account.reconciliation.trouble}` : "";
+  $("banner").hidden = !halted && !trouble;
+  text("banner", halted || trouble);
   killSwitch.render();
 }
 
@@ -175,12 +176,13 @@ function rowsOf(tab) {
   if (tab === "orders") return orders.filter(isLive);
   if (tab === "history") return orders.filter((order) => !isLive(order));
   if (tab === "positions") return newestFirst(state.positions, "opened_at");
-  return newestFirst(state[tab], { fills: "executed_at", signals: "signalled_at", strategies: "updated_at" }[tab]);
+  return newestFirst(state[tab], { fills: "executed_at", signals: "signalled_at", strategies: "updated_at", differences: "last_seen_at" }[tab]);
 }
 
 function drawTable() {
   drawTabs();
   $("cancel-all").hidden = state.tab !== "orders" || !rowsOf("orders").length;
+  $("reconcile").hidden = state.tab !== "differences" || !["trader", "manager"].includes(accountRow()?.role);
   if (state.tab === "equity") {
     if (!equityChart) {
       const box = element("div", "", "equity-chart");
@@ -198,7 +200,7 @@ function drawTable() {
 }
 
 function drawTabs() {
-  const counts = { positions: state.positions.size, orders: rowsOf("orders").length };
+  const counts = { positions: state.positions.size, orders: rowsOf("orders").length, differences: [...state.differences.values()].filter((row) => !row.resolved_at).length };
   for (const button of $("tabs").children) {
     const name = button.dataset.tab;
     button.setAttribute("aria-selected", name === state.tab);
@@ -251,7 +253,7 @@ function chooseAccount(id) {
   stream.unsubscribe("account");
   state.account = id;
   state.loading = Boolean(id);
-  for (const rows of [state.orders, state.positions, state.fills, state.signals, state.strategies]) rows.clear();
+  for (const rows of [state.orders, state.positions, state.fills, state.signals, state.strategies, state.differences]) rows.clear();
   state.equity = [];
   if (id) {
     localStorage.setItem("account", String(id));
@@ -292,7 +294,7 @@ const HEARD = {
   snapshot({ data }) {
     if (data.account.id !== state.account) return;
     Object.assign(accountRow(), data.account);
-    for (const kind of ["orders", "positions", "fills", "signals", "strategies"]) state[kind] = new Map(data[kind].map((row) => [row.id, row]));
+    for (const kind of ["orders", "positions", "fills", "signals", "strategies", "differences"]) state[kind] = new Map(data[kind].map((row) => [row.id, row]));
     state.equity = data.equity;
     state.loading = false;
     redraw("account", "table", "chart");
@@ -313,6 +315,7 @@ const HEARD = {
   },
   signal: ({ data }) => put("signals", data),
   strategy: ({ data }) => put("strategies", data),
+  difference: ({ data }) => put("differences", data),
   equity({ data, timestamp }) {
     if (data.id !== state.account) return;
     Object.assign(accountRow(), data);
@@ -402,6 +405,7 @@ $("tabs").addEventListener("keydown", (event) => {
   next.focus();
   next.click();
 });
+$("reconcile").addEventListener("click", () => attempt(request("POST", `accounts/${state.account}/reconcile`), "being compared with the exchange; what differs appears here"));
 $("cancel-all").addEventListener("click", () => {
   for (const order of rowsOf("orders")) if (order.state !== "pending_cancel") view.cancelOrder(order);
 });

@@ -24,7 +24,7 @@ from trading.services.orders import order_place
 
 pytestmark = pytest.mark.django_db
 OWN_APPS = {"audit", "marketdata", "strategies", "risk", "trading"}
-READ_ONLY = ["order", "fill", "position", "reconciliationrun"]
+READ_ONLY = ["order", "fill", "position", "reconciliationrun", "discrepancy", "ledgerentry", "coinbalance"]
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ async def test_subscribing_to_an_account_begins_with_all_of_it_and_goes_on_with_
     await communicator.send_json_to({"type": "subscribe", "channel": "account", "account": account.pk})
     snapshot = await said(communicator, "snapshot")
     assert [order["state"] for order in snapshot["orders"]] == ["new"]
-    assert {"account", "positions", "fills", "signals", "equity", "strategies"} <= set(snapshot)
+    assert {"account", "positions", "fills", "signals", "equity", "strategies", "differences"} <= set(snapshot)
     await place(account)
     update = await said(communicator, "order_update")
     assert update["id"] != snapshot["orders"][0]["id"] and update["symbol"] == "BTCUSDT"

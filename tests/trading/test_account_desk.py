@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -24,24 +25,29 @@ from mlops.validation import Verdict
 from risk.checks import Decision
 from risk.exposure import Exposure
 from risk.limits import Limits
+from risk.models import RiskLimit
 from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
 from tests import builders, processes
 from tests.processes import ServerProcess
-from trading.gateways.bybit import BybitEndpoints
+from trading.credentials import decrypt
+from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, OrderAmendment, ReconciliationRun
 from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy
+from trading.reconciliation import MOST_FAILURES
 from trading.runtime import account_desk, ownership
 from trading.runtime.account_desk import AccountDesk
 from trading.runtime.database import with_connection
 from trading.runtime.engine import Engine
 from trading.runtime.ownership import AccountLease, kept
+from trading.selectors import reconciliation_fails
 from trading.services import reports as booking
 from trading.services.accounts import account_keys_replace
 from trading.services.amendments import order_amend_request
 from trading.services.leases import LeaseLost
 from trading.services.orders import order_cancel_request, order_place, order_take
+from trading.services.reconciliations import reconciliation_record
 from trading.simulator.keys import ApiKey
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -204,6 +210,34 @@ async def test_a_reconciliation_that_breaks_is_tried_again_too(
     assert desk.stream_connected
 
 
+async def test_comparisons_that_fail_elsewhere_make_the_owner_look_for_itself(
+    desk: AccountDesk, account: Account, venue: ServerProcess
+) -> None:
+    await trading(desk)
+    fail = partial(reconciliation_record, account_id=account.pk, trigger="beat", started_at=timezone.now())
+    for _ in range(MOST_FAILURES):
+        await sync_to_async(fail)(differences=(), error="no answer")
+    looked = ReconciliationRun.objects.filter(account=account, trigger="doubt", succeeded=True)
+    await until(sync_to_async(looked.exists))
+    assert desk.state == "trading" and not await sync_to_async(reconciliation_fails)(account.pk)
+
+
+async def test_an_account_in_hedge_mode_is_refused_with_the_reason_on_its_orders(
+    desk: AccountDesk, account: Account, venue: ServerProcess
+) -> None:
+    keys = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
+    http = BybitGateway(BybitEndpoints(venue.url, venue.websocket_url), *keys)._http
+    await asyncio.to_thread(partial(http.switch_position_mode, category="linear", coin="USDT", mode=3))
+    desk.start()
+    await until(lambda: desk.state == "refused")
+    assert "hedge mode" in desk.reason
+    order = await place(account, "hedged")
+    desk.take_up(order.pk)
+    await until(sync_to_async(Order.objects.filter(pk=order.pk, state=OrderState.DENIED).exists))
+    await sync_to_async(order.refresh_from_db)()
+    assert "hedge mode" in order.refusal
+
+
 async def test_an_account_whose_stream_is_away_does_not_trade_however_well_it_reconciles(desk: AccountDesk) -> None:
     await trading(desk)
     desk._on_disconnected("gone")
@@ -304,6 +338,21 @@ async def test_a_change_is_judged_by_what_it_adds_and_not_by_the_whole_order(
     await until(lambda: _is(order, ("denied", OrderState.ACKNOWLEDGED, D("0.001"), D(60000))))
     refused = await sync_to_async(lambda: OrderAmendment.objects.filter(outcome="denied").get().cause)()
     assert "80.00 USD margin; 70.00 is available" in refused
+
+
+async def test_an_order_of_a_person_is_denied_while_the_venue_holds_more_leverage_than_is_allowed(
+    account: Account, desk: AccountDesk
+) -> None:
+    await sync_to_async(RiskLimit.objects.create)(level="account", account=account, max_leverage=D(5))
+    await trading(desk)
+    await asyncio.to_thread(desk._gateway.set_leverage, "BTCUSDT", D(20))
+    order = await place(account, "much-leverage")
+    desk.take_up(order.pk)
+    await until(sync_to_async(lambda: Order.objects.filter(pk=order.pk, state=OrderState.DENIED).exists()))
+    await sync_to_async(order.refresh_from_db)()
+    assert "leverage 20 of BTCUSDT at the venue is above the allowed 5" in order.refusal
+    await asyncio.to_thread(desk._gateway.set_leverage, "BTCUSDT", D(5))
+    await acknowledged(desk, account, "little-leverage")
 
 
 async def test_a_change_whose_answer_was_lost_is_read_and_never_sent_again(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -23,10 +24,10 @@ from tests.processes import ServerProcess, start_simulator
 from trading.gateways.base import AmendRequest, GatewayError, OrderRequest
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import OrderState
-from trading.models import Account, Lease, Order, OrderAmendment, Position
+from trading.models import AbsenceReading, Account, Lease, Order, OrderAmendment, Position
 from trading.reports import Submission
 from trading.runtime.order_sender import amend_order
-from trading.runtime.reconciler import FORGOTTEN_AFTER, reconcile_account, reconcile_fills
+from trading.runtime.reconciler import FORGOTTEN_AFTER, READS_TO_PROVE, reconcile_account, reconcile_fills
 from trading.services.amendments import order_amend_request, order_amend_take
 from trading.services.fills import fill_apply, order_adopt
 from trading.services.orders import order_place, order_submission_apply, order_take
@@ -227,6 +228,13 @@ def test_absence_is_concluded_only_after_the_receive_window(
     order.refresh_from_db()
     assert order.state == OrderState.UNKNOWN
     Lease.objects.update(changed_at=order.sent_at.replace(year=2025))
+    for _ in range(READS_TO_PROVE - 1):
+        reconcile_account(account.pk, gateway, "test")
+        age_reading(order, timedelta(seconds=1))
+    order.refresh_from_db()
+    assert order.state == OrderState.UNKNOWN
+    # By now an order that had ended before the first of these readings must be in the history.
+    age_reading(order, timedelta(milliseconds=gateway.history_delay_ms))
     reconcile_account(account.pk, gateway, "test")
     order.refresh_from_db()
     assert order.state == OrderState.FAILED
@@ -289,6 +297,11 @@ def test_an_order_that_was_changed_by_hand_at_the_venue_is_a_difference(
     told = [row for row in run.differences if row["kind"] == "amended"]
     assert [(row["subject"], row["theirs"]) for row in told] == [("by-hand-changed", "0.004 at 48000")]
     assert not [row for row in reconcile_account(account.pk, gateway, "test").differences if row["kind"] == "amended"]
+
+
+def age_reading(order: Order, by: timedelta) -> None:
+    rows = AbsenceReading.objects.filter(order=order)
+    rows.update(first_read_at=F("first_read_at") - by, last_read_at=F("last_read_at") - by)
 
 
 def test_fills_that_nobody_reported_are_booked_once(gateway: BybitGateway, account: Account) -> None:

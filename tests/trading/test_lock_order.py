@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from audit.models import Alert
 from audit.services import alert_raise, record
 from tests import builders
 from tests.trading.test_exposures import wallet
-from trading.models import Account, Fill, KillSwitch
+from trading.models import Account, Fill, KillSwitch, ReconciliationRun
+from trading.services.leases import lease_confirm
 from trading.services.loss_alarms import loss_alarm_raise
+from trading.services.modes import mode_held
+from trading.services.reconciliations import reconciliation_record
 from trading.services.reports import reports_apply
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,10 +45,15 @@ def in_a_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[BaseExc
     return thread, raised
 
 
-def waiting_for_a_lock() -> bool:
+def wait_for_a_waiting_one() -> None:
+    deadline = time.monotonic() + 20
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
+        while True:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                return
+            assert time.monotonic() < deadline, "nobody waits for a lock"
+            time.sleep(0.02)
 
 
 def test_a_fill_of_somebody_else_is_booked_while_its_alert_is_being_acknowledged(account: Account) -> None:
@@ -62,14 +71,35 @@ def test_a_loss_stops_the_account_while_its_alert_is_being_acknowledged(account:
     assert KillSwitch.objects.get().account == account
 
 
+def test_a_loss_stops_the_account_while_an_order_is_being_committed(account: Account) -> None:
+    wallet(account)
+    owner = builders.ownership(account.pk)
+    loss = {"value": D(5), "percent": D(6), "equity": D(9_400), "message": "6 % is lost"}
+    with transaction.atomic():
+        lease_confirm(owner)
+        thread, raised = in_a_thread(lambda: loss_alarm_raise(account_id=account.pk, limit=DAILY, **loss))
+        wait_for_a_waiting_one()
+        mode_held(account.pk)  # as an order's commit goes on
+    thread.join(20)
+    assert not raised and KillSwitch.objects.get().account == account
+
+
+def test_two_reconciliations_of_an_account_end_at_the_same_time(account: Account) -> None:
+    results = {"account_id": account.pk, "trigger": "beat", "started_at": timezone.now(), "differences": []}
+    with transaction.atomic():
+        mode_held(account.pk)
+        thread, raised = in_a_thread(lambda: reconciliation_record(**results))
+        wait_for_a_waiting_one()
+        reconciliation_record(**results)
+    thread.join(20)
+    assert not raised and ReconciliationRun.objects.filter(account=account, succeeded=True).count() == 2
+
+
 def acknowledge_while(work: Callable[[], Any], alert: Alert) -> None:
     with transaction.atomic():
         Alert.objects.select_for_update().get(pk=alert.pk)
         thread, raised = in_a_thread(work)
-        deadline = time.monotonic() + 20
-        while not waiting_for_a_lock():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for_a_waiting_one()
         # As an acknowledgement goes on: the trail comes after the alert.
         record(actor="alice", action="alert.acknowledged", subject=f"alert:{alert.pk}", account_id=alert.account_id)
     thread.join(20)

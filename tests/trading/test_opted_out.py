@@ -10,6 +10,7 @@ from audit.models import Alert
 from tests import builders
 from tests.trading.test_exposures import hold
 from trading.models import Account
+from trading.services.account_modes import account_mode_set
 from trading.services.accounts import account_live_opt_in_set
 from trading.services.kill_switch import kill_switch_engage
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.django_db
 
 def live(owner: Any, name: str) -> Account:
     made = builders.account(owner, name=name, environment="live")
+    account_mode_set(account=made, mode="real", confirm_name=name, actor="alice")
     return account_live_opt_in_set(account=made, opted_in=True, actor="alice")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from audit.trace import TRACE_ID
-from trading.api import accounts, alerts, audit, dead_letters, kill_switch, orders, strategies
+from trading.api import accounts, alerts, audit, dead_letters, kill_switch, orders, reconciliation, strategies
 
 LETTER = "(?P<identifier>[0-9]{1,20}-[0-9]{1,20})"
 
@@ -14,6 +14,13 @@ urlpatterns = [
     path("accounts/<int:pk>/equity", accounts.AccountEquityView.as_view()),
     re_path(r"^alerts/?$", alerts.AlertListView.as_view()),
     re_path(r"^alerts/(?P<pk>[0-9]{1,18})/acknowledge/?$", alerts.AlertAcknowledgeView.as_view()),
+    re_path(r"^accounts/(?P<pk>[0-9]{1,18})/reconcile/?$", reconciliation.ReconcileView.as_view()),
+    re_path(r"^accounts/(?P<pk>[0-9]{1,18})/reconciliation/?$", reconciliation.ReconciliationPolicyView.as_view()),
+    re_path(r"^accounts/(?P<pk>[0-9]{1,18})/balances/?$", reconciliation.BalancesView.as_view()),
+    re_path(r"^reconciliation/?$", reconciliation.DiscrepancyListView.as_view()),
+    re_path(r"^reconciliation/runs/?$", reconciliation.ReconciliationRunListView.as_view()),
+    re_path(r"^reconciliation/(?P<pk>[0-9]{1,18})/resolve/?$", reconciliation.DiscrepancyResolveView.as_view()),
+    re_path(r"^ledger/?$", reconciliation.LedgerView.as_view()),
     re_path(r"^audit/?$", audit.AuditListView.as_view()),
     re_path(rf"^traces/(?P<trace_id>{TRACE_ID.pattern})/?$", audit.TraceView.as_view()),
     path("accounts/<int:pk>/dead-man", kill_switch.DeadManView.as_view()),

@@ -19,11 +19,12 @@ from audit.models import Alert
 from audit.services import dead_letters
 from marketdata import selectors as market
 from strategies.models import Signal, StrategyConfig
-from trading.models import Account, Fill, Order, Position, ReconciliationRun
+from trading.models import Account, Discrepancy, Fill, Order, Position, ReconciliationRun
 from trading.permissions import accounts_visible_to, is_staff
 from trading.serializers import (
     AccountSerializer,
     AlertSerializer,
+    DiscrepancySerializer,
     FillSerializer,
     OrderSerializer,
     PositionSerializer,
@@ -49,6 +50,7 @@ CHANGES: dict[str, tuple[str, Any, Any]] = {
     "position": ("position_update", Position, PositionSerializer),
     "signal": ("signal", Signal, SignalSerializer),
     "strategy": ("strategy", StrategyConfig, StrategySerializer),
+    "difference": ("difference", Discrepancy, DiscrepancySerializer),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from trading.reports import FillReport, OrderReport, PositionReport, SubmissionResult, WalletReport
+from trading.reports import FillReport, LedgerReport, OrderReport, PositionReport, SubmissionResult, WalletReport
 
 
 class GatewayError(Exception):
@@ -18,10 +18,15 @@ class GatewayError(Exception):
         self.code = code
 
 
+class TooManyPages(GatewayError):
+    """The answer is longer than anybody should read at once: ask for a shorter time."""
+
+
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
     """One order as it is sent: everything already on the instrument's grid. ``latest_ms``: the latest timestamp, in ms
-    since 1970, that the request may carry; later it is not sent any more."""
+    since 1970, that the request may carry; later it is not sent any more. ``position_index``: which side of an account
+    in hedge mode, 0 in one-way mode."""
 
     client_order_id: str
     symbol: str
@@ -34,6 +39,7 @@ class OrderRequest:
     take_profit: Decimal | None
     stop_loss: Decimal | None
     latest_ms: int | None = None
+    position_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +59,12 @@ class Gateway(Protocol):
 
     ``prepare_order`` comes before an order's commit and waits as long as its sending may have to; ``submit`` follows at
     once. ``submit``, ``amend`` and ``cancel`` never raise for what the venue or the network did: they classify. The
-    others raise :class:`GatewayError`. ``mode``, paper or real, is where its requests go.
+    others raise :class:`GatewayError`. ``mode``, paper or real, is where its requests go; ``history_delay_ms``: after
+    so long at the latest an order that ended, and its executions, can be found.
     """
 
     mode: str
+    history_delay_ms: int
 
     def server_time_ms(self) -> int: ...
 
@@ -82,4 +90,12 @@ class Gateway(Protocol):
 
     def positions(self) -> Sequence[PositionReport]: ...
 
+    def position_indexes(self, symbol: str) -> frozenset[int]: ...
+
+    def leverage(self, symbol: str) -> Decimal: ...
+
     def wallet(self) -> WalletReport: ...
+
+    def ledger(self, start_ms: int, end_ms: int) -> Sequence[LedgerReport]: ...
+
+    def funding_fills(self, start_ms: int, end_ms: int) -> Sequence[FillReport]: ...

@@ -19,12 +19,27 @@ from urllib.parse import urlsplit
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
-from trading.gateways.base import AmendRequest, GatewayError, OrderRequest
+from trading.gateways.base import AmendRequest, GatewayError, OrderRequest, TooManyPages
 from trading.gateways.bybit_codes import NOT_MODIFIED, classify, classify_http_status
 from trading.gateways.bybit_limits import UNANSWERED, ending_of, endpoint_of
-from trading.gateways.bybit_reports import ReportError, fill_report, order_report, position_report, wallet_report
+from trading.gateways.bybit_reports import (
+    ReportError,
+    fill_report,
+    ledger_report,
+    order_report,
+    position_report,
+    wallet_report,
+)
 from trading.gateways.fence import Fence, FencedAdapter, SendRefused, no_fence
-from trading.reports import FillReport, OrderReport, PositionReport, Submission, SubmissionResult, WalletReport
+from trading.reports import (
+    FillReport,
+    LedgerReport,
+    OrderReport,
+    PositionReport,
+    Submission,
+    SubmissionResult,
+    WalletReport,
+)
 from trading.resilience.guard import CallGuard, Endpoint, NotSent
 from trading.resilience.rate_budget import MOST_WAIT_SECONDS, Permit, Priority, key_name
 from trading.resilience.retry import NO_RETRY, Backoff
@@ -38,6 +53,9 @@ TIMEOUT_SECONDS = 5
 NO_RETRY_CODES = {-999_999}
 MAX_PAGES = 100
 BOOK_LEVELS = 200
+# Bybit says that its order history is delayed, not by how much. Recently closed orders are told at once by another
+# endpoint, but for those before a restart of its service and beyond the newest 500: only for these it matters.
+HISTORY_DELAY_MS, SIMULATOR_HISTORY_DELAY_MS = 60_000, 2_000
 # An order whose absence may be concluded some time after its commit must leave soon after it, or not at all.
 ORDER_WAIT_SECONDS = 1.0
 # Less than the budget holds a token for, by the longest call.
@@ -48,10 +66,12 @@ Report = TypeVar("Report")
 
 @dataclass(frozen=True, slots=True)
 class BybitEndpoints:
-    """Where a Bybit environment lives. Websocket addresses are without their channel path."""
+    """Where a Bybit environment lives. Websocket addresses are without their channel path. ``history_delay_ms``: how
+    long after its end an order may be missing from the order history."""
 
     rest: str
     websocket: str
+    history_delay_ms: int = HISTORY_DELAY_MS
 
     @classmethod
     def of_environment(cls, environment: str, simulator_url: str) -> BybitEndpoints:
@@ -59,7 +79,7 @@ class BybitEndpoints:
             return cls("https://api.bybit.com", "wss://stream.bybit.com")
         if environment == "testnet":
             return cls("https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com")
-        return cls(simulator_url, simulator_url.replace("http", "ws", 1))
+        return cls(simulator_url, simulator_url.replace("http", "ws", 1), SIMULATOR_HISTORY_DELAY_MS)
 
     @classmethod
     def of_paper(cls, url: str) -> BybitEndpoints:
@@ -108,7 +128,7 @@ class BybitGateway:
         )
         self._http.endpoint = endpoints.rest
         self._venue, self._key = urlsplit(endpoints.rest).netloc, key_name(api_key)
-        self.priority, self.mode = priority, mode
+        self.priority, self.mode, self.history_delay_ms = priority, mode, endpoints.history_delay_ms
         self._guard = guard or CallGuard.alone()
         self._fence = fence
         self._latest_ms: int | None = None
@@ -157,7 +177,7 @@ class BybitGateway:
             "orderType": request.order_type,
             "qty": plain(request.quantity),
             "orderLinkId": request.client_order_id,
-            "positionIdx": 0,
+            "positionIdx": request.position_index,
         }
         if request.order_type == "Limit" and request.price is not None:
             fields |= {"price": plain(request.price), "timeInForce": request.time_in_force}
@@ -257,6 +277,32 @@ class BybitGateway:
         rows = self._pages(self._http.get_positions, category=CATEGORY, settleCoin=SETTLE_COIN, limit=200)
         return [_understood(position_report, row) for row in rows]
 
+    def position_indexes(self, symbol: str) -> frozenset[int]:
+        """0 alone in one-way mode, 1 and 2 in hedge mode; told for a flat symbol too."""
+        rows = self._pages(self._http.get_positions, category=CATEGORY, symbol=symbol)
+        return frozenset(_understood(position_report, row).position_index for row in rows)
+
+    def leverage(self, symbol: str) -> Decimal:
+        """What the venue would open a position with; told for a flat symbol too."""
+        rows = self._pages(self._http.get_positions, category=CATEGORY, symbol=symbol)
+        return max((_understood(position_report, row).leverage for row in rows), default=Decimal(1))
+
+    def ledger(self, start_ms: int, end_ms: int) -> Sequence[LedgerReport]:
+        """The account's money movements in a time of at most 7 days, oldest first.
+
+        Raises:
+            TooManyPages: ask for a shorter time.
+        """
+        times = {"startTime": start_ms, "endTime": end_ms}
+        rows = self._pages(self._http.get_transaction_log, accountType="UNIFIED", **times, limit=50)
+        return sorted((_understood(ledger_report, row) for row in rows), key=lambda entry: entry.booked_ms)
+
+    def funding_fills(self, start_ms: int, end_ms: int) -> Sequence[FillReport]:
+        """Funding payments as executions, oldest first: ``fee`` is positive when we pay."""
+        fields = {"category": CATEGORY, "execType": "Funding", "startTime": start_ms, "endTime": end_ms}
+        rows = self._pages(self._http.get_executions, **fields, limit=100)
+        return sorted((_understood(fill_report, row) for row in rows), key=lambda fill: fill.executed_ms)
+
     def wallet(self) -> WalletReport:
         answer = self._ask(self._http.get_wallet_balance, accountType="UNIFIED")
         rows = _rows(answer)
@@ -347,7 +393,7 @@ class BybitGateway:
             if not following or following == cursor or not rows:
                 return
             cursor = following
-        raise GatewayError(f"more than {MAX_PAGES} pages; refusing to read on")
+        raise TooManyPages(f"more than {MAX_PAGES} pages; refusing to read on")
 
 
 def plain(number: Decimal) -> str:

@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
+import orjson
 import requests
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 
+from marketdata.feeds.protocol import RestAnswer
 from trading.gateways.bybit_codes import AMBIGUOUS, OF_ONE_ORDER, REFUSED_STATUSES, THROTTLED
 from trading.resilience.guard import Ending, Endpoint
 from trading.resilience.rate_budget import CANCEL_SHARES, NOTHING_SAID, Allowance, Bucket
@@ -24,6 +27,8 @@ UNANSWERED = (requests.RequestException, OSError, ValueError, LookupError, TypeE
 TRANSPORT = (requests.RequestException, OSError)
 UNREADABLE = 409  # what pybit makes of a body that is no JSON
 SERVER_ERROR = 500
+TOO_MANY_REQUESTS = 429
+LONGEST_REFUSAL = 1_000
 
 # By the method of pybit's session: the breaker's group, and calls a second of a user without VIP level.
 CALLS: Mapping[str, tuple[str, int]] = {
@@ -39,6 +44,7 @@ CALLS: Mapping[str, tuple[str, int]] = {
     "get_executions": ("account", 50),
     "get_positions": ("account", 50),
     "get_wallet_balance": ("account", 50),
+    "get_transaction_log": ("account", 25),
     "get_server_time": ("market", 0),
     "get_orderbook": ("market", 0),
 }
@@ -59,6 +65,35 @@ def endpoint_of(call: str, venue: str, key: str) -> Endpoint:
     if call in CANCELS:
         own = Bucket(own.name, limit, shares=CANCEL_SHARES)
     return Endpoint(group, (own, address))
+
+
+def market_endpoint(venue: str) -> Endpoint:
+    """What a public question takes from: the address alone, which all keys share."""
+    return Endpoint("market", (Bucket(f"{venue}:address", ADDRESS_LIMIT, ADDRESS_WINDOW_MS),))
+
+
+def market_ending(end: RestAnswer | Exception) -> Ending:
+    """What the end of a public question says. What it says of limits is said of the whole address."""
+    if isinstance(end, Exception):
+        is_transport = isinstance(end, (aiohttp.ClientError, TimeoutError, OSError))
+        return Ending(asked=is_transport, failure=type(end).__name__, transport=is_transport)
+    if end.status in (ADDRESS_REFUSED, TOO_MANY_REQUESTS):
+        return Ending(said=Allowance(blocked_ms=ADDRESS_PAUSE_MS))
+    if end.status != 200:
+        return Ending(failure=f"HTTP {end.status}" if end.status >= SERVER_ERROR else "")
+    # A refusal is short; nobody reads a list of all instruments twice.
+    if len(end.body) <= LONGEST_REFUSAL and _code(end.body) in THROTTLED:
+        # Limits of a user's endpoint are not the address's: only how long to wait is.
+        return Ending(said=Allowance(blocked_ms=allowance_of(end.headers, throttled=True).blocked_ms))
+    return Ending()
+
+
+def _code(body: bytes) -> int | None:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return answer.get("retCode") if isinstance(answer, dict) else None
 
 
 def ending_of(end: Any) -> Ending:

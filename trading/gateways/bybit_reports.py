@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
-from trading.reports import FillReport, OrderReport, PositionReport, WalletReport
+from trading.reports import FillReport, LedgerReport, OrderReport, PositionReport, WalletReport
 
 EXITS = frozenset(
     {"TakeProfit", "StopLoss", "TrailingStop", "PartialTakeProfit", "PartialStopLoss", "TpLimit", "SlLimit"}
@@ -76,16 +76,41 @@ def position_report(row: Mapping[str, Any]) -> PositionReport:
         take_profit=_optional(row, "takeProfit"),
         stop_loss=_optional(row, "stopLoss"),
         updated_ms=_milliseconds(row, "updatedTime", 0),
+        position_index=int(_decimal(row, "positionIdx", Decimal(0))),
+    )
+
+
+def ledger_report(row: Mapping[str, Any]) -> LedgerReport:
+    return LedgerReport(
+        venue_id=_text(row, "id"),
+        kind=_text(row, "type"),
+        category=str(row.get("category") or ""),
+        symbol=str(row.get("symbol") or ""),
+        side=str(row.get("side") or ""),
+        currency=_text(row, "currency"),
+        quantity=_decimal(row, "qty", Decimal(0)),
+        price=_decimal(row, "tradePrice", Decimal(0)),
+        cash_flow=_decimal(row, "cashFlow", Decimal(0)),
+        funding=_decimal(row, "funding", Decimal(0)),
+        fee=_decimal(row, "fee", Decimal(0)),
+        change=_decimal(row, "change"),
+        balance=_decimal(row, "cashBalance", None),
+        execution_id=str(row.get("tradeId") or ""),
+        venue_order_id=str(row.get("orderId") or ""),
+        client_order_id=str(row.get("orderLinkId") or ""),
+        booked_ms=_milliseconds(row, "transactionTime"),
     )
 
 
 def wallet_report(row: Mapping[str, Any]) -> WalletReport:
+    coins = [each for each in row.get("coin") or () if isinstance(each, Mapping)]
     return WalletReport(
         equity=_decimal(row, "totalEquity"),
         wallet_balance=_decimal(row, "totalWalletBalance"),
         available_balance=_decimal(row, "totalAvailableBalance", Decimal(0)),
         initial_margin=_decimal(row, "totalInitialMargin", Decimal(0)),
         maintenance_margin=_decimal(row, "totalMaintenanceMargin", Decimal(0)),
+        coins={_text(each, "coin"): _decimal(each, "walletBalance", Decimal(0)) for each in coins},
     )
 
 

@@ -7,17 +7,31 @@ from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
 from trading.models.lease import EngineSession, Lease
 from trading.models.order import Fill, Order, OrderAmendment, OrderTransition
 from trading.models.position import Position, ReconciliationRun
+from trading.models.reconciliation import (
+    AbsenceReading,
+    AccountReconciliation,
+    CoinBalance,
+    Discrepancy,
+    ForeignOrder,
+    LedgerEntry,
+)
 
 __all__ = [
+    "AbsenceReading",
     "Account",
+    "AccountReconciliation",
+    "CoinBalance",
     "DeadManWatch",
+    "Discrepancy",
     "EngineSession",
     "EquitySnapshot",
     "Fill",
+    "ForeignOrder",
     "IdempotencyKey",
     "KillSwitch",
     "KillSwitchTask",
     "Lease",
+    "LedgerEntry",
     "Membership",
     "Mode",
     "Order",

@@ -76,6 +76,9 @@ class Order(FSMModelMixin, models.Model):
     take_profit = PriceField(null=True, blank=True)
     stop_loss = PriceField(null=True, blank=True)
     reduce_only = models.BooleanField(default=False)
+    position_index = models.PositiveSmallIntegerField(
+        default=0, help_text="0 in one-way mode; 1 and 2: the long and the short side of an account in hedge mode"
+    )
     state = FSMField(
         default=OrderState.NEW, choices=[(str(s), s.value.replace("_", " ")) for s in OrderState], protected=True
     )

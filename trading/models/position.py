@@ -31,6 +31,7 @@ class Position(models.Model):
     stop_loss = PriceField(null=True, blank=True)
     realised_pnl = PriceField(default=0, help_text="before fees")
     fees = PriceField(default=0)
+    funding = PriceField(default=0, help_text="received (positive) and paid, apart from the realised PnL")
     strategy = models.CharField(max_length=40, default="manual")
     trace_id = models.CharField(max_length=64, blank=True, help_text="of the order that opened it")
     opened_at = models.DateTimeField()
@@ -60,6 +61,7 @@ class ReconciliationRun(models.Model):
     finished_at = models.DateTimeField()
     succeeded = models.BooleanField()
     error = models.TextField(blank=True)
+    refusal = models.TextField(blank=True, help_text="why the account must not trade although the venue answered")
     differences = models.JSONField(default=list)
     complete = models.BooleanField(default=True, help_text="off: one thing that the stream told, nothing was compared")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -99,6 +100,43 @@ class CallGuard:
                 self._sleep(pause)
             else:
                 return value
+
+    async def ask(
+        self,
+        endpoint: Endpoint,
+        question: Callable[[], Awaitable[Value]],
+        read: Callable[[Value | Exception], Ending],
+        *,
+        wait_seconds: float = MOST_WAIT_SECONDS,
+    ) -> Value:
+        """As :meth:`call`, for what is awaited, and never tried again. The budget blocks: it is asked in a thread.
+
+        Raises:
+            NotSent: as :meth:`call`.
+        """
+        permit = await asyncio.to_thread(self._permit, endpoint, "normal", wait_seconds)
+        ending = Ending()
+        try:
+            breaker = self.breakers[endpoint.group]
+            if refusal := breaker.admit():
+                raise NotSent(refusal)
+            try:
+                value = await question()
+            except Exception as error:
+                ending = read(error)
+                if ending.asked:
+                    breaker.record(ending.failure)
+                else:
+                    breaker.release()
+                raise
+            except BaseException:  # cancelled: that says nothing of the venue
+                breaker.release()
+                raise
+            ending = read(value)
+            breaker.record(ending.failure)
+            return value
+        finally:
+            await asyncio.to_thread(self.budget.settle, permit, ending.said)
 
     def reserve(self, endpoint: Endpoint, *, priority: Priority = "normal") -> Permit:
         """A permit for a call that follows within seconds, for whoever must not wait any more later. Hand it to

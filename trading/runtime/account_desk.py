@@ -55,6 +55,7 @@ from trading.runtime.venue_link import stored_keys, venue_link
 from trading.selectors import (
     pending_signal,
     pending_signals,
+    reconciliation_fails,
     unresolved_orders,
     unsent_work,
     venue_dead_man_seconds,
@@ -116,7 +117,7 @@ class AccountDesk:
         )
         # What it holds stays while nobody can say whose the account is, and goes when another engine owns it.
         self.watch, self._database_away = PositionWatch(), False
-        self._refused_at = 0.0
+        self._refused_at, self._heeded_at = 0.0, 0.0
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
         self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix=f"watch-{account.pk}")
@@ -212,6 +213,7 @@ class AccountDesk:
                     continue
                 if self.state == "refused" and time.monotonic() - self._refused_at > RECONCILIATION_RETRY_SECONDS:
                     await self._reconcile("retry")
+                await self._heed_others()
                 await self._sweep()
                 if time.monotonic() - last_wallet > WALLET_SECONDS:
                     last_wallet = time.monotonic()
@@ -308,6 +310,13 @@ class AccountDesk:
             for order_id in await self._books(partial(unresolved_orders, self.account_id)):
                 await self._alone(self._on_sender(partial(self.orders.resolve, order_id)))
 
+    async def _heed_others(self) -> None:
+        """Scheduled comparisons by other processes that fail again and again: this one looks for itself."""
+        if self.state == "trading" and time.monotonic() - self._heeded_at > RECONCILIATION_RETRY_SECONDS:
+            self._heeded_at = time.monotonic()
+            if await self._books(partial(reconciliation_fails, self.account_id)):
+                await self._reconcile("doubt")
+
     async def _alone(self, work: Awaitable[None]) -> None:
         """One order that the venue does not answer for must not keep the others waiting."""
         try:
@@ -368,7 +377,7 @@ class AccountDesk:
             return
         try:
             run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
-            error = run.error
+            error = run.refusal or run.error
         except Exception as raised:  # whatever it was, the account is not proven; the loop tries again
             log.exception("account %s: reconciliation (%s) broke", self.account_name, trigger)
             error = f"{type(raised).__name__}: {raised}"
@@ -409,6 +418,7 @@ class AccountDesk:
         for report in reports:
             if isinstance(report, PositionReport) and (self.owns or self._database_away):
                 self.watch.reported(report)
+                self.orders.leverage_reported(report.symbol, report.leverage)
         try:
             refused = await self._books(
                 partial(reports_apply, account_id=self.account_id, reports=reports, mode=self.mode)
@@ -530,7 +540,12 @@ class AccountDesk:
         without = await self._exposure_without(order) if replacing else None
         judges = intent.order_type == "Market" and not intent.reduce_only
         side = await self._unfollowed_side(intent.symbol, intent.side) if judges else None
-        refusals = self._pipeline.check(intent, limits, quote, side, replacing=without).refusals
+        excess: tuple[Refusal, ...] = ()
+        if limits.max_leverage is not None and not intent.reduce_only:
+            asked = partial(self.orders.excess_leverage, intent.symbol, limits.max_leverage, self._watching_gateway)
+            excess = await self._in_thread(self._watcher, asked)
+        # Judged and reserved without a wait in between, or two would be judged as if there were one.
+        refusals = (*excess, *self._pipeline.check(intent, limits, quote, side, replacing=without).refusals)
         told = None if quote is None else quote.price
         if not refusals:
             self.orders.reserve(intent, told)

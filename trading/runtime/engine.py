@@ -46,6 +46,7 @@ from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch
 from trading.runtime.emergency import export_accounts
 from trading.runtime.feed_event_store import FeedEventStore
+from trading.runtime.market_access import bybit_gate
 from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
 from trading.runtime.shards import Shards
@@ -80,7 +81,7 @@ class Engine:
         self.plane: MarketPlane | None = None
         self.shards: Shards | None = None
         self._rules: dict[str, InstrumentRules] = {}
-        self._rest = BybitPublicRest(self.endpoints.rest)
+        self._rest = BybitPublicRest(self.endpoints.rest, bybit_gate(self.endpoints.rest))
         self._candles: CandleStore | None = None
         self._feed_events = FeedEventStore(settings.DATA_DIR / f"feed-events-{name}.jsonl")
         self._watch = DetectionWatch(settings.DETECTORS, self._on_detected, settings.DETECTOR_PARAMETERS)

@@ -42,6 +42,7 @@ ROUND_SECONDS, TROUBLE_SECONDS = 0.3, 1.0
 # Each of them costs several requests; one round asks for no more.
 MOST_UNRESOLVED = 20
 MOST_ATTEMPTS = 50
+HEDGE_SIDES = {1: "L", 2: "S"}
 Phase = KillSwitchTask.Phase
 
 
@@ -165,7 +166,7 @@ class KillExecution:
         return positions
 
     def _close(self, task: KillSwitchTask, position: PositionReport) -> None:
-        earlier = self._attempts(task, position.symbol)
+        earlier = self._attempts(task, position)
         last = earlier[-1] if earlier else None
         if last is not None and last.state in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
             again = self._send_again(last)
@@ -188,25 +189,32 @@ class KillExecution:
             symbol=position.symbol,
             side=opposite(position.side),
             quantity=closing_quantity(position),
-            client_order_id=self._free_name(task, position.symbol, len(earlier) + 1),
+            client_order_id=self._free_name(task, position, len(earlier) + 1),
             strategy=STRATEGY,
             actor=f"kill_switch:{task.switch_id}",
             reason=f"kill switch: {task.switch.reason}"[:500],
             receive_window_ms=RECEIVE_WINDOW_MS,
             owner=owner,
+            position_index=position.position_index,
             trace_id=task.switch.trace_id,
         )
         self._submit(order)
 
-    def _free_name(self, task: KillSwitchTask, symbol: str, attempt: int) -> str:
+    def _free_name(self, task: KillSwitchTask, position: PositionReport, attempt: int) -> str:
         """The next attempt's name; names that an order of somebody else has taken are passed over."""
-        names = [closing_id(f"kill-{task.switch_id}", symbol, attempt + further) for further in range(MOST_ATTEMPTS)]
+        prefix, symbol, side = f"kill-{task.switch_id}", position.symbol, position.position_index
+        names = [closing_id(prefix, symbol, attempt + further, side) for further in range(MOST_ATTEMPTS)]
         orders = Order.objects.filter(account_id=self.account_id, client_order_id__in=names)
         taken = set(orders.values_list("client_order_id", flat=True))
         return next(name for name in names if name not in taken)
 
-    def _attempts(self, task: KillSwitchTask, symbol: str) -> list[Order]:
-        names = Order.objects.filter(account_id=self.account_id, strategy=STRATEGY, instrument__symbol=symbol)
+    def _attempts(self, task: KillSwitchTask, position: PositionReport) -> list[Order]:
+        names = Order.objects.filter(
+            account_id=self.account_id,
+            strategy=STRATEGY,
+            instrument__symbol=position.symbol,
+            position_index=position.position_index,
+        )
         mine = names.filter(client_order_id__startswith=f"kill-{task.switch_id}-").select_related("instrument")
         return list(mine.order_by("pk"))
 
@@ -234,7 +242,7 @@ def close_by_name(
         GatewayError: the venue does not say what became of earlier attempts, or there were too many.
     """
     for attempt in range(1, MOST_ATTEMPTS + 1):
-        identifier = closing_id(prefix, position.symbol, attempt)
+        identifier = closing_id(prefix, position.symbol, attempt, position.position_index)
         known = gateway.find_order(position.symbol, identifier)
         if known is None:
             # Should it be on its way already, the venue refuses this one: the name is taken once.
@@ -245,11 +253,13 @@ def close_by_name(
     raise GatewayError(f"{position.symbol} was not closed by {MOST_ATTEMPTS} orders; look at it at the venue")
 
 
-def closing_id(prefix: str, symbol: str, attempt: int) -> str:
-    """The name of a closing order: the same every time for the same attempt, at most 36 characters."""
-    identifier = f"{prefix}-{symbol}-{attempt}"
+def closing_id(prefix: str, symbol: str, attempt: int, position_index: int = 0) -> str:
+    """The name of a closing order: the same every time for the same attempt, at most 36 characters. The two sides of
+    an account in hedge mode are closed by orders of different names."""
+    what = f"{symbol}-{HEDGE_SIDES[position_index]}" if position_index else symbol
+    identifier = f"{prefix}-{what}-{attempt}"
     if len(identifier) > LONGEST_ID:
-        digest = hashlib.sha256(symbol.encode()).hexdigest()[:10]
+        digest = hashlib.sha256(what.encode()).hexdigest()[:10]
         identifier = f"{prefix}-{digest}-{attempt}"
     return identifier
 
@@ -277,4 +287,5 @@ def _closing_request(position: PositionReport, identifier: str) -> OrderRequest:
         reduce_only=True,
         take_profit=None,
         stop_loss=None,
+        position_index=position.position_index,
     )

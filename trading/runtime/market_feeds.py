@@ -14,6 +14,7 @@ from marketdata.feeds.bybit_rest import BybitPublicRest
 from marketdata.feeds.protocol import Tap
 from marketdata.feeds.recorder import Recorder
 from trading.gateways.bybit import BybitEndpoints
+from trading.runtime.market_access import binance_gate
 from trading.runtime.market_plane import MarketPlane, bybit_topics
 
 
@@ -22,7 +23,7 @@ def connect(plane: MarketPlane, endpoints: BybitEndpoints, rest: BybitPublicRest
     plane.follow_bybit(bybit_feed(endpoints, rest, tap))
     if settings.BINANCE_SYMBOLS:
         rest_url, streams = binance_addresses(settings.BINANCE_MARKET)
-        binance_rest = BinanceRest(rest_url, MARKETS[settings.BINANCE_MARKET])
+        binance_rest = BinanceRest(rest_url, MARKETS[settings.BINANCE_MARKET], binance_gate(rest_url))
         plane.follow_binance(binance_feed(streams, binance_rest, tap), settings.BINANCE_SYMBOLS)
 
 

@@ -40,5 +40,7 @@ class OutsideWatch:
         finally:
             self._comparing.discard(symbol)
         report = self._newest.pop(symbol)
-        if await self._on_books(partial(outside_position_note, account_id=self._account_id, report=report)):
+        is_hedged = report.position_index != 0  # the reconciliation stops such an account
+        note = partial(outside_position_note, account_id=self._account_id, report=report)
+        if is_hedged or await self._on_books(note):
             await self._reconcile("stream")

@@ -1,4 +1,5 @@
-"""Make our books agree with the venue's: fills, orders, positions, wallet - in that order, each idempotent.
+"""Make our books agree with the venue's: fills, orders, positions, wallet, ledger - in that order, each
+idempotent.
 
 Runs before an account's first order, after every reconnect of its stream, every 10 s from beat, and on demand. May run
 in several processes at once: row locks and unique execution ids make the same news apply once.
@@ -7,16 +8,17 @@ in several processes at once: row locks and unique execution ids make the same n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from marketdata.selectors import instrument_by_symbol
+from marketdata.selectors import instrument_by_symbol, instruments
 from trading.crash_points import reach
 from trading.gateways.base import Gateway, GatewayError
 from trading.lifecycle import WORKING, OrderState
-from trading.models import Fill, Order, Position, ReconciliationRun
+from trading.models import AccountReconciliation, Fill, Order, Position, ReconciliationRun
 from trading.reconciliation import (
     Difference,
     DifferenceKind,
@@ -25,6 +27,7 @@ from trading.reconciliation import (
     position_differences,
 )
 from trading.reports import FillReport, OrderReport, PositionReport
+from trading.runtime.ledger_comparison import compare_ledger, ledger_is_due
 from trading.services.accounts import wallet_apply
 from trading.services.amendments import order_amend_prove_lost
 from trading.services.fills import (
@@ -33,9 +36,10 @@ from trading.services.fills import (
     position_report_apply,
     tells_nothing,
 )
+from trading.services.foreign_orders import foreign_orders_keep
 from trading.services.leases import account_taken_at
 from trading.services.modes import booking
-from trading.services.orders import CONFIRMED, order_prove_absent, order_prove_ended
+from trading.services.orders import CONFIRMED, absence_read, order_prove_absent, order_prove_ended
 from trading.services.reconciliations import reconciliation_record
 from trading.services.reports import fill_book, order_report_book
 
@@ -49,6 +53,9 @@ LONGEST_LOOK_BACK = timedelta(days=6)
 WINDOW_MARGIN_MS = 2_000
 FORGOTTEN_AFTER = timedelta(minutes=5)
 POSITION_ROUNDS = 3
+# Each at another moment: one that asked a replica which was behind says nothing.
+READS_TO_PROVE = 3
+MOST_PROBED = 3
 
 
 def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> ReconciliationRun:
@@ -59,49 +66,91 @@ def reconcile_account(account_id: int, gateway: Gateway, trigger: str) -> Reconc
     """
     started_at = timezone.now()
     differences: list[Difference] = []
+    error = refusal = ""
+    ledger_compared = False
     try:
         differences += reconcile_fills(account_id, gateway)
         reach("reconciliation.fills")
         differences += reconcile_orders(account_id, gateway)
         reach("reconciliation.orders")
-        differences += reconcile_positions(account_id, gateway)
-        reach("reconciliation.positions")
+        held = {report.symbol for report in gateway.positions() if report.position_index}
+        refusal = hedge_refusal(held or _hedged_symbols(account_id, gateway, trigger))
+        if not held:
+            differences += reconcile_positions(account_id, gateway)
+            reach("reconciliation.positions")
         wallet_apply(account_id=account_id, report=gateway.wallet(), mode=gateway.mode)
         reach("reconciliation.wallet")
-    except GatewayError as error:
-        return reconciliation_record(
-            account_id=account_id,
-            trigger=trigger,
-            started_at=started_at,
-            differences=differences,
-            error=str(error),
-            mode=gateway.mode,
-        )
+        if ledger_is_due(account_id, gateway.mode, trigger):
+            differences += compare_ledger(account_id, gateway, _books_begun(account_id, gateway.mode) or started_at)
+            ledger_compared = True
+    except GatewayError as failed:
+        error = str(failed)
     run = reconciliation_record(
-        account_id=account_id, trigger=trigger, started_at=started_at, differences=differences, mode=gateway.mode
+        account_id=account_id,
+        trigger=trigger,
+        started_at=started_at,
+        differences=differences,
+        error=error,
+        refusal=refusal,
+        ledger_compared=ledger_compared,
+        mode=gateway.mode,
     )
     reach("reconciliation.recorded")
     return run
 
 
+def hedge_refusal(symbols: Collection[str]) -> str:
+    """Why an account with these symbols in hedge mode must not trade; empty where there are none. Our books hold one
+    position of a symbol, not a long and a short one, and our orders name no side of them."""
+    if not symbols:
+        return ""
+    return (
+        f"the account is in hedge mode ({', '.join(sorted(symbols)[:MOST_PROBED])}), and this platform trades in "
+        "one-way mode only: close what is open (the kill switch closes both sides), switch the account to one-way mode "
+        "at the venue, then resume trading here"
+    )
+
+
+def _hedged_symbols(account_id: int, gateway: Gateway, trigger: str) -> set[str]:
+    """Without a position the mode is seen only where it is asked for, a symbol at a time: not at every run."""
+    known = AccountReconciliation.objects.filter(account_id=account_id, mode=gateway.mode, hedge_mode=True).exists()
+    if not known and not ledger_is_due(account_id, gateway.mode, trigger):
+        return set()
+    return {symbol for symbol in _probed(account_id, gateway.mode) if gateway.position_indexes(symbol) - {0}}
+
+
+def _probed(account_id: int, mode: str) -> list[str]:
+    """The symbols ordered last, or any: at Bybit the mode is one for all contracts of a coin, unless it was set for a
+    symbol alone."""
+    recent = Order.objects.filter(account_id=account_id, mode=mode).order_by("-created_at")
+    symbols = list(dict.fromkeys(recent.values_list("instrument__symbol", flat=True)[:50]))[:MOST_PROBED]
+    return symbols or list(instruments().values_list("symbol", flat=True)[:1])
+
+
 def reconcile_fills(account_id: int, gateway: Gateway) -> list[Difference]:
     """Book the executions that never reached us."""
     # Not since the last fill: one that the stream told after an outage says nothing of those in the outage.
-    books = {"account_id": account_id, "mode": gateway.mode}
-    runs = ReconciliationRun.objects.filter(succeeded=True, complete=True, **books).order_by("started_at")
-    first_order = Order.objects.filter(**books).order_by("created_at").first()
-    first_run, last_run = runs.first(), runs.last()
-    if first_run is None and first_order is None:
+    begun = _books_begun(account_id, gateway.mode)
+    if begun is None:
         return []
-    starts = [first_order.created_at - OVERLAP] if first_order is not None else []
-    if first_run is not None and last_run is not None:
-        # What was traded before the first run is in the positions that it took over.
-        begun = first_run.started_at
-        if first_order is not None and first_order.created_at < begun:
-            begun = first_order.created_at - OVERLAP
-        starts = [max(last_run.started_at - OVERLAP, begun)]
-    since = max(starts[0], timezone.now() - LONGEST_LOOK_BACK)
+    last_run = _complete_runs(account_id, gateway.mode).last()
+    start = begun if last_run is None else max(last_run.started_at - OVERLAP, begun)
+    since = max(start, timezone.now() - LONGEST_LOOK_BACK)
     return _book(account_id, gateway.mode, gateway.fills_since(int(since.timestamp() * 1000)))
+
+
+def _books_begun(account_id: int, mode: str) -> datetime | None:
+    """What was traded before the first run is in the positions that it took over."""
+    first_run = _complete_runs(account_id, mode).first()
+    first_order = Order.objects.filter(account_id=account_id, mode=mode).order_by("created_at").first()
+    if first_run is not None and (first_order is None or first_order.created_at >= first_run.started_at):
+        return first_run.started_at
+    return None if first_order is None else first_order.created_at - OVERLAP
+
+
+def _complete_runs(account_id: int, mode: str) -> QuerySet[ReconciliationRun]:
+    runs = ReconciliationRun.objects.filter(account_id=account_id, mode=mode, succeeded=True, complete=True)
+    return runs.order_by("started_at")
 
 
 def _book(account_id: int, mode: str, reports: Sequence[FillReport]) -> list[Difference]:
@@ -148,18 +197,47 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
         if difference is not None:
             found.append(difference)
     found += _ended_here_only(account_id, by_client)
-    for report in foreign_orders(_known_ids(account_id, reports), reports):
-        if instrument_by_symbol(report.symbol) is None:
-            continue
+    foreign = [
+        report
+        for report in foreign_orders(_known_ids(account_id, reports), reports)
+        if instrument_by_symbol(report.symbol) is not None
+    ]
+    return found + (
+        _flagged(account_id, foreign, gateway.mode)
+        if _flags(account_id, gateway.mode)
+        else _adopted(account_id, foreign, gateway)
+    )
+
+
+def _flags(account_id: int, mode: str) -> bool:
+    states = AccountReconciliation.objects.filter(account_id=account_id, mode=mode)
+    return states.values_list("foreign_orders", flat=True).first() == AccountReconciliation.ForeignOrders.FLAG
+
+
+def _flagged(account_id: int, foreign: Sequence[OrderReport], mode: str) -> list[Difference]:
+    foreign_orders_keep(account_id=account_id, reports=foreign, mode=mode)
+    return [
+        Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", _order_text(report), stands=True)
+        for report in foreign
+    ]
+
+
+def _adopted(account_id: int, foreign: Sequence[OrderReport], gateway: Gateway) -> list[Difference]:
+    found = []
+    for report in foreign:
         with booking(account_id, gateway.mode):
             order_adopt(account_id=account_id, report=report)
         if report.filled_quantity:
-            _book(
-                account_id, gateway.mode, gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id)
-            )
-        text = f"{report.side} {report.quantity:f} {report.symbol}"
-        found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", text))
+            fills = gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id)
+            _book(account_id, gateway.mode, fills)
+        found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", _order_text(report)))
+    # Whatever was flagged under the policy before is in our books now, or gone.
+    foreign_orders_keep(account_id=account_id, reports=(), mode=gateway.mode)
     return found
+
+
+def _order_text(report: OrderReport) -> str:
+    return f"{report.side} {report.quantity:f} {report.symbol}"
 
 
 def _ended_here_only(account_id: int, open_at_venue: Mapping[str, OrderReport]) -> list[Difference]:
@@ -176,6 +254,7 @@ def _ended_here_only(account_id: int, open_at_venue: Mapping[str, OrderReport]) 
             order.client_order_id,
             str(order.state),
             open_at_venue[order.client_order_id].status,
+            stands=True,
         )
         for order in settled
     ]
@@ -192,8 +271,8 @@ def _known_ids(account_id: int, reports: Iterable) -> list[tuple[str, str]]:
 def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
     """Find out what became of a working order that is not among the venue's open ones.
 
-    Asked for by our id: open and recent, then history, then executions. Absence is proven only when the venue's clock
-    has passed the end of the request's receive window; until then nothing is concluded.
+    Asked for by our id: open and recent, then history, then executions. Absence is proven only after the venue's clock
+    has passed the end of the request's receive window, by readings as far apart as its history may be late.
     """
     if order.mode != gateway.mode:
         return None  # what the one venue does not know proves nothing of an order at the other
@@ -216,11 +295,32 @@ def resolve_order(order: Order, gateway: Gateway) -> Difference | None:
     if not _window_has_passed(order, order.sent_at, order.receive_window_ms, gateway.server_time_ms()):
         return None
     # Read once more after the window closed: the first read may have been earlier than the venue's acceptance.
-    if gateway.find_order(*names) is not None:
+    if gateway.find_order(*names) is not None or gateway.fills_of(*names):
+        return None
+    return _absent(order, gateway.history_delay_ms)
+
+
+def _absent(order: Order, history_delay_ms: int) -> Difference | None:
+    """Nothing was found, and nothing can be accepted any more. Is that a proof?
+
+    An order that is open is always found. One that had ended by the first such reading may be found nowhere: not among
+    the recently closed, when the venue restarted or 500 others ended after it, and not yet in history and executions,
+    which are late. There it is found when they have caught up: so a reading proves absence that comes as much later
+    than the first as they may be late.
+    """
+    reading = absence_read(order_id=order.pk)
+    delay = timedelta(milliseconds=history_delay_ms)
+    if reading.reads < READS_TO_PROVE or reading.last_read_at - reading.first_read_at < delay:
         return None
     order_prove_absent(
         order_id=order.pk,
-        evidence={"read": ["order/realtime", "order/history", "execution/list"], "sent_at": order.sent_at},
+        evidence={
+            "read": ["order/realtime", "order/history", "execution/list"],
+            "sent_at": order.sent_at,
+            "readings": reading.reads,
+            "first_read_at": reading.first_read_at,
+            "history_delay_ms": history_delay_ms,
+        },
     )
     return Difference(DifferenceKind.NEVER_PLACED, order.client_order_id, str(order.state), "no such order")
 

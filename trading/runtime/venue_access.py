@@ -26,9 +26,10 @@ _notices = ThreadPoolExecutor(1, thread_name_prefix="breaker-notices")
 _breakers: dict[str, dict[str, Breaker]] = {}
 
 
-def venue_guard(rest_url: str) -> CallGuard:
-    """The protections of a venue in this process, the same for every gateway that is opened to it."""
-    venue = urlsplit(rest_url).netloc
+def venue_guard(rest_url: str, prefix: str = "") -> CallGuard:
+    """The protections of a venue in this process, the same for every gateway that is opened to it. ``prefix`` tells
+    venues at one address apart."""
+    venue = f"{prefix}{urlsplit(rest_url).netloc}"
     # Engines and workers open their gateways in one thread; a set of breakers that lost the race is merely unused.
     breakers = _breakers.setdefault(venue, breakers_of(venue, _breaker_changed))
     return CallGuard(breakers, shared_budget(settings.REDIS_URL, settings.REDIS_PREFIX))

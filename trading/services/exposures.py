@@ -15,7 +15,7 @@ from marketdata.selectors import candles
 from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
 from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
-from trading.models import Account, Fill, Order, Position, Wallet
+from trading.models import Account, Fill, ForeignOrder, Order, Position, Wallet
 from trading.services.leases import symbol_quote
 
 ZERO = Decimal(0)
@@ -169,32 +169,41 @@ def _books(
         )
     pending: dict[int, dict[str, PendingExposure]] = defaultdict(dict)
     live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).exclude(pk=without)
+    # Flagged at the venue, not ours, belonging to no strategy: it fills like any other.
+    foreign = ForeignOrder.objects.filter(account_id__in=accounts if not orders else [], gone_at=None)
+    foreign = foreign.filter(mode=F("account__mode")).select_related("instrument")
     number = 0
-    for order in live.select_related("instrument", "signal"):
+    may_fill: list[Order | ForeignOrder] = [*live.select_related("instrument", "signal"), *foreign]
+    for order in may_fill:
         number += 1
         symbol = order.instrument.symbol
         # While an amendment is open the larger of both may fill.
-        left = order.largest_quantity - order.filled_quantity
+        largest = order.largest_quantity if isinstance(order, Order) else order.quantity
+        left = largest - order.filled_quantity
         before = pending[order.account_id].get(symbol, PendingExposure())
         if order.reduce_only:
             immediate = order.order_type == Order.OrderType.MARKET or order.time_in_force in IMMEDIATE
             after = before.plus_reducing(order.side, left, immediate=immediate)
         else:
             held = positions[order.account_id].get(symbol)
-            price = order.highest_price or prices.get(symbol) or (held.mark_price if held else _price_elsewhere(order))
-            after = before.plus(order.side, left, price, order.stop_loss)
+            limit = order.highest_price if isinstance(order, Order) else order.price
+            price = limit or prices.get(symbol) or (held.mark_price if held else _price_elsewhere(order))
+            stop_loss = order.stop_loss if isinstance(order, Order) else None
+            after = before.plus(order.side, left, price, stop_loss)
         pending[order.account_id][symbol] = after
     return positions, pending, number
 
 
-def _price_elsewhere(order: Order) -> Decimal:
+def _price_elsewhere(order: Order | ForeignOrder) -> Decimal:
     """What values a market order in a symbol that has no price here: another engine follows it, or nobody does. At
     nothing, an order of unknown fate would not count."""
     quote = symbol_quote(order.instrument.symbol)
     if quote is not None and quote.price is not None:
         return quote.price
-    signal = order.signal
+    signal = order.signal if isinstance(order, Order) else None
     if signal is not None:
         return signal.reference_price or signal.entry_price
     newest = candles(order.instrument.symbol, "1", 1)
-    return newest[0].close if newest else order.take_profit or order.stop_loss or ZERO
+    if newest:
+        return newest[0].close
+    return order.take_profit or order.stop_loss or ZERO if isinstance(order, Order) else ZERO

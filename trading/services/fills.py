@@ -351,7 +351,8 @@ def position_report_apply(*, account_id: int, report: PositionReport) -> None:
         .exclude(state=Position.State.CLOSED)
         .first()
     )
-    if row is None or report.quantity == 0:
+    # In hedge mode there is one of two sides: neither is the position of our books.
+    if row is None or report.quantity == 0 or report.position_index:
         return
     row.mark_price, row.liquidation_price = report.mark_price, report.liquidation_price
     before = {name: getattr(row, name) for name in SET_AT_THE_VENUE}

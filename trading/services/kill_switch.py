@@ -236,7 +236,8 @@ def dead_man_refused(*, account_id: int, reason: str) -> None:
 def dead_man_look(*, watch_id: int, owned: bool) -> Literal["watched", "missing", "engaged"]:
     """One look at whether somebody owns the account. It counts only while the watch itself was awake: a platform that
     comes back as a whole gives its engines their time."""
-    watch = DeadManWatch.objects.select_for_update(no_key=True).select_related("account").get(pk=watch_id)
+    rows = DeadManWatch.objects.select_for_update(of=("self",), no_key=True)  # the account is locked after its lease
+    watch = rows.select_related("account").get(pk=watch_id)
     now, seconds = timezone.now(), settings.DEAD_MAN_SECONDS
     slept = watch.watched_at is None or (now - watch.watched_at).total_seconds() > seconds / 2
     if owned:

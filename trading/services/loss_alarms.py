@@ -23,7 +23,9 @@ def loss_alarm_raise(
     ``max_daily_loss_percent`` or ``max_drawdown_percent``, with its level before a dot where it is not the account's.
     False when this crossing has had its alarm: that of a day until the next one (UTC), that of a peak until equity
     passes it or a person begins anew."""
-    wallet = Wallet.objects.select_for_update(no_key=True).select_related("account").get(account_id=account_id)
+    # `of`: the account is locked after its lease, by the kill switch, as by those who commit orders.
+    wallets = Wallet.objects.select_for_update(of=("self",), no_key=True).select_related("account")
+    wallet = wallets.get(account_id=account_id)
     if limit.endswith("max_daily_loss_percent"):
         today = datetime.now(UTC).date()
         if wallet.daily_loss_alarm == today:

@@ -20,7 +20,7 @@ from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
 from trading.crash_points import reach
 from trading.lifecycle import LIVE, TERMINAL, OrderEvent, OrderState
-from trading.models import Account, Order, OrderAmendment, OrderTransition
+from trading.models import AbsenceReading, Account, Order, OrderAmendment, OrderTransition
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
@@ -30,6 +30,7 @@ from trading.services.shared_limits import RiskDenied, shared_refusals
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
 INTENT_LIFETIME = timedelta(seconds=30)
+BETWEEN_READS = timedelta(milliseconds=500)
 # The names of closing orders follow from the kill switch: whoever took one first would keep a position open.
 RESERVED_PREFIX = "kill-"
 # The venue has it on its book, as far as we know.
@@ -342,10 +343,11 @@ def order_close_intend(
     reason: str,
     receive_window_ms: int,
     owner: LeaseToken,
+    position_index: int = 0,
     trace_id: str = "",
 ) -> Order:
     """A reduce-only market order of ``quantity`` base coin, ready to be sent when this returns; no limit and no kill
-    switch holds it back.
+    switch holds it back. ``position_index`` says which side it closes in an account in hedge mode.
 
     Raises:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
@@ -363,7 +365,7 @@ def order_close_intend(
         now=now,
         trace_id=trace_id,
     )
-    order.sent_at, order.receive_window_ms = now, receive_window_ms
+    order.sent_at, order.receive_window_ms, order.position_index = now, receive_window_ms, position_index
     advance(order, OrderEvent.APPROVE, cause=reason, actor=actor)
     reach("order.in_transaction")
     return order
@@ -384,6 +386,7 @@ def order_send_again(*, order_id: int, owner: LeaseToken) -> Order | None:
     # The proof that it cannot exist any more is counted from the newest request.
     order.sent_at = timezone.now()
     order.save(update_fields=["sent_at"])
+    AbsenceReading.objects.filter(order=order).delete()
     record(
         actor=order.actor,
         action="order.sent_again",
@@ -511,6 +514,20 @@ def order_cancel_apply(*, order_id: int, result: SubmissionResult) -> Order:
             payload={"code": result.code, "message": result.message},
         )
     return order
+
+
+@transaction.atomic
+def absence_read(*, order_id: int) -> AbsenceReading:
+    """The venue has said once more that it has no such order, which it cannot accept any more. Two answers within
+    ``BETWEEN_READS`` are one."""
+    now = timezone.now()
+    fresh = AbsenceReading(order_id=order_id, reads=1, first_read_at=now, last_read_at=now)
+    AbsenceReading.objects.bulk_create([fresh], ignore_conflicts=True)
+    reading = AbsenceReading.objects.select_for_update(no_key=True).get(order_id=order_id)
+    if now - reading.last_read_at >= BETWEEN_READS:
+        reading.reads, reading.last_read_at = reading.reads + 1, now
+        reading.save()
+    return reading
 
 
 @transaction.atomic

@@ -11,6 +11,7 @@ from trading.models import Fill, Position, ReconciliationRun
 from trading.reconciliation import Difference, DifferenceKind, LocalPosition, position_differences
 from trading.reports import FillReport, PositionReport
 from trading.services.modes import account_tag, mode_held
+from trading.services.reconciliations import discrepancy_note
 
 STREAM = "stream"
 # The venue's own acts: a liquidation, an auto-deleveraging.
@@ -91,6 +92,7 @@ def _difference_record(account_id: int, difference: Difference) -> None:
         differences=[difference.as_dict()],
         complete=False,
     )
+    discrepancy_note(run, difference)
     record(
         actor="venue",
         action="position.changed_outside",

@@ -157,6 +157,19 @@ class Ledger:
         self.record(account, row, SETTLE_COIN, cash_flow=ZERO, fee=ZERO, size=position.quantity, funding=-payment)
         self._exchange.tell_position(account.user, market.symbol, position.index)
 
+    def transfer(
+        self, account: SimulatedAccount, coin: str, amount: Decimal, now_ms: int, *, told: bool = True
+    ) -> None:
+        """Money that comes from outside, or goes there; ``told``: it is in the transaction log."""
+        account.pay(coin, amount)
+        self.background[coin] -= amount
+        if told:
+            row = {**EMPTY_EXECUTION, "symbol": "", "category": "", "side": "None", "execQty": "0", "execPrice": "0"}
+            kind = "TRANSFER_IN" if amount > 0 else "TRANSFER_OUT"
+            row |= {"execId": "", "execTime": str(now_ms), "feeRate": "0", "execType": kind}
+            self.record(account, row, coin, cash_flow=amount, fee=ZERO, size=ZERO)
+        self._exchange.tell_wallet(account.user)
+
     def _execution(
         self,
         market: Market,

@@ -172,7 +172,12 @@ def _is_remembered(order: SimulatedOrder, now: int) -> bool:
 
 def executions(venue: Venue, user: str, fields: Fields) -> dict[str, Any]:
     category = _category(fields)
-    rows = [row for row in reversed(venue.exchange.accounts[user].executions) if row["category"] == category]
+    latest = venue.clock() - venue.execution_delay_ms
+    rows = [
+        row
+        for row in reversed(venue.exchange.accounts[user].executions)
+        if row["category"] == category and int(row["execTime"]) <= latest
+    ]
     if _names_order(fields):
         name = "orderId" if fields.get("orderId") else "orderLinkId"
         chosen = [row for row in rows if row[name] == fields[name]]

@@ -144,6 +144,9 @@ class Control:
         router.add_post(f"{control}/disconnect", self._controlled(self._disconnect))
         router.add_post(f"{control}/skip_update", self._controlled(self._skip_update))
         router.add_post(f"{control}/move", self._controlled(self._move))
+        router.add_post(f"{control}/transfer", self._controlled(self._transfer))
+        router.add_post(f"{control}/lateness", self._controlled(self._lateness))
+        router.add_post(f"{control}/funding", self._controlled(self._funding))
         router.add_post(f"{control}/announce", self._controlled(self._announce))
         router.add_post(f"{control}/shutdown_notice", self._controlled(self._shutdown_notice))
 
@@ -165,6 +168,20 @@ class Control:
         self._venue.move(str(body["symbol"]), float(body["percent"]))
         return {}
 
+    def _transfer(self, body: Any) -> dict[str, Any]:
+        told = bool(body.get("told", True))
+        self._venue.transfer(str(body["user"]), str(body["coin"]), Decimal(str(body["amount"])), told=told)
+        return {}
+
+    def _lateness(self, body: Any) -> dict[str, Any]:
+        """In ms: how late ended orders come into the history, and executions into their list."""
+        self._venue.history_delay_ms, self._venue.execution_delay_ms = int(body["history"]), int(body["executions"])
+        return {}
+
+    def _funding(self, body: Any) -> dict[str, Any]:
+        self._venue.pay_funding(str(body["symbol"]))
+        return {}
+
     def _shutdown_notice(self, body: Any) -> dict[str, Any]:
         return {"told": self._binance.announce_shutdown()}
 
@@ -180,7 +197,7 @@ class Control:
             raw = await request.read()
             try:
                 return envelope(0, "OK", work(orjson.loads(raw) if raw else {}), self._venue.clock())
-            except (ApiError, KeyError, ValueError, TypeError, AttributeError) as error:
+            except (ApiError, ArithmeticError, KeyError, ValueError, TypeError, AttributeError) as error:
                 return envelope(10001, f"{type(error).__name__}: {error}", {}, self._venue.clock())
 
         return handle

@@ -112,7 +112,7 @@ class Venue:
         # When the exchange last forgot its recently closed orders, as it does when Bybit's service restarts; 0: never.
         self.restarted_ms = 0
         # The order history follows what happened after this time.
-        self.history_delay_ms = history_delay_ms
+        self.history_delay_ms, self.execution_delay_ms = history_delay_ms, 0
         self.faults = Faults(seed if fault_seed is None else fault_seed, lambda: self.clock() / 1000)
         self.hub = Hub(self.faults, self.restart_book)
         self.system = SystemStatus(self.hub)
@@ -381,6 +381,18 @@ class Venue:
             return self.player.restart_book(name, now, category or "linear")
         stream = self._books.get(topic)
         return stream.restart(now) if stream is not None else None
+
+    def transfer(self, user: str, coin: str, amount: Decimal, *, told: bool) -> None:
+        """Move money into (negative: out of) a user's wallet; ``told``: the transaction log has it."""
+        self.exchange.ledger.transfer(self.exchange.accounts[user], coin, amount, self.clock(), told=told)
+        self.remember()
+        self.settle()
+
+    def pay_funding(self, symbol: str) -> None:
+        """Settle a contract's funding now, at its rate of this interval."""
+        self.exchange.margin.pay_funding(self.exchange.markets[symbol], self.clock())
+        self.remember()
+        self.settle()
 
     def move(self, symbol: str, percent: float) -> None:
         if self._source is not None:

@@ -26,6 +26,7 @@ from trading.runtime.backlog import Backlog
 from trading.runtime.book_stream import BookStream, binance_book_stream
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.configuration import ENVIRONMENTS
+from trading.runtime.market_access import binance_gate, bybit_gate
 from trading.runtime.market_feeds import binance_addresses, binance_feed, bybit_feed
 from trading.runtime.market_plane import BOOK_DEPTH
 from trading.runtime.plane_replay import about
@@ -94,7 +95,7 @@ class _Venue:
 
 def _bybit(recorder: Recorder) -> _Venue:
     endpoints = BybitEndpoints.of_environment(ENVIRONMENTS[settings.EXCHANGE], settings.SIMULATOR_URL)
-    rest = BybitPublicRest(endpoints.rest)
+    rest = BybitPublicRest(endpoints.rest, bybit_gate(endpoints.rest))
 
     async def grids() -> Grids:
         return {each.symbol: (each.tick_size, each.lot_size) for each in await rest.instruments("linear")}
@@ -110,7 +111,7 @@ def _bybit(recorder: Recorder) -> _Venue:
 
 def _binance(market: str, recorder: Recorder) -> _Venue:
     rest_url, streams = binance_addresses(market)
-    rest = BinanceRest(rest_url, MARKETS[market])
+    rest = BinanceRest(rest_url, MARKETS[market], binance_gate(rest_url))
     return _Venue(
         feed=binance_feed(streams, rest, recorder.record),
         grids=rest.grids,
