@@ -1,7 +1,7 @@
 # Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint bench bench-simulator bench-engine-process bench-orders bench-deployment clean environment test-environment python
+.PHONY: help run test test-long lint bench bench-simulator bench-engine-process bench-orders bench-deployment bench-depth clean environment test-environment python
 
 # 3.11 first: it is the version that every pinned package is tested with.
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
@@ -52,6 +52,9 @@ bench-orders: test-environment ## measure the order path: signal to answer, 1 an
 
 bench-deployment: environment ## measure a whole deployment: seconds to start and stop, memory, how long orders take [ARGS=...]
 	@.venv/bin/python benchmarks/bench_deployment.py $(ARGS)
+
+bench-depth: test-environment ## measure depth analytics: bands, snapshots, packed days, rows stored, the API [ARGS=...]
+	@.venv/bin/python benchmarks/bench_depth.py --api $(ARGS)
 
 clean: ## remove what can be made again: .venv, node_modules, static/vendor, caches (never the data in var/)
 	rm -rf .venv .venv-bench node_modules static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -3,7 +3,10 @@ from __future__ import annotations
 from django.contrib import admin
 
 from audit.admin import ReadOnlyAdmin
+from marketdata.depth.admin import DepthCollectorAdmin, DepthSymbolAdmin
 from marketdata.models import Detection, FeedEvent, Instrument
+
+__all__ = ["DepthCollectorAdmin", "DepthSymbolAdmin", "DetectionAdmin", "FeedEventAdmin", "InstrumentAdmin"]
 
 
 @admin.register(Instrument)

@@ -5,8 +5,33 @@ from typing import Any
 
 from django.db import models
 
+from marketdata.depth.models import (
+    DepthCollector,
+    DepthDay,
+    DepthHour,
+    DepthPack,
+    DepthRow,
+    DepthSeries,
+    DepthStaleHour,
+    DepthSymbol,
+)
 from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.events import FeedEventKind
+
+__all__ = [
+    "Candle",
+    "DepthCollector",
+    "DepthDay",
+    "DepthHour",
+    "DepthPack",
+    "DepthRow",
+    "DepthSeries",
+    "DepthStaleHour",
+    "DepthSymbol",
+    "Detection",
+    "FeedEvent",
+    "Instrument",
+]
 
 
 class PriceField(models.DecimalField):

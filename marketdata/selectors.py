@@ -59,7 +59,8 @@ def as_rules(instrument: Instrument) -> InstrumentRules:
 
 
 @cache
-def _redis() -> redis.Redis:
+def valkey() -> redis.Redis:
+    """This process's connections to Valkey; it raises redis.RedisError within a second or so."""
     return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
 
 
@@ -70,7 +71,7 @@ def latest_frame(symbol: str) -> dict[str, Any] | None:
         MarketUnavailable: Valkey does not answer.
     """
     try:
-        body = _redis().hget(LATEST_KEY, symbol)
+        body = valkey().hget(LATEST_KEY, symbol)
     except redis.RedisError as error:
         raise MarketUnavailable(f"market frames cannot be read: {error}") from error
     return None if body is None else orjson.loads(body)
@@ -80,7 +81,7 @@ def market_summary() -> dict[str, Any] | None:
     """The newest one-line-per-symbol summary of all engines (a ``market_summary`` message). Raises as
     :func:`latest_frame`."""
     try:
-        rows = _redis().hgetall(SUMMARY_KEY)
+        rows = valkey().hgetall(SUMMARY_KEY)
     except redis.RedisError as error:
         raise MarketUnavailable(f"the market summary cannot be read: {error}") from error
     if not rows:

@@ -11,6 +11,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import bus
+from marketdata.depth.hot import HotDepth
+from marketdata.depth.snapshots import Market
 from marketdata.engine.detectors.detection import Detection as DetectionValue
 from marketdata.engine.detectors.detection import plain_evidence
 from marketdata.events import Candle as CandleEvent
@@ -160,9 +162,16 @@ class LatestFrames:
 
     def __init__(self) -> None:
         self._redis = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+        self._depth = HotDepth(self._redis, settings.REDIS_PREFIX)
 
-    def store(self, frames: Mapping[str, str], summary_rows: Mapping[str, str] | None) -> None:
-        """Keep what changed, by symbol: other engines keep theirs beside it.
+    def store(
+        self,
+        frames: Mapping[str, str],
+        summary_rows: Mapping[str, str] | None,
+        depths: Mapping[tuple[Market, str], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Keep what changed, by symbol: other engines keep theirs beside it. ``depths``: books as depth analytics show
+        them.
 
         Raises redis.RedisError while the cache is away; the next frames make up for it.
         """
@@ -174,3 +183,4 @@ class LatestFrames:
             pipeline.hset(SUMMARY_KEY, items=list(chain.from_iterable(summary_rows.items())))
             pipeline.expire(SUMMARY_KEY, LATEST_SECONDS)
         pipeline.execute()
+        self._depth.latest_put(depths or {})

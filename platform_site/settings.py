@@ -237,6 +237,10 @@ BINANCE_SYMBOLS = tuple(
     if symbol
 )
 BINANCE_MARKET = environment.choice("BINANCE_MARKET", "usdm", ("usdm", "spot"))
+# Requests a minute of one user to the endpoints of depth analytics.
+DEPTH_API_RATE = environment.integer("DEPTH_API_RATE", 1_200, minimum=1, maximum=1_000_000)
+# The pause between two requests for depth at one of Binance's markets; its weights are kept in any case.
+DEPTH_REQUEST_SPACING_MS = environment.integer("DEPTH_REQUEST_SPACING_MS", 300, minimum=0, maximum=10_000)
 # What books are watched for, thresholds that differ from their defaults, and how long the events are kept.
 try:
     DETECTORS = kinds_from_text(environment.text("DETECTORS", DEFAULT_KINDS))

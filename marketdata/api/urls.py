@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.urls import path
 
 from marketdata.api import views
+from marketdata.api.depth.urls import urlpatterns as depth_patterns
 
 urlpatterns = [
     path("market/symbols", views.SymbolsView.as_view()),
@@ -11,4 +12,5 @@ urlpatterns = [
     path("market/orderbook/<str:symbol>", views.OrderBookView.as_view()),
     path("market/feed-events", views.FeedEventsView.as_view()),
     path("market/detections", views.DetectionsView.as_view()),
+    *depth_patterns,
 ]

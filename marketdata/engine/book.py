@@ -334,6 +334,12 @@ class SymbolBook:
                 )
         return volumes
 
+    def reach(self) -> tuple[Decimal, Decimal]:
+        """The furthest bid and the furthest ask price up to which every level is known; a bid of 0, and an ask beyond
+        any price, mean all of them."""
+        bid, ask = (self._reach(side) for side in (layout.BID, layout.ASK))
+        return self._prices.value(bid), self._prices.value(ask)
+
     def features(self) -> NDArray[np.float64]:
         """The newest feature row (a copy), in the order of ``FEATURES``."""
         return self._row.copy()

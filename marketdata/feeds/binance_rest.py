@@ -45,6 +45,17 @@ class BinanceMarket:
 SPOT = BinanceMarket("spot", "/api/v3/exchangeInfo", 20, "/api/v3/depth", 1_000, 50, 5, 5, 6_000)
 USDM = BinanceMarket("usdm", "/fapi/v1/exchangeInfo", 1, "/fapi/v1/depth", 1_000, 20, 5, 2, 2_400)
 MARKETS = {market.name: market for market in (SPOT, USDM)}
+# What a book of at most so many levels a side weighs.
+DEPTH_WEIGHTS = {
+    SPOT.name: {100: 5, 500: 25, 1_000: 50, 5_000: 250},
+    USDM.name: {50: 2, 100: 5, 500: 10, 1_000: 20},
+}
+# Binance's code for a symbol that the market does not list.
+UNKNOWN_SYMBOL = b'"code":-1121'
+
+
+class UnknownSymbol(VenueError):
+    """The market does not list the symbol: asking again brings nothing."""
 
 
 class WeightBudget:
@@ -130,6 +141,16 @@ class BinanceRest:
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise VenueError(f"depth of {symbol}: {type(error).__name__}: {error}") from None
 
+    async def depth(self, symbol: str, limit: int) -> bytes:
+        """A book of at most so many levels a side, as it came.
+
+        Raises:
+            UnknownSymbol: the market does not list it.
+        """
+        weights = DEPTH_WEIGHTS[self.market.name]
+        weight = next(weight for most, weight in weights.items() if limit <= most)
+        return await self._depth(symbol, limit, weight)
+
     async def _depth(self, symbol: str, limit: int, weight: int) -> bytes:
         return await self._ask(self.market.depth_path, {"symbol": symbol, "limit": str(limit)}, weight)
 
@@ -147,6 +168,8 @@ class BinanceRest:
             answer = await self._shared_gate.ask(partial(self._fetch, self._session, path, fields))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise VenueError(f"{path}: {type(error).__name__}: {error}") from error
+        if answer.status == 400 and UNKNOWN_SYMBOL in answer.body:
+            raise UnknownSymbol(f"{path}: {self.market.name} does not list {fields.get('symbol')}")
         if answer.status != 200:
             raise VenueError(f"{path}: HTTP {answer.status}: {answer.body[:200].decode(errors='replace')}")
         return answer.body

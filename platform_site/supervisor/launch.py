@@ -95,7 +95,10 @@ class Launch:
             supervisor.await_end(kernels, HEALTH_SECONDS)
         for spec in plan.engines():
             supervisor.start(spec)
-        self._announce(self._wait_for_health(simulator))
+        health = self._wait_for_health(simulator)
+        # Nobody has to wait for this one before he may log in.
+        supervisor.start(plan.depth_collector())
+        self._announce(health)
 
     def _start_postgres(self, keys: Keys) -> tuple[EmbeddedPostgres, Child]:
         server = embedded.make_postgres(self._folder, self._configuration.postgres_port, keys.postgres_password)

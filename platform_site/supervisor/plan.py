@@ -46,6 +46,9 @@ class Plan:
         # No pid file: after a power cut it would keep the next beat from starting. The supervisor runs only one.
         return self._celery("beat", "beat", "--loglevel", "info", "--pidfile", "")
 
+    def depth_collector(self) -> ChildSpec:
+        return self._manage("depth", "collect_depth")
+
     def simulator(self) -> ChildSpec:
         configuration = self.configuration
         arguments = ["--host", "127.0.0.1", "--port", str(configuration.simulator_port)]

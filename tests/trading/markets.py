@@ -13,13 +13,13 @@ from aiohttp import web
 
 from marketdata.events import BookView, Candle, FeedEvent, FeedEventKind, Trade
 from marketdata.feeds.binance import BinanceFeed
+from marketdata.feeds.binance_addresses import SIMULATED_STREAMS
 from marketdata.feeds.binance_rest import MARKETS, BinanceRest
 from marketdata.feeds.bybit import BybitPublicFeed
 from marketdata.feeds.bybit_rest import BybitPublicRest
 from marketdata.feeds.protocol import Tap
 from marketdata.instruments import InstrumentRules, rules_from_bybit
 from trading.pipeline import Outcome, Pipeline, PipelineResult
-from trading.runtime.market_feeds import SIMULATED_STREAMS
 from trading.runtime.market_frames import SymbolMarket
 from trading.runtime.market_plane import MarketPlane, bybit_topics
 from trading.simulator.binance.side import BinanceSide

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from audit.engine_memory import EngineMemory
 from audit.services import heartbeat_record
+from marketdata.depth.snapshots import Market
 from marketdata.engine.detectors.detection import Detection
 from marketdata.engine.sync import BookState
 from marketdata.events import Candle, Trade
@@ -377,16 +378,18 @@ class Engine:
             now_ms = time.time_ns() // 1_000_000
             # Whoever only stands by for a symbol keeps quiet about it.
             markets = [market for name, market in self.plane.markets.items() if self._is_holder(name)]
-            frames, rows = {}, {}
+            frames, rows, depths = {}, {}, {}
             summary_is_due = time.monotonic() >= next_summary
             for market in markets:
                 if market.changed:
                     frames[market.symbol] = market.frame(now_ms)
                 if summary_is_due:
                     rows[market.symbol] = market.summary_row()
+                    if (depth := market.depth_book(now_ms)) is not None:
+                        depths[Market.BYBIT, market.symbol] = depth
                 await asyncio.sleep(0)  # books first: the sockets are read between two symbols
             try:
-                await asyncio.to_thread(self._frames.store, frames, rows)
+                await asyncio.to_thread(self._frames.store, frames, rows, depths)
                 for symbol, body in frames.items():
                     await layer.group_send(f"market.{symbol}", {"type": "market.frame", "symbol": symbol, "body": body})
                 if summary_is_due:

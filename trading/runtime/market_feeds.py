@@ -6,6 +6,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from marketdata.feeds import binance_addresses as addresses
 from marketdata.feeds.binance import BinanceFeed
 from marketdata.feeds.binance_rest import MARKETS, BinanceRest
 from marketdata.feeds.bybit import BybitPublicFeed
@@ -15,13 +16,6 @@ from marketdata.feeds.recorder import Recorder
 from trading.gateways.bybit import BybitEndpoints
 from trading.runtime.market_access import binance_gate
 from trading.runtime.market_plane import MarketPlane, bybit_topics
-
-# Where REST and combined streams are, by market. Futures serve books at an address of their own.
-BINANCE = {
-    "spot": ("https://api.binance.com", "wss://stream.binance.com:9443/stream"),
-    "usdm": ("https://fapi.binance.com", "wss://fstream.binance.com/public/stream"),
-}
-SIMULATED_STREAMS = {"spot": "/spot/stream", "usdm": "/futures/public/stream"}
 
 
 def connect(plane: MarketPlane, endpoints: BybitEndpoints, rest: BybitPublicRest, tap: Tap | None = None) -> None:
@@ -41,10 +35,8 @@ def bybit_feed(endpoints: BybitEndpoints, rest: BybitPublicRest, tap: Tap | None
 
 def binance_addresses(market: str) -> tuple[str, str]:
     """Where REST and combined streams of ``spot`` or ``usdm`` are."""
-    if settings.EXCHANGE == "simulator":
-        rest: str = settings.SIMULATOR_URL
-        return rest, rest.replace("http", "ws", 1) + SIMULATED_STREAMS[market]
-    return BINANCE[market]
+    simulator = settings.SIMULATOR_URL if settings.EXCHANGE == "simulator" else None
+    return addresses.binance_addresses(market, simulator)
 
 
 def binance_feed(streams: str, rest: BinanceRest, tap: Tap | None) -> BinanceFeed:

@@ -10,6 +10,9 @@ from typing import Any
 
 import orjson
 
+from marketdata.depth.bands import engine_volumes
+from marketdata.depth.current import TOP_LEVELS, current_book
+from marketdata.depth.snapshots import Market
 from marketdata.engine.book import SymbolBook
 from marketdata.engine.detectors.detection import Detection, plain_evidence
 from marketdata.engine.feature_table import FEATURES, feature_index
@@ -116,6 +119,20 @@ class SymbolMarket:
             "state_reason": self.book.state_reason,
         }
         return orjson.dumps(row).decode()
+
+    def depth_book(self, now_ms: int) -> dict[str, Any] | None:
+        """Its book with the volume of all depths, as depth analytics show it; None while it is not proven."""
+        if self.state is not BookState.LIVE:
+            return None
+        return current_book(
+            Market.BYBIT,
+            self.symbol,
+            self.book.ladder(TOP_LEVELS),
+            engine_volumes(self.book.bands()),
+            time_ms=now_ms,
+            status="CONNECTED",
+            furthest=self.book.reach(),
+        )
 
     def _elsewhere(self) -> dict[str, Any] | None:
         if self.elsewhere is None:

@@ -12,7 +12,9 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
+from marketdata.depth.services import collector_switch, collector_symbols_add
 from marketdata.instruments import rules_from_bybit
+from marketdata.models import DepthCollector
 from marketdata.services import instruments_sync
 from risk.models import RiskLimit
 from risk.services import risk_limit_set
@@ -24,6 +26,8 @@ from trading.simulator.instruments import DEFAULT_SYMBOLS, INSTRUMENTS
 from trading.simulator.keys import DEMO_KEYS
 
 ACTOR = "seed_demo"
+# Their depth is collected with every change, that of the others once a minute.
+STREAMED = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 # At a paper venue that follows the demo's simulator, as one of a real deployment follows the real venue.
 PAPER_ACCOUNT = "Paper demo"
 LOGINS = "demo_logins.json"
@@ -52,6 +56,7 @@ class Command(BaseCommand):
             logins = self._people()
             self._limits()
             self._accounts()
+            self._depth()
         self._write_logins(logins)
         self.stdout.write(f"Demo users: {', '.join(login['username'] for login in logins)}.")
 
@@ -69,6 +74,14 @@ class Command(BaseCommand):
                 user.save()
             logins.append({"username": username, "password": password, "role": role})
         return logins
+
+    def _depth(self) -> None:
+        """The first time: what is removed later stays away."""
+        if not DepthCollector.objects.exists():
+            collector_switch(running=True, actor=ACTOR)
+            collector_symbols_add(symbols=STREAMED, source="stream", actor=ACTOR)
+            others = [each.symbol for each in INSTRUMENTS[:DEFAULT_SYMBOLS] if each.symbol not in STREAMED]
+            collector_symbols_add(symbols=others, source="rest", actor=ACTOR)
 
     def _limits(self) -> None:
         if RiskLimit.objects.filter(level="platform").exists():

@@ -1,0 +1,183 @@
+"""What is read of depth analytics. Minutes come from Valkey, rows or packed days: callers see no difference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db.models import Max, Min, Sum
+from django.utils import timezone
+
+from audit.models import ComponentHeartbeat
+from audit.selectors import heartbeats
+from marketdata.depth import packing
+from marketdata.depth.hot import KEPT_SECONDS, HotDepth
+from marketdata.depth.models import (
+    DepthAggregate,
+    DepthCollector,
+    DepthDay,
+    DepthHour,
+    DepthPack,
+    DepthRow,
+    DepthSeries,
+    DepthSymbol,
+)
+from marketdata.depth.services import as_volume
+from marketdata.depth.snapshots import DAY, DepthSnapshot, DepthVolume, Market
+
+log = logging.getLogger(__name__)
+
+INTERVALS: dict[str, type[DepthAggregate]] = {"1h": DepthHour, "1d": DepthDay}
+HEARTBEAT = "depth collector"
+HEARTBEAT_AGE = timedelta(seconds=20)
+Minutes = list[tuple[int, DepthVolume]]
+
+
+@cache
+def hot() -> HotDepth:
+    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+    return HotDepth(client, settings.REDIS_PREFIX)
+
+
+def depth_series(symbol: str, market: Market, depth: int) -> DepthSeries | None:
+    return DepthSeries.objects.filter(symbol=symbol, market_type=market.value, depth=depth).first()
+
+
+def is_known(symbol: str) -> bool:
+    """Whether there is anything of the symbol: it is collected, or was."""
+    return DepthSymbol.objects.filter(symbol=symbol).exists() or DepthSeries.objects.filter(symbol=symbol).exists()
+
+
+def depth_minutes(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> Minutes:
+    """Every minute from ``start`` to ``end``, both included, the earliest first; Valkey is asked first."""
+    first, last = int(start.timestamp()), int(end.timestamp())
+    now = timezone.now().timestamp()
+    try:
+        found = hot().read(symbol, market, depth, first, last, now)
+        if found is not None:
+            return found
+        found = stored_minutes(symbol, market, depth, start, end)
+        if last >= now - KEPT_SECONDS:
+            hot().put([DepthSnapshot(symbol, market, minute, volume) for minute, volume in found], now)
+        return found
+    except redis.RedisError as error:
+        log.warning("minutes are read from PostgreSQL, Valkey is away: %s", error)
+        return stored_minutes(symbol, market, depth, start, end)
+
+
+def stored_minutes(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> Minutes:
+    """The same from PostgreSQL."""
+    series = depth_series(symbol, market, depth)
+    if series is None:
+        return []
+    packs = DepthPack.objects.filter(series=series, day__gte=_day(start), day__lte=_day(end)).order_by("day")
+    found: dict[int, DepthVolume] = {}
+    for pack in packs:
+        midnight = int(datetime(pack.day.year, pack.day.month, pack.day.day, tzinfo=UTC).timestamp())
+        for seconds, volume in packing.unpack(bytes(pack.body), depth):
+            if start.timestamp() <= midnight + seconds <= end.timestamp():
+                found[midnight + seconds] = volume
+    rows = DepthRow.objects.filter(series=series, minute__gte=start, minute__lte=end).order_by("minute")
+    for row in rows.iterator():
+        found.setdefault(int(row.minute.timestamp()), as_volume(row, depth))
+    return sorted(found.items(), key=lambda each: each[0]) if packs else list(found.items())
+
+
+def stored_days(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> Iterator[Minutes]:
+    """The same, a day at a time: for what is longer than memory should hold."""
+    day = start
+    while day <= end:
+        midnight = datetime.fromtimestamp((int(day.timestamp()) // DAY + 1) * DAY, tz=UTC)
+        yield stored_minutes(symbol, market, depth, day, min(end, midnight - timedelta(microseconds=1)))
+        day = midnight
+
+
+def depth_aggregates(
+    symbol: str, market: Market, depth: int, interval: str, start: datetime, end: datetime
+) -> list[DepthAggregate]:
+    """Hours or days (``INTERVALS``) that begin from ``start`` to ``end``, both included, the earliest first."""
+    series = depth_series(symbol, market, depth)
+    if series is None:
+        return []
+    rows = INTERVALS[interval]._default_manager.filter(series=series, start__gte=start, start__lte=end)
+    return list(rows.order_by("start"))
+
+
+def group_minutes(market: Market, depth: int, start: datetime, end: datetime) -> dict[int, dict[str, DepthVolume]]:
+    """Each minute's volume by symbol, of all symbols of a market; of days that are not packed yet."""
+    symbols = dict(DepthSeries.objects.filter(market_type=market.value, depth=depth).values_list("pk", "symbol"))
+    rows = DepthRow.objects.filter(series_id__in=list(symbols), minute__gte=start, minute__lte=end).order_by("minute")
+    found: dict[int, dict[str, DepthVolume]] = {}
+    for row in rows.iterator():
+        found.setdefault(int(row.minute.timestamp()), {})[symbols[row.series_id]] = as_volume(row, depth)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class DepthStats:
+    """How much there is of one symbol in one market; times None where there is nothing."""
+
+    snapshots: int
+    oldest: datetime | None
+    newest: datetime | None
+    days: int
+
+
+def depth_stats(symbol: str, market: Market | None) -> DepthStats:
+    series = DepthSeries.objects.filter(symbol=symbol)
+    if market is not None:
+        series = series.filter(market_type=market.value)
+    identifiers = list(series.values_list("pk", flat=True))
+    # Hours are counted once; what came since the last ones were made is not in them yet.
+    hours = DepthHour.objects.filter(series_id__in=identifiers).aggregate(count=Sum("count"))
+    rows = DepthRow.objects.filter(series_id__in=identifiers).aggregate(oldest=Min("minute"), newest=Max("minute"))
+    packs = DepthPack.objects.filter(series_id__in=identifiers).aggregate(oldest=Min("day"))
+    days = DepthDay.objects.filter(series_id__in=identifiers).values("start").distinct().count()
+    oldest = rows["oldest"]
+    if packs["oldest"] is not None:
+        packed = datetime(packs["oldest"].year, packs["oldest"].month, packs["oldest"].day, tzinfo=UTC)
+        oldest = min(oldest or packed, packed)
+    return DepthStats(hours["count"] or 0, oldest, rows["newest"], days)
+
+
+def collector() -> DepthCollector:
+    return DepthCollector.objects.filter(pk=1).first() or DepthCollector(pk=1)
+
+
+def collector_symbols() -> Sequence[DepthSymbol]:
+    return list(DepthSymbol.objects.all())
+
+
+def collector_heartbeat() -> tuple[ComponentHeartbeat | None, bool]:
+    """What the collector process last said of itself, and whether that is new enough to be believed."""
+    newest = heartbeats(HEARTBEAT).first()
+    lives = newest is not None and newest.status != "stopped" and timezone.now() - newest.updated_at < HEARTBEAT_AGE
+    return newest, lives
+
+
+def collector_status() -> dict[str, Any]:
+    """As the API shows it."""
+    row = collector()
+    newest, lives = collector_heartbeat()
+    try:
+        reads = hot().reads()
+    except redis.RedisError:
+        reads = None
+    return {
+        "running": row.is_running,
+        "process": "alive" if lives else "absent",
+        "symbols": [{"symbol": each.symbol, "source": each.source} for each in collector_symbols()],
+        "detail": newest.detail if newest is not None else {},
+        "reported": newest.updated_at if newest is not None else None,
+        "hotReads": reads,
+    }
+
+
+def _day(moment: datetime) -> date:
+    return moment.astimezone(UTC).date()

@@ -1,0 +1,38 @@
+"""Values that tests of depth analytics need."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from marketdata.depth.snapshots import DepthSnapshot, DepthVolume, Market
+
+NOON = int(datetime(2026, 9, 15, 12, tzinfo=UTC).timestamp())
+
+
+def volume(depth: int = 50, bid: str = "10", ask: str = "8", price: str = "100", covered: bool = True) -> DepthVolume:
+    bids, asks, at = Decimal(bid), Decimal(ask), Decimal(price)
+    return DepthVolume(depth, bids, asks, bids * at, asks * at, bid_covered=covered, ask_covered=covered)
+
+
+def snapshot(
+    minute: int = NOON, bid: str = "10", symbol: str = "BTCUSDT", market: Market = Market.SPOT, depth: int = 50
+) -> DepthSnapshot:
+    return DepthSnapshot(symbol, market, minute, volume(depth, bid))
+
+
+def walk(minutes: Iterable[int], depth: int = 50, seed: int = 1, lot: int = -5, price: int = -7) -> list[DepthSnapshot]:
+    """A volume that wanders, as a real one does: some tenths of a percent a minute, of a thousand coins."""
+    chance = random.Random(seed)
+    bid, ask, at = 1_000.0, 900.0, 60_000.0
+    found = []
+    for minute in minutes:
+        bid, ask, at = (
+            each * (1 + chance.gauss(0, spread)) for each, spread in ((bid, 0.004), (ask, 0.004), (at, 3e-4))
+        )
+        bids, asks = (Decimal(round(each * 10**-lot)).scaleb(lot) for each in (bid, ask))
+        worth = [Decimal(round(float(each) * at * 0.98 * 10**-price)).scaleb(price) for each in (bids, asks)]
+        found.append(DepthSnapshot("BTCUSDT", Market.SPOT, minute, DepthVolume(depth, bids, asks, worth[0], worth[1])))
+    return found
