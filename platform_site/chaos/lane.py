@@ -166,7 +166,7 @@ class Lane:
             "restarted": outcome.restarted,
             "seconds": round(time.monotonic() - began, 2),
             "seconds_to_consistent": None if to_consistent is None else round(to_consistent, 2),
-            "orders_intended": sum(order.kind != "cancel" for order in plan.orders),
+            "orders_intended": sum(order.kind not in ("amend", "cancel") for order in plan.orders),
             "requests_repeated": sum(bot.repeated for bot in self._bots.values()) - before,
             "violations": [violation.as_dict() for violation in violations],
             **({"plan": plan.as_dict()} if violations or to_consistent is None else {}),
