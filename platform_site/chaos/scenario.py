@@ -14,8 +14,10 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT")
 LOAD_SECONDS = 2.0
 # The most that one market order of the load buys or sells, and how far from the price its limits rest (%).
 MOST_LOTS, FAR_PERCENT = 5, (Decimal(2), Decimal(8))
-# Where positions end at the venue (%): profits soon, stops beyond the loss at which the account's own rules act.
-TAKE_PERCENT, STOP_PERCENT = (Decimal("0.1"), Decimal(1)), (Decimal(8), Decimal(12))
+# Where positions end at the venue (%), and how far the price moves in a run: that is beyond near exits, and less than
+# the loss at which the account's own rules act. Far stops are beyond that loss.
+NEAR_PERCENT, BEYOND_PERCENT = (Decimal("0.2"), Decimal("0.8")), (Decimal(8), Decimal(12))
+MOVE_PERCENT = (Decimal("1.0"), Decimal("1.8"))
 # How long after its order an amendment is wanted, s, and what share of the amended orders is never cancelled.
 AMEND_AFTER, STAYS = (0.1, 0.9), 0.3
 # A run that is watched for its label must pass it: the label's n-th passage, by how often a run passes it.
@@ -74,6 +76,15 @@ class PlannedOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceMove:
+    """A jump of a symbol's price by ``percent``, ``at`` seconds after the load began: exits at the venue fire."""
+
+    at: float
+    symbol: str
+    percent: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     seed: int
     number: int
@@ -81,6 +92,7 @@ class Plan:
     faults: tuple[dict[str, Any], ...]
     orders: tuple[PlannedOrder, ...]
     runs_strategy: bool
+    move: PriceMove | None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, for whoever has to see it again."""
@@ -93,6 +105,7 @@ class Plan:
             "faults": list(self.faults),
             "orders": orders,
             "runs_strategy": self.runs_strategy,
+            "move": None if self.move is None else {**asdict(self.move), "percent": f"{self.move.percent:f}"},
         }
 
 
@@ -175,8 +188,9 @@ def _orders(draw: Random, seed: int, number: int, user: str) -> list[PlannedOrde
         if kind == "limit" and index > 1 and draw.random() < 0.25:
             percent = Decimal(0)  # at the price: it may fill at any time
         lots = draw.randint(1, MOST_LOTS)
-        take = _tenths(draw, *TAKE_PERCENT) if kind != "reduce" and draw.random() < 0.4 else Decimal(0)
-        stop = _tenths(draw, *STOP_PERCENT) if kind != "reduce" and draw.random() < 0.4 else Decimal(0)
+        take = _tenths(draw, *NEAR_PERCENT) if kind != "reduce" and draw.random() < 0.4 else Decimal(0)
+        stops = _tenths(draw, *draw.choice((NEAR_PERCENT, BEYOND_PERCENT)))
+        stop = stops if kind != "reduce" and draw.random() < 0.4 else Decimal(0)
         symbol, side = draw.choice(SYMBOLS), draw.choice(("Buy", "Sell"))
         orders.append(PlannedOrder(at, user, kind, name, symbol, side, lots, percent, take, stop))
     for each in [each for each in orders if each.kind == "limit" and each.percent]:
@@ -220,9 +234,16 @@ def _blow(seed: int, number: int) -> Blow:
     )
 
 
+def _move(draw: Random) -> PriceMove | None:
+    """In half of the runs, when the load has opened positions."""
+    percent = _tenths(draw, *MOVE_PERCENT) * draw.choice((1, -1))
+    move = PriceMove(round(draw.uniform(LOAD_SECONDS / 2, LOAD_SECONDS), 3), draw.choice(SYMBOLS), percent)
+    return move if draw.random() < 0.5 else None
+
+
 def plan(seed: int, number: int) -> Plan:
     """The ``number``-th run (from 0) of a seed."""
     draw = Random(f"{seed} run {number}")
     blow = _blow(seed, number)
     orders = [each for user in USERS for each in _orders(draw, seed, number, user)]
-    return Plan(seed, number, blow, _faults(draw), tuple(orders), draw.random() < 0.5)
+    return Plan(seed, number, blow, _faults(draw), tuple(orders), draw.random() < 0.5, _move(draw))

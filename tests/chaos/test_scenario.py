@@ -8,7 +8,18 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_site.chaos.scenario import BLOWS, LOAD_SECONDS, SELDOM, SYMBOLS, USERS, Blow, plan
+from platform_site.chaos.scenario import (
+    BEYOND_PERCENT,
+    BLOWS,
+    LOAD_SECONDS,
+    NEAR_PERCENT,
+    SELDOM,
+    SYMBOLS,
+    USERS,
+    Blow,
+    plan,
+)
+from risk.exits import ExitRules
 from trading.crash_points import ACTIONS, POINTS, crash_point
 from trading.simulator.faults.rules import Known, rules_of
 from trading.simulator.rest import ENDPOINTS
@@ -84,6 +95,14 @@ def test_orders_have_names_of_their_own_and_amendments_and_cancels_name_orders_b
     assert all(each.at > at[each.client_order_id] for each in later)
     assert not any(each.take or each.stop for each in placed if each.kind == "reduce")
     assert {each.kind for each in placed} >= {"market", "limit", "reduce"}
+
+
+@given(SEEDS, NUMBERS)
+def test_a_price_jumps_beyond_near_exits_and_not_as_far_as_the_accounts_rules_allow(seed: int, number: int) -> None:
+    move = plan(seed, number).move
+    if move is not None:
+        assert NEAR_PERCENT[1] < abs(move.percent) < ExitRules().max_loss_percent < BEYOND_PERCENT[0]
+        assert move.symbol in SYMBOLS and 0 < move.at <= LOAD_SECONDS
 
 
 @given(SEEDS, NUMBERS)
