@@ -25,6 +25,7 @@ from mlops.validation import Verdict
 from risk.checks import Decision
 from risk.exposure import Exposure
 from risk.limits import Limits
+from risk.models import RiskLimit
 from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
 from tests import builders, processes
@@ -337,6 +338,21 @@ async def test_a_change_is_judged_by_what_it_adds_and_not_by_the_whole_order(
     await until(lambda: _is(order, ("denied", OrderState.ACKNOWLEDGED, D("0.001"), D(60000))))
     refused = await sync_to_async(lambda: OrderAmendment.objects.filter(outcome="denied").get().cause)()
     assert "80.00 USD margin; 70.00 is available" in refused
+
+
+async def test_an_order_of_a_person_is_denied_while_the_venue_holds_more_leverage_than_is_allowed(
+    account: Account, desk: AccountDesk
+) -> None:
+    await sync_to_async(RiskLimit.objects.create)(level="account", account=account, max_leverage=D(5))
+    await trading(desk)
+    await asyncio.to_thread(desk._gateway.set_leverage, "BTCUSDT", D(20))
+    order = await place(account, "much-leverage")
+    desk.take_up(order.pk)
+    await until(sync_to_async(lambda: Order.objects.filter(pk=order.pk, state=OrderState.DENIED).exists()))
+    await sync_to_async(order.refresh_from_db)()
+    assert "leverage 20 of BTCUSDT at the venue is above the allowed 5" in order.refusal
+    await asyncio.to_thread(desk._gateway.set_leverage, "BTCUSDT", D(5))
+    await acknowledged(desk, account, "little-leverage")
 
 
 async def test_a_change_whose_answer_was_lost_is_read_and_never_sent_again(

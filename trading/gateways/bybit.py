@@ -282,6 +282,11 @@ class BybitGateway:
         rows = self._pages(self._http.get_positions, category=CATEGORY, symbol=symbol)
         return frozenset(_understood(position_report, row).position_index for row in rows)
 
+    def leverage(self, symbol: str) -> Decimal:
+        """What the venue would open a position with; told for a flat symbol too."""
+        rows = self._pages(self._http.get_positions, category=CATEGORY, symbol=symbol)
+        return max((_understood(position_report, row).leverage for row in rows), default=Decimal(1))
+
     def ledger(self, start_ms: int, end_ms: int) -> Sequence[LedgerReport]:
         """The account's money movements in a time of at most 7 days, oldest first.
 

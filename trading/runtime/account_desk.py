@@ -418,6 +418,7 @@ class AccountDesk:
         for report in reports:
             if isinstance(report, PositionReport) and (self.owns or self._database_away):
                 self.watch.reported(report)
+                self.orders.leverage_reported(report.symbol, report.leverage)
         try:
             refused = await self._books(
                 partial(reports_apply, account_id=self.account_id, reports=reports, mode=self.mode)
@@ -539,7 +540,12 @@ class AccountDesk:
         without = await self._exposure_without(order) if replacing else None
         judges = intent.order_type == "Market" and not intent.reduce_only
         side = await self._unfollowed_side(intent.symbol, intent.side) if judges else None
-        refusals = self._pipeline.check(intent, limits, quote, side, replacing=without).refusals
+        excess: tuple[Refusal, ...] = ()
+        if limits.max_leverage is not None and not intent.reduce_only:
+            asked = partial(self.orders.excess_leverage, intent.symbol, limits.max_leverage, self._watching_gateway)
+            excess = await self._in_thread(self._watcher, asked)
+        # Judged and reserved without a wait in between, or two would be judged as if there were one.
+        refusals = (*excess, *self._pipeline.check(intent, limits, quote, side, replacing=without).refusals)
         told = None if quote is None else quote.price
         if not refusals:
             self.orders.reserve(intent, told)

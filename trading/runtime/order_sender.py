@@ -209,6 +209,27 @@ class OrderSender:
             before, self._leverages[symbol] = self._leverages.get(symbol), leverage
             leverage_note(account_id=self.account_id, symbol=symbol, leverage=leverage, before=before)
 
+    def leverage_reported(self, symbol: str, leverage: Decimal) -> None:
+        """It may be set by hand at the venue."""
+        if symbol in self._leverages:
+            self._leverages[symbol] = leverage
+
+    def excess_leverage(self, symbol: str, limit: Decimal, gateway: Gateway) -> tuple[Refusal, ...]:
+        """Why an order that takes the leverage which the venue holds, as a person's does, must not open anything. Asked
+        once a symbol, through a ``gateway`` that nothing is sent through: orders do not wait for it."""
+        known = self._leverages.get(symbol)
+        if known is None:
+            try:
+                known = gateway.leverage(symbol)
+            except GatewayError as error:
+                rule = f"leverage of {symbol} at the venue is not known, {limit:f} is allowed: {error}"
+                return (Refusal("max_leverage", f"{limit:f}", "unknown", rule),)
+        if known <= limit:
+            self._leverages[symbol] = known
+            return ()
+        rule = f"leverage {known:f} of {symbol} at the venue is above the allowed {limit:f}: set it lower there"
+        return (Refusal("max_leverage", f"{limit:f}", f"{known:f}", rule),)
+
     def take_and_submit(
         self,
         order: Order,
