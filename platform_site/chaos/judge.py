@@ -83,8 +83,9 @@ def _orders(make: Make, accepted: Mapping[str, int], venue: VenueLedger, ours: O
 
 def _order(make: Make, order: OurOrder, found: list[VenueOrder]) -> Iterator[Violation]:
     state, name = OrderState(order.state), order.client_order_id
-    if state in UNSETTLED:
-        yield make(Kind.STUCK, name, f"it is {state}; at the venue: {_shown(found)}")
+    if state in UNSETTLED or order.is_replacing:
+        amended = ", an amendment of it undecided" if order.is_replacing else ""
+        yield make(Kind.STUCK, name, f"it is {state}{amended}; at the venue: {_shown(found)}")
         return
     if not found:
         was_there = state not in NEVER_AT_VENUE | {OrderState.REJECTED} and not _withdrawn(order)
@@ -96,6 +97,14 @@ def _order(make: Make, order: OurOrder, found: list[VenueOrder]) -> Iterator[Vio
         yield make(Kind.LOST, name, f"it is {state} here; at the venue: {_shown(found)}")
     elif theirs.is_open != (state not in TERMINAL) or theirs.filled != order.filled:
         yield make(Kind.STATE, name, f"it is {state}, {order.filled:f} filled; at the venue: {_shown(found)}")
+    elif _keeps_values(order) and (theirs.quantity, theirs.price) != (order.quantity, order.price):
+        yield make(Kind.STATE, name, f"{order.quantity:f} at {order.price:f}; at the venue: {_shown(found)}")
+
+
+def _keeps_values(order: OurOrder) -> bool:
+    """Whether its quantity and price are the venue's. A filled order keeps what it was when its last fill was booked,
+    and the venue cuts reduce-only orders to the position, also while they end."""
+    return order.price is not None and order.state != OrderState.FILLED and not order.reduce_only
 
 
 def _withdrawn(order: OurOrder) -> bool:
@@ -107,7 +116,8 @@ def _shown(found: list[VenueOrder]) -> str:
     if not found:
         return "nothing"
     return "; ".join(
-        f"{each.venue_order_id} {each.status} {each.side} {each.quantity:f} {each.symbol}, {each.filled:f} filled"
+        f"{each.venue_order_id} {each.status} {each.side} {each.quantity:f} {each.symbol} at {each.price:f}, "
+        f"{each.filled:f} filled"
         for each in found
     )
 

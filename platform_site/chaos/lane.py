@@ -27,7 +27,7 @@ from platform_site.chaos import scenario, selectors
 from platform_site.chaos.deployment import ENGINES, ChaosError, Deployment, LanePlan, until
 from platform_site.chaos.judge import Kind, Violation, judge
 from platform_site.chaos.ledgers import VenueLedger, read_venue
-from platform_site.chaos.scenario import SYMBOLS, USERS, Plan
+from platform_site.chaos.scenario import SYMBOLS, USERS, Plan, PriceMove
 from platform_site.chaos.striker import Striker
 from platform_site.chaos.trader import Bot, Market
 from risk.services import risk_limit_set
@@ -166,7 +166,7 @@ class Lane:
             "restarted": outcome.restarted,
             "seconds": round(time.monotonic() - began, 2),
             "seconds_to_consistent": None if to_consistent is None else round(to_consistent, 2),
-            "orders_intended": sum(order.kind != "cancel" for order in plan.orders),
+            "orders_intended": sum(order.kind not in ("amend", "cancel") for order in plan.orders),
             "requests_repeated": sum(bot.repeated for bot in self._bots.values()) - before,
             "violations": [violation.as_dict() for violation in violations],
             **({"plan": plan.as_dict()} if violations or to_consistent is None else {}),
@@ -175,7 +175,7 @@ class Lane:
     def _load(self, plan: Plan, markets: Mapping[str, Market]) -> Outcome:
         """The bots trade while the blow falls; what died is started again."""
         over = threading.Event()
-        bots = [
+        threads = [
             threading.Thread(
                 target=bot.trade,
                 args=([order for order in plan.orders if order.user == name], markets, over),
@@ -184,20 +184,27 @@ class Lane:
             )
             for name, bot in self._bots.items()
         ]
+        if plan.move is not None:
+            threads.append(threading.Thread(target=self._move, args=(plan.move, over), name="price", daemon=True))
         try:
             armed = self._striker.arm(plan.blow)
-            for thread in bots:
+            for thread in threads:
                 thread.start()
             struck = self._striker.strike(plan.blow, armed, over)
             restarted = self.deployment.revive()
             deadline = time.monotonic() + LOAD_END_SECONDS
-            for thread in bots:
+            for thread in threads:
                 while thread.is_alive() and time.monotonic() < deadline:
                     thread.join(0.1)
                     restarted += self.deployment.revive()
         finally:
             over.set()
         return Outcome(struck, struck and bool(plan.blow.label), restarted)
+
+    def _move(self, move: PriceMove, over: threading.Event) -> None:
+        if not over.wait(move.at):
+            with contextlib.suppress(OSError):  # the simulator is one of those that are killed
+                self.deployment.control("move", {"symbol": move.symbol, "percent": float(move.percent)})
 
     def _mend(self, plan: Plan) -> None:
         """No more faults, no more load; everything that was ended is started again."""

@@ -17,6 +17,8 @@ COIN = "USDT"
 
 @dataclass(frozen=True, slots=True)
 class VenueOrder:
+    """``price``: of a limit order; the venue keeps something of its own with a market order."""
+
     venue_order_id: str
     client_order_id: str
     symbol: str
@@ -25,6 +27,7 @@ class VenueOrder:
     filled: Decimal
     status: str
     created_by_user: bool
+    price: Decimal = Decimal(0)
 
     @property
     def is_open(self) -> bool:
@@ -33,6 +36,8 @@ class VenueOrder:
 
 @dataclass(frozen=True, slots=True)
 class OurOrder:
+    """``price``: None for a market order. ``is_replacing``: an amendment of it has no outcome yet."""
+
     client_order_id: str
     venue_order_id: str
     symbol: str
@@ -41,6 +46,9 @@ class OurOrder:
     filled: Decimal
     state: str
     strategy: str
+    price: Decimal | None = None
+    is_replacing: bool = False
+    reduce_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,7 @@ def _order(row: dict[str, Any]) -> VenueOrder:
         filled=Decimal(row["filled"]),
         status=row["status"],
         created_by_user=row["create_type"] == "CreateByUser",
+        price=Decimal(row["price"]),
     )
 
 

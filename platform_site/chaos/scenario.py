@@ -14,8 +14,16 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT")
 LOAD_SECONDS = 2.0
 # The most that one market order of the load buys or sells, and how far from the price its limits rest (%).
 MOST_LOTS, FAR_PERCENT = 5, (Decimal(2), Decimal(8))
+# Where positions end at the venue (%), and how far the price moves in a run: that is beyond near exits, and less than
+# the loss at which the account's own rules act. Far stops are beyond that loss.
+NEAR_PERCENT, BEYOND_PERCENT = (Decimal("0.2"), Decimal("0.8")), (Decimal(8), Decimal(12))
+MOVE_PERCENT = (Decimal("1.0"), Decimal("1.8"))
+# How long after its order an amendment is wanted, s, and what share of the amended orders is never cancelled.
+AMEND_AFTER, STAYS = (0.1, 0.9), 0.3
 # A run that is watched for its label must pass it: the label's n-th passage, by how often a run passes it.
 OFTEN = ("order.", "api.", "intent.")
+# What a run may fail to come by: it hangs on a price, on an order that still works, or on the other engine.
+SELDOM = ("exit.", "amend.", "cancel.", "lease.", "kill.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +57,11 @@ class Blow:
 
 @dataclass(frozen=True, slots=True)
 class PlannedOrder:
-    """One request of a user: ``kind`` is market, limit, reduce or cancel (of ``client_order_id``, placed before).
+    """One request of a user: ``kind`` is market, limit, reduce, or amend or cancel (of ``client_order_id``, placed
+    before; an amendment names its symbol and side again).
 
-    ``lots`` are lot sizes; ``percent`` is how far a limit rests from the price, on its side. ``at``: seconds."""
+    ``lots`` are lot sizes; ``percent`` is how far a limit rests from the price, on its side; ``take`` and ``stop`` are
+    how far its take-profit and stop-loss are from its own price, in percent, 0 for none. ``at``: seconds."""
 
     at: float
     user: str
@@ -61,6 +71,17 @@ class PlannedOrder:
     side: str = ""
     lots: int = 0
     percent: Decimal = Decimal(0)
+    take: Decimal = Decimal(0)
+    stop: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceMove:
+    """A jump of a symbol's price by ``percent``, ``at`` seconds after the load began: exits at the venue fire."""
+
+    at: float
+    symbol: str
+    percent: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +92,12 @@ class Plan:
     faults: tuple[dict[str, Any], ...]
     orders: tuple[PlannedOrder, ...]
     runs_strategy: bool
+    move: PriceMove | None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, for whoever has to see it again."""
-        orders = [{**asdict(each), "percent": f"{each.percent:f}"} for each in self.orders]
+        percents = ("percent", "take", "stop")
+        orders = [{**asdict(each), **{name: f"{getattr(each, name):f}" for name in percents}} for each in self.orders]
         return {
             "seed": self.seed,
             "run": self.number,
@@ -82,6 +105,7 @@ class Plan:
             "faults": list(self.faults),
             "orders": orders,
             "runs_strategy": self.runs_strategy,
+            "move": None if self.move is None else {**asdict(self.move), "percent": f"{self.move.percent:f}"},
         }
 
 
@@ -89,12 +113,13 @@ def _at(target: str, *names: str, action: str = "kill") -> list[Blow]:
     return [Blow(target, action, label) for label in POINTS if any(label.startswith(name) for name in names)]
 
 
-# Each is drawn once before any is drawn again.
+# Each is drawn once before any is drawn again, see _deck.
 BLOWS: tuple[Blow, ...] = (
     *_at("engine", "order.", "fill.", "exit.", "reconciliation.", "lease."),
+    *_at("engine", "amend.committed", "amend.bytes_left", "amend.answered", "amend.booked"),
     *_at("engine", "cancel.taken", "cancel.bytes_left", "cancel.answered", "cancel.booked"),
     *_at("engine", "kill.begun", "kill.cancelled", "kill.closed", "kill.verified", "kill.done"),
-    *_at("web", "intent.", "api.", "cancel.requested", "kill.engaging"),
+    *_at("web", "intent.", "api.", "amend.requested", "cancel.requested", "kill.engaging"),
     *_at("worker", "reconciliation.orders", "reconciliation.positions"),
     *_at("engine", "order.before_commit", "order.in_transaction", "order.committed", action="stop"),
     *_at("engine", "order.bytes_left", "order.answered", "fill.booking", "lease.renewed", "kill.closed", action="stop"),
@@ -111,7 +136,7 @@ BLOWS: tuple[Blow, ...] = (
     *([Blow("nothing", "none")] * 2),
 )
 
-_CREATE, _CANCEL = "/v5/order/create", "/v5/order/cancel"
+_CREATE, _AMEND, _CANCEL = "/v5/order/create", "/v5/order/amend", "/v5/order/cancel"
 
 
 def _faults(draw: Random) -> tuple[dict[str, Any], ...]:
@@ -122,6 +147,8 @@ def _faults(draw: Random) -> tuple[dict[str, Any], ...]:
         {"endpoint": _CREATE, "kind": "http_status", "value": draw.choice((500, 502, 503, 504))},
         {"endpoint": _CREATE, "kind": "ret_code", "value": draw.choice((10000, 10016))},
         {"endpoint": _CREATE, "kind": "garbage", "value": draw.choice(("truncated", "html", "empty"))},
+        {"endpoint": _AMEND, "kind": "lose_answer"},
+        {"endpoint": _AMEND, "kind": "lose_request"},
         {"endpoint": _CANCEL, "kind": "lose_answer"},
         {"endpoint": _CANCEL, "kind": "http_status", "value": 502},
         {"endpoint": "/v5/order/realtime", "kind": "http_status", "value": 503},
@@ -132,6 +159,8 @@ def _faults(draw: Random) -> tuple[dict[str, Any], ...]:
         {"endpoint": _CREATE, "kind": "ret_code", "value": 10006},
         {"endpoint": _CREATE, "kind": "duplicate_delivery", "value": draw.choice(("first", "second")), "count": 2},
         {"endpoint": _CREATE, "kind": "answer_after_private", "value": draw.randint(0, 300), "count": 4},
+        {"endpoint": _AMEND, "kind": "delay", "value": draw.randint(100, 1000), "count": 2},
+        {"endpoint": _AMEND, "kind": "answer_after_private", "value": draw.randint(0, 300), "count": 2},
         {"endpoint": _CANCEL, "kind": "delay", "value": draw.randint(100, 1000)},
         {"endpoint": "*", "kind": "clock_skew", "value": draw.choice((-700, -300, 400, 900)), "count": 20},
         {"channel": "private", "topic": "*", "kind": "repeat", "every": draw.randint(1, 3), "count": 10},
@@ -148,34 +177,53 @@ def _faults(draw: Random) -> tuple[dict[str, Any], ...]:
 
 
 def _orders(draw: Random, seed: int, number: int, user: str) -> list[PlannedOrder]:
-    """From a market order to a cancel: every way once at least, in an order of its own."""
+    """From a market order to a cancel: every way once at least. The first limit rests, and is amended before it is
+    cancelled; the others' cancels may come first."""
     kinds = ["market", "limit", "limit", *draw.choices(("market", "limit", "reduce"), k=3), "reduce"]
     times = sorted(round(draw.uniform(0.0, LOAD_SECONDS), 3) for _ in kinds)
     orders = []
     for index, (at, kind) in enumerate(zip(times, kinds, strict=True)):
         name = f"c{seed}-{number}-{user}-{index}"
-        percent = Decimal(draw.randint(int(FAR_PERCENT[0] * 10), int(FAR_PERCENT[1] * 10))) / 10
-        if kind == "limit" and draw.random() < 0.25:
+        percent = _tenths(draw, *FAR_PERCENT)
+        if kind == "limit" and index > 1 and draw.random() < 0.25:
             percent = Decimal(0)  # at the price: it may fill at any time
         lots = draw.randint(1, MOST_LOTS)
-        orders.append(
-            PlannedOrder(at, user, kind, name, draw.choice(SYMBOLS), draw.choice(("Buy", "Sell")), lots, percent)
-        )
-    resting = [each for each in orders if each.kind == "limit" and each.percent]
-    for each in resting:
-        at = round(min(LOAD_SECONDS + 0.5, each.at + draw.uniform(0.2, 1.2)), 3)
-        orders.append(PlannedOrder(at, user, "cancel", each.client_order_id))
+        take = _tenths(draw, *NEAR_PERCENT) if kind != "reduce" and draw.random() < 0.4 else Decimal(0)
+        stops = _tenths(draw, *draw.choice((NEAR_PERCENT, BEYOND_PERCENT)))
+        stop = stops if kind != "reduce" and draw.random() < 0.4 else Decimal(0)
+        symbol, side = draw.choice(SYMBOLS), draw.choice(("Buy", "Sell"))
+        orders.append(PlannedOrder(at, user, kind, name, symbol, side, lots, percent, take, stop))
+    for each in [each for each in orders if each.kind == "limit" and each.percent]:
+        amended = round(each.at + draw.uniform(*AMEND_AFTER), 3)
+        percent = Decimal(0) if draw.random() < 0.1 else _tenths(draw, *FAR_PERCENT)
+        lots = draw.randint(1, MOST_LOTS)
+        orders.append(PlannedOrder(amended, user, "amend", each.client_order_id, each.symbol, each.side, lots, percent))
+        if draw.random() >= STAYS:
+            at = round(each.at + draw.uniform(0.2, 1.2), 3)
+            if each is orders[1]:
+                at = max(at, round(amended + 0.4, 3))
+            orders.append(PlannedOrder(at, user, "cancel", each.client_order_id))
     return sorted(orders, key=lambda each: each.at)
 
 
-def _blow(seed: int, number: int) -> Blow:
-    """The deck is shuffled anew each time it has been dealt."""
-    deal, place = divmod(number, len(BLOWS))
+def _tenths(draw: Random, least: Decimal, most: Decimal) -> Decimal:
+    return Decimal(draw.randint(int(least * 10), int(most * 10))) / 10
+
+
+def _deck(seed: int, deal: int) -> list[Blow]:
+    """Shuffled anew each time it has been dealt. Every label comes in its first part once; those that a run may miss
+    come first of all, and so twice in a little more than one deal."""
     deck = list(BLOWS)
     Random(f"{seed} deck {deal}").shuffle(deck)
-    chosen = deck[place]
+    first = {blow.label: blow for blow in reversed(deck) if blow.label}
+    return sorted(deck, key=lambda blow: (blow is not first.get(blow.label), not blow.label.startswith(SELDOM)))
+
+
+def _blow(seed: int, number: int) -> Blow:
+    deal, place = divmod(number, len(BLOWS))
+    chosen = _deck(seed, deal)[place]
     draw = Random(f"{seed} blow {number}")
-    often = chosen.label.startswith(OFTEN) and chosen.action == "kill"
+    often = chosen.label.startswith(OFTEN) and chosen.action == "kill" and deal > 0
     return Blow(
         chosen.target,
         chosen.action,
@@ -186,9 +234,16 @@ def _blow(seed: int, number: int) -> Blow:
     )
 
 
+def _move(draw: Random) -> PriceMove | None:
+    """In half of the runs, when the load has opened positions."""
+    percent = _tenths(draw, *MOVE_PERCENT) * draw.choice((1, -1))
+    move = PriceMove(round(draw.uniform(LOAD_SECONDS / 2, LOAD_SECONDS), 3), draw.choice(SYMBOLS), percent)
+    return move if draw.random() < 0.5 else None
+
+
 def plan(seed: int, number: int) -> Plan:
     """The ``number``-th run (from 0) of a seed."""
     draw = Random(f"{seed} run {number}")
     blow = _blow(seed, number)
     orders = [each for user in USERS for each in _orders(draw, seed, number, user)]
-    return Plan(seed, number, blow, _faults(draw), tuple(orders), draw.random() < 0.5)
+    return Plan(seed, number, blow, _faults(draw), tuple(orders), draw.random() < 0.5, _move(draw))

@@ -36,6 +36,9 @@ def our_ledger(account_id: int) -> OurLedger:
                 filled=order.filled_quantity,
                 state=str(order.state),
                 strategy=order.strategy,
+                price=order.price,
+                is_replacing=order.is_replacing,
+                reduce_only=order.reduce_only,
             )
             for order in orders
         ],

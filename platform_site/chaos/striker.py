@@ -11,8 +11,9 @@ from platform_site.chaos.scenario import LOAD_SECONDS, Blow
 from platform_site.chaos.trader import Bot
 
 LABEL_SECONDS, TAKE_OVER_SECONDS = 20.0, 30.0
-# Further than the account's rules let a position lose.
-MOVE_PERCENT = 5.0
+# Further than the account's rules let a position lose. One that had gained much, or is averaged or turned by the load
+# after the move, has not lost enough: then prices move again.
+MOVE_PERCENT, MOVES, MOVE_SECONDS = 5.0, 5, 4.0
 
 
 class Owner(Protocol):
@@ -78,7 +79,7 @@ class Striker:
     def _provoke(self, blow: Blow, name: str, over: threading.Event) -> None:
         """See to it that the process comes by the label."""
         if blow.needs_price_move:
-            self._move_against(blow.user)
+            self._move_against(blow.user, name)
         elif blow.label == "lease.lost":
             self._deployment.pause(name)
             self._wake_when_lost(blow.user, name)
@@ -94,13 +95,15 @@ class Striker:
             else:
                 self._deployment.control("disconnect", {"which": "private"})
 
-    def _move_against(self, user: str) -> None:
-        """Let the price run away from a position, until the account's rules end it."""
-        position = until(lambda: next(iter(self._bots[user].venue().positions.items()), None), LABEL_SECONDS)
-        if position is not None:
-            symbol, quantity = position
-            percent = -MOVE_PERCENT if quantity > 0 else MOVE_PERCENT
-            self._deployment.control("move", {"symbol": symbol, "percent": percent})
+    def _move_against(self, user: str, name: str) -> None:
+        """Let prices run away from a user's positions, until the account's rules end one and the label is reached."""
+        for _ in range(MOVES):
+            positions = until(lambda: self._bots[user].venue().positions, LABEL_SECONDS)
+            for symbol, quantity in (positions or {}).items():
+                percent = -MOVE_PERCENT if quantity > 0 else MOVE_PERCENT
+                self._deployment.control("move", {"symbol": symbol, "percent": percent})
+            if until(lambda: self._deployment.was_reached(name), MOVE_SECONDS) is not None:
+                return
 
     def _wake_when_lost(self, user: str, name: str) -> None:
         """A paused owner goes on once its account is somebody else's."""

@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
@@ -19,9 +19,10 @@ from trading.lifecycle import OrderState
 PATIENCE_SECONDS = 60.0
 REQUEST_SECONDS = 5.0
 REPEAT_SECONDS = 0.15
-# How long a cancel waits for its order to be confirmed.
+# How long a cancel or an amendment waits for its order to be confirmed.
 CONFIRMED_SECONDS = 5.0
 UNCONFIRMED = frozenset({OrderState.NEW, OrderState.PENDING_SUBMIT, OrderState.UNKNOWN})
+UNAMENDABLE = UNCONFIRMED | {OrderState.SUBMITTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Bot:
                 return
             if order.kind == "cancel":
                 self._cancel(order, over)
+            elif order.kind == "amend":
+                self._amend(order, markets[order.symbol], over)
             else:
                 self._place(order, markets[order.symbol], over)
 
@@ -71,14 +74,26 @@ class Bot:
             self.numbers[order.client_order_id] = int(answer["id"])
 
     def _cancel(self, order: PlannedOrder, over: threading.Event) -> None:
-        """Once it works at the venue: before, the API refuses. Whether it has ended by then is the order's business."""
+        """Whether it has ended by then is the order's business."""
+        number = self._once_past(UNCONFIRMED, order, over)
+        if number is not None:
+            self._ask("DELETE", f"/api/v1/trading/order/{number}", None, over)
+
+    def _amend(self, order: PlannedOrder, market: Market, over: threading.Event) -> None:
+        """Repeated with the same values, it is refused where the first one was heard: nothing is amended twice."""
+        number = self._once_past(UNAMENDABLE, order, over)
+        if number is not None:
+            self._ask("PATCH", f"/api/v1/trading/order/{number}", amendment_body(order, market), over)
+
+    def _once_past(self, states: Collection[str], order: PlannedOrder, over: threading.Event) -> int | None:
+        """The order's number once it has left these states: in them the API refuses to change or cancel it."""
         number = self.numbers.get(order.client_order_id)
         deadline = time.monotonic() + CONFIRMED_SECONDS
         while number is not None and time.monotonic() < deadline and not over.wait(REPEAT_SECONDS):
             status, answer = self._ask("GET", f"/api/v1/trading/order/{number}", None, over)
-            if status != 200 or answer["state"] not in UNCONFIRMED:
-                self._ask("DELETE", f"/api/v1/trading/order/{number}", None, over)
-                return
+            if status != 200 or answer["state"] not in states:
+                return number
+        return None
 
     def _side(self, order: PlannedOrder) -> str:
         """Reduce-only orders go against the position that there is."""
@@ -122,9 +137,27 @@ def request_body(order: PlannedOrder, market: Market, account_id: int, side: str
         "client_order_id": order.client_order_id,
         "reduce_only": order.kind == "reduce",
     }
+    base = market.price
     if order.kind == "limit":
-        away = market.price * order.percent / 100
-        price = market.price - away if side == "Buy" else market.price + away
-        ticks = (price / market.tick_size).to_integral_value(rounding=ROUND_DOWN)
-        body["price"] = f"{ticks * market.tick_size:f}"
+        base = resting_price(order, market, side)
+        body["price"] = f"{base:f}"
+    up = 1 if side == "Buy" else -1
+    if order.take:
+        body["take_profit"] = f"{on_tick(base * (1 + up * order.take / 100), market):f}"
+    if order.stop:
+        body["stop_loss"] = f"{on_tick(base * (1 - up * order.stop / 100), market):f}"
     return body
+
+
+def amendment_body(order: PlannedOrder, market: Market) -> dict[str, Any]:
+    price = resting_price(order, market, order.side)
+    return {"quantity": f"{order.lots * market.lot_size:f}", "price": f"{price:f}"}
+
+
+def resting_price(order: PlannedOrder, market: Market, side: str) -> Decimal:
+    away = market.price * order.percent / 100
+    return on_tick(market.price - away if side == "Buy" else market.price + away, market)
+
+
+def on_tick(price: Decimal, market: Market) -> Decimal:
+    return (price / market.tick_size).to_integral_value(rounding=ROUND_DOWN) * market.tick_size

@@ -72,6 +72,12 @@ def with_our_orders(*orders: OurOrder) -> Callable[[Ledgers], Ledgers]:
     return lambda both: (both[0], replace(both[1], orders=[*both[1].orders, *orders]))
 
 
+def with_both(order: OurOrder, **theirs: Any) -> Callable[[Ledgers], Ledgers]:
+    """Of the venue's it is 0.01 at 59,000 where nothing else is said."""
+    values = {"price": D(59_000), **theirs}
+    return lambda both: with_our_orders(order)(with_venue_orders(their_order(order.client_order_id, **values))(both))
+
+
 def with_our_fills(*fills: Execution) -> Callable[[Ledgers], Ledgers]:
     return lambda both: (both[0], replace(both[1], executions=list(fills)))
 
@@ -109,6 +115,27 @@ PLANTED: list[tuple[str, Callable[[Ledgers], Ledgers], set[Kind]]] = [
         ),
         {Kind.STATE},
     ),
+    (
+        "an order of another quantity",
+        with_both(our_order("amended", price=D(59_000)), quantity=D("0.02")),
+        {Kind.STATE},
+    ),
+    ("an order at another price", with_both(our_order("amended", price=D(58_000))), {Kind.STATE}),
+    (
+        "an order that was cancelled at another price",
+        with_both(our_order("amended", price=D(58_000), state="cancelled"), status="Cancelled"),
+        {Kind.STATE},
+    ),
+    (
+        "an amendment without an outcome",
+        with_both(our_order("amended", price=D(59_000), state="pending_replace", is_replacing=True)),
+        {Kind.STUCK},
+    ),
+    (
+        "an ended order's amendment without an outcome",
+        with_both(our_order("amended", price=D(59_000), state="cancelled", is_replacing=True), status="Cancelled"),
+        {Kind.STUCK},
+    ),
     ("a fill that is not booked", with_our_fills(), {Kind.FILL_MISSED, Kind.POSITION}),
     (
         "a fill that is booked twice",
@@ -142,6 +169,19 @@ def test_what_is_planted_is_found(plant: Callable[[Ledgers], Ledgers], expected:
 def test_an_order_that_its_author_withdrew_before_it_was_sent_is_no_lost_one() -> None:
     withdrawn = our_order("withdrawn", state="cancelled", venue_order_id="")
     assert kinds(*with_our_orders(withdrawn)(agreeing())) == set()
+
+
+@pytest.mark.parametrize(
+    ("order", "theirs"),
+    [
+        (our_order("amended", price=D(59_000)), {}),
+        (our_order("market", state="cancelled"), {"price": D(63_000), "status": "Cancelled"}),
+        (our_order("cut", price=D(59_000), reduce_only=True), {"quantity": D("0.004")}),
+    ],
+    ids=["equal", "a market order's price is the venue's own", "the venue cuts reduce-only orders"],
+)
+def test_values_that_may_differ_are_no_violation(order: OurOrder, theirs: dict[str, Any]) -> None:
+    assert kinds(*with_both(order, **theirs)(agreeing())) == set()
 
 
 def test_the_venues_own_orders_are_nobodys_duplicates() -> None:

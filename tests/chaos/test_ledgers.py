@@ -161,6 +161,32 @@ def test_what_is_planted_in_a_ledger_is_found(
     assert {kind for kind, _ in traded.violations()} == found
 
 
+def test_an_order_that_was_amended_at_the_venue_only_differs_until_that_is_booked(traded: Traded) -> None:
+    request = {"symbol": "BTCUSDT", "side": "Buy", "orderType": "Limit", "qty": "0.002", "orderLinkId": "resting"}
+    price = traded.venue.exchange.markets["BTCUSDT"].last_price // 10 * 9
+    order = order_place(
+        account=traded.account,
+        actor="alice",
+        symbol="BTCUSDT",
+        side="Buy",
+        order_type="Limit",
+        quantity=D("0.002"),
+        price=price,
+        client_order_id="resting",
+    )
+    advance(order, OrderEvent.APPROVE, cause="a test")
+    placed = traded.venue.exchange.create("alice", {**request, "price": f"{price:f}"}, START_MS)
+    traded.venue.settle()
+    reports_apply(account_id=traded.account.pk, reports=[order_report(placed.as_row())])
+    assert traded.violations() == set()
+    change = {"symbol": "BTCUSDT", "orderLinkId": "resting", "qty": "0.003", "price": f"{price - 100:f}"}
+    amended = traded.venue.exchange.amend("alice", change, START_MS + 1)
+    traded.venue.settle()
+    assert traded.violations() == {(Kind.STATE, "resting")}
+    reports_apply(account_id=traded.account.pk, reports=[order_report(amended.as_row())])
+    assert traded.violations() == set()
+
+
 def altered(sequence: int) -> None:
     """What somebody with the database's password may do, and the trail must tell."""
     with connection.cursor() as cursor:

@@ -21,7 +21,8 @@ from trading.crash_points import ARMED, reach
 # Given the request's timestamp in ms since 1970: why it must not be sent, or nothing.
 Fence = Callable[[int], str]
 TIMESTAMP = "X-BAPI-TIMESTAMP"
-LEFT = {"/v5/order/create": "order.bytes_left", "/v5/order/cancel": "cancel.bytes_left"}
+ORDERS = "/v5/order/"
+LEFT = {"create": "order.bytes_left", "amend": "amend.bytes_left", "cancel": "cancel.bytes_left"}
 
 
 class SendRefused(Exception):
@@ -48,8 +49,9 @@ class FencedAdapter(HTTPAdapter):
 class _MarkedConnection(HTTPConnection):
     def request(self, method: str, url: str, *arguments: Any, **options: Any) -> None:
         super().request(method, url, *arguments, **options)
-        if url in LEFT:
-            reach(LEFT[url])
+        label = LEFT.get(url.removeprefix(ORDERS))
+        if label is not None:
+            reach(label)
 
 
 class _MarkedPool(HTTPConnectionPool):

@@ -363,6 +363,7 @@ def amend_order(amendment: OrderAmendment, gateway: Gateway) -> SubmissionResult
     """Send an amendment that is committed, and book what the answer proves."""
     order, sent_at = amendment.order, amendment.sent_at
     assert sent_at is not None
+    reach("amend.committed")
     request = AmendRequest(
         client_order_id=order.client_order_id,
         venue_order_id=order.venue_order_id,
@@ -376,7 +377,9 @@ def amend_order(amendment: OrderAmendment, gateway: Gateway) -> SubmissionResult
         result = SubmissionResult(Submission.NOT_SENT, message=sentence)
     else:
         result = gateway.amend(request)
+    reach("amend.answered")
     order_amend_apply(amendment_id=amendment.pk, result=result)
+    reach("amend.booked")
     return result
 
 

@@ -14,6 +14,7 @@ from audit.services import record
 from marketdata.instruments import Violation, violations
 from marketdata.selectors import instrument_rules, reference_price
 from risk.checks import Refusal
+from trading.crash_points import reach
 from trading.lifecycle import LIVE, TERMINAL, VENUE_ENDED, OrderEvent, OrderState, target
 from trading.models import Order, OrderAmendment
 from trading.reports import OrderReport, ReportRefused, Submission, SubmissionResult
@@ -84,6 +85,7 @@ def order_amend_request(
         },
     )
     bus.engines_command("order_amend", order.pk)
+    reach("amend.requested")
     return order
 
 
