@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marketdata.engine import kernel_cache
 from platform_site.chaos.deployment import MARK, REPOSITORY, LanePlan
 from platform_site.chaos.summary import summarise
 from platform_site.supervisor.child import Child, ChildSpec, last_lines
@@ -144,8 +146,15 @@ def workplace(options: Options) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def compile_kernels() -> None:
+    """Once, before every lane's engines would at the same time. Raises CalledProcessError."""
+    if not kernel_cache.is_filled():
+        subprocess.run([sys.executable, "-m", "marketdata.engine"], cwd=REPOSITORY, check=True)
+
+
 @contextmanager
 def running_lanes(options: Options, folder: Path) -> Iterator[list[RunningLane]]:
+    compile_kernels()
     numbers = range(options.first, options.first + options.runs)
     lanes: list[RunningLane] = []
     try:
