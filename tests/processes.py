@@ -18,7 +18,7 @@ from platform_site.supervisor.ports import free_port
 from tests.services import ServiceDidNotStart, wait_until_ready
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
 

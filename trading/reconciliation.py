@@ -51,6 +51,7 @@ PUT_RIGHT: Mapping[DifferenceKind, str] = {
     DifferenceKind.MISSED_FILL: "booked",
     DifferenceKind.FOREIGN_ORDER: "adopted",
     DifferenceKind.FOREIGN_FILL: "booked",
+    DifferenceKind.AMENDED: "the order took the venue's values",
     DifferenceKind.LOST_ORDER: "the order was brought up to date",
     DifferenceKind.NEVER_PLACED: "the order has failed",
     DifferenceKind.POSITION: "ours was made equal to the venue's",

@@ -298,6 +298,7 @@ ELSEWHERE = {
     20001: "test_authentication_by_key_signature_and_once",
     20003: "test_a_session_that_asks_too_often_is_told_so_and_goes_on",
     20006: "test_a_request_id_is_used_once_on_a_connection",
+    110066: "test_while_the_followed_venue_is_away_orders_are_refused_cancels_pass_and_nothing_fills",
     110020: "test_five_hundred_orders_of_a_symbol_are_open_at_most",
 }
 

@@ -238,6 +238,7 @@ def never_without_an_engine() -> Iterator[None]:
 @contextmanager
 def database_cut() -> Iterator[None]:
     """Nobody but this test's own connection reaches the database, as when it restarts or the network parts."""
+    connection.ensure_connection()
     name = connection.settings_dict["NAME"]
     database = psycopg.sql.Identifier(name)
     with other_connection("postgres") as server:

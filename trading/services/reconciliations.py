@@ -28,6 +28,7 @@ MOST_NAMED = 3
 ALERTS: Mapping[DifferenceKind, tuple[Literal["info", "warning", "critical"], str]] = {
     DifferenceKind.MISSED_FILL: ("info", "fills had not reached us and were booked late"),
     DifferenceKind.FOREIGN_ORDER: ("warning", "orders at the venue are not ours"),
+    DifferenceKind.AMENDED: ("warning", "orders were changed at the venue, and ours took its values"),
     DifferenceKind.LOST_ORDER: ("info", "orders ended without our hearing of it"),
     DifferenceKind.NEVER_PLACED: ("warning", "orders never reached the venue"),
     DifferenceKind.ENDED_HERE_ONLY: ("critical", "orders that ended in our books still work at the venue"),
