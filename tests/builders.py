@@ -11,6 +11,8 @@ from django.contrib.auth import get_user_model
 from marketdata.instruments import InstrumentRules, rules_from_bybit
 from marketdata.services import instruments_sync
 from risk.intents import OrderIntent
+from strategies.models import StrategyConfig
+from strategies.services import strategy_config_create
 from trading.models import Account
 from trading.reports import FillReport, OrderReport
 from trading.services.accounts import account_create
@@ -61,6 +63,21 @@ def account(owner: Any, name: str = "", environment: str = "simulator", key: Any
         api_key=key.api_key if key else "key",
         api_secret=key.api_secret if key else "secret",
         actor="test",
+    )
+
+
+def supertrend(account: Account, actor: str = "test") -> StrategyConfig:
+    """A strategy of an account as a person would add it; not running."""
+    return strategy_config_create(
+        account=account,
+        name="trend",
+        strategy="supertrend",
+        symbols=["BTCUSDT"],
+        parameters={},
+        sizing_mode="percent",
+        sizing_value=Decimal(1),
+        leverage=Decimal(10),
+        actor=actor,
     )
 
 

@@ -14,8 +14,7 @@ from rest_framework.test import APIClient
 
 from audit.models import ComponentHeartbeat
 from audit.services import heartbeat_record
-from strategies.models import StrategyConfig
-from strategies.services import signal_record, strategy_config_create
+from strategies.services import signal_record
 from strategies.signals import Signal
 from tests import builders
 from tests.api.conftest import Cast
@@ -28,20 +27,6 @@ from trading.services.orders import order_submission_apply, order_take
 pytestmark = pytest.mark.django_db
 D = Decimal
 ORDER = {"symbol": "BTCUSDT", "side": "Buy", "order_type": "Limit", "quantity": "0.01", "price": "60000.0"}
-
-
-def strategy(cast: Cast) -> StrategyConfig:
-    return strategy_config_create(
-        account=cast.alices,
-        name="trend",
-        strategy="supertrend",
-        symbols=["BTCUSDT"],
-        parameters={},
-        sizing_mode="percent",
-        sizing_value=D(1),
-        leverage=D(10),
-        actor="test",
-    )
 
 
 def error(answer: Any) -> dict[str, Any]:
@@ -114,7 +99,7 @@ def test_a_repeated_client_order_id_is_the_first_order_and_another_body_a_confli
 
 def test_nobody_sees_or_touches_what_is_another_tenants(cast: Cast) -> None:
     order = cast.client(cast.alice).post("/api/v1/trading/order", ORDER, format="json").json()
-    config = strategy(cast)
+    config = builders.supertrend(cast.alices)
     fill_apply(account_id=cast.alices.pk, report=builders.fill_report())
     signal_record(
         account_id=cast.alices.pk,
@@ -154,7 +139,7 @@ def test_nobody_sees_or_touches_what_is_another_tenants(cast: Cast) -> None:
 
 def test_a_viewer_sees_but_neither_trades_nor_configures(cast: Cast) -> None:
     order = cast.client(cast.alice).post("/api/v1/trading/order", ORDER, format="json").json()
-    config, client = strategy(cast), cast.client(cast.vera)
+    config, client = builders.supertrend(cast.alices), cast.client(cast.vera)
     assert client.get(f"/api/v1/trading/order/{order['id']}").status_code == 200
     for answer in (
         client.post("/api/v1/trading/order", ORDER, format="json"),
@@ -182,7 +167,7 @@ def test_a_token_logs_a_bot_in_and_a_wrong_password_does_not(cast: Cast) -> None
 
 
 def test_strategies_change_whole_or_not_at_all(cast: Cast) -> None:
-    config, client = strategy(cast), cast.client(cast.alice)
+    config, client = builders.supertrend(cast.alices), cast.client(cast.alice)
     bad = client.put(f"/api/v1/strategies/{config.pk}", {"leverage": "5", "parameters": {"period": 1}}, format="json")
     assert bad.status_code == 400 and error(bad)["fields"][0]["field"] == "parameters.period"
     config.refresh_from_db()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from platform_site.tokens import TokenView
 from strategies.models import StrategyConfig
-from strategies.services import strategy_config_create
+from tests import builders
 from tests.api.conftest import Cast
 from trading.models import Order
 
@@ -27,17 +26,7 @@ NUMBERS = [
 
 @pytest.fixture
 def config(cast: Cast) -> StrategyConfig:
-    return strategy_config_create(
-        account=cast.alices,
-        name="trend",
-        strategy="supertrend",
-        symbols=["BTCUSDT"],
-        parameters={},
-        sizing_mode="percent",
-        sizing_value=Decimal(1),
-        leverage=Decimal(10),
-        actor="test",
-    )
+    return builders.supertrend(cast.alices)
 
 
 def silent(client: Any) -> Any:

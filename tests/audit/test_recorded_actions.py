@@ -16,7 +16,7 @@ from rest_framework.authtoken.models import Token
 from audit.models import AuditEvent
 from audit.selectors import trail_breaks
 from risk.services import position_policy_set, risk_limit_set, symbol_group_set
-from strategies.services import strategy_config_create, strategy_config_update, strategy_disable, strategy_enable
+from strategies.services import strategy_config_update, strategy_disable, strategy_enable
 from tests import builders
 from tests.api.conftest import Cast
 from trading.models import Membership, Order
@@ -70,20 +70,6 @@ def closing(cast: Cast) -> None:
     )
 
 
-def strategy(cast: Cast) -> Any:
-    return strategy_config_create(
-        account=cast.alices,
-        name="trend",
-        strategy="supertrend",
-        symbols=["BTCUSDT"],
-        parameters={},
-        sizing_mode="percent",
-        sizing_value=D(1),
-        leverage=D(10),
-        actor="alice",
-    )
-
-
 def killed(cast: Cast) -> None:
     kill_switch.kill_switch_engage(account=cast.alices, actor="alice", reason="a test")
     kill_switch.kill_switch_rearm(account=cast.alices, actor="alice", reason="checked", force=True)
@@ -114,7 +100,7 @@ def dead_man(cast: Cast) -> None:
 
 
 def strategy_life(cast: Cast) -> None:
-    config = strategy_config_update(config=strategy(cast), actor="alice", leverage=D(5))
+    config = strategy_config_update(config=builders.supertrend(cast.alices, "alice"), actor="alice", leverage=D(5))
     strategy_disable(config=strategy_enable(config=config, actor="alice"), actor="alice")
 
 
