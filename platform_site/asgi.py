@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "platform_site.settings")
-# Before anything that imports models: it sets Django up.
-http_application = get_asgi_application()
+# Before anything that imports models.
+django.setup(set_prefix=False)
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from platform_site.http_handler import WholeRequestHandler  # noqa: E402
 from trading.consumers.browser import BrowserConsumer  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": http_application,
+        "http": WholeRequestHandler(),
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([path("ws/v1/stream/", BrowserConsumer.as_asgi())]))
         ),

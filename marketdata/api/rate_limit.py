@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from redis.client import Pipeline
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
@@ -34,9 +35,13 @@ class MinuteThrottle(BaseThrottle):
             pipeline = valkey().pipeline(transaction=False)
             pipeline.incr(key)
             pipeline.expire(key, 2 * MINUTE)
-            used = int(pipeline.execute()[0])
+            if isinstance(view, RateLimited):
+                view.ask_valkey(request, pipeline)
+            used, _, *told = pipeline.execute()
         except (redis.RedisError, OSError):
             return True
+        if isinstance(view, RateLimited):
+            view.told = told
         headers = {
             "X-RateLimit-Limit": str(limit),
             "X-RateLimit-Remaining": str(max(0, limit - used)),
@@ -53,6 +58,12 @@ class RateLimited(APIView):
     """A view whose answers, refusals too, tell the limit."""
 
     throttle_classes = (MinuteThrottle,)
+    # What Valkey answered beside the count; None while it is away.
+    told: list[Any] | None = None
+
+    def ask_valkey(self, request: Request, pipeline: Pipeline) -> None:
+        """Ask more of Valkey in the round trip that counts the request: ``told`` has the answers then. What is wrong
+        with the request is for the view to say."""
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
         answer = super().finalize_response(request, response, *args, **kwargs)

@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+import orjson
+
 from marketdata.depth.snapshots import DEPTH_BY_TEXT, DEPTH_TEXTS, DepthVolume, Market, reach_percent
 
 TOP_LEVELS = 20
 # A book by REST is a minute old before the next one comes, and a round may take longer.
 STALE_MS = 150_000
 TYPES = {Market.SPOT: "spot", Market.FUTURES: "futures", Market.BYBIT: "bybit"}
+
+
+class _Moment(msgspec.Struct):
+    timestamp: int
+
+
+_MOMENT = msgspec.json.Decoder(_Moment)
 
 
 def current_book(
@@ -62,6 +72,13 @@ def is_stale(time_ms: float, now_ms: float) -> bool:
 def as_of(book: dict[str, Any], now_ms: float) -> dict[str, Any]:
     """The book as it is to be shown at a moment: one that nobody told of for long is STALE."""
     return book | {"wsStatus": "STALE"} if is_stale(book["timestamp"], now_ms) else book
+
+
+def body_as_of(body: bytes, now_ms: float) -> bytes:
+    """:func:`as_of` for a book that is JSON already: a fresh one stays the same bytes."""
+    if not is_stale(_MOMENT.decode(body).timestamp, now_ms):
+        return body
+    return orjson.dumps(as_of(orjson.loads(body), now_ms))
 
 
 def _volume(volume: DepthVolume) -> dict[str, Any]:

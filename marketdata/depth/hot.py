@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import redis
+from redis.client import Pipeline
 
 from marketdata.depth.snapshots import DEPTH_TEXTS, HOUR, MINUTE, DepthSnapshot, DepthVolume, Market
 
@@ -30,8 +31,9 @@ class HotDepth:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._redis, self._prefix = client, prefix
-        self._latest = f"{prefix}:depth:latest"
         self._reads = f"{prefix}:depth:reads"
+        # Reads that are not counted in Valkey yet: they go along with the next question.
+        self._uncounted = {"hits": 0, "misses": 0}
 
     def put(self, snapshots: Iterable[DepthSnapshot], now: float) -> None:
         """Keep those of the last two hours."""
@@ -53,45 +55,83 @@ class HotDepth:
     ) -> list[tuple[int, DepthVolume]] | None:
         """The minutes from ``start`` to ``end``, both included; None unless every one of them is there, the newest two
         perhaps. Counts whether it helped."""
-        found: list[tuple[int, DepthVolume]] | None = None
+        members: Sequence[bytes] | None = None
         if start >= now - KEPT_SECONDS:
-            members: Any = self._redis.zrangebyscore(self._key(symbol, market, depth), start, end)
-            found = _complete([_volume(member, depth) for member in members], start, min(end, int(now) - UNDER_WAY))
-        self._redis.hincrby(self._reads, "misses" if found is None else "hits", 1)
+            pipeline = self._redis.pipeline(transaction=False)
+            self.ask_minutes(pipeline, symbol, market, depth, start, end)
+            members = self.complete(pipeline.execute()[0], start, end, now)
+        else:
+            self.count(was_hit=False)
+        return None if members is None else [_volume(member, depth) for member in members]
+
+    def ask_minutes(self, pipeline: Pipeline, symbol: str, market: Market, depth: int, start: int, end: int) -> None:
+        """Put the question for minutes into a round trip that is made anyway; :meth:`complete` judges the answer, which
+        is the pipeline's next one."""
+        pipeline.zrangebyscore(self._key(symbol, market, depth), start, end)
+        self._tell_counts(pipeline)
+
+    def complete(self, members: Sequence[bytes], start: int, end: int, now: float) -> Sequence[bytes] | None:
+        """Each minute once, in their order, as :func:`point` reads them; None where one is missing that must be there.
+        Counts whether it helped."""
+        found = None
+        if start >= now - KEPT_SECONDS:
+            found = _complete(members, start, min(end, int(now) - UNDER_WAY))
+        self.count(was_hit=found is not None)
         return found
 
+    def count(self, *, was_hit: bool) -> None:
+        """A read that Valkey helped with, or not."""
+        self._uncounted["hits" if was_hit else "misses"] += 1
+
     def reads(self) -> dict[str, int]:
-        """``hits`` and ``misses`` so far."""
-        counted: Any = self._redis.hgetall(self._reads)
+        """``hits`` and ``misses`` so far; those of other processes since their last question are not in it."""
+        pipeline = self._redis.pipeline(transaction=False)
+        self._tell_counts(pipeline)
+        pipeline.hgetall(self._reads)
+        counted: Any = pipeline.execute()[-1]
         return {name: int(counted.get(name.encode(), 0)) for name in ("hits", "misses")}
 
+    def _tell_counts(self, pipeline: Pipeline) -> None:
+        for name, count in self._uncounted.items():
+            if count:
+                # Taken off, not set to 0: another thread may count meanwhile.
+                self._uncounted[name] -= count
+                pipeline.hincrby(self._reads, name, count)
+
     def latest_put(self, books: Mapping[tuple[Market, str], Mapping[str, Any]]) -> None:
-        """Keep each book as it is now, plain JSON, until a newer one comes."""
-        if books:
-            rows = {f"{market}:{symbol}": orjson.dumps(book) for (market, symbol), book in books.items()}
+        """Keep each book as it is now, as the JSON that the API answers, until a newer one comes."""
+        rows: dict[Market, dict[str, bytes]] = {}
+        for (market, symbol), book in books.items():
+            rows.setdefault(market, {})[symbol] = orjson.dumps(book)
+        if rows:
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.hset(self._latest, items=list(chain.from_iterable(rows.items())))
-            pipeline.expire(self._latest, LATEST_SECONDS)
+            for market, bodies in rows.items():
+                pipeline.hset(self._latest(market), items=list(chain.from_iterable(bodies.items())))
+                pipeline.expire(self._latest(market), LATEST_SECONDS)
             pipeline.execute()
 
     def latest(self, market: Market, symbol: str) -> dict[str, Any] | None:
-        body = self._redis.hget(self._latest, f"{market}:{symbol}")
+        body = self._redis.hget(self._latest(market), symbol)
         return None if body is None else orjson.loads(body)
+
+    def ask_latest(self, pipeline: Pipeline, market: Market, symbol: str) -> None:
+        """Put the question for a book's JSON into a round trip that is made anyway."""
+        pipeline.hget(self._latest(market), symbol)
 
     def latest_bodies(self, books: Sequence[tuple[Market, str]]) -> list[bytes | None]:
         """Each of these books as it is now, as JSON, in one question; None where there is none."""
-        names = [f"{market}:{symbol}" for market, symbol in books]
-        return self._redis.hmget(self._latest, names) if names else []  # type: ignore[return-value]
+        pipeline = self._redis.pipeline(transaction=False)
+        for market, symbol in books:
+            self.ask_latest(pipeline, market, symbol)
+        return pipeline.execute() if books else []
 
     def all_latest(self, market: Market) -> dict[str, dict[str, Any]]:
         """Every book of a market, by symbol."""
-        rows: Any = self._redis.hgetall(self._latest)
-        prefix = f"{market}:".encode()
-        return {
-            name.removeprefix(prefix).decode(): orjson.loads(body)
-            for name, body in rows.items()
-            if name.startswith(prefix)
-        }
+        rows: Any = self._redis.hgetall(self._latest(market))
+        return {symbol.decode(): orjson.loads(body) for symbol, body in rows.items()}
+
+    def _latest(self, market: Market) -> str:
+        return f"{self._prefix}:depth:latest:{market}"
 
     def _key(self, symbol: str, market: Market, depth: int) -> str:
         return f"{self._prefix}:snapshot:{symbol}:{market}:{DEPTH_TEXTS[depth]}:recent"
@@ -108,14 +148,18 @@ def _volume(member: bytes, depth: int) -> tuple[int, DepthVolume]:
     return int(minute), DepthVolume(depth, *volumes, bool(int(covered) & 1), int(covered) > 1)
 
 
-def _complete(
-    rows: Sequence[tuple[int, DepthVolume]], start: int, last_sure: int
-) -> list[tuple[int, DepthVolume]] | None:
+def point(member: bytes) -> tuple[int, float, float]:
+    """A minute and its volumes of bids and asks in coins, as charts draw them."""
+    minute, bid, ask, _ = member.split(b" ", 3)
+    return int(minute), float(bid), float(ask)
+
+
+def _complete(members: Sequence[bytes], start: int, last_sure: int) -> list[bytes] | None:
     """Each minute once; None where one is missing that must be there."""
-    by_minute: dict[int, DepthVolume] = {}
-    for minute, volume in rows:
-        by_minute.setdefault(minute, volume)
+    by_minute: dict[int, bytes] = {}
+    for member in members:
+        by_minute.setdefault(int(member.partition(b" ")[0]), member)
     first = -(-start // MINUTE) * MINUTE
     if any(minute not in by_minute for minute in range(first, last_sure + 1, MINUTE)):
         return None
-    return list(by_minute.items())
+    return list(by_minute.values())

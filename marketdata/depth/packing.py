@@ -66,6 +66,11 @@ def unpack(body: bytes, depth: int) -> list[tuple[int, DepthVolume]]:
         raise PackError(f"a packed day cannot be read: {error}") from None
 
 
+def unpack_points(body: bytes) -> list[tuple[int, float, float]]:
+    """The coins of bids and asks alone, for charts. Raises as :func:`unpack`."""
+    return [(seconds, float(row.bid_volume), float(row.ask_volume)) for seconds, row in unpack(body, 0)]
+
+
 def _unpack(raw: bytes, depth: int) -> list[tuple[int, DepthVolume]]:
     version, count = _HEADER.unpack_from(raw)
     if version != VERSION:

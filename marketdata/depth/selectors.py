@@ -11,6 +11,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from django.db import connection
 from django.db.models import Max, Min, Sum
 from django.utils import timezone
 
@@ -19,6 +20,7 @@ from audit.selectors import heartbeats
 from marketdata.depth import packing
 from marketdata.depth.hot import KEPT_SECONDS, HotDepth
 from marketdata.depth.models import (
+    VOLUMES,
     DepthAggregate,
     DepthCollector,
     DepthDay,
@@ -37,6 +39,22 @@ INTERVALS: dict[str, type[DepthAggregate]] = {"1h": DepthHour, "1d": DepthDay}
 HEARTBEAT = "depth collector"
 HEARTBEAT_AGE = timedelta(seconds=20)
 Minutes = list[tuple[int, DepthVolume]]
+# A minute, and the coins that bids and asks have in it.
+Point = tuple[int, float, float]
+_SERIES = f"""
+SELECT id FROM {DepthSeries._meta.db_table} WHERE symbol = %(symbol)s AND market_type = %(market)s AND depth = %(depth)s
+"""  # noqa: S608 - names of our own
+_ROWS = f"""
+FROM {DepthRow._meta.db_table} WHERE series_id = ({_SERIES}) AND minute >= %(start)s AND minute <= %(end)s
+ORDER BY minute
+"""
+_SECONDS = "extract(epoch FROM minute)::bigint"
+ROWS_OF_SERIES = f"SELECT {_SECONDS}, {', '.join(VOLUMES)}, bid_covered, ask_covered {_ROWS}"
+POINTS_OF_SERIES = f"SELECT {_SECONDS}, bid_volume::float8, ask_volume::float8 {_ROWS}"
+PACKS_OF_SERIES = f"""
+SELECT extract(epoch FROM day::timestamp)::bigint, body FROM {DepthPack._meta.db_table}
+WHERE series_id = ({_SERIES}) AND day >= %(first)s AND day <= %(last)s ORDER BY day
+"""  # noqa: S608
 
 
 @cache
@@ -60,33 +78,55 @@ def depth_minutes(symbol: str, market: Market, depth: int, start: datetime, end:
     now = timezone.now().timestamp()
     try:
         found = hot().read(symbol, market, depth, first, last, now)
-        if found is not None:
-            return found
-        found = stored_minutes(symbol, market, depth, start, end)
-        if last >= now - KEPT_SECONDS:
-            hot().put([DepthSnapshot(symbol, market, minute, volume) for minute, volume in found], now)
-        return found
     except redis.RedisError as error:
         log.warning("minutes are read from PostgreSQL, Valkey is away: %s", error)
         return stored_minutes(symbol, market, depth, start, end)
+    return minutes_again(symbol, market, depth, start, end) if found is None else found
+
+
+def minutes_again(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> Minutes:
+    """The same after Valkey did not have all of them: from PostgreSQL, and Valkey gets the newest again."""
+    found = stored_minutes(symbol, market, depth, start, end)
+    now = timezone.now().timestamp()
+    if end.timestamp() >= now - KEPT_SECONDS:
+        try:
+            hot().put([DepthSnapshot(symbol, market, minute, volume) for minute, volume in found], now)
+        except redis.RedisError as error:
+            log.warning("minutes are not kept in Valkey, which is away: %s", error)
+    return found
 
 
 def stored_minutes(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> Minutes:
     """The same from PostgreSQL."""
-    series = depth_series(symbol, market, depth)
-    if series is None:
-        return []
-    packs = DepthPack.objects.filter(series=series, day__gte=_day(start), day__lte=_day(end)).order_by("day")
-    found: dict[int, DepthVolume] = {}
-    for pack in packs:
-        midnight = int(datetime(pack.day.year, pack.day.month, pack.day.day, tzinfo=UTC).timestamp())
-        for seconds, volume in packing.unpack(bytes(pack.body), depth):
+    asked = {"symbol": symbol, "market": market.value, "depth": depth, "start": start, "end": end}
+    with connection.cursor() as cursor:
+        cursor.execute(ROWS_OF_SERIES, asked)
+        found = {minute: DepthVolume(depth, *volumes) for minute, *volumes in cursor.fetchall()}
+        cursor.execute(PACKS_OF_SERIES, asked | {"first": _day(start), "last": _day(end)})
+        packs = cursor.fetchall()
+    for midnight, body in packs:
+        for seconds, volume in packing.unpack(body, depth):
             if start.timestamp() <= midnight + seconds <= end.timestamp():
                 found[midnight + seconds] = volume
-    rows = DepthRow.objects.filter(series=series, minute__gte=start, minute__lte=end).order_by("minute")
-    for row in rows.iterator():
-        found.setdefault(int(row.minute.timestamp()), as_volume(row, depth))
     return sorted(found.items(), key=lambda each: each[0]) if packs else list(found.items())
+
+
+def stored_points(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> list[Point]:
+    """The same as charts draw it."""
+    asked = {"symbol": symbol, "market": market.value, "depth": depth, "start": start, "end": end}
+    with connection.cursor() as cursor:
+        cursor.execute(POINTS_OF_SERIES, asked)
+        found: list[Point] = cursor.fetchall()
+        cursor.execute(PACKS_OF_SERIES, asked | {"first": _day(start), "last": _day(end)})
+        packs = cursor.fetchall()
+    if not packs:
+        return found
+    by_minute = {point[0]: point for point in found}
+    for midnight, body in packs:
+        for seconds, bid, ask in packing.unpack_points(body):
+            if start.timestamp() <= midnight + seconds <= end.timestamp():
+                by_minute[midnight + seconds] = (midnight + seconds, bid, ask)
+    return sorted(by_minute.values())
 
 
 def stored_days(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> Iterator[Minutes]:

@@ -5,40 +5,56 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from hashlib import blake2b
+from http import HTTPStatus
+from typing import Any
 
+import orjson
 import redis
 from django.core.cache import cache
+from django.http import HttpResponse
 from numpy.typing import NDArray
+from rest_framework.request import Request
 
 from marketdata.depth import selectors
 from marketdata.depth.current import is_stale, volumes_of
-from marketdata.depth.indicators import GroupVolume, average, group_volumes
+from marketdata.depth.indicators import GroupVolume, group_volumes
 from marketdata.depth.models import VOLUMES, DepthAggregate
 from marketdata.depth.snapshots import DepthVolume, Market
 
-HISTORY_SECONDS, STATS_SECONDS = 30, 60
+HISTORY_SECONDS, STATS_SECONDS, GROUPS_SECONDS = 30, 60, 1
 NAMES = dict(zip(VOLUMES, ("bidVolume", "askVolume", "bidVolumeUsd", "askVolumeUsd"), strict=True))
 
-Answer = TypeVar("Answer")
 
-
-def cached(key: str, seconds: int, read: Callable[[], Answer]) -> Answer:
-    """From Valkey while it is new enough; without Valkey every time anew."""
+def cached(key: str, seconds: int, read: Callable[[], Any]) -> bytes:
+    """What was read, as JSON: from Valkey while it is new enough; without Valkey every time anew."""
     name = f"depth:{key}"
     try:
-        found = cache.get(name)
+        found: bytes | None = cache.get(name)
     except redis.RedisError:
-        return read()
+        return _json(read())
     if found is None:
-        found = read()
-        try:
+        found = _json(read())
+        with suppress(redis.RedisError):
             cache.set(name, found, seconds)
-        except redis.RedisError:
-            return found
     return found
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+
+
+def ready(request: Request, body: bytes) -> HttpResponse:
+    """An answer that is JSON already; nothing but "as before" where the client has it."""
+    tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    # Clients and proxies send the tags that they know as a list, each perhaps marked as weak.
+    if tag in (each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")):
+        return HttpResponse(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return HttpResponse(body, content_type="application/json", headers=headers)
 
 
 def plain(number: Decimal | None) -> str | None:
@@ -47,11 +63,13 @@ def plain(number: Decimal | None) -> str | None:
 
 def side_value(volume: DepthVolume, side: str) -> float:
     """For charts, which draw floats; ``both`` is the mean of the sides."""
+    return side_of(float(volume.bid_volume), float(volume.ask_volume), side)
+
+
+def side_of(bid: float, ask: float, side: str) -> float:
     if side == "bid":
-        return float(volume.bid_volume)
-    if side == "ask":
-        return float(volume.ask_volume)
-    return float(average([volume.bid_volume, volume.ask_volume]) or 0)
+        return bid
+    return ask if side == "ask" else (bid + ask) / 2
 
 
 def volume_in(book: Mapping[str, Any], depth: int) -> DepthVolume:

@@ -40,13 +40,22 @@ def refuse(name: str, text: str, rule: str) -> serializers.ValidationError:
 
 def symbol_of(request: Request) -> str:
     """Raises Http404 for a symbol of which there is nothing."""
+    return known(symbol_text(request))
+
+
+def known(symbol: str) -> str:
+    if not selectors.is_known(symbol):
+        raise Http404
+    return symbol
+
+
+def symbol_text(request: Request) -> str:
+    """A symbol that may be one: to ask for what is kept of it. Where nothing is found, :func:`known` has to judge."""
     text = request.query_params.get("symbol", "")
     if not text:
         raise refuse("symbol", "", "is missing; expected a symbol like BTCUSDT")
     if not SYMBOL.fullmatch(text):
         raise refuse("symbol", text, SYMBOL_RULE)
-    if not selectors.is_known(text):
-        raise Http404
     return text
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -8,15 +9,19 @@ from urllib.parse import urlencode
 
 import numpy as np
 import redis
-from django.http import Http404, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from redis.client import Pipeline
 from rest_framework import status
-from rest_framework.exceptions import APIException
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.permissions import SAFE_METHODS, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from marketdata.api.brief_tokens import BriefTokenAuthentication
 from marketdata.api.depth import answers, export
+from marketdata.api.depth.charts import ChartQuestion
 from marketdata.api.depth.parameters import (
     DEPTH_PARAMETER,
     MARKET_PARAMETER,
@@ -24,11 +29,13 @@ from marketdata.api.depth.parameters import (
     TIME_PARAMETERS,
     choice_of,
     depth_of,
+    known,
     market_of,
     number_of,
     refuse,
     span_of,
     symbol_of,
+    symbol_text,
 )
 from marketdata.api.depth.serializers import (
     AddedSymbolsSerializer,
@@ -48,13 +55,12 @@ from marketdata.api.depth.serializers import (
 )
 from marketdata.api.rate_limit import RateLimited
 from marketdata.depth import selectors, services
-from marketdata.depth.current import as_of
+from marketdata.depth.current import as_of, body_as_of
 from marketdata.depth.indicators import group_volumes, market_difference_percent, rolling_correlations
 from marketdata.depth.snapshots import DAY, DEPTH_TEXTS, MINUTE, Market
 
 MOST_ROWS = 5_000
 ALL_MINUTES = timedelta(days=62)
-MOST_POINTS = timedelta(days=7)
 GROUPS_SPAN = timedelta(hours=6)
 AGGREGATES_SPAN = {"1h": timedelta(days=92), "1d": timedelta(days=3_660)}
 TYPES = {"spot": (Market.SPOT,), "futures": (Market.FUTURES,), "all": (Market.SPOT, Market.FUTURES)}
@@ -74,31 +80,41 @@ class StaffWrites(BasePermission):
 
 
 class DepthView(RateLimited):
+    authentication_classes = (SessionAuthentication, BriefTokenAuthentication)
     permission_classes = (IsAuthenticated, StaffWrites)
+
+
+VALKEY_IS_AWAY = "Valkey, which holds the newest books, does not answer"
 
 
 def newest_book(market: Market, symbol: str) -> dict[str, Any] | None:
     try:
         book = selectors.hot().latest(market, symbol)
     except redis.RedisError as error:
-        raise DepthSilent("Valkey, which holds the newest books, does not answer") from error
+        raise DepthSilent(VALKEY_IS_AWAY) from error
     return None if book is None else as_of(book, time.time() * 1000)
 
 
 class CurrentBookView(DepthView):
     market = Market.SPOT
 
+    def ask_valkey(self, request: Request, pipeline: Pipeline) -> None:
+        with suppress(ValidationError):
+            selectors.hot().ask_latest(pipeline, self.market, symbol_text(request))
+
     @extend_schema(
         parameters=[SYMBOL_PARAMETER],
         responses=CurrentBookSerializer,
         examples=[OpenApiExample("BTCUSDT", value=answers.BOOK_EXAMPLE, response_only=True)],
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """The book now: best prices, the top 20 of each side, all six depths and their differences."""
-        book = newest_book(self.market, symbol_of(request))
-        if book is None:
-            raise DepthSilent
-        return Response(book)
+        symbol = symbol_text(request)
+        if self.told and self.told[0] is not None:
+            # As the collector wrote it: nothing is read and written again on the way.
+            return answers.ready(request, body_as_of(self.told[0], time.time() * 1000))
+        known(symbol)
+        raise DepthSilent(VALKEY_IS_AWAY if self.told is None else None)
 
 
 class DepthOfSymbolView(DepthView):
@@ -130,6 +146,13 @@ class DepthOfSymbolView(DepthView):
 
 
 class ChartDataView(DepthView):
+    question: ChartQuestion | None = None
+
+    def ask_valkey(self, request: Request, pipeline: Pipeline) -> None:
+        with suppress(ValidationError):
+            self.question = ChartQuestion.of(request)
+            self.question.ask(pipeline)
+
     @extend_schema(
         parameters=[
             SYMBOL_PARAMETER,
@@ -141,12 +164,10 @@ class ChartDataView(DepthView):
         responses=PointSerializer(many=True),
         examples=[OpenApiExample("points", value=[{"time": 1789473600, "value": 1184.25}], response_only=True)],
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """Minutes as a chart takes them, the earliest first; at most seven days at once."""
-        symbol, depth, market = symbol_of(request), depth_of(request), market_of(request) or Market.SPOT
-        side = choice_of(request, "type", ("bid", "ask", "both"), "both")
-        rows = selectors.depth_minutes(symbol, market, depth, *span_of(request, MOST_POINTS))
-        return Response([{"time": minute, "value": answers.side_value(volume, side)} for minute, volume in rows])
+        question = self.question or ChartQuestion.of(request)
+        return answers.ready(request, question.body(self.told[0] if self.told else None))
 
 
 class SnapshotsView(DepthView):
@@ -233,33 +254,31 @@ class HistoryView(DepthView):
         responses=HistorySerializer,
         examples=[OpenApiExample("an hour", value=answers.HISTORY_EXAMPLE, response_only=True)],
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """Hours or days with mean, least and largest volumes, kept for ever."""
         symbol, depth, market = symbol_of(request), depth_of(request), market_of(request) or Market.SPOT
         interval = choice_of(request, "interval", selectors.INTERVALS, "1h")
         longest = AGGREGATES_SPAN[interval]
         start, end = span_of(request, longest, default=min(longest, timedelta(days=365 if interval == "1d" else 7)))
 
-        def read() -> list[dict[str, Any]]:
+        def read() -> dict[str, Any]:
             rows = selectors.depth_aggregates(symbol, market, depth, interval, start, end)
-            return [answers.bucket(row) for row in rows]
-
-        # A span to now moves with every second; its buckets do not.
-        key = f"history:{symbol}:{market}:{depth}:{interval}:{_minute(start)}:{_minute(end)}"
-        return Response(
-            {
+            return {
                 "symbol": symbol,
                 "marketType": market.value,
                 "depth": DEPTH_TEXTS[depth],
                 "interval": interval,
-                "results": answers.cached(key, answers.HISTORY_SECONDS, read),
+                "results": [answers.bucket(row) for row in rows],
             }
-        )
+
+        # A span to now moves with every second; its buckets do not.
+        key = f"history:{symbol}:{market}:{depth}:{interval}:{_minute(start)}:{_minute(end)}"
+        return answers.ready(request, answers.cached(key, answers.HISTORY_SECONDS, read))
 
 
 class StatsView(DepthView):
     @extend_schema(parameters=[SYMBOL_PARAMETER, MARKET_PARAMETER], responses=StatsSerializer)
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """How much there is of a symbol; without a market, of all of them."""
         symbol, market = symbol_of(request), market_of(request, default=None)
 
@@ -274,26 +293,31 @@ class StatsView(DepthView):
                 "dataAvailableDays": found.days,
             }
 
-        return Response(answers.cached(f"stats:{symbol}:{market}", answers.STATS_SECONDS, read))
+        return answers.ready(request, answers.cached(f"stats:{symbol}:{market}", answers.STATS_SECONDS, read))
 
 
 class GroupsView(DepthView):
     @extend_schema(parameters=[MARKET_PARAMETER, DEPTH_PARAMETER], responses=GroupsSerializer)
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """TOTAL, TOTAL1 (without BTC), TOTAL2 (without BTC and ETH) and OTHERS (the ten largest of the rest) now, by
         value in dollars."""
         market, depth = market_of(request) or Market.SPOT, depth_of(request)
+
+        def read() -> dict[str, Any]:
+            return answers.groups_now(market, [depth])[depth]
+
         try:
-            return Response(answers.groups_now(market, [depth])[depth])
+            body = answers.cached(f"groups-now:{market}:{depth}", answers.GROUPS_SECONDS, read)
         except redis.RedisError as error:
-            raise DepthSilent("Valkey, which holds the newest books, does not answer") from error
+            raise DepthSilent(VALKEY_IS_AWAY) from error
+        return answers.ready(request, body)
 
 
 class GroupsHistoryView(DepthView):
     @extend_schema(
         parameters=[MARKET_PARAMETER, DEPTH_PARAMETER, *TIME_PARAMETERS], responses=GroupsSerializer(many=True)
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         """The same minute by minute, at most six hours at once, of days that are not packed yet."""
         market, depth = market_of(request) or Market.SPOT, depth_of(request)
         start, end = span_of(request, GROUPS_SPAN)
@@ -306,7 +330,7 @@ class GroupsHistoryView(DepthView):
             ]
 
         key = f"groups:{market}:{depth}:{_minute(start)}:{_minute(end)}"
-        return Response(answers.cached(key, answers.HISTORY_SECONDS, read))
+        return answers.ready(request, answers.cached(key, answers.HISTORY_SECONDS, read))
 
 
 class CorrelationView(DepthView):

@@ -13,29 +13,38 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from audit.models import AuditEvent
 from marketdata.api.depth import export
 from marketdata.depth import selectors, services
 from marketdata.depth.current import current_book
+from marketdata.depth.hot import HotDepth
 from marketdata.depth.snapshots import DEPTHS, HOUR, MINUTE, DepthSnapshot, Market, minute_of
 from tests import builders
 from tests.marketdata.depth.volumes import volume, walk
+from tests.processes import until
 
 pytestmark = pytest.mark.django_db
 
+CHART = "/api/v1/chart-data?symbol=BTCUSDT"
 LADDER = ([["100.0", "1"], ["99.5", "2"]], [["100.5", "3"]])
 
 
 @pytest.fixture(autouse=True)
 def emptied() -> Iterator[None]:
-    selectors.hot()._redis.flushdb()
+    hot = selectors.hot()
+    hot.reads()  # what is not counted yet is counted, and forgotten with the rest
+    hot._redis.flushdb()
     cache.clear()
     yield
-    selectors.hot()._redis.flushdb()
+    hot._redis.flushdb()
 
 
 @pytest.fixture
@@ -94,6 +103,63 @@ def test_the_book_now_has_the_specified_shape(alice: APIClient, minutes: list[De
     assert alice.get("/api/v1/binance/futures?symbol=BTCUSDT").status_code == 503
     tell(Market.SPOT, age=600)
     assert alice.get("/api/v1/binance/spot?symbol=BTCUSDT").json()["wsStatus"] == "STALE"
+
+
+def test_what_a_client_has_already_is_not_sent_again(alice: APIClient, minutes: list[DepthSnapshot]) -> None:
+    tell(Market.SPOT)
+    for address in (
+        "/api/v1/binance/spot?symbol=BTCUSDT",
+        f"{CHART}&from={minutes[-60].minute}&to={minutes[-9].minute}",
+    ):
+        first = alice.get(address)
+        again = alice.get(address, headers={"If-None-Match": f'"other", W/{first["ETag"]}'})
+        assert (again.status_code, again.content, again["ETag"]) == (304, b"", first["ETag"])
+        assert again["X-Request-ID"] and again["X-RateLimit-Remaining"]
+    known = first["ETag"]
+    assert alice.get(f"{CHART}&from={minutes[0].minute}", headers={"If-None-Match": known}).status_code == 200
+
+
+def test_a_chart_of_older_minutes_is_kept_for_a_while(alice: APIClient, minutes: list[DepthSnapshot]) -> None:
+    old = minutes[:30]
+    address = f"{CHART}&type=ask&from={old[0].minute}&to={old[-1].minute + 59}"
+    expected = [{"time": row.minute, "value": float(row.volume.ask_volume)} for row in old]
+    assert alice.get(address).json() == expected
+    with CaptureQueriesContext(connection) as asked:
+        assert alice.get(f"{CHART}&type=ask&from={old[0].minute}&to={old[-1].minute}").json() == expected
+    assert not any("depthrow" in each["sql"] for each in asked)
+    assert alice.get(f"{CHART}&type=bid&from={old[0].minute}&to={old[-1].minute}").json() != expected
+    assert selectors.hot().reads() == {"hits": 1, "misses": 2}
+
+
+def test_charts_go_on_without_valkey(
+    alice: APIClient, minutes: list[DepthSnapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = redis.Redis(port=1, socket_connect_timeout=1)
+    monkeypatch.setattr("marketdata.api.rate_limit.valkey", lambda: away)
+    monkeypatch.setattr("marketdata.api.depth.charts.valkey", lambda: away)
+    monkeypatch.setattr(selectors, "hot", lambda: HotDepth(away, "away"))
+    for first in (minutes[0], minutes[-60]):
+        points = alice.get(f"{CHART}&from={first.minute}&to={minutes[-1].minute}").json()
+        assert [each["time"] for each in points] == list(range(first.minute, minutes[-1].minute + 1, MINUTE))
+    assert alice.get("/api/v1/binance/spot?symbol=BTCUSDT").status_code == 503
+    assert alice.get("/api/v1/binance/spot?symbol=NOSUCHUSDT").status_code == 404
+
+
+def test_a_revoked_token_reads_for_a_second_at_most_and_changes_nothing_at_all(minutes: list[DepthSnapshot]) -> None:
+    tell(Market.SPOT)
+    robot, bob = builders.user("robot", is_staff=True), builders.user("bob")
+    client, other = APIClient(), APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=robot).key}")
+    other.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=bob).key}")
+    address = "/api/v1/binance/spot?symbol=BTCUSDT"
+    assert client.get(address).status_code == other.get(address).status_code == 200
+    with CaptureQueriesContext(connection) as asked:
+        assert client.get(address).status_code == 200
+    assert not asked.captured_queries
+    robot.auth_token.delete()
+    assert client.post("/api/v1/collector").json()["error"]["message"] == "Invalid token."
+    until(lambda: client.get(address).status_code == 403, 3)
+    assert other.get(address).status_code == 200
 
 
 def test_one_depth_of_both_markets_and_their_difference(alice: APIClient, minutes: list[DepthSnapshot]) -> None:
