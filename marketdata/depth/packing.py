@@ -1,16 +1,20 @@
 """A day of one series in a few bytes a minute, and back, exactly.
 
-Columns: a bitmap of the minutes that are there, one of each side's coverage, and the four volumes. A volume is an
-integer of its column's largest common power of ten; what is kept is how far it is from what the minutes before let
-expect, in planes of bytes, which zstd then finds the rest in. The expected value in dollars is that of the same coins
-at the last minute's mean price. Numbers beyond an int64 are kept as text.
+A side is packed as it is, or as what it has beyond the next nearer depth of the same book, whichever is smaller: depths
+lie within each other, and where a book is known no further than the nearer depth they are the same. A volume is an
+integer of its column's largest common power of ten. What is kept of it is how far it is from what the minute before
+lets expect: coins as they were, dollars as the same coins at the last minute's mean price. The lowest bits of that are
+chance and are kept as they are, bit by bit; zstd finds the rest in the others. Numbers beyond an int64 are texts.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from typing import cast
+from zlib import crc32
 
 import numpy as np
 import zstandard
@@ -18,108 +22,305 @@ from numpy.typing import NDArray
 
 from marketdata.depth.snapshots import DAY, MINUTE, MOST_DIGITS, DepthVolume
 
-VERSION = 1
+VERSION = 2
 MINUTES = DAY // MINUTE
 LEVEL = 19
 LARGEST = 2**61
-_TEXT, _PLANES = 0, 1
-_HEADER = struct.Struct("<BH")
-_COLUMN = struct.Struct("<BbI")
-# Coins, then their value: what is expected of the second is made of the first.
-PAIRS = ((0, 2), (1, 3))
+_TEXT, _NUMBERS = 0, 1
+# Version, which sides lie beyond the nearer depth (bits), how many minutes, that depth (0: none), and its checksum.
+_HEADER = struct.Struct("<BBHHI")
+_COLUMN = struct.Struct("<BbBI")
+_SIZE, _CHECKSUM = struct.Struct("<H"), struct.Struct("<I")
+# Of each side: coins, then their value. What is expected of the second is made of the first.
+SIDES = ((0, 2), (1, 3))
+_FORMAT = zstandard.FORMAT_ZSTD1_MAGICLESS
+_PARAMETERS = zstandard.ZstdCompressionParameters.from_level(LEVEL, format=_FORMAT)
+
+Numbers = NDArray[np.int64]
+Minutes = Sequence[tuple[int, DepthVolume]]
 
 
 class PackError(ValueError):
     """Bytes that are no pack of this version."""
 
 
-def pack(minutes: Sequence[tuple[int, DepthVolume]]) -> bytes:
-    """Minutes of one day and one depth, ``(seconds since that day began, volume)``, each once."""
-    ordered = sorted(minutes, key=lambda each: each[0])
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """Volumes as integers of a power of ten; as they are, where one is too large for that."""
+
+    numbers: Numbers | None
+    exponent: int
+    texts: Sequence[Decimal] = ()
+
+    def decimals(self) -> Sequence[Decimal]:
+        if self.numbers is None:
+            return self.texts
+        return [Decimal(number).scaleb(self.exponent) for number in self.numbers.tolist()]
+
+    def floats(self) -> list[float]:
+        if self.numbers is None:
+            return [float(text) for text in self.texts]
+        # Through decimals: 0.1 times a number is not the nearest float to a tenth of it.
+        return [float(each) for each in self.decimals()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """``minutes``: their places in the day, rising."""
+
+    minutes: Numbers
+    covered: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+    columns: Sequence[_Column]
+
+
+def pack(minutes: Minutes, nearer: Minutes = (), nearer_depth: int = 0) -> bytes:
+    """Minutes of one day and one depth, ``(seconds since that day began, volume)``, each once; ``nearer``: those of the
+    next nearer depth of that book and its per mille, which :func:`unpack` wants again."""
+    day, inner = _day_of(minutes), _day_of(nearer)
     there = np.zeros(MINUTES, dtype=bool)
-    there[[seconds // MINUTE for seconds, _ in ordered]] = True
-    if int(there.sum()) != len(ordered):
-        raise PackError("a minute is there twice")
-    volumes = [volume for _, volume in ordered]
-    parts = [_HEADER.pack(VERSION, len(ordered)), np.packbits(there).tobytes()]
-    for covered in ([volume.bid_covered for volume in volumes], [volume.ask_covered for volume in volumes]):
-        parts.append(np.packbits(np.array(covered, dtype=bool)).tobytes())
-    columns = [[volume.volumes[at] for volume in volumes] for at in range(4)]
-    for coins, value in PAIRS:
-        numbers, exponent = _integers(columns[coins])
-        parts.append(_column(columns[coins], exponent, _steps(numbers) if numbers is not None else None))
-        worth, worth_exponent = _integers(columns[value])
-        residuals = None if worth is None else _residuals(worth, numbers)
-        parts.append(_column(columns[value], worth_exponent, residuals))
-    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=True).compress(b"".join(parts))
+    there[day.minutes] = True
+    # Which of them the nearer depth has now: late rows may give it more.
+    known = np.isin(day.minutes, inner.minutes)
+    beyond, checksum, bodies = 0, 0, []
+    for side, columns in enumerate(SIDES):
+        own = _packed_side(*(day.columns[at] for at in columns))
+        parts = [_rest(day, inner, known, at) for at in columns] if known.any() else []
+        rests = [part for part in parts if part is not None]
+        if len(rests) == len(columns):
+            further = _packed_side(*(rest for rest, _ in rests))
+            if len(further) < len(own):
+                own, beyond = further, beyond | 1 << side
+                for _, near in rests:
+                    checksum = crc32(near.tobytes(), checksum)
+        bodies.append(own)
+    bits = [np.packbits(each).tobytes() for each in (there, *day.covered, *([known] if beyond else []))]
+    bitmaps = _compressed(b"".join(bits))
+    header = _HEADER.pack(VERSION, beyond, len(day.minutes), nearer_depth if beyond else 0, checksum)
+    body = b"".join([header, _SIZE.pack(len(bitmaps)), bitmaps, *bodies])
+    return body + _CHECKSUM.pack(crc32(body))
 
 
-def unpack(body: bytes, depth: int) -> list[tuple[int, DepthVolume]]:
-    """What was packed, the earliest first.
+def unpack(bodies: Mapping[int, bytes], depth: int) -> list[tuple[int, DepthVolume]]:
+    """What was packed of a depth, the earliest first. ``bodies``: the packs of one book's day by depth, this one and
+    all nearer ones.
 
     Raises:
-        PackError: damaged, or of another version.
+        PackError: damaged, of another version, or without the nearer ones that it needs.
     """
+    day = _read(bodies, depth)
+    covered = (each.tolist() for each in day.covered)
+    rows = zip(*(column.decimals() for column in day.columns), *covered, strict=True)
+    seconds = (day.minutes * MINUTE).tolist()
+    return [(second, DepthVolume(depth, *row)) for second, row in zip(seconds, rows, strict=True)]
+
+
+def unpack_points(bodies: Mapping[int, bytes], depth: int) -> list[tuple[int, float, float]]:
+    """The coins of bids and asks alone, for charts: ``(seconds, bids, asks)``. Raises as :func:`unpack`."""
+    day = _read(bodies, depth)
+    seconds = (day.minutes * MINUTE).tolist()
+    return list(zip(seconds, day.columns[0].floats(), day.columns[1].floats(), strict=True))
+
+
+def _read(bodies: Mapping[int, bytes], depth: int) -> _Day:
     try:
-        return _unpack(zstandard.ZstdDecompressor().decompress(body), depth)
-    except (zstandard.ZstdError, struct.error, ValueError, IndexError) as error:
+        return _unpacked(bodies, depth)
+    except (zstandard.ZstdError, struct.error, ValueError, IndexError, ArithmeticError) as error:
         raise PackError(f"a packed day cannot be read: {error}") from None
 
 
-def unpack_points(body: bytes) -> list[tuple[int, float, float]]:
-    """The coins of bids and asks alone, for charts. Raises as :func:`unpack`."""
-    return [(seconds, float(row.bid_volume), float(row.ask_volume)) for seconds, row in unpack(body, 0)]
-
-
-def _unpack(raw: bytes, depth: int) -> list[tuple[int, DepthVolume]]:
-    version, count = _HEADER.unpack_from(raw)
+def _unpacked(bodies: Mapping[int, bytes], depth: int) -> _Day:
+    if depth not in bodies:
+        raise PackError(f"the day of depth {depth} is not there")
+    raw = bodies[depth]
+    version, beyond, count, nearer_depth, checksum = _HEADER.unpack_from(raw)
     if version != VERSION:
         raise PackError(f"version {version}; expected {VERSION}")
+    if crc32(raw[: -_CHECKSUM.size]) != _CHECKSUM.unpack(raw[-_CHECKSUM.size :])[0]:
+        raise PackError("it is damaged")
     at = _HEADER.size
-    bitmaps = []
-    for bits in (MINUTES, count, count):
-        size = -(-bits // 8)
-        bitmaps.append(np.unpackbits(np.frombuffer(raw, dtype=np.uint8, count=size, offset=at), count=bits))
-        at += size
-    columns: dict[int, list[Decimal]] = {}
-    for coins, value in PAIRS:
-        kind, exponent, body, at = _read_column(raw, at)
-        numbers = np.cumsum(_from_planes(body, count)) if kind == _PLANES else None
-        columns[coins] = _decimals(numbers, exponent) if numbers is not None else _texts(body)
-        kind, exponent, body, at = _read_column(raw, at)
-        if kind == _PLANES:
-            columns[value] = _decimals(_from_residuals(_from_planes(body, count), numbers), exponent)
-        else:
-            columns[value] = _texts(body)
-    seconds = (np.flatnonzero(bitmaps[0]) * MINUTE).tolist()
-    covered = (bitmap.astype(bool).tolist() for bitmap in bitmaps[1:])
-    volumes = (DepthVolume(depth, *row) for row in zip(*(columns[each] for each in range(4)), *covered, strict=True))
-    return list(zip(seconds, volumes, strict=True))
+    (size,) = _SIZE.unpack_from(raw, at)
+    at += _SIZE.size
+    bits = np.frombuffer(_decompressed(raw[at : at + size]), dtype=np.uint8)
+    at += size
+    there, bid_covered, ask_covered, known = _bitmaps(bits, (MINUTES, count, count, count if beyond else 0))
+    minutes = np.flatnonzero(there)
+    inner = _day_of(())
+    if beyond:
+        if nearer_depth >= depth:
+            raise PackError(f"depth {depth} does not lie beyond depth {nearer_depth}")
+        inner = _unpacked(bodies, nearer_depth)
+    columns: dict[int, _Column] = {}
+    found = 0
+    for side, (coins, value) in enumerate(SIDES):
+        columns[coins], columns[value], at = _read_side(raw, at, count)
+        if beyond & 1 << side:
+            for each in (coins, value):
+                rest = columns[each]
+                near = _nearer_numbers(inner, each, minutes, known, rest.exponent)
+                if rest.numbers is None or near is None:
+                    raise PackError(f"it does not fit that day of depth {nearer_depth}")
+                found = crc32(near.tobytes(), found)
+                columns[each] = _Column(rest.numbers + near, rest.exponent)
+    if found != checksum:
+        raise PackError(f"it lies beyond another day of depth {nearer_depth}")
+    return _Day(minutes, (bid_covered, ask_covered), [columns[each] for each in range(4)])
 
 
-def _integers(column: Sequence[Decimal]) -> tuple[NDArray[np.int64] | None, int]:
-    """The column in units of its power of ten; None where a number is too large."""
+def _bitmaps(packed: NDArray[np.uint8], sizes: Sequence[int]) -> list[NDArray[np.bool_]]:
+    found, at = [], 0
+    for size in sizes:
+        whole = -(-size // 8)
+        found.append(np.unpackbits(packed[at : at + whole], count=size).astype(bool))
+        at += whole
+    return found
+
+
+def _day_of(minutes: Minutes) -> _Day:
+    ordered = sorted(minutes, key=lambda each: each[0])
+    places = np.array([seconds // MINUTE for seconds, _ in ordered], dtype=np.int64)
+    if np.any(np.diff(places) == 0):
+        raise PackError("a minute is there twice")
+    volumes = [volume for _, volume in ordered]
+    covered = (
+        np.array([volume.bid_covered for volume in volumes], dtype=bool),
+        np.array([volume.ask_covered for volume in volumes], dtype=bool),
+    )
+    return _Day(places, covered, [_integers([volume.volumes[at] for volume in volumes]) for at in range(4)])
+
+
+def _integers(column: Sequence[Decimal]) -> _Column:
     with localcontext(prec=4 * MOST_DIGITS):
         exponent = min((int(each.normalize().as_tuple().exponent) for each in column if each), default=0)
         numbers = [int(each.scaleb(-exponent)) for each in column]
     if max(numbers, default=0) >= LARGEST or not -128 <= exponent < 128:
-        return None, 0
-    return np.array(numbers, dtype=np.int64), exponent
+        return _Column(None, 0, column)
+    return _Column(np.array(numbers, dtype=np.int64), exponent)
 
 
-def _column(column: Sequence[Decimal], exponent: int, numbers: NDArray[np.int64] | None) -> bytes:
-    kind = _TEXT if numbers is None else _PLANES
-    body = ",".join(f"{each:f}" for each in column).encode() if numbers is None else _planes(numbers)
-    return _COLUMN.pack(kind, exponent, len(body)) + body
+# What a depth has beyond the nearer one.
 
 
-def _read_column(raw: bytes, at: int) -> tuple[int, int, bytes, int]:
-    kind, exponent, size = _COLUMN.unpack_from(raw, at)
+def _rest(day: _Day, inner: _Day, known: NDArray[np.bool_], column: int) -> tuple[_Column, Numbers] | None:
+    """One column beyond the nearer depth, and that depth's numbers; None where they are too large."""
+    own = day.columns[column]
+    if own.numbers is None:
+        return None
+    exponent = min(own.exponent, inner.columns[column].exponent)
+    scaled = _scaled(own.numbers, own.exponent - exponent)
+    near = _nearer_numbers(inner, column, day.minutes, known, exponent)
+    return None if scaled is None or near is None else (_Column(scaled - near, exponent), near)
+
+
+def _nearer_numbers(
+    inner: _Day, column: int, minutes: Numbers, known: NDArray[np.bool_], exponent: int
+) -> Numbers | None:
+    """The nearer depth's numbers at these minutes in units of 10**exponent, 0 where it was not known; None where they
+    are none. Its own units may be others by now: late rows can be finer than those before."""
+    near = inner.columns[column]
+    chosen = np.searchsorted(inner.minutes, minutes[known])
+    if np.any(chosen >= len(inner.minutes)) or np.any(inner.minutes[chosen] != minutes[known]):
+        return None
+    if near.numbers is None:
+        there = _integers([near.texts[at] for at in chosen.tolist()])
+        if there.numbers is None:
+            return None
+    else:
+        there = _Column(near.numbers[chosen], near.exponent)
+    scaled = _scaled(cast(Numbers, there.numbers), there.exponent - exponent)
+    if scaled is None:
+        return None
+    found = np.zeros(len(minutes), dtype=np.int64)
+    found[known] = scaled
+    return found
+
+
+def _scaled(numbers: Numbers, places: int) -> Numbers | None:
+    """Times 10**places; None where the result is too large or no whole number."""
+    largest = int(np.abs(numbers).max(initial=0))
+    if places >= 0:
+        return numbers * np.int64(10**places) if largest * 10**places < LARGEST else None
+    if 10**-places > largest:
+        return None if largest else numbers
+    units, rest = np.divmod(numbers, np.int64(10**-places))
+    return None if np.any(rest) else units
+
+
+# A side as bytes.
+
+
+def _packed_side(coins: _Column, value: _Column) -> bytes:
+    residuals = None if value.numbers is None else _residuals(value.numbers, coins.numbers)
+    return _column(coins, None if coins.numbers is None else _steps(coins.numbers)) + _column(value, residuals)
+
+
+def _read_side(raw: bytes, at: int, count: int) -> tuple[_Column, _Column, int]:
+    coins, rests, at = _read_column(raw, at, count)
+    numbers = None if rests is None else np.cumsum(rests)
+    coins = _Column(numbers, coins.exponent, coins.texts)
+    value, rests, at = _read_column(raw, at, count)
+    return coins, _Column(None if rests is None else _from_residuals(rests, numbers), value.exponent, value.texts), at
+
+
+def _column(column: _Column, rests: Numbers | None) -> bytes:
+    if rests is None:
+        body = _compressed(",".join(f"{each:f}" for each in column.texts).encode())
+        return _COLUMN.pack(_TEXT, 0, 0, len(body)) + body
+    # Signs at the end of each number: small ones have many zeros in front, whatever their sign.
+    folded = ((rests << 1) ^ (rests >> 63)).view(np.uint64)
+    width = _chance_bits(folded)
+    high = _compressed(_planes(folded >> np.uint64(width)))
+    return _COLUMN.pack(_NUMBERS, column.exponent, width, len(high)) + _low_bits(folded, width) + high
+
+
+def _read_column(raw: bytes, at: int, count: int) -> tuple[_Column, Numbers | None, int]:
+    kind, exponent, width, size = _COLUMN.unpack_from(raw, at)
     at += _COLUMN.size
-    return kind, exponent, raw[at : at + size], at + size
+    if kind == _TEXT:
+        texts = _decompressed(raw[at : at + size]).decode()
+        return _Column(None, 0, [Decimal(text) for text in texts.split(",")] if texts else []), None, at + size
+    low_size = -(-count * width // 8)
+    low = _from_low_bits(raw[at : at + low_size], width, count)
+    at += low_size
+    high = _from_planes(_decompressed(raw[at : at + size]), count)
+    folded = high << np.uint64(width) | low
+    one = np.uint64(1)
+    numbers = (folded >> one).view(np.int64) ^ -(folded & one).view(np.int64)
+    return _Column(None, exponent), numbers, at + size
 
 
-def _steps(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def _chance_bits(folded: NDArray[np.uint64]) -> int:
+    """How many of the lowest bits nothing can be found in: what is above them takes a few values only."""
+    if not len(folded):
+        return 0
+    typical = int(np.median(folded))
+    return max(0, typical.bit_length() - 3)
+
+
+def _low_bits(folded: NDArray[np.uint64], width: int) -> bytes:
+    bits = (folded[:, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
+    return np.packbits(bits.astype(np.uint8)).tobytes()
+
+
+def _from_low_bits(body: bytes, width: int, count: int) -> NDArray[np.uint64]:
+    bits = np.unpackbits(np.frombuffer(body, dtype=np.uint8), count=count * width).reshape(count, width)
+    return (bits.astype(np.uint64) << np.arange(width, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
+
+
+def _planes(numbers: NDArray[np.uint64]) -> bytes:
+    """The lowest bytes of all numbers, then the second bytes, as far as there are any."""
+    used = -(-int(numbers.max(initial=0)).bit_length() // 8)
+    return numbers.astype("<u8").view(np.uint8).reshape(-1, 8).T[:used].tobytes()
+
+
+def _from_planes(body: bytes, count: int) -> NDArray[np.uint64]:
+    planes = np.zeros((8, count), dtype=np.uint8)
+    if count:
+        found = np.frombuffer(body, dtype=np.uint8).reshape(-1, count)
+        planes[: len(found)] = found
+    return np.ascontiguousarray(planes.T).view("<u8").reshape(count)
+
+
+def _steps(numbers: Numbers) -> Numbers:
     return np.diff(numbers, prepend=np.int64(0))
 
 
@@ -128,7 +329,7 @@ def _expected(worth: int, coins_before: int, coins: int) -> int:
     return worth * coins // coins_before if coins_before and 0 <= worth * coins // coins_before < LARGEST else worth
 
 
-def _residuals(worth: NDArray[np.int64], coins: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _residuals(worth: Numbers, coins: Numbers | None) -> Numbers:
     if coins is None:
         return _steps(worth)
     values, amounts = worth.tolist(), coins.tolist()
@@ -138,7 +339,7 @@ def _residuals(worth: NDArray[np.int64], coins: NDArray[np.int64] | None) -> NDA
     return np.array(found, dtype=np.int64)
 
 
-def _from_residuals(residuals: NDArray[np.int64], coins: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _from_residuals(residuals: Numbers, coins: Numbers | None) -> Numbers:
     if coins is None:
         return np.cumsum(residuals)
     rests, amounts = residuals.tolist(), coins.tolist()
@@ -148,21 +349,9 @@ def _from_residuals(residuals: NDArray[np.int64], coins: NDArray[np.int64] | Non
     return np.array(values, dtype=np.int64)
 
 
-def _planes(numbers: NDArray[np.int64]) -> bytes:
-    """The lowest bytes of all numbers, then the second bytes, and so on; signs at the end of each number."""
-    folded = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
-    return folded.astype("<u8").view(np.uint8).reshape(-1, 8).T.tobytes()
+def _compressed(body: bytes) -> bytes:
+    return zstandard.ZstdCompressor(compression_params=_PARAMETERS).compress(body)
 
 
-def _from_planes(body: bytes, count: int) -> NDArray[np.int64]:
-    folded = np.ascontiguousarray(np.frombuffer(body, dtype=np.uint8).reshape(8, count).T).view("<u8").reshape(count)
-    one = np.uint64(1)
-    return (folded >> one).view(np.int64) ^ -(folded & one).view(np.int64)
-
-
-def _decimals(numbers: NDArray[np.int64], exponent: int) -> list[Decimal]:
-    return [Decimal(number).scaleb(exponent) for number in numbers.tolist()]
-
-
-def _texts(body: bytes) -> list[Decimal]:
-    return [Decimal(text) for text in body.decode().split(",")] if body else []
+def _decompressed(body: bytes) -> bytes:
+    return zstandard.ZstdDecompressor(format=_FORMAT).decompress(body)

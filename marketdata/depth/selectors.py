@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -51,9 +51,12 @@ ORDER BY minute
 _SECONDS = "extract(epoch FROM minute)::bigint"
 ROWS_OF_SERIES = f"SELECT {_SECONDS}, {', '.join(VOLUMES)}, bid_covered, ask_covered {_ROWS}"
 POINTS_OF_SERIES = f"SELECT {_SECONDS}, bid_volume::float8, ask_volume::float8 {_ROWS}"
+# With those of nearer depths, which it may be packed beyond.
 PACKS_OF_SERIES = f"""
-SELECT extract(epoch FROM day::timestamp)::bigint, body FROM {DepthPack._meta.db_table}
-WHERE series_id = ({_SERIES}) AND day >= %(first)s AND day <= %(last)s ORDER BY day
+SELECT extract(epoch FROM day::timestamp)::bigint, depth, body
+FROM {DepthPack._meta.db_table} JOIN {DepthSeries._meta.db_table} AS series ON series.id = series_id
+WHERE symbol = %(symbol)s AND market_type = %(market)s AND depth <= %(depth)s
+  AND day >= %(first)s AND day <= %(last)s
 """  # noqa: S608
 
 
@@ -102,10 +105,9 @@ def stored_minutes(symbol: str, market: Market, depth: int, start: datetime, end
     with connection.cursor() as cursor:
         cursor.execute(ROWS_OF_SERIES, asked)
         found = {minute: DepthVolume(depth, *volumes) for minute, *volumes in cursor.fetchall()}
-        cursor.execute(PACKS_OF_SERIES, asked | {"first": _day(start), "last": _day(end)})
-        packs = cursor.fetchall()
-    for midnight, body in packs:
-        for seconds, volume in packing.unpack(body, depth):
+        packs = _packs(cursor, asked)
+    for midnight, bodies in packs.items():
+        for seconds, volume in packing.unpack(bodies, depth):
             if start.timestamp() <= midnight + seconds <= end.timestamp():
                 found[midnight + seconds] = volume
     return sorted(found.items(), key=lambda each: each[0]) if packs else list(found.items())
@@ -117,16 +119,24 @@ def stored_points(symbol: str, market: Market, depth: int, start: datetime, end:
     with connection.cursor() as cursor:
         cursor.execute(POINTS_OF_SERIES, asked)
         found: list[Point] = cursor.fetchall()
-        cursor.execute(PACKS_OF_SERIES, asked | {"first": _day(start), "last": _day(end)})
-        packs = cursor.fetchall()
+        packs = _packs(cursor, asked)
     if not packs:
         return found
     by_minute = {point[0]: point for point in found}
-    for midnight, body in packs:
-        for seconds, bid, ask in packing.unpack_points(body):
+    for midnight, bodies in packs.items():
+        for seconds, bid, ask in packing.unpack_points(bodies, depth):
             if start.timestamp() <= midnight + seconds <= end.timestamp():
                 by_minute[midnight + seconds] = (midnight + seconds, bid, ask)
     return sorted(by_minute.values())
+
+
+def _packs(cursor: Any, asked: Mapping[str, Any]) -> dict[int, dict[int, bytes]]:
+    """Packed days of a depth by the second that they begin with: their bodies and those of nearer depths."""
+    cursor.execute(PACKS_OF_SERIES, {**asked, "first": _day(asked["start"]), "last": _day(asked["end"])})
+    found: dict[int, dict[int, bytes]] = {}
+    for midnight, depth, body in cursor.fetchall():
+        found.setdefault(midnight, {})[depth] = body
+    return {midnight: bodies for midnight, bodies in found.items() if asked["depth"] in bodies}
 
 
 def stored_days(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> Iterator[Minutes]:

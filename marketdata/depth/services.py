@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
 from typing import Any
 
 from django.db import connection, transaction
@@ -174,16 +175,17 @@ def _refresh_hour(hour: datetime) -> None:
     """The whole hour of every series that has rows in it. Of a packed day, series whose rows came late have some of
     theirs in each place."""
     end = hour + timedelta(hours=1)
-    packs = {pack.series_id: pack for pack in DepthPack.objects.filter(day=hour.astimezone(UTC).date())}
+    packs = list(DepthPack.objects.filter(day=hour.astimezone(UTC).date()).values_list("series_id", flat=True))
     if packs:
         late = DepthRow.objects.filter(minute__gte=hour, minute__lt=end, series_id__in=packs).order_by()
-        depths = dict(DepthSeries.objects.filter(pk__in=packs).values_list("pk", "depth"))
-        for series_id in late.values_list("series_id", flat=True).distinct():
-            rows = _merged(packs[series_id], depths[series_id])
-            first = int(hour.timestamp()) - int(_start_of(packs[series_id].day).timestamp())
+        day = hour.astimezone(UTC).date()
+        first = int(hour.timestamp()) - int(_start_of(day).timestamp())
+        late_series = DepthSeries.objects.filter(pk__in=late.values_list("series_id", flat=True).distinct())
+        for series in late_series:
+            rows = _merged(_bodies(series, day), series, day)
             inside = [volume for seconds, volume in rows.items() if first <= seconds < first + 3_600]
-            _store_hour(series_id, hour, inside)
-    _execute(AGGREGATE_HOUR, start=hour, end=end, packed=list(packs))
+            _store_hour(series.pk, hour, inside)
+    _execute(AGGREGATE_HOUR, start=hour, end=end, packed=packs)
 
 
 def _store_hour(series_id: int, hour: datetime, rows: Sequence[DepthVolume]) -> None:
@@ -199,14 +201,18 @@ def _store_hour(series_id: int, hour: datetime, rows: Sequence[DepthVolume]) -> 
     )
 
 
-def _merged(pack: DepthPack | None, depth: int, series_id: int = 0, day: date | None = None) -> dict[int, DepthVolume]:
+def _bodies(series: DepthSeries, day: date) -> dict[int, bytes]:
+    """A day of one book as it is packed, by depth."""
+    packs = DepthPack.objects.filter(day=day, series__symbol=series.symbol, series__market_type=series.market_type)
+    return {depth: bytes(body) for depth, body in packs.values_list("series__depth", "body")}
+
+
+def _merged(bodies: Mapping[int, bytes], series: DepthSeries, day: date) -> dict[int, DepthVolume]:
     """A day of one series by the second of the day: what is packed, and rows that came later."""
-    if pack is not None:
-        series_id, day = pack.series_id, pack.day
-    start = _start_of(day or date.min)
-    rows = DepthRow.objects.filter(series_id=series_id, minute__gte=start, minute__lt=start + timedelta(days=1))
-    found = {int((row.minute - start).total_seconds()): as_volume(row, depth) for row in rows}
-    return found | dict(packing.unpack(bytes(pack.body), depth)) if pack is not None else found
+    start = _start_of(day)
+    rows = DepthRow.objects.filter(series=series, minute__gte=start, minute__lt=start + timedelta(days=1))
+    found = {int((row.minute - start).total_seconds()): as_volume(row, series.depth) for row in rows}
+    return found | dict(packing.unpack(bodies, series.depth)) if series.depth in bodies else found
 
 
 def as_volume(row: DepthRow, depth: int) -> DepthVolume:
@@ -241,12 +247,11 @@ def depth_day_pack(day: date) -> bool:
         while _refresh_some(day):
             pass
         counted = _count(cursor, day)
-        packs = {pack.series_id: pack for pack in DepthPack.objects.filter(day=day)}
-        cursor.execute(f"SELECT DISTINCT series_id FROM {name_of(day)} ORDER BY 1")  # noqa: S608
-        changed = [series_id for (series_id,) in cursor.fetchall()]
-        depths = dict(DepthSeries.objects.filter(pk__in=changed).values_list("pk", "depth"))
-        for series_id in changed:
-            _pack_series(packs.get(series_id), series_id, depths[series_id], day)
+        cursor.execute(f"SELECT DISTINCT series_id FROM {name_of(day)}")  # noqa: S608
+        changed = DepthSeries.objects.filter(pk__in=[series_id for (series_id,) in cursor.fetchall()])
+        in_order = changed.order_by("symbol", "market_type", "depth")
+        for _, book in groupby(in_order, key=lambda series: (series.symbol, series.market_type)):
+            _pack_book(list(book), day)
         # Nobody writes or reads from here on, for as long as a count takes. Rows are only ever added: as many as before
         # are the same as before.
         cursor.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
@@ -257,13 +262,18 @@ def depth_day_pack(day: date) -> bool:
     return True
 
 
-def _pack_series(known: DepthPack | None, series_id: int, depth: int, day: date) -> None:
-    rows = _merged(known, depth, series_id, day)
+def _pack_book(changed: Sequence[DepthSeries], day: date) -> None:
+    """Depths of one book that got rows, the nearest first: each may be packed beyond the next nearer one."""
+    bodies = _bodies(changed[0], day)
+    packs = []
+    for series in changed:
+        rows = list(_merged(bodies, series, day).items())
+        nearer = max((depth for depth in bodies if depth < series.depth), default=0)
+        inner = packing.unpack(bodies, nearer) if nearer else []
+        bodies[series.depth] = packing.pack(rows, inner, nearer)
+        packs.append(DepthPack(series=series, day=day, rows=len(rows), body=bodies[series.depth]))
     DepthPack.objects.bulk_create(
-        [DepthPack(series_id=series_id, day=day, rows=len(rows), body=packing.pack(list(rows.items())))],
-        update_conflicts=True,
-        unique_fields=["series_id", "day"],
-        update_fields=["rows", "body"],
+        packs, update_conflicts=True, unique_fields=["series_id", "day"], update_fields=["rows", "body"]
     )
 
 

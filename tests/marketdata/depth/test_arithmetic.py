@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from marketdata.depth.bands import depth_volumes, engine_volumes
 from marketdata.depth.book_reading import BookReadingError, read_depth
 from marketdata.depth.indicators import correlations, group_volumes, market_difference_percent, rolling_correlations
-from marketdata.depth.packing import PackError, pack, unpack
+from marketdata.depth.packing import PackError, pack, unpack, unpack_points
 from marketdata.depth.snapshots import DAY, DEPTHS, MINUTE, DepthVolume, difference_percent
 from marketdata.feeds.book_replay import Replay
 from marketdata.feeds.recorded import HTTP, RECEIVED, read_recording
@@ -216,24 +217,61 @@ ROWS = st.lists(
 )
 
 
+def unpacked(body: bytes, depth: int = 50, **nearer: bytes) -> list[tuple[int, DepthVolume]]:
+    return unpack({depth: body} | {int(name[1:]): each for name, each in nearer.items()}, depth)
+
+
 @settings(max_examples=40, deadline=None)
 @given(rows=ROWS)
 def test_a_packed_day_comes_back_exactly(rows: list[Any]) -> None:
     day = [(minute * MINUTE, DepthVolume(50, *numbers)) for minute, *numbers in rows]
-    assert unpack(pack(day), 50) == sorted(day, key=lambda row: row[0])
+    assert unpacked(pack(day)) == sorted(day, key=lambda row: row[0])
 
 
-def test_a_damaged_pack_is_refused() -> None:
-    body = bytearray(pack([(0, volume())]))
-    body[len(body) // 2] ^= 1
+@settings(max_examples=60, deadline=None)
+@given(nearer=ROWS, late=ROWS, rows=ROWS, is_same=st.booleans())
+def test_a_day_packed_beyond_a_nearer_depth_comes_back_exactly_whatever_joins_that_one(
+    nearer: list[Any], late: list[Any], rows: list[Any], is_same: bool
+) -> None:
+    inner = {minute * MINUTE: DepthVolume(30, *numbers) for minute, *numbers in nearer}
+    day = {minute * MINUTE: DepthVolume(50, *numbers) for minute, *numbers in rows}
+    if is_same:  # a book that is known no further than the nearer depth
+        day |= {second: replace(volume, depth=50) for second, volume in inner.items()}
+    body = pack(list(day.items()), list(inner.items()), 30)
+    joined = {minute * MINUTE: DepthVolume(30, *numbers) for minute, *numbers in late} | inner
+    for known in (inner, joined):
+        assert unpacked(body, d30=pack(list(known.items()))) == sorted(day.items())
+
+
+def test_a_depth_that_is_known_no_further_than_the_nearer_one_takes_next_to_nothing() -> None:
+    inner = [(row.minute - DAY, replace(row.volume, depth=30)) for row in walk(range(DAY, 2 * DAY, MINUTE))]
+    same = [(second, replace(volume, depth=50)) for second, volume in inner]
+    body = pack(same, inner, 30)
+    assert len(body) < 150 and unpacked(body, d30=pack(inner)) == same
+    with pytest.raises(PackError, match="not there"):
+        unpacked(body)
+    others = [(second, replace(volume, bid_volume=volume.bid_volume + 1)) for second, volume in inner]
+    with pytest.raises(PackError, match="another day"):
+        unpacked(body, d30=pack(others))
+
+
+@settings(max_examples=60, deadline=None)
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_damaged_pack_is_refused(at: float, bit: int) -> None:
+    body = bytearray(pack([(0, volume()), (MINUTE, volume(bid="11"))]))
+    body[int(len(body) * at)] ^= 1 << bit
     with pytest.raises(PackError):
-        unpack(bytes(body), 50)
+        unpacked(bytes(body))
+    with pytest.raises(PackError):
+        unpacked(bytes(body[: int(len(body) * at)]))
 
 
 def test_a_packed_day_of_a_wandering_volume_is_small() -> None:
     day = [(row.minute, row.volume) for row in walk(range(0 + DAY, 2 * DAY, MINUTE))]
     body = pack([(minute - DAY, volume) for minute, volume in day])
-    assert len(body) / len(day) < 17
+    assert len(body) / len(day) < 15.5
+    points = unpack_points({50: body}, 50)
+    assert points == [(minute - DAY, float(row.bid_volume), float(row.ask_volume)) for minute, row in day]
 
 
 def test_reading_a_fraction_as_python_does_gives_the_same_volume() -> None:
