@@ -13,6 +13,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from math import gcd
 from typing import cast
 from zlib import crc32
 
@@ -26,6 +27,8 @@ VERSION = 2
 MINUTES = DAY // MINUTE
 LEVEL = 19
 LARGEST = 2**61
+# Columns with finer numbers than this are kept as text.
+MOST_DECIMALS = 40
 _TEXT, _NUMBERS = 0, 1
 # Version, which sides lie beyond the nearer depth (bits), how many minutes, that depth (0: none), and its checksum.
 _HEADER = struct.Struct("<BBHHI")
@@ -190,11 +193,17 @@ def _day_of(minutes: Minutes) -> _Day:
 
 def _integers(column: Sequence[Decimal]) -> _Column:
     with localcontext(prec=4 * MOST_DIGITS):
-        exponent = min((int(each.normalize().as_tuple().exponent) for each in column if each), default=0)
-        numbers = [int(each.scaleb(-exponent)) for each in column]
-    if max(numbers, default=0) >= LARGEST or not -128 <= exponent < 128:
+        numbers = [int(each.scaleb(MOST_DECIMALS)) for each in column]
+        # Nothing is below 0: had one been cut, the sum would be less.
+        is_exact = sum(numbers) == sum(column, Decimal(0)).scaleb(MOST_DECIMALS)
+    places, common = 0, gcd(*numbers)
+    while common and common % 10 == 0:
+        common //= 10
+        places += 1
+    units = [number // 10**places for number in numbers] if places else numbers
+    if not is_exact or max(units, default=0) >= LARGEST:
         return _Column(None, 0, column)
-    return _Column(np.array(numbers, dtype=np.int64), exponent)
+    return _Column(np.array(units, dtype=np.int64), places - MOST_DECIMALS if common else 0)
 
 
 # What a depth has beyond the nearer one.
@@ -326,7 +335,10 @@ def _steps(numbers: Numbers) -> Numbers:
 
 def _expected(worth: int, coins_before: int, coins: int) -> int:
     """The value of the coins at the price of the minute before, in Python's own integers: it may be a large product."""
-    return worth * coins // coins_before if coins_before and 0 <= worth * coins // coins_before < LARGEST else worth
+    if not coins_before:
+        return worth
+    found = worth * coins // coins_before
+    return found if 0 <= found < LARGEST else worth
 
 
 def _residuals(worth: Numbers, coins: Numbers | None) -> Numbers:

@@ -209,6 +209,7 @@ NUMBERS = st.one_of(
     st.decimals(0, 10**30, places=3, allow_nan=False),
     st.just(Decimal(0)),
     st.integers(0, 10**12).map(Decimal),
+    st.integers(0, 10**6).map(lambda number: Decimal(number).scaleb(-45)),
 )
 ROWS = st.lists(
     st.tuples(st.integers(0, 1_439), NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.booleans(), st.booleans()),
