@@ -1,0 +1,71 @@
+"""One web process under load: 50 users, 200 requests a second, whether it keeps up or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.depth.report import Report
+from tests.processes import ServerProcess, start_site
+
+CLIENT = Path(__file__).with_name("client.py")
+USERS, RATE, SECONDS, WARM_SECONDS = 50, 200, 10, 2
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(slots=True)
+class Site:
+    """A running web process; ``headers``: one line for each user."""
+
+    server: ServerProcess
+    headers: Sequence[str]
+
+    def load(self, report: Report, name: str, paths: Sequence[str], goal: str, seconds: float = SECONDS) -> None:
+        """Tell how long answers take, from the moment that a request was due, and what they cost the web process."""
+        self._ask(paths, WARM_SECONDS)
+        before = self._processor_seconds()
+        found = self._ask(paths, seconds)
+        spent = self._processor_seconds() - before
+        took = found["milliseconds"]
+        at = {share: took[min(len(took) - 1, int(len(took) * share / 100))] for share in (50, 95, 99)}
+        times = ", ".join(f"p{share} {value:.1f}" for share, value in at.items())
+        failed = f"; {found['failed']} FAILED" if found["failed"] else ""
+        report.say(
+            f"{name}: {times} ms at {found['rate']:.0f} requests/s ({len(took)}), "
+            f"{spent / len(took) * 1e3:.2f} ms of the web's processor each{failed}; goal {goal}"
+        )
+
+    def _ask(self, paths: Sequence[str], seconds: float) -> dict:  # type: ignore[type-arg]
+        plan = {"port": self.server.port, "rate": RATE, "seconds": seconds, "users": self.headers, "paths": paths}
+        command = [sys.executable, str(CLIENT), json.dumps(plan)]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=seconds * 6 + 60, check=True)
+        return json.loads(answer.stdout)  # type: ignore[no-any-return]
+
+    def _processor_seconds(self) -> float:
+        words = Path(f"/proc/{self.server.running.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / TICKS
+
+
+@contextmanager
+def site(environment: Mapping[str, str] | None = None) -> Iterator[Site]:
+    """A web process as production runs it, and fifty users with a token each."""
+    from django.contrib.auth import get_user_model
+    from rest_framework.authtoken.models import Token
+
+    headers = []
+    for number in range(USERS):
+        user, _ = get_user_model().objects.get_or_create(username=f"bench-{number}")
+        headers.append(f"Authorization: Token {Token.objects.get_or_create(user=user)[0].key}")
+    log = Path(os.environ["BALLAST_DATA_DIR"]) / f"web-{time.monotonic_ns()}.log"
+    server = start_site(log, {**os.environ, "DEPTH_API_RATE": "1000000", **(environment or {})})
+    try:
+        yield Site(server, headers)
+    finally:
+        server.stop()
