@@ -81,7 +81,8 @@ def incremental(rounds: int, report: Report) -> None:
         report.say(
             f"six depths of both sides kept up, {name}: {added:.3f} us a message (median of {3 * rounds} turns; "
             f"{found['BOOK'].median:.3f} us without, {found['BANDS'].median:.3f} with; the fastest "
-            f"{min(found['BOOK'].microseconds):.3f} and {min(found['BANDS'].microseconds):.3f}); goal {INCREMENTAL_US} us"
+            f"{min(found['BOOK'].microseconds):.3f} and {min(found['BANDS'].microseconds):.3f}); "
+            f"goal {INCREMENTAL_US} us"
         )
 
 
