@@ -14,6 +14,7 @@ import orjson
 import redis
 from redis.client import Pipeline
 
+from marketdata.depth.heat import HeatMinute
 from marketdata.depth.snapshots import DEPTH_TEXTS, HOUR, MINUTE, DepthSnapshot, DepthVolume, Market
 
 KEPT_SECONDS = 2 * HOUR
@@ -31,6 +32,7 @@ class HotDepth:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._redis, self._prefix = client, prefix
+        self._heat = f"{prefix}:depth:heat"
         self._reads = f"{prefix}:depth:reads"
         # Reads that are not counted in Valkey yet: they go along with the next question.
         self._uncounted = {"hits": 0, "misses": 0}
@@ -111,7 +113,7 @@ class HotDepth:
             pipeline.execute()
 
     def latest(self, market: Market, symbol: str) -> dict[str, Any] | None:
-        body = self._redis.hget(self._latest(market), symbol)
+        body: Any = self._redis.hget(self._latest(market), symbol)
         return None if body is None else orjson.loads(body)
 
     def ask_latest(self, pipeline: Pipeline, market: Market, symbol: str) -> None:
@@ -129,6 +131,21 @@ class HotDepth:
         """Every book of a market, by symbol."""
         rows: Any = self._redis.hgetall(self._latest(market))
         return {symbol.decode(): orjson.loads(body) for symbol, body in rows.items()}
+
+    def heat_put(self, minutes: Iterable[HeatMinute]) -> None:
+        """Keep the newest rows of books of engines, for the collector."""
+        items: list[str | bytes] = []
+        for each in minutes:
+            items += [each.symbol, b"%d %s" % (each.minute, each.body)]
+        if items:
+            self._redis.hset(self._heat, items=items)
+            self._redis.expire(self._heat, LATEST_SECONDS)
+
+    def heat(self) -> list[HeatMinute]:
+        """What engines put."""
+        rows: Any = self._redis.hgetall(self._heat)
+        split = [(name, *body.split(b" ", 1)) for name, body in rows.items()]
+        return [HeatMinute(name.decode(), Market.BYBIT, int(minute), body) for name, minute, body in split]
 
     def _latest(self, market: Market) -> str:
         return f"{self._prefix}:depth:latest:{market}"

@@ -55,6 +55,10 @@ class _Column:
     exponent: int
     texts: Sequence[Decimal] = ()
 
+    def between(self, begin: int, end: int) -> _Column:
+        numbers = None if self.numbers is None else self.numbers[begin:end]
+        return _Column(numbers, self.exponent, self.texts[begin:end])
+
     def decimals(self) -> Sequence[Decimal]:
         if self.numbers is None:
             return self.texts
@@ -74,6 +78,12 @@ class _Day:
     minutes: Numbers
     covered: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     columns: Sequence[_Column]
+
+    def between(self, first: float, last: float) -> _Day:
+        begin = int(np.searchsorted(self.minutes, first / MINUTE))
+        end = int(np.searchsorted(self.minutes, last / MINUTE, side="right"))
+        covered = self.covered[0][begin:end], self.covered[1][begin:end]
+        return _Day(self.minutes[begin:end], covered, [each.between(begin, end) for each in self.columns])
 
 
 def pack(minutes: Minutes, nearer: Minutes = (), nearer_depth: int = 0) -> bytes:
@@ -103,23 +113,27 @@ def pack(minutes: Minutes, nearer: Minutes = (), nearer_depth: int = 0) -> bytes
     return body + _CHECKSUM.pack(crc32(body))
 
 
-def unpack(bodies: Mapping[int, bytes], depth: int) -> list[tuple[int, DepthVolume]]:
-    """What was packed of a depth, the earliest first. ``bodies``: the packs of one book's day by depth, this one and
-    all nearer ones.
+def unpack(
+    bodies: Mapping[int, bytes], depth: int, first: float = 0, last: float = DAY
+) -> list[tuple[int, DepthVolume]]:
+    """What was packed of a depth from one second of the day to another, both included, the earliest first. ``bodies``:
+    the packs of one book's day by depth, this one and all nearer ones.
 
     Raises:
         PackError: damaged, of another version, or without the nearer ones that it needs.
     """
-    day = _read(bodies, depth)
+    day = _read(bodies, depth).between(first, last)
     covered = (each.tolist() for each in day.covered)
     rows = zip(*(column.decimals() for column in day.columns), *covered, strict=True)
     seconds = (day.minutes * MINUTE).tolist()
     return [(second, DepthVolume(depth, *row)) for second, row in zip(seconds, rows, strict=True)]
 
 
-def unpack_points(bodies: Mapping[int, bytes], depth: int) -> list[tuple[int, float, float]]:
+def unpack_points(
+    bodies: Mapping[int, bytes], depth: int, first: float = 0, last: float = DAY
+) -> list[tuple[int, float, float]]:
     """The coins of bids and asks alone, for charts: ``(seconds, bids, asks)``. Raises as :func:`unpack`."""
-    day = _read(bodies, depth)
+    day = _read(bodies, depth).between(first, last)
     seconds = (day.minutes * MINUTE).tolist()
     return list(zip(seconds, day.columns[0].floats(), day.columns[1].floats(), strict=True))
 
@@ -274,8 +288,7 @@ def _column(column: _Column, rests: Numbers | None) -> bytes:
     if rests is None:
         body = _compressed(",".join(f"{each:f}" for each in column.texts).encode())
         return _COLUMN.pack(_TEXT, 0, 0, len(body)) + body
-    # Signs at the end of each number: small ones have many zeros in front, whatever their sign.
-    folded = ((rests << 1) ^ (rests >> 63)).view(np.uint64)
+    folded = _folded(rests)
     width = _chance_bits(folded)
     high = _compressed(_planes(folded >> np.uint64(width)))
     return _COLUMN.pack(_NUMBERS, column.exponent, width, len(high)) + _low_bits(folded, width) + high
@@ -291,10 +304,28 @@ def _read_column(raw: bytes, at: int, count: int) -> tuple[_Column, Numbers | No
     low = _from_low_bits(raw[at : at + low_size], width, count)
     at += low_size
     high = _from_planes(_decompressed(raw[at : at + size]), count)
-    folded = high << np.uint64(width) | low
+    return _Column(None, exponent), _unfolded(high << np.uint64(width) | low), at + size
+
+
+def planes(numbers: Numbers) -> bytes:
+    """The lowest bytes of all numbers, then the second bytes, and so on to the eighth."""
+    return _folded(numbers).astype("<u8").view(np.uint8).reshape(-1, 8).T.tobytes()
+
+
+def from_planes(body: bytes, count: int) -> Numbers:
+    """What :func:`planes` was made of."""
+    found = np.frombuffer(body, dtype=np.uint8).reshape(8, count)
+    return _unfolded(np.ascontiguousarray(found.T).view("<u8").reshape(count))
+
+
+def _folded(numbers: Numbers) -> NDArray[np.uint64]:
+    """Signs at the end of each number: small ones have many zeros in front, whatever their sign."""
+    return ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
+
+
+def _unfolded(folded: NDArray[np.uint64]) -> Numbers:
     one = np.uint64(1)
-    numbers = (folded >> one).view(np.int64) ^ -(folded & one).view(np.int64)
-    return _Column(None, exponent), numbers, at + size
+    return (folded >> one).view(np.int64) ^ -(folded & one).view(np.int64)
 
 
 def _chance_bits(folded: NDArray[np.uint64]) -> int:

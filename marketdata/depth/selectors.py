@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any
 
@@ -17,25 +18,31 @@ from django.utils import timezone
 
 from audit.models import ComponentHeartbeat
 from audit.selectors import heartbeats
-from marketdata.depth import packing
+from marketdata.depth import heat_packing, packing
+from marketdata.depth.heat import HeatRows
 from marketdata.depth.hot import KEPT_SECONDS, HotDepth
 from marketdata.depth.models import (
     VOLUMES,
     DepthAggregate,
     DepthCollector,
     DepthDay,
+    DepthHeatHour,
+    DepthHeatMinute,
     DepthHour,
     DepthPack,
     DepthRow,
     DepthSeries,
     DepthSymbol,
 )
+from marketdata.depth.partitions import storage_of
 from marketdata.depth.services import as_volume
-from marketdata.depth.snapshots import DAY, DepthSnapshot, DepthVolume, Market
+from marketdata.depth.snapshots import DAY, MINUTE, DepthSnapshot, DepthVolume, Market
 
 log = logging.getLogger(__name__)
 
 INTERVALS: dict[str, type[DepthAggregate]] = {"1h": DepthHour, "1d": DepthDay}
+# Means have as many decimals as the volumes, and some.
+MEAN_UNIT, MEAN_DIGITS = Decimal("1e-12"), 96
 HEARTBEAT = "depth collector"
 HEARTBEAT_AGE = timedelta(seconds=20)
 Minutes = list[tuple[int, DepthVolume]]
@@ -51,11 +58,11 @@ ORDER BY minute
 _SECONDS = "extract(epoch FROM minute)::bigint"
 ROWS_OF_SERIES = f"SELECT {_SECONDS}, {', '.join(VOLUMES)}, bid_covered, ask_covered {_ROWS}"
 POINTS_OF_SERIES = f"SELECT {_SECONDS}, bid_volume::float8, ask_volume::float8 {_ROWS}"
-# With those of nearer depths, which it may be packed beyond.
+# With those of nearer depths, which it may be packed beyond; of all symbols where none is given.
 PACKS_OF_SERIES = f"""
-SELECT extract(epoch FROM day::timestamp)::bigint, depth, body
+SELECT symbol, extract(epoch FROM day::timestamp)::bigint, depth, body
 FROM {DepthPack._meta.db_table} JOIN {DepthSeries._meta.db_table} AS series ON series.id = series_id
-WHERE symbol = %(symbol)s AND market_type = %(market)s AND depth <= %(depth)s
+WHERE (%(symbol)s::text IS NULL OR symbol = %(symbol)s) AND market_type = %(market)s AND depth <= %(depth)s
   AND day >= %(first)s AND day <= %(last)s
 """  # noqa: S608
 
@@ -106,10 +113,10 @@ def stored_minutes(symbol: str, market: Market, depth: int, start: datetime, end
         cursor.execute(ROWS_OF_SERIES, asked)
         found = {minute: DepthVolume(depth, *volumes) for minute, *volumes in cursor.fetchall()}
         packs = _packs(cursor, asked)
-    for midnight, bodies in packs.items():
-        for seconds, volume in packing.unpack(bodies, depth):
-            if start.timestamp() <= midnight + seconds <= end.timestamp():
-                found[midnight + seconds] = volume
+    for (_, midnight), bodies in packs.items():
+        # What is packed stays, whatever came later.
+        for seconds, volume in packing.unpack(bodies, depth, *_inside(midnight, start, end)):
+            found[midnight + seconds] = volume
     return sorted(found.items(), key=lambda each: each[0]) if packs else list(found.items())
 
 
@@ -123,20 +130,25 @@ def stored_points(symbol: str, market: Market, depth: int, start: datetime, end:
     if not packs:
         return found
     by_minute = {point[0]: point for point in found}
-    for midnight, bodies in packs.items():
-        for seconds, bid, ask in packing.unpack_points(bodies, depth):
-            if start.timestamp() <= midnight + seconds <= end.timestamp():
-                by_minute[midnight + seconds] = (midnight + seconds, bid, ask)
+    for (_, midnight), bodies in packs.items():
+        for seconds, bid, ask in packing.unpack_points(bodies, depth, *_inside(midnight, start, end)):
+            by_minute[midnight + seconds] = (midnight + seconds, bid, ask)
     return sorted(by_minute.values())
 
 
-def _packs(cursor: Any, asked: Mapping[str, Any]) -> dict[int, dict[int, bytes]]:
-    """Packed days of a depth by the second that they begin with: their bodies and those of nearer depths."""
+def _packs(cursor: Any, asked: Mapping[str, Any]) -> dict[tuple[str, int], dict[int, bytes]]:
+    """Packed days of a depth, by symbol and the second that they begin with: their bodies and those of nearer
+    depths."""
     cursor.execute(PACKS_OF_SERIES, {**asked, "first": _day(asked["start"]), "last": _day(asked["end"])})
-    found: dict[int, dict[int, bytes]] = {}
-    for midnight, depth, body in cursor.fetchall():
-        found.setdefault(midnight, {})[depth] = body
-    return {midnight: bodies for midnight, bodies in found.items() if asked["depth"] in bodies}
+    found: dict[tuple[str, int], dict[int, bytes]] = {}
+    for symbol, midnight, depth, body in cursor.fetchall():
+        found.setdefault((symbol, midnight), {})[depth] = body
+    return {key: bodies for key, bodies in found.items() if asked["depth"] in bodies}
+
+
+def _inside(midnight: int, start: datetime, end: datetime) -> tuple[float, float]:
+    """The first and the last second of a day that are asked for."""
+    return start.timestamp() - midnight, end.timestamp() - midnight
 
 
 def stored_days(symbol: str, market: Market, depth: int, start: datetime, end: datetime) -> Iterator[Minutes]:
@@ -160,13 +172,63 @@ def depth_aggregates(
 
 
 def group_minutes(market: Market, depth: int, start: datetime, end: datetime) -> dict[int, dict[str, DepthVolume]]:
-    """Each minute's volume by symbol, of all symbols of a market; of days that are not packed yet."""
-    symbols = dict(DepthSeries.objects.filter(market_type=market.value, depth=depth).values_list("pk", "symbol"))
-    rows = DepthRow.objects.filter(series_id__in=list(symbols), minute__gte=start, minute__lte=end).order_by("minute")
+    """Each minute's volume by symbol, of all symbols of a market, the earliest first."""
+    symbols = _symbols_by_series(market, depth)
     found: dict[int, dict[str, DepthVolume]] = {}
+    with connection.cursor() as cursor:
+        asked = {"symbol": None, "market": market.value, "depth": depth, "start": start, "end": end}
+        packs = _packs(cursor, asked)
+    for (symbol, midnight), bodies in packs.items():
+        for seconds, volume in packing.unpack(bodies, depth, *_inside(midnight, start, end)):
+            found.setdefault(midnight + seconds, {})[symbol] = volume
+    rows = DepthRow.objects.filter(series_id__in=symbols, minute__gte=start, minute__lte=end)
     for row in rows.iterator():
-        found.setdefault(int(row.minute.timestamp()), {})[symbols[row.series_id]] = as_volume(row, depth)
+        # What is packed stays, whatever came later.
+        minutes = found.setdefault(int(row.minute.timestamp()), {})
+        minutes.setdefault(symbols[row.series_id], as_volume(row, depth))
+    return dict(sorted(found.items()))
+
+
+def group_means(
+    market: Market, depth: int, interval: str, start: datetime, end: datetime
+) -> dict[int, dict[str, DepthVolume]]:
+    """The same of hours or days (``INTERVALS``): the mean volumes of each symbol, of which coverage is not known."""
+    symbols = _symbols_by_series(market, depth)
+    rows = INTERVALS[interval]._default_manager.filter(series_id__in=symbols, start__gte=start, start__lte=end)
+    found: dict[int, dict[str, DepthVolume]] = {}
+    for row in rows.order_by("start").iterator():
+        found.setdefault(int(row.start.timestamp()), {})[symbols[row.series_id]] = mean_volume(row, depth)
     return found
+
+
+def mean_volume(row: DepthAggregate, depth: int) -> DepthVolume:
+    with localcontext(prec=MEAN_DIGITS):
+        bid, ask, bid_usd, ask_usd = (
+            (getattr(row, f"{name}_sum") / row.count).quantize(MEAN_UNIT).normalize() for name in VOLUMES
+        )
+    return DepthVolume(depth, bid, ask, bid_usd, ask_usd, bid_covered=False, ask_covered=False)
+
+
+def _symbols_by_series(market: Market, depth: int) -> dict[int, str]:
+    return dict(DepthSeries.objects.filter(market_type=market.value, depth=depth).values_list("pk", "symbol"))
+
+
+def heat_minutes(symbol: str, market: Market, start: datetime, end: datetime) -> Iterator[tuple[int, HeatRows]]:
+    """What rested at which price, from ``start`` to ``end``, both included, the earliest first."""
+    book = {"symbol": symbol, "market_type": market.value}
+    first_hour = start.replace(minute=0, second=0, microsecond=0)
+    hours: dict[datetime, list[tuple[int, bytes]]] = {}
+    for row in DepthHeatMinute.objects.filter(**book, minute__gte=start, minute__lte=end):
+        hour = row.minute.replace(minute=0)
+        hours.setdefault(hour, []).append((row.minute.minute, bytes(row.body)))
+    packs = dict(DepthHeatHour.objects.filter(**book, hour__gte=first_hour, hour__lte=end).values_list("hour", "body"))
+    for hour in sorted({*hours, *packs}):
+        found = {minute: rows for minute, body in hours.get(hour, []) for _, rows in heat_packing.unpack(body)}
+        found |= dict(heat_packing.unpack(bytes(packs[hour]))) if hour in packs else {}
+        for minute, rows in sorted(found.items()):
+            moment = int(hour.timestamp()) + minute * MINUTE
+            if start.timestamp() <= moment <= end.timestamp():
+                yield moment, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +256,14 @@ def depth_stats(symbol: str, market: Market | None) -> DepthStats:
         packed = datetime(packs["oldest"].year, packs["oldest"].month, packs["oldest"].day, tzinfo=UTC)
         oldest = min(oldest or packed, packed)
     return DepthStats(hours["count"] or 0, oldest, rows["newest"], days)
+
+
+def last_day_made() -> date | None:
+    """The last day that there is a partition for; None where days are made by themselves."""
+    with connection.cursor() as cursor:
+        storage = storage_of(cursor)
+        days = [] if storage.packs_by_itself else storage.days(cursor)
+    return max(days, default=None)
 
 
 def collector() -> DepthCollector:

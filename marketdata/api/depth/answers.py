@@ -6,45 +6,56 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 import orjson
 import redis
-from django.core.cache import cache
+from django.conf import settings
 from django.http import HttpResponse
 from numpy.typing import NDArray
 from rest_framework.request import Request
 
 from marketdata.depth import selectors
 from marketdata.depth.current import is_stale, volumes_of
-from marketdata.depth.indicators import GroupVolume, group_volumes
+from marketdata.depth.heat import HeatMap
+from marketdata.depth.indicators import GroupVolume, group_volumes, market_difference_percent
 from marketdata.depth.models import VOLUMES, DepthAggregate
-from marketdata.depth.snapshots import DepthVolume, Market
+from marketdata.depth.snapshots import MINUTE, DepthVolume, Market
+from marketdata.selectors import valkey
 
 HISTORY_SECONDS, STATS_SECONDS, GROUPS_SECONDS = 30, 60, 1
 NAMES = dict(zip(VOLUMES, ("bidVolume", "askVolume", "bidVolumeUsd", "askVolumeUsd"), strict=True))
 
 
-def cached(key: str, seconds: int, read: Callable[[], Any]) -> bytes:
-    """What was read, as JSON: from Valkey while it is new enough; without Valkey every time anew."""
-    name = f"depth:{key}"
-    try:
-        found: bytes | None = cache.get(name)
-    except redis.RedisError:
-        return _json(read())
-    if found is None:
-        found = _json(read())
-        with suppress(redis.RedisError):
-            cache.set(name, found, seconds)
-    return found
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked, by a name that is the same for the same answer; ``read`` finds it, as JSON already or to be
+    written as JSON. It is kept for so many seconds."""
 
+    name: str
+    seconds: int
+    read: Callable[[], Any]
 
-def _json(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+    @property
+    def key(self) -> str:
+        return f"{settings.REDIS_PREFIX}:depth:answer:{self.name}"
+
+    def answer(self, told: bytes | None, *, may_keep: bool) -> bytes:
+        """``told`` is what Valkey has of it; without Valkey it is read anew every time."""
+        if told is not None:
+            return told
+        found = self.read()
+        body = found if isinstance(found, bytes) else orjson.dumps(found, option=orjson.OPT_UTC_Z)
+        if may_keep:
+            with suppress(redis.RedisError):
+                valkey().set(self.key, body, ex=self.seconds)
+        return body
 
 
 def ready(request: Request, body: bytes) -> HttpResponse:
@@ -137,6 +148,48 @@ def groups_now(market: Market, depths: Iterable[int]) -> dict[int, dict[str, Any
     return found
 
 
+def spread(time: int, spot: DepthVolume, futures: DepthVolume) -> dict[str, Any]:
+    return {
+        "time": time,
+        "spotBid": plain(spot.bid_volume),
+        "spotAsk": plain(spot.ask_volume),
+        "futuresBid": plain(futures.bid_volume),
+        "futuresAsk": plain(futures.ask_volume),
+        "bidPercent": plain(market_difference_percent(spot.bid_volume, futures.bid_volume)),
+        "askPercent": plain(market_difference_percent(spot.ask_volume, futures.ask_volume)),
+        "percent": plain(
+            market_difference_percent(spot.bid_volume + spot.ask_volume, futures.bid_volume + futures.ask_volume)
+        ),
+    }
+
+
+def heatmap(found: HeatMap | None) -> dict[str, Any]:
+    """For a canvas, which draws floats: volumes have five digits, and NaN becomes null."""
+    if found is None:
+        return {"interval": MINUTE, "step": None, "times": [], "prices": [], "bids": [], "asks": []}
+    return {
+        "interval": found.seconds,
+        "step": float(found.step),
+        "times": list(found.times),
+        "prices": [float(price) for price in found.prices],
+        "bids": _five_digits(found.bids),
+        "asks": _five_digits(found.asks),
+    }
+
+
+def _five_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = np.floor(np.log10(np.where(values > 0, values, 1.0)))
+    # A number times a whole power of ten, and by it again, has the fewest digits as text.
+    scale = 10.0 ** np.clip(4 - power, -300, 300)
+    return np.ascontiguousarray(np.round(values * scale) / scale)
+
+
+def minute_text(moment: datetime) -> str:
+    """For names of cached answers: a span to now moves with every second; what is in it does not."""
+    return moment.astimezone(UTC).strftime("%Y%m%d%H%M")
+
+
 def matrix(values: NDArray[Any]) -> list[list[float | None]]:
     """JSON has no NaN."""
     return [[None if math.isnan(value) else round(value, 6) for value in row] for row in values.tolist()]
@@ -201,4 +254,31 @@ HISTORY_EXAMPLE = {
             **{name: {"avg": "1100.5", "min": "990.1", "max": "1190.77"} for name in NAMES.values()},
         }
     ],
+}
+SPREAD_EXAMPLE = {
+    "symbol": "BTCUSDT",
+    "depth": "5",
+    "interval": "1m",
+    "results": [
+        {
+            "time": 1789473600,
+            "spotBid": "1184.25113",
+            "spotAsk": "997.80400",
+            "futuresBid": "2210.013",
+            "futuresAsk": "2080.440",
+            "bidPercent": "86.617000",
+            "askPercent": "108.502000",
+            "percent": "96.624100",
+        }
+    ],
+}
+HEATMAP_EXAMPLE = {
+    "symbol": "BTCUSDT",
+    "marketType": "SPOT",
+    "interval": 60,
+    "step": 50.0,
+    "times": [1789473600, 1789473660],
+    "prices": [59900.0, 59950.0, 60000.0],
+    "bids": [[12.5, 3.25, 0.8], [12.5, 3.3, None]],
+    "asks": [[None, None, 4.1], [None, 2.75, 4.2]],
 }

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
 import redis
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
@@ -32,7 +31,6 @@ from marketdata.api.depth.parameters import (
     known,
     market_of,
     number_of,
-    refuse,
     span_of,
     symbol_of,
     symbol_text,
@@ -41,10 +39,8 @@ from marketdata.api.depth.serializers import (
     AddedSymbolsSerializer,
     ChangedSymbolsSerializer,
     CollectorSerializer,
-    CorrelationSerializer,
     CurrentBookSerializer,
     DepthSerializer,
-    GroupsSerializer,
     HistorySerializer,
     IngestedSerializer,
     IngestSerializer,
@@ -56,15 +52,13 @@ from marketdata.api.depth.serializers import (
 from marketdata.api.rate_limit import RateLimited
 from marketdata.depth import selectors, services
 from marketdata.depth.current import as_of, body_as_of
-from marketdata.depth.indicators import group_volumes, market_difference_percent, rolling_correlations
-from marketdata.depth.snapshots import DAY, DEPTH_TEXTS, MINUTE, Market
+from marketdata.depth.indicators import market_difference_percent
+from marketdata.depth.snapshots import DEPTH_TEXTS, Market
 
 MOST_ROWS = 5_000
 ALL_MINUTES = timedelta(days=62)
-GROUPS_SPAN = timedelta(hours=6)
 AGGREGATES_SPAN = {"1h": timedelta(days=92), "1d": timedelta(days=3_660)}
 TYPES = {"spot": (Market.SPOT,), "futures": (Market.FUTURES,), "all": (Market.SPOT, Market.FUTURES)}
-MOST_COMPARED = 20
 
 
 class DepthSilent(APIException):
@@ -82,6 +76,26 @@ class StaffWrites(BasePermission):
 class DepthView(RateLimited):
     authentication_classes = (SessionAuthentication, BriefTokenAuthentication)
     permission_classes = (IsAuthenticated, StaffWrites)
+
+
+class KeptView(DepthView):
+    """Its answers are kept in Valkey for a while; they come with the round trip that counts the request."""
+
+    asked: answers.Question | None = None
+
+    def question(self, request: Request) -> answers.Question:
+        """Raises ValidationError for what cannot be asked; whether the symbol is known is for ``read`` to judge."""
+        raise NotImplementedError
+
+    def ask_valkey(self, request: Request, pipeline: Pipeline) -> None:
+        with suppress(ValidationError):
+            self.asked = self.question(request)
+            pipeline.get(self.asked.key)
+
+    def answer(self, request: Request) -> HttpResponse:
+        question = self.asked or self.question(request)
+        told = self.told[0] if self.told else None
+        return answers.ready(request, question.answer(told, may_keep=self.told is not None))
 
 
 VALKEY_IS_AWAY = "Valkey, which holds the newest books, does not answer"
@@ -242,7 +256,7 @@ class ExportView(DepthView):
         return StreamingHttpResponse(export.streamed(lines(days)), content_type=content_type, headers=headers)
 
 
-class HistoryView(DepthView):
+class HistoryView(KeptView):
     @extend_schema(
         parameters=[
             SYMBOL_PARAMETER,
@@ -256,13 +270,16 @@ class HistoryView(DepthView):
     )
     def get(self, request: Request) -> HttpResponse:
         """Hours or days with mean, least and largest volumes, kept for ever."""
-        symbol, depth, market = symbol_of(request), depth_of(request), market_of(request) or Market.SPOT
+        return self.answer(request)
+
+    def question(self, request: Request) -> answers.Question:
+        symbol, depth, market = symbol_text(request), depth_of(request), market_of(request) or Market.SPOT
         interval = choice_of(request, "interval", selectors.INTERVALS, "1h")
         longest = AGGREGATES_SPAN[interval]
         start, end = span_of(request, longest, default=min(longest, timedelta(days=365 if interval == "1d" else 7)))
 
         def read() -> dict[str, Any]:
-            rows = selectors.depth_aggregates(symbol, market, depth, interval, start, end)
+            rows = selectors.depth_aggregates(known(symbol), market, depth, interval, start, end)
             return {
                 "symbol": symbol,
                 "marketType": market.value,
@@ -272,18 +289,21 @@ class HistoryView(DepthView):
             }
 
         # A span to now moves with every second; its buckets do not.
-        key = f"history:{symbol}:{market}:{depth}:{interval}:{_minute(start)}:{_minute(end)}"
-        return answers.ready(request, answers.cached(key, answers.HISTORY_SECONDS, read))
+        span = f"{answers.minute_text(start)}:{answers.minute_text(end)}"
+        return answers.Question(f"history:{symbol}:{market}:{depth}:{interval}:{span}", answers.HISTORY_SECONDS, read)
 
 
-class StatsView(DepthView):
+class StatsView(KeptView):
     @extend_schema(parameters=[SYMBOL_PARAMETER, MARKET_PARAMETER], responses=StatsSerializer)
     def get(self, request: Request) -> HttpResponse:
         """How much there is of a symbol; without a market, of all of them."""
-        symbol, market = symbol_of(request), market_of(request, default=None)
+        return self.answer(request)
+
+    def question(self, request: Request) -> answers.Question:
+        symbol, market = symbol_text(request), market_of(request, default=None)
 
         def read() -> dict[str, Any]:
-            found = selectors.depth_stats(symbol, market)
+            found = selectors.depth_stats(known(symbol), market)
             return {
                 "symbol": symbol,
                 "marketType": market.value if market else None,
@@ -293,83 +313,7 @@ class StatsView(DepthView):
                 "dataAvailableDays": found.days,
             }
 
-        return answers.ready(request, answers.cached(f"stats:{symbol}:{market}", answers.STATS_SECONDS, read))
-
-
-class GroupsView(DepthView):
-    @extend_schema(parameters=[MARKET_PARAMETER, DEPTH_PARAMETER], responses=GroupsSerializer)
-    def get(self, request: Request) -> HttpResponse:
-        """TOTAL, TOTAL1 (without BTC), TOTAL2 (without BTC and ETH) and OTHERS (the ten largest of the rest) now, by
-        value in dollars."""
-        market, depth = market_of(request) or Market.SPOT, depth_of(request)
-
-        def read() -> dict[str, Any]:
-            return answers.groups_now(market, [depth])[depth]
-
-        try:
-            body = answers.cached(f"groups-now:{market}:{depth}", answers.GROUPS_SECONDS, read)
-        except redis.RedisError as error:
-            raise DepthSilent(VALKEY_IS_AWAY) from error
-        return answers.ready(request, body)
-
-
-class GroupsHistoryView(DepthView):
-    @extend_schema(
-        parameters=[MARKET_PARAMETER, DEPTH_PARAMETER, *TIME_PARAMETERS], responses=GroupsSerializer(many=True)
-    )
-    def get(self, request: Request) -> HttpResponse:
-        """The same minute by minute, at most six hours at once, of days that are not packed yet."""
-        market, depth = market_of(request) or Market.SPOT, depth_of(request)
-        start, end = span_of(request, GROUPS_SPAN)
-
-        def read() -> list[dict[str, Any]]:
-            rows = selectors.group_minutes(market, depth, start, end)
-            return [
-                {"time": minute, "groups": [answers.group(each) for each in group_volumes(volumes)]}
-                for minute, volumes in rows.items()
-            ]
-
-        key = f"groups:{market}:{depth}:{_minute(start)}:{_minute(end)}"
-        return answers.ready(request, answers.cached(key, answers.HISTORY_SECONDS, read))
-
-
-class CorrelationView(DepthView):
-    @extend_schema(
-        parameters=[
-            OpenApiParameter("symbols", str, required=True, description=f"2 to {MOST_COMPARED}, by commas"),
-            MARKET_PARAMETER,
-            DEPTH_PARAMETER,
-            OpenApiParameter("type", str, enum=["bid", "ask"], description="none: the mean of both sides"),
-            OpenApiParameter("window", int, description="minutes of each matrix, 3 to 1440; default 60"),
-            *TIME_PARAMETERS,
-        ],
-        responses=CorrelationSerializer,
-    )
-    def get(self, request: Request) -> Response:
-        """How the volumes of symbols go with each other, in windows that follow each other by half their length."""
-        symbols = sorted({symbol for symbol in request.query_params.get("symbols", "").split(",") if symbol})
-        if not 2 <= len(symbols) <= MOST_COMPARED:
-            raise refuse("symbols", "", f"are {len(symbols)}; expected 2 to {MOST_COMPARED} different ones, by commas")
-        if not all(map(selectors.is_known, symbols)):
-            raise Http404
-        market, depth = market_of(request) or Market.SPOT, depth_of(request)
-        side = choice_of(request, "type", ("bid", "ask", "both"), "both")
-        window = number_of(request, "window", 60, DAY // MINUTE)
-        if window < 3:
-            raise refuse("window", str(window), "is less than 3 minutes")
-        start, end = span_of(request, timedelta(days=1))
-        first, count = -(-int(start.timestamp()) // MINUTE), int(end.timestamp()) // MINUTE
-        series = np.full((len(symbols), max(0, count - first + 1)), np.nan)
-        for at, symbol in enumerate(symbols):
-            for minute, volume in selectors.depth_minutes(symbol, market, depth, start, end):
-                series[at, minute // MINUTE - first] = answers.side_value(volume, side)
-        step = max(1, window // 2)
-        found = rolling_correlations(series, window, step)
-        windows = [
-            {"to": (first + at * step + window - 1) * MINUTE, "matrix": answers.matrix(each)}
-            for at, each in enumerate(found)
-        ]
-        return Response({"symbols": symbols, "windows": windows})
+        return answers.Question(f"stats:{symbol}:{market}", answers.STATS_SECONDS, read)
 
 
 class CollectorView(DepthView):
@@ -419,7 +363,3 @@ class CollectorSymbolsView(DepthView):
         if not changed:
             raise Http404
         return Response({"changed": changed})
-
-
-def _minute(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y%m%d%H%M")
