@@ -48,31 +48,28 @@ class ExposureReader:
         while self._waiting:
             asked, self._waiting = self._waiting, {}
             began = time.monotonic()
-            try:
-                found = await self._ask(list(asked))
-            except Exception as error:  # whatever it is, it belongs to those who asked
-                for waiting in asked.values():
-                    if not waiting.done():
-                        waiting.set_exception(error)
-                continue
+            found = await self._ask(list(asked))
             for account_id, waiting in asked.items():
+                answer = found.get(account_id) or Account.DoesNotExist(f"there is no account {account_id}")
                 if waiting.done():
                     continue
-                if account_id in found:
-                    waiting.set_result((found[account_id], began))
+                if isinstance(answer, Exposure):
+                    waiting.set_result((answer, began))
                 else:
-                    waiting.set_exception(Account.DoesNotExist(f"there is no account {account_id}"))
+                    waiting.set_exception(answer)
 
-    async def _ask(self, account_ids: list[int]) -> dict[int, Exposure]:
+    async def _ask(self, account_ids: list[int]) -> dict[int, Exposure | Exception]:
+        """By account, what it has at stake, or why that is not known."""
         question = partial(account_exposures, account_ids, dict(self._prices()))
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, partial(with_connection, question))
-        except DatabaseError:
-            raise
-        except Exception:  # books that are not understood must not keep the other accounts from being read
+            run = asyncio.get_running_loop().run_in_executor
+            return dict(await run(self._thread, partial(with_connection, question)))
+        except DatabaseError as error:
+            return dict.fromkeys(account_ids, error)
+        except Exception as error:  # books that are not understood must not keep the other accounts from being read
             if len(account_ids) == 1:
-                raise
-        found: dict[int, Exposure] = {}
+                return {account_ids[0]: error}
+        found: dict[int, Exposure | Exception] = {}
         for account_id in account_ids:
             found |= await self._ask([account_id])
         return found
