@@ -147,7 +147,8 @@ class HeatmapView(KeptView):
     def get(self, request: Request) -> HttpResponse:
         """What rested at which price, within 5 % of the best prices, kept for 14 days: columns of time, at most 720,
         of rows of prices. Of a longer span a column is the mean of several minutes; where prices moved far a row is the
-        sum of several. Null: nothing is known of that price then (a book by REST, and Bybit's, reach less far)."""
+        sum of several. Null: nothing is known of that price then. Books are loaded to a certain depth, and further
+        levels are learned when they change: ``known`` says between which prices nothing is missing."""
         return self.answer(request)
 
     def question(self, request: Request) -> answers.Question:
