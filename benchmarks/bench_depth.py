@@ -265,7 +265,6 @@ def main() -> None:
         report.section("Packed days")
         packing(report)
     with_servers(options, report)
-    report.write()
 
 
 def with_servers(options: argparse.Namespace, report: Report) -> None:

@@ -25,11 +25,12 @@ class Report:
         self._section = self._sections[title] = [f"{moment:%Y-%m-%d %H:%M} UTC, load average {load}.", ""]
 
     def say(self, line: str) -> None:
+        """The page is written each time: a run that is broken off has told what it found."""
         print(line, flush=True)
         self._section.append(f"- {line}")
+        self._write()
 
-    def write(self) -> None:
-        """Overwrites the page."""
+    def _write(self) -> None:
         head = [
             "# Depth analytics, measured",
             "",
