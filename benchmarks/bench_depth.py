@@ -235,12 +235,12 @@ def api(seconds: float, report: Report) -> None:
             running.load(report, name, paths, goal, seconds)
 
 
-def months(rows: int, report: Report) -> None:
+def months(rows: int, plain_days: int, report: Report) -> None:
     from benchmarks.depth.months import Months
     from benchmarks.depth.web import site
     from marketdata.depth.services import RAW_DAYS
 
-    found = Months(-(-rows // (RAW_DAYS * 1_440 * 12)), report)
+    found = Months(-(-rows // (RAW_DAYS * 1_440 * 12)), report, plain_days)
     found.load()
     found.ask()
     with site() as running:
@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--api", action="store_true", help="measure the web process too")
     parser.add_argument("--collect", action="store_true", help="collect a hundred symbols too")
     parser.add_argument("--load", type=int, default=0, metavar="ROWS", help="store so many minutes and ask for them")
+    parser.add_argument("--plain-days", type=int, default=14, metavar="DAYS", help="so many of them are not packed")
     parser.add_argument("--only", action="store_true", help="nothing but what the other options ask for")
     options = parser.parse_args()
     rounds = 3 if options.quick else 7
@@ -300,7 +301,7 @@ def with_servers(options: argparse.Namespace, report: Report) -> None:
             hundred_symbols(report)
         if options.load:
             report.section("Months of many symbols")
-            months(options.load, report)
+            months(options.load, options.plain_days, report)
     finally:
         services.stop()
 

@@ -1,5 +1,5 @@
 """What months of many symbols weigh, and how long questions to them take: rows generated once, stored as the platform
-stores them, fourteen days plain and the days before packed.
+stores them, the newest days plain and the days before packed.
 
 A few generated books stand for all: each series is a copy of one of theirs, row by row and pack by pack. Sizes and
 times are those of as many different series; only correlations would be told apart.
@@ -43,16 +43,17 @@ WHERE series.id >= %(first)s
 ORDER BY second, series.id
 """
 SHIFT = """
-INSERT INTO {table} SELECT series_id, start - %(days)s * interval '1 day', {rest} FROM {table}
-WHERE start >= %(first)s AND start < %(last)s
+INSERT INTO {columns} SELECT series_id, start - back * interval '1 day', {rest}
+FROM {table} CROSS JOIN generate_series(1, %(furthest)s) AS back
+WHERE start >= %(first)s AND start < %(last)s ORDER BY 2, 1
 """
 
 
 class Months:
-    """Sixty days of ``symbols`` on two markets, ending now."""
+    """Sixty days of ``symbols`` on two markets, ending now; ``plain_days``: how many of them are not packed yet."""
 
-    def __init__(self, symbols: int, report: Report) -> None:
-        self._report = report
+    def __init__(self, symbols: int, report: Report, plain_days: int = PLAIN_DAYS) -> None:
+        self._report, self._plain_days = report, plain_days
         self.symbols = [f"MONTH{number:03}USDT" for number in range(symbols)]
         self._today = datetime.now(UTC).date()
         self.rows = 0
@@ -68,8 +69,8 @@ class Months:
         self.rows = plain + packed
         self._report.say(
             f"{self.rows:,} minutes of {len(self.symbols)} symbols on two markets (six depths each, 60 days): "
-            f"{plain:,} plain rows of {PLAIN_DAYS} days, loaded in {loaded - began:.0f} s, {packed:,} packed by the "
-            f"platform's own packing ({BOOKS} generated books stand for all); "
+            f"{plain:,} plain rows of {self._plain_days} days, loaded in {loaded - began:.0f} s, {packed:,} packed by "
+            f"the platform's own packing ({BOOKS} generated books stand for all); "
             f"{time.perf_counter() - began:.0f} s in all"
         )
         self._tell_sizes(plain, packed)
@@ -92,7 +93,7 @@ class Months:
                         for second, volume in minutes:
                             covered = volume.bid_covered, volume.ask_covered
                             copy.write_row((number, depth, second, *volume.volumes, *covered))
-            days = [self._today - timedelta(days=back) for back in range(PLAIN_DAYS)]
+            days = [self._today - timedelta(days=back) for back in range(self._plain_days)]
             storage_of(cursor).make(cursor, days)
             stored = 0
             for day in days:
@@ -118,11 +119,12 @@ class Months:
         each = (time.thread_time() - began) / (len(bodies) * len(DEPTHS))
         self._report.say(f"a series and day packed in {each * 1e3:.1f} ms of processor")
         minutes = DAY // 60
-        days = [self._today - timedelta(days=back) for back in range(PLAIN_DAYS, RAW_DAYS)]
+        days = [self._today - timedelta(days=back) for back in range(self._plain_days, RAW_DAYS)]
         series = list(DepthSeries.objects.filter(symbol__in=self.symbols).values_list("id", "depth"))
         with connection.cursor() as cursor:
             table = DepthPack._meta.db_table
-            with cursor.copy(f"COPY {table} (series_id, day, rows, body) FROM STDIN") as copy:
+            with cursor.copy(f"COPY {table} (series_id, day, rows, body) FROM STDIN (FORMAT BINARY)") as copy:
+                copy.set_types(["int4", "date", "int2", "bytea"])
                 for number, day in enumerate(days):
                     for identifier, depth in series:
                         body = bodies[((identifier - self._first) // 6 + number) % len(bodies)][depth]
@@ -131,21 +133,18 @@ class Months:
         return len(days) * len(series) * minutes
 
     def _load_aggregates(self) -> None:
-        """Hours and days of the plain rows by the platform's own statements, older ones as copies of those."""
-        days = [_start(self._today - timedelta(days=back)) for back in range(PLAIN_DAYS)]
-        for start in days:
-            for hour in range(24):
-                at = start + timedelta(hours=hour)
-                services._execute(services.AGGREGATE_HOUR, start=at, end=at + timedelta(hours=1), packed=[])
-            services._execute(services.AGGREGATE_DAY, start=start, end=start + timedelta(days=1))
+        """Hours and yesterday by the platform's own statements, older ones as copies of those."""
+        start = _start(self._today - timedelta(days=1))
+        for hour in range(24):
+            at = start + timedelta(hours=hour)
+            services._execute(services.AGGREGATE_HOUR, start=at, end=at + timedelta(hours=1), packed=[])
+        services._execute(services.AGGREGATE_DAY, start=start, end=start + timedelta(days=1))
         with connection.cursor() as cursor:
             for model, furthest in ((DepthHour, HOURS_BACK), (DepthDay, YEAR)):
                 table, rest = model._meta.db_table, ", ".join(["count", *services.AGGREGATED])
                 columns = f"{table} (series_id, start, {rest})"
-                for back in range(PLAIN_DAYS - 1, furthest, PLAIN_DAYS - 1):
-                    statement = SHIFT.format(table=columns, rest=rest).replace(f"FROM {columns}", f"FROM {table}")
-                    span = {"first": days[-1], "last": days[0], "days": back}
-                    cursor.execute(statement, span)
+                statement = SHIFT.format(table=table, columns=columns, rest=rest)
+                cursor.execute(statement, {"furthest": furthest, "first": start, "last": start + timedelta(days=1)})
                 cursor.execute(f"VACUUM ANALYZE {table}")
 
     def _tell_sizes(self, plain: int, packed: int) -> None:
@@ -182,15 +181,16 @@ class Months:
             return lambda symbol: selectors.depth_aggregates(symbol, spot, 50, interval, now - span, now)
 
         hour = timedelta(hours=1)
-        self._time("one hour of three days ago, plain, as a chart draws it", minutes(3 * day, hour))
-        self._time("one day, plain, as a chart draws it", minutes(2 * day, day))
+        self._time("one hour of yesterday, plain, as a chart draws it", minutes(day, hour))
+        self._time("one day, plain, as a chart draws it", minutes(day, day))
         self._time("one hour of thirty days ago, packed beyond five nearer depths", minutes(30 * day, hour))
         self._time("one day, packed, every volume exact", every_minute(31 * day, day), 12)
-        self._time("thirty days of minutes, half of them packed, as a chart draws it", minutes(30 * day, 30 * day), 4)
+        self._time("seven days, packed, as a chart draws it", minutes(37 * day, 7 * day), 4)
         self._time("one year by day", buckets("1d", timedelta(days=YEAR)))
         self._time("ninety days by hour", buckets("1h", timedelta(days=90)))
         self._time("how much there is of a symbol", lambda symbol: selectors.depth_stats(symbol, None))
         self._time("TOTAL and its kin, an hour of minutes", lambda _: _groups(now - 3 * hour, now - 2 * hour), 6)
+        self._time("the same of thirty days ago, packed", lambda _: _groups(now - 30 * day, now - 30 * day + hour), 2)
 
     def ask_site(self, site: Site) -> None:
         now = int(time.time())
@@ -202,10 +202,10 @@ class Months:
             [f"/api/v1/analytics/history?symbol={each}&interval=1d&from={year}" for each in few],
             "200 ms",
         )
-        hour = [f"&from={now - back * DAY - 3_600}&to={now - back * DAY}" for back in range(1, 13)]
+        hour = [f"&from={now - back * 3_600}&to={now - back * 3_600 + 3_600}" for back in range(4, 28)]
         site.load(
             self._report,
-            "one hour of the last two weeks, by the API, over all symbols, mostly not asked before",
+            "one hour of the last day, by the API, over all symbols, not asked before",
             [f"/api/v1/chart-data?symbol={each}{span}" for span in hour for each in self.symbols],
             "100 ms",
         )

@@ -13,7 +13,7 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketdata.depth import selectors, services
+from marketdata.depth import packing, selectors, services
 from marketdata.depth.models import VOLUMES, DepthDay, DepthHour, DepthPack, DepthRow, DepthSeries, DepthStaleHour
 from marketdata.depth.partitions import NativeDays, TimescaleChunks, storage_of
 from marketdata.depth.snapshots import DAY, DEPTHS, HOUR, MINUTE, DepthSnapshot, Market
@@ -129,6 +129,22 @@ def test_rows_that_come_after_their_day_was_packed_join_it() -> None:
     assert len(services.depth_days_pack(now=NOW)) == 1 and minutes() == before
     services.depth_aggregates_refresh(now=NOW)
     assert shown(DepthHour) == counted(first + late, HOUR) and shown(DepthDay) == counted(first + late, DAY)
+
+
+def test_depths_packed_beyond_each_other_stay_as_they_were_when_the_nearer_one_gets_late_rows() -> None:
+    start = NOON - 20 * DAY
+    span = range(start, start + HOUR, MINUTE)
+    nearer, wider = walk(span, depth=30), walk(span, depth=50)  # as of a book that is known no further than the first
+    services.depth_rows_store([*nearer[:30], *wider], now=NOW)
+    services.depth_days_pack(now=NOW)
+    (body,) = DepthPack.objects.filter(series__depth=50).values_list("body", flat=True)
+    assert len(body) < len(packing.pack([(row.minute - start, row.volume) for row in wider]))
+    before = minutes()
+    services.depth_rows_store(walk(span, depth=30, seed=9, lot=-8), now=NOW)
+    assert len(services.depth_days_pack(now=NOW)) == 1
+    assert minutes() == before == [(row.minute, row.volume) for row in wider]
+    joined = minutes(depth=30)
+    assert joined[:30] == [(row.minute, row.volume) for row in nearer[:30]] and len(joined) == 60
 
 
 def test_minutes_are_kept_for_sixty_days_and_aggregates_for_ever() -> None:
