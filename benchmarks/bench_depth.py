@@ -204,8 +204,8 @@ def storage(symbols: int, report: Report) -> None:
     )
 
 
-def api(seconds: float, report: Report) -> None:
-    from benchmarks.depth.web import site
+def api(seconds: float, report: Report, *, loaded: bool) -> None:
+    from benchmarks.depth.web import cost, floor, site, users
     from marketdata.depth import selectors, services
     from marketdata.depth.current import current_book
     from marketdata.depth.snapshots import DEPTHS, Market, minute_of
@@ -227,11 +227,24 @@ def api(seconds: float, report: Report) -> None:
         "days of a year": (["/api/v1/analytics/history?symbol=BTCUSDT&interval=1d"], "200 ms"),
         "TOTAL and its kin now": (["/api/v1/analytics/groups"], "p95 20 ms"),
     }
+
+    def tell_book() -> None:
+        told = int(time.time() * 1e3)
+        book = current_book(Market.SPOT, "BTCUSDT", ladder, volumes, time_ms=told, status="CONNECTED")
+        selectors.hot().latest_put({(Market.SPOT, "BTCUSDT"): book})
+
+    tell_book()
+    header = users()[0]
+    for name, (paths, _) in loads.items():
+        least, median = cost(paths, header)
+        report.say(f"{name}, our code alone, in turn: {least:.2f} ms of processor (median {median:.2f})")
+    if not loaded:
+        return
+    with floor() as running:
+        running.load(report, "an application that does nothing, on the same server", ["/"], "", seconds)
     with site() as running:
         for name, (paths, goal) in loads.items():
-            told = int(time.time() * 1e3)
-            book = current_book(Market.SPOT, "BTCUSDT", ladder, volumes, time_ms=told, status="CONNECTED")
-            selectors.hot().latest_put({(Market.SPOT, "BTCUSDT"): book})
+            tell_book()
             running.load(report, name, paths, goal, seconds)
 
 
@@ -251,6 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and rows")
     parser.add_argument("--api", action="store_true", help="measure the web process too")
+    parser.add_argument("--cost", action="store_true", help="the same endpoints' processor time, without a server")
     parser.add_argument("--collect", action="store_true", help="collect a hundred symbols too")
     parser.add_argument("--load", type=int, default=0, metavar="ROWS", help="store so many minutes and ask for them")
     parser.add_argument("--plain-days", type=int, default=14, metavar="DAYS", help="so many of them are not packed")
@@ -291,9 +305,9 @@ def with_servers(options: argparse.Namespace, report: Report) -> None:
         if not options.only:
             report.section("Storage")
             storage(1 if options.quick else 5, report)
-        if options.api:
+        if options.api or options.cost:
             report.section("The API, 50 users, 200 requests a second, one web process")
-            api(3 if options.quick else 10, report)
+            api(3 if options.quick else 10, report, loaded=options.api)
         if options.collect:
             from benchmarks.depth.collecting import hundred_symbols
 

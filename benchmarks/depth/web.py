@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 from benchmarks.depth.report import Report
-from tests.processes import ServerProcess, start_site
+from tests.processes import ServerProcess, start_server, start_site
 
 CLIENT = Path(__file__).with_name("client.py")
 USERS, RATE, SECONDS, WARM_SECONDS = 50, 200, 10, 2
@@ -39,7 +42,7 @@ class Site:
         failed = f"; {found['failed']} FAILED" if found["failed"] else ""
         report.say(
             f"{name}: {times} ms at {found['rate']:.0f} requests/s ({len(took)}), "
-            f"{spent / len(took) * 1e3:.2f} ms of the web's processor each{failed}; goal {goal}"
+            f"{spent / len(took) * 1e3:.2f} ms of the web's processor each{failed}{goal and '; goal '}{goal}"
         )
 
     def _ask(self, paths: Sequence[str], seconds: float) -> dict:  # type: ignore[type-arg]
@@ -53,9 +56,51 @@ class Site:
         return (int(words[11]) + int(words[12])) / TICKS
 
 
+def cost(paths: Sequence[str], header: str, rounds: int = 7, requests: int = 100) -> tuple[float, float]:
+    """Milliseconds of processor that our stack takes for a request, middleware to view, without the server: the least
+    of some rounds, and their median."""
+    from django.conf import settings
+
+    from platform_site.http_handler import WholeRequestHandler
+
+    # One user asks as fast as can be.
+    settings.DEPTH_API_RATE = 10**6
+    handler = WholeRequestHandler()
+    headers = [(b"host", b"127.0.0.1"), (b"authorization", header.partition(": ")[2].encode())]
+    following = cycle(paths)
+    found = []
+    for _ in range(rounds):
+        began = time.thread_time()
+        for path in islice(following, requests):
+            address, _, query = path.partition("?")
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": address,
+                "query_string": query.encode(),
+                "headers": headers,
+            }
+            answer = handler._answer(scope, io.BytesIO())
+            if answer.status_code != 200:
+                raise AssertionError(f"{path}: {answer.status_code}")
+        found.append((time.thread_time() - began) / requests * 1e3)
+    return min(found), statistics.median(found)
+
+
 @contextmanager
-def site(environment: Mapping[str, str] | None = None) -> Iterator[Site]:
-    """A web process as production runs it, and fifty users with a token each."""
+def floor() -> Iterator[Site]:
+    """The same server with an application that does nothing."""
+    log = Path(os.environ["BALLAST_DATA_DIR"]) / "floor.log"
+    command = ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "benchmarks.depth.floor:application")
+    server = start_server(command, os.environ, log, "/")
+    try:
+        yield Site(server, [f"X-User: {number}" for number in range(USERS)])
+    finally:
+        server.stop()
+
+
+def users() -> list[str]:
+    """Fifty users with a token each: their header lines."""
     from django.contrib.auth import get_user_model
     from rest_framework.authtoken.models import Token
 
@@ -63,8 +108,15 @@ def site(environment: Mapping[str, str] | None = None) -> Iterator[Site]:
     for number in range(USERS):
         user, _ = get_user_model().objects.get_or_create(username=f"bench-{number}")
         headers.append(f"Authorization: Token {Token.objects.get_or_create(user=user)[0].key}")
+    return headers
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    """A web process as production runs it, and fifty users with a token each."""
+    headers = users()
     log = Path(os.environ["BALLAST_DATA_DIR"]) / f"web-{time.monotonic_ns()}.log"
-    server = start_site(log, {**os.environ, "DEPTH_API_RATE": "1000000", **(environment or {})})
+    server = start_site(log, os.environ)
     try:
         yield Site(server, headers)
     finally:
