@@ -24,8 +24,8 @@ from trading.models import AbsenceReading, Account, Order, OrderAmendment, Order
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
-from trading.services.modes import ModeChanged, mode_confirm, mode_held
-from trading.services.order_gate import OrderGate, order_gate
+from trading.services.modes import ModeChanged, mode_confirm, standing_held
+from trading.services.order_gate import OrderGate, halt_refusal, order_gate
 from trading.services.shared_limits import RiskDenied, shared_refusals
 
 # An intent that nobody sent within this time is worth nothing any more: prices have moved on.
@@ -275,7 +275,8 @@ def order_intend(
 
     Raises:
         LeaseLost: the account is somebody else's by now; nothing may be sent.
-        RiskDenied: orders of other accounts have used up a limit meanwhile.
+        RiskDenied: orders of other accounts have used up a limit meanwhile, the account was halted, or the strategy
+            disabled.
         KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
     """
     gate = gate or order_gate(owner, account_id=account_id, symbol=intent.symbol)
@@ -283,10 +284,11 @@ def order_intend(
         raise OrderRefused([Violation("symbol", intent.symbol, "not an instrument that this deployment trades")])
     if gate.stopped and not intent.reduce_only:
         stopped_refuse(account_id)
-    if prices is not None:
+    refusals = gate.refusals(reduce_only=intent.reduce_only)
+    if prices is not None and not refusals:
         refusals = shared_refusals(account_id=account_id, intent=intent, prices=prices)
-        if refusals:
-            raise RiskDenied(refusals)
+    if refusals:
+        raise RiskDenied(refusals)
     body = OrderBody(
         intent.symbol,
         intent.side,
@@ -418,11 +420,13 @@ def order_take(
     order = order_locked(order_id)
     if order.state != OrderState.NEW:
         return None
-    mode = mode_held(order.account_id)
-    if order.mode != mode:
-        message = f"the order was asked for {order.mode}, and the account is {mode} by now"
-        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
+    standing = standing_held(order.account_id)
+    if order.mode != standing.mode:
+        message = f"the order was asked for {order.mode}, and the account is {standing.mode} by now"
+        refusals = [*refusals, Refusal("mode", standing.mode, order.mode, message)]
     if not order.reduce_only:
+        if standing.halt_reason is not None and not refusals:
+            refusals = [halt_refusal(standing.halt_reason)]
         stopped = stopped_by(order.account_id)
         if stopped is not None:
             refusals = [*refusals, Refusal("kill_switch", "engaged", "new risk", stopped.sentence)]
