@@ -529,7 +529,7 @@ class AccountReconciliationAdmin(admin.ModelAdmin):
 
 @admin.register(ForeignOrder)
 class ForeignOrderAdmin(ReadOnlyAdmin):
-    list_display = ("first_seen_at", "account", "instrument", "side", "quantity", "filled_quantity", "price", "gone_at")
+    list_display = ("first_seen_at", "account", "instrument", "side", "amount", "filled_quantity", "price", "gone_at")
     list_filter = ("account", ("gone_at", admin.EmptyFieldListFilter))
     search_fields = ("venue_order_id", "client_order_id", "instrument__symbol")
     list_select_related = ("account", "instrument")
