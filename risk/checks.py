@@ -62,6 +62,7 @@ def trading_enabled(question: Question) -> Refusal | None:
 
 def instrument_grid(question: Question) -> Refusal | None:
     intent = question.intent
+    held = question.held if intent.side == "Sell" else -question.held
     found = violations(
         question.rules,
         order_type=intent.order_type,
@@ -69,6 +70,7 @@ def instrument_grid(question: Question) -> Refusal | None:
         price=intent.price,
         reference_price=question.reference_price,
         reduce_only=intent.reduce_only,
+        closes_position=intent.reduce_only and intent.quantity == held,
     )
     if not found:
         return None

@@ -19,6 +19,7 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from audit.trace import tracing
+from marketdata.selectors import instrument_rules
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -342,12 +343,21 @@ def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
             stop_loss=order.stop_loss,
             latest_ms=int(latest.timestamp() * 1000),
             position_index=order.position_index,
+            closes_position=_closes_position(order),
         )
         result = sent(request, gateway)
     reach("order.answered")
     order_submission_apply(order_id=order.pk, result=result)
     reach("order.booked")
     return result
+
+
+def _closes_position(order: Order) -> bool:
+    """An order of a size that the venue takes of nobody was recorded because it is all that is held."""
+    if not order.reduce_only or order.order_type != Order.OrderType.MARKET:
+        return False
+    rules = instrument_rules(order.instrument.symbol)
+    return rules is not None and not rules.orderable(order.quantity)
 
 
 def sent(request: OrderRequest, gateway: Gateway) -> SubmissionResult:

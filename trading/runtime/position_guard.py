@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from django.db import DatabaseError
 
 from risk.checks import CENT, NO_TOTALS, loss_percent
-from risk.exits import Exit, ExitState, advance, judge
+from risk.exits import Exit, ExitState, advance, exit_quantity, judge
 from risk.exposure import ZERO, Exposure, PositionExposure
 from risk.limits import Limits
 from risk.reversal import indicators_against
@@ -193,15 +193,11 @@ class PositionGuard:
         rules = self._pipeline.rules(symbol)
         if rules is None:
             return ZERO
-        quantity = (
-            position.quantity if exit_now.share == 1 else rules.floor_quantity(position.quantity * exit_now.share)
-        )
         pending = self._pipeline.exposure(self.account_id).pending.get(symbol)
         taken = ZERO
         if pending is not None:
             taken = pending.closing_sell if position.side == "Buy" else pending.closing_buy
-        quantity = min(quantity, position.quantity - taken, rules.max_market_quantity)
-        return quantity if quantity >= rules.min_quantity else ZERO
+        return exit_quantity(rules, position.quantity, taken, exit_now.share)
 
     async def _order(
         self, symbol: str, position: PositionExposure, done: ExitState, exit_now: Exit, quantity: Decimal

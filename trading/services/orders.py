@@ -20,7 +20,7 @@ from risk.checks import Refusal
 from risk.intents import OrderIntent, new_client_order_id
 from trading.crash_points import reach
 from trading.lifecycle import LIVE, TERMINAL, OrderEvent, OrderState
-from trading.models import AbsenceReading, Account, Order, OrderAmendment, OrderTransition
+from trading.models import AbsenceReading, Account, Order, OrderAmendment, OrderTransition, Position
 from trading.reports import Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
@@ -194,6 +194,7 @@ def _refuse_violations(account: Account, body: OrderBody) -> None:
             price=body.price,
             reference_price=reference_price(body.symbol),
             reduce_only=body.reduce_only,
+            closes_position=body.reduce_only and not rules.orderable(body.quantity) and _is_all_held(account, body),
         )
     )
     rule = f"must be a positive multiple of the tick size {rules.tick_size}, at most {rules.max_price:f}"
@@ -204,6 +205,11 @@ def _refuse_violations(account: Account, body: OrderBody) -> None:
     ]
     if found:
         raise OrderRefused(found)
+
+
+def _is_all_held(account: Account, body: OrderBody) -> bool:
+    held = Position.objects.filter(account=account, instrument__symbol=body.symbol, quantity=body.quantity)
+    return held.exclude(state=Position.State.CLOSED).exclude(side=body.side).exists()
 
 
 def _insert(
