@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
 from django.db.models import Q
 
 from risk.exits import ExitRules
+from risk.groups import GroupLimit, SymbolGroups
 from risk.groups import SymbolGroup as SymbolGroupValue
-from risk.groups import SymbolGroups
 from risk.leverage import LeverageRules
 from risk.limits import NAMES, TOGETHER, Limits, combined, with_defaults
 from risk.models import PositionPolicy, RiskLimit, SymbolGroup
@@ -27,7 +28,18 @@ def limits_for(account: Any, strategy: Any = None) -> Limits:
 
 
 def as_limits(row: RiskLimit) -> Limits:
-    return Limits(trading_enabled=row.trading_enabled, **{name: getattr(row, name) for name in NAMES})
+    groups = {
+        name: GroupLimit(
+            each.get("max_positions"),
+            None if each.get("max_notional") is None else Decimal(str(each["max_notional"])),
+        )
+        for name, each in row.group_limits.items()
+    }
+    return Limits(
+        trading_enabled=row.trading_enabled,
+        group_limits=MappingProxyType(groups),
+        **{name: getattr(row, name) for name in NAMES},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ class TotalsAsked:
 
 def totals_asked(account: Any) -> TotalsAsked:
     """In one query: this is asked whenever the account's books change."""
-    asked = Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR)
+    asked = Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR) | ~Q(group_limits={})
     concerns = Q(level="platform") | Q(user_id=account.owner_id) | Q(strategy__account_id=account.pk)
     rows = list(RiskLimit.objects.filter(asked, concerns).values_list("level", "strategy__name"))
     levels = {level for level, _ in rows}
