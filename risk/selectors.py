@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
@@ -25,6 +25,20 @@ def limits_for(account: Any, strategy: Any = None) -> Limits:
         applies |= Q(strategy_id=strategy.pk)
     levels = {row.level: as_limits(row) for row in RiskLimit.objects.filter(applies)}
     return combined(with_defaults(levels.pop("account", Limits())), **levels)
+
+
+def watched_limits(account: Any) -> tuple[Limits, Mapping[str, Limits]]:
+    """:func:`limits_for` an account, and the limits of its strategies by their names. In one query: asked every
+    second."""
+    applies = Q(level="platform") | Q(user_id=account.owner_id) | Q(account_id=account.pk)
+    rows = RiskLimit.objects.filter(applies | Q(strategy__account_id=account.pk)).select_related("strategy")
+    levels, strategies = {}, {}
+    for row in rows:
+        if row.strategy is not None:
+            strategies[row.strategy.name] = as_limits(row)
+        else:
+            levels[row.level] = as_limits(row)
+    return combined(with_defaults(levels.pop("account", Limits())), **levels), MappingProxyType(strategies)
 
 
 def as_limits(row: RiskLimit) -> Limits:

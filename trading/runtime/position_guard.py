@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -24,7 +24,7 @@ from risk.exits import Exit, ExitState, advance, exit_quantity, judge
 from risk.exposure import ZERO, Exposure, PositionExposure
 from risk.limits import Limits
 from risk.reversal import indicators_against
-from risk.selectors import limits_for
+from risk.selectors import watched_limits
 from trading.crash_points import reach
 from trading.gateways.base import GatewayError
 from trading.models import Account
@@ -44,6 +44,15 @@ SAVE_SECONDS = 0.25
 # After a fill its profit may be in the wallet already and in the position still: such a worth is no peak.
 PEAK_SETTLE_SECONDS = 2.0
 CONFIRM_SECONDS, CONFIRM_WAIT_SECONDS = 1.0, 3.0
+# An alarm that was raised may be armed again by a person: for so long nobody asks.
+ALARM_SECONDS = 10.0
+DAILY_LOSS, DRAWDOWN = "max_daily_loss_percent", "max_drawdown_percent"
+WHOSE = {
+    "account": "the account",
+    "strategy": "strategy {strategy}",
+    "user": "the accounts of the user together",
+    "platform": "the accounts of the platform together",
+}
 
 
 class OnBooks(Protocol):
@@ -52,12 +61,30 @@ class OnBooks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A limit on losses that is crossed. ``episode``: the day or the peak that it is crossed for."""
+    """A limit on losses that is crossed, of which level (and strategy). ``episode``: the day or the peak that it is
+    crossed for."""
 
+    level: str
     limit: str
     value: Decimal
     percent: Decimal
     episode: date | Decimal
+    strategy: str = ""
+
+    @property
+    def named(self) -> str:
+        return self.limit if self.level == "account" else f"{self.level}.{self.limit}"
+
+    @property
+    def crossing(self) -> tuple[Any, ...]:
+        """What has one alarm."""
+        return self.level, self.strategy, self.limit, self.value, self.episode
+
+    @property
+    def message(self) -> str:
+        since = "midnight (UTC)" if self.limit == DAILY_LOSS else "the peak of equity"
+        whose = WHOSE[self.level].format(strategy=self.strategy)
+        return f"{whose} lost {self.percent} % since {since}; {self.named} is {self.value:f} %"
 
 
 @dataclass(slots=True)
@@ -85,6 +112,7 @@ class PositionGuard:
         self._on_books, self._exit_recorded, self._venue_wallet = on_books, exit_recorded, venue_wallet
         self._exposure = Exposure()
         self._limits = Limits()
+        self._strategy_limits: Mapping[str, Limits] = {}
         self._states: dict[str, tuple[int, ExitState]] | None = None
         self._unrealised: dict[str, Decimal] = {}
         self._peak, self._peak_from = ZERO, 0.0
@@ -92,7 +120,8 @@ class PositionGuard:
         self._unsaved: set[str] = set()
         self._saving = False
         self._confirm_at = 0.0
-        self._alarmed: set[tuple[str, date | Decimal]] = set()
+        # When the alarm of a crossing may be asked for again.
+        self._alarmed: dict[tuple[Any, ...], float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def follow(self, exposure: Exposure) -> None:
@@ -127,7 +156,7 @@ class PositionGuard:
 
     async def tick(self, *, may_exit: bool) -> None:
         """Once a second: limits anew, and prices of symbols that other engines follow."""
-        self._limits = await self._on_books(partial(_limits_of, self.account_id))
+        self._limits, self._strategy_limits = await self._on_books(partial(_limits_of, self.account_id))
         for symbol in list(self._exposure.positions):
             if self._pipeline.reference_price(symbol) is None:
                 quote = await self._on_books(partial(symbol_quote, symbol))
@@ -278,7 +307,8 @@ class PositionGuard:
 
     def _crossed(self, equity: Decimal) -> list[Loss]:
         """Limits that a worth of the account crosses, and that have not had their alarm."""
-        return [loss for loss in self._losses(equity) if (loss.limit, loss.episode) not in self._alarmed]
+        now = time.monotonic()
+        return [loss for loss in self._losses(equity) if self._alarmed.get(loss.crossing, 0.0) <= now]
 
     def _losses(self, equity: Decimal) -> Iterator[Loss]:
         exposure, today = self._exposure, datetime.now(UTC).date()
@@ -288,19 +318,28 @@ class PositionGuard:
             others = {"user": exposure.user, "platform": exposure.platform}.get(level, NO_TOTALS)
             if others is None:
                 continue
-            prefix = "" if level == "account" else f"{level}."
             worth = equity + others.equity
             daily, drawdown = limits.max_daily_loss_percent, limits.max_drawdown_percent
             # From midnight to its first report a day has no start yet: yesterday's loss is not today's.
             if daily is not None and exposure.day == today:
                 percent = loss_percent(exposure.day_start_equity + others.day_start_equity, worth)
                 if percent >= daily:
-                    yield Loss(f"{prefix}max_daily_loss_percent", daily, percent.quantize(CENT), today)
+                    yield Loss(level, DAILY_LOSS, daily, percent.quantize(CENT), today)
             if drawdown is not None:
                 percent = loss_percent(self.peak_equity + others.peak_equity, worth)
                 if percent >= drawdown:
-                    named = f"{prefix}max_drawdown_percent"
-                    yield Loss(named, drawdown, percent.quantize(CENT), self.peak_equity)
+                    yield Loss(level, DRAWDOWN, drawdown, percent.quantize(CENT), self.peak_equity)
+        if exposure.day == today:
+            yield from self._losses_of_strategies(today)
+
+    def _losses_of_strategies(self, today: date) -> Iterator[Loss]:
+        """By what the books told of them last."""
+        for name, limits in self._strategy_limits.items():
+            daily, share = limits.max_daily_loss_percent, self._exposure.strategies.get(name)
+            if daily is not None and share is not None:
+                percent = loss_percent(share.day_start_equity, share.equity)
+                if percent >= daily:
+                    yield Loss("strategy", DAILY_LOSS, daily, percent.quantize(CENT), today, name)
 
     async def _confirm(self) -> None:
         """By the venue's own figure: for a moment after a fill, a profit may be in the wallet not yet and in no
@@ -316,26 +355,26 @@ class PositionGuard:
         except (GatewayError, TimeoutError) as error:
             log.warning("account %s: a loss is not confirmed by the venue: %s", self.account_id, error)
         for loss in self._crossed(equity):
-            what = "is lost since midnight (UTC)" if "daily" in loss.limit else "is lost since the peak of equity"
-            message = f"{loss.percent} % {what}; {loss.limit} is {loss.value:f} %"
             try:
                 raised = await self._on_books(
                     partial(
                         loss_alarm_raise,
                         account_id=self.account_id,
+                        level=loss.level,
+                        strategy=loss.strategy,
                         limit=loss.limit,
                         value=loss.value,
                         percent=loss.percent,
                         equity=equity,
-                        message=message,
+                        message=loss.message,
                     )
                 )
             except DatabaseError as error:
                 log.error("account %s: the alarm of a loss was not raised: %s", self.account_id, error)
                 continue
-            self._alarmed.add((loss.limit, loss.episode))
+            self._alarmed[loss.crossing] = time.monotonic() + ALARM_SECONDS
             if raised:
-                log.critical("account %s: %s", self.account_id, message)
+                log.critical("account %s: %s", self.account_id, loss.message)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -348,8 +387,8 @@ class PositionGuard:
             log.error("account %s: the guard stumbled", self.account_id, exc_info=task.exception())
 
 
-def _limits_of(account_id: int) -> Limits:
-    return limits_for(Account.objects.get(pk=account_id))
+def _limits_of(account_id: int) -> tuple[Limits, Mapping[str, Limits]]:
+    return watched_limits(Account.objects.get(pk=account_id))
 
 
 def _holdings(exposure: Exposure) -> tuple[Decimal, dict[str, tuple[str, Decimal]]]:
