@@ -257,6 +257,12 @@ function chooseAccount(id) {
 function show(viewName) {
   document.body.dataset.view = viewName;
   for (const button of document.querySelectorAll(".phone-tabs button")) button.setAttribute("aria-pressed", button.dataset.view === viewName);
+  showTab();
+}
+
+// On a phone the tabs are wider than the screen.
+function showTab() {
+  $("tabs").querySelector(`[data-tab="${state.tab}"]`)?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 // Hearing.
@@ -386,6 +392,7 @@ for (const name of Object.keys(TABS)) {
   button.dataset.tab = name;
   button.addEventListener("click", () => {
     state.tab = name;
+    showTab();
     redraw("table");
   });
   $("tabs").append(button);

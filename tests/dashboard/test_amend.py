@@ -17,7 +17,8 @@ from trading.reconciliation import Difference, DifferenceKind
 from trading.reports import Submission, SubmissionResult
 from trading.services.accounts import membership_grant
 from trading.services.fills import fill_apply, order_report_apply
-from trading.services.orders import order_submission_apply, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_submission_apply
 from trading.services.reconciliations import reconciliation_record
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -101,7 +102,11 @@ def test_a_viewer_is_offered_nothing_that_a_viewer_may_not_do(
     page.get_by_role("tab", name="Differences").click()
     expect(page.locator("#panel")).to_contain_text("execution-1")
     expect(page.locator("#reconcile")).to_be_hidden()
+    expect(page.locator("#submit")).to_be_disabled()
+    expect(page.locator("#submit")).to_have_text("You may see this account, not trade on it")
     page.screenshot(path=tmp_path / "differences.png")
     page.set_viewport_size(PHONE)
     page.get_by_role("button", name="Account", exact=True).click()
+    tab, tabs = page.get_by_role("tab", name="Differences").bounding_box(), page.locator("#tabs").bounding_box()
+    assert tab is not None and tabs is not None and tab["x"] + tab["width"] <= tabs["x"] + tabs["width"] + 1
     page.screenshot(path=tmp_path / "differences-phone.png")

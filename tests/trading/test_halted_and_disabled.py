@@ -25,7 +25,9 @@ from trading.services.accounts import account_halt, account_resume
 from trading.services.amendments import order_amend_request, order_amend_take
 from trading.services.fills import order_report_apply
 from trading.services.leases import LeaseToken
-from trading.services.orders import order_place, order_submission_apply, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_submission_apply
+from trading.services.orders import order_place
 from trading.services.shared_limits import RiskDenied
 from trading.services.signals import signal_hand_over, signal_order, signal_take
 

@@ -46,7 +46,9 @@ from trading.services.exposures import account_exposure
 from trading.services.kill_switch import kill_switch_engage
 from trading.services.ledger import coin_balance_accept, coin_balances_compare
 from trading.services.modes import ModeChanged
-from trading.services.orders import order_place, order_submission_apply, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_submission_apply
+from trading.services.orders import order_place
 from trading.services.reconciliations import discrepancy_resolve, foreign_orders_set, reconciliation_request
 from trading.simulator.keys import ApiKey
 

@@ -19,7 +19,8 @@ from tests import builders
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, Wallet
 from trading.services.leases import LeaseToken
-from trading.services.orders import order_place, order_take
+from trading.services.order_commits import order_take
+from trading.services.orders import order_place
 from trading.services.shared_limits import RiskDenied
 from trading.services.signals import signal_order
 

@@ -34,7 +34,8 @@ from trading.reports import PositionReport, Submission
 from trading.runtime.account_desk import AccountDesk
 from trading.runtime.kill_execution import close_by_name
 from trading.services.kill_switch import kill_switch_engage
-from trading.services.orders import OrderRefused, order_place
+from trading.services.order_refusals import OrderRefused
+from trading.services.orders import order_place
 from trading.simulator.keys import DEMO_KEYS
 
 __all__ = ["venue"]

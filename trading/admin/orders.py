@@ -11,7 +11,8 @@ from trading.admin.books import BooksAdmin, BooksFilter
 from trading.admin.tenancy import OfAccounts
 from trading.models import Fill, Order, OrderAmendment, OrderTransition, Position
 from trading.permissions import may_trade
-from trading.services.orders import OrderNotCancellable, order_cancel_request
+from trading.services.order_refusals import OrderNotCancellable
+from trading.services.orders import order_cancel_request
 
 
 class ReadOnlyInline(admin.TabularInline):

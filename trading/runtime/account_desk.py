@@ -67,8 +67,8 @@ from trading.services.amendments import grows
 from trading.services.exposures import account_exposure
 from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
+from trading.services.order_commits import INTENT_LIFETIME
 from trading.services.order_gate import halt_refusal
-from trading.services.orders import INTENT_LIFETIME
 from trading.services.reports import frame_refuse, reports_apply
 from trading.services.signals import signal_hand_over
 

@@ -32,7 +32,7 @@ from trading.runtime.reconciler import reconcile_account, resolve_order
 from trading.selectors import kill_switch_task
 from trading.services.kill_switch import kill_switch_done, kill_switch_progress
 from trading.services.leases import LeaseLost
-from trading.services.orders import order_close_intend, order_send_again
+from trading.services.order_commits import order_close_intend, order_send_again
 
 log = logging.getLogger(__name__)
 

@@ -37,13 +37,9 @@ from trading.services.accounts import leverage_note
 from trading.services.amendments import order_amend_apply, order_amend_take
 from trading.services.leases import LeaseLost, LeaseToken
 from trading.services.modes import crossing_record
-from trading.services.orders import (
-    INTENT_LIFETIME,
-    OrderRefused,
-    order_cancel_apply,
-    order_submission_apply,
-    order_take,
-)
+from trading.services.order_commits import INTENT_LIFETIME, order_take
+from trading.services.order_outcomes import order_cancel_apply, order_submission_apply
+from trading.services.order_refusals import OrderRefused
 from trading.services.shared_limits import RiskDenied
 from trading.services.signals import signal_note, signal_order, signal_take
 

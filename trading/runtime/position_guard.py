@@ -33,7 +33,7 @@ from trading.reports import WalletReport
 from trading.services.exit_states import exit_order_place, exit_states, exit_states_save
 from trading.services.leases import symbol_quote
 from trading.services.loss_alarms import loss_alarm_raise, peak_equity_raise
-from trading.services.orders import OrderRefused
+from trading.services.order_refusals import OrderRefused
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")

@@ -39,7 +39,8 @@ from trading.services.fills import (
 from trading.services.foreign_orders import foreign_orders_keep
 from trading.services.leases import account_taken_at
 from trading.services.modes import booking
-from trading.services.orders import CONFIRMED, absence_read, order_prove_absent, order_prove_ended
+from trading.services.order_outcomes import absence_read, order_prove_absent, order_prove_ended
+from trading.services.order_steps import CONFIRMED
 from trading.services.reconciliations import reconciliation_record
 from trading.services.reports import fill_book, order_report_book
 

@@ -21,17 +21,10 @@ from trading.reports import OrderReport, ReportRefused, Submission, SubmissionRe
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
 from trading.services.modes import standing_held
+from trading.services.order_commits import INTENT_LIFETIME
 from trading.services.order_gate import halt_refusal
-from trading.services.orders import (
-    INTENT_LIFETIME,
-    OrderRefused,
-    advance,
-    amendment_decide,
-    open_amendment,
-    order_locked,
-    step_record,
-    stopped_refuse,
-)
+from trading.services.order_refusals import OrderRefused, stopped_refuse
+from trading.services.order_steps import advance, amendment_decide, open_amendment, order_locked, step_record
 
 Outcome = OrderAmendment.Outcome
 UNDERWAY = (Outcome.SENT, Outcome.UNKNOWN)

@@ -21,7 +21,7 @@ from trading.positions import FillValues, PositionEvent, PositionState, apply_fi
 from trading.reports import FillReport, OrderReport, PositionReport, ReportRefused
 from trading.services.amendments import fill_proves_replaced, venue_values_apply, venue_values_known
 from trading.services.modes import mode_held
-from trading.services.orders import advance, illegal_move_record
+from trading.services.order_steps import advance, illegal_move_record
 
 log = logging.getLogger(__name__)
 

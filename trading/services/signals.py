@@ -20,8 +20,8 @@ from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
 from trading.services.modes import mode_held
+from trading.services.order_commits import order_intend
 from trading.services.order_gate import OrderGate, order_gate
-from trading.services.orders import order_intend
 from trading.services.shared_limits import shared_refusals
 
 
