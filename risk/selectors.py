@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
@@ -23,22 +23,37 @@ def limits_for(account: Any, strategy: Any = None) -> Limits:
     applies = Q(level="platform") | Q(user_id=account.owner_id) | Q(account_id=account.pk)
     if strategy is not None:
         applies |= Q(strategy_id=strategy.pk)
-    levels = {row.level: as_limits(row) for row in RiskLimit.objects.filter(applies)}
-    return combined(with_defaults(levels.pop("account", Limits())), **levels)
+    return _combined(RiskLimit.objects.filter(applies))
 
 
-def watched_limits(account: Any) -> tuple[Limits, Mapping[str, Limits]]:
-    """:func:`limits_for` an account, and the limits of its strategies by their names. In one query: asked every
+def watched_limits(accounts: Collection[Any]) -> dict[int, tuple[Limits, Mapping[str, Limits]]]:
+    """By account: :func:`limits_for` it, and the limits of its strategies by their names. In one query: asked every
     second."""
-    applies = Q(level="platform") | Q(user_id=account.owner_id) | Q(account_id=account.pk)
-    rows = RiskLimit.objects.filter(applies | Q(strategy__account_id=account.pk)).select_related("strategy")
-    levels, strategies = {}, {}
-    for row in rows:
+    owners, identifiers = {account.owner_id for account in accounts}, [account.pk for account in accounts]
+    applies = Q(level="platform") | Q(user_id__in=owners) | Q(account_id__in=identifiers)
+    found = list(RiskLimit.objects.filter(applies | Q(strategy__account_id__in=identifiers)).select_related("strategy"))
+    strategies: dict[int, dict[str, Limits]] = {pk: {} for pk in identifiers}
+    for row in found:
         if row.strategy is not None:
-            strategies[row.strategy.name] = as_limits(row)
-        else:
-            levels[row.level] = as_limits(row)
-    return combined(with_defaults(levels.pop("account", Limits())), **levels), MappingProxyType(strategies)
+            strategies[row.strategy.account_id][row.strategy.name] = as_limits(row)
+    return {
+        account.pk: (
+            _combined(
+                row
+                for row in found
+                if row.level == "platform"
+                or (row.level == "user" and row.user_id == account.owner_id)
+                or (row.level == "account" and row.account_id == account.pk)
+            ),
+            MappingProxyType(strategies[account.pk]),
+        )
+        for account in accounts
+    }
+
+
+def _combined(rows: Iterable[RiskLimit]) -> Limits:
+    levels = {row.level: as_limits(row) for row in rows}
+    return combined(with_defaults(levels.pop("account", Limits())), **levels)
 
 
 def as_limits(row: RiskLimit) -> Limits:
@@ -66,14 +81,23 @@ class TotalsAsked:
     platform: bool
 
 
-def totals_asked(account: Any) -> TotalsAsked:
-    """In one query: this is asked whenever the account's books change."""
+def totals_asked(accounts: Collection[Any]) -> dict[int, TotalsAsked]:
+    """By account, in one query: this is asked whenever an account's books change."""
     asked = Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR) | ~Q(group_limits={})
-    concerns = Q(level="platform") | Q(user_id=account.owner_id) | Q(strategy__account_id=account.pk)
-    rows = list(RiskLimit.objects.filter(asked, concerns).values_list("level", "strategy__name"))
-    levels = {level for level, _ in rows}
-    strategies = tuple(name for level, name in rows if level == "strategy")
-    return TotalsAsked(strategies, "user" in levels, "platform" in levels)
+    owners, identifiers = {account.owner_id for account in accounts}, [account.pk for account in accounts]
+    concerns = Q(level="platform") | Q(user_id__in=owners) | Q(strategy__account_id__in=identifiers)
+    values = ("level", "user_id", "strategy__account_id", "strategy__name")
+    rows = list(RiskLimit.objects.filter(asked, concerns).values_list(*values))
+    platform = any(level == "platform" for level, *_ in rows)
+    users = {user for level, user, *_ in rows if level == "user"}
+    return {
+        account.pk: TotalsAsked(
+            tuple(name for level, _, of, name in rows if level == "strategy" and of == account.pk),
+            account.owner_id in users,
+            platform,
+        )
+        for account in accounts
+    }
 
 
 def symbol_groups() -> SymbolGroups:

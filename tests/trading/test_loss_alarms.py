@@ -108,10 +108,11 @@ def test_the_guard_names_the_level_that_was_crossed(account: Account) -> None:
     config = builders.supertrend(builders.account(account.owner, "second"))
     risk_limit_set(level="strategy", strategy=config, actor="a", max_daily_loss_percent=D(2))
     risk_limit_set(level="user", user=account.owner, actor="a", max_daily_loss_percent=D(3))
-    limits, strategies = watched_limits(config.account)
+    watched = watched_limits([account, config.account])
+    limits, strategies = watched[config.account_id]
     assert limits == limits_for(config.account)
     assert {name: each.max_daily_loss_percent for name, each in strategies.items()} == {"trend": D(2)}
-    assert not watched_limits(account)[1]
+    assert not watched[account.pk][1]
     guard = PositionGuard(
         config.account_id, Pipeline(lambda: "trace"), on_books=None, exit_recorded=None, venue_wallet=None
     )  # type: ignore[arg-type]

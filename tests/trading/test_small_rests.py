@@ -24,6 +24,7 @@ from risk.policies import Policies
 from tests import builders
 from tests.processes import ServerProcess
 from tests.simulator.paper import live_venue
+from tests.trading.lone_desk import LoneDesk
 from tests.trading.test_account_desk import trading, until, unused, venue
 from tests.trading.test_position_guard import open_position, opened, price_of
 from trading.gateways.base import OrderRequest
@@ -31,7 +32,6 @@ from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.models import Account, Order, Position
 from trading.pipeline import Pipeline, PipelineConfiguration
 from trading.reports import PositionReport, Submission
-from trading.runtime.account_desk import AccountDesk
 from trading.runtime.kill_execution import close_by_name
 from trading.services.kill_switch import kill_switch_engage
 from trading.services.order_refusals import OrderRefused
@@ -135,13 +135,13 @@ def pipeline() -> Pipeline:
 
 
 @pytest_asyncio.fixture
-async def desk(account: Account, pipeline: Pipeline, venue: ServerProcess) -> AsyncIterator[AccountDesk]:
-    made = AccountDesk(account, pipeline, BybitEndpoints(venue.url, venue.websocket_url))
+async def desk(account: Account, pipeline: Pipeline, venue: ServerProcess) -> AsyncIterator[LoneDesk]:
+    made = LoneDesk(account, pipeline, BybitEndpoints(venue.url, venue.websocket_url))
     yield made
-    await made.stop()
+    await made.end()
 
 
-def told(desk: AccountDesk, order: Order) -> dict[str, Any]:
+def told(desk: LoneDesk, order: Order) -> dict[str, Any]:
     report = desk._watching_gateway.find_order("BTCUSDT", order.client_order_id)
     assert report is not None
     return dict(report.payload)
@@ -149,7 +149,7 @@ def told(desk: AccountDesk, order: Order) -> dict[str, Any]:
 
 @pytest.mark.django_db(transaction=True)
 async def test_an_exit_closes_a_position_that_is_smaller_than_the_smallest_order(
-    account: Account, desk: AccountDesk, pipeline: Pipeline
+    account: Account, desk: LoneDesk, pipeline: Pipeline
 ) -> None:
     await trading(desk)
     position = await opened(account, desk)
@@ -164,13 +164,13 @@ async def test_an_exit_closes_a_position_that_is_smaller_than_the_smallest_order
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_kill_switch_closes_a_position_that_is_smaller_than_the_smallest_order(
-    account: Account, desk: AccountDesk
+    account: Account, desk: LoneDesk
 ) -> None:
     await trading(desk)
     await opened(account, desk)
     await sync_to_async(raise_minimum)()
     await sync_to_async(kill_switch_engage)(actor="alice", reason="a test", account=account)
-    desk.look()
+    desk.desks.look()
     await until(sync_to_async(lambda: open_position(account) is None))
     order = await sync_to_async(lambda: Order.objects.get(strategy="kill_switch"))()
     assert (await asyncio.to_thread(told, desk, order))["closeOnTrigger"] is True

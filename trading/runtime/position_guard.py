@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from django.db import DatabaseError
@@ -24,10 +25,8 @@ from risk.exits import Exit, ExitState, advance, exit_quantity, judge
 from risk.exposure import ZERO, Exposure, PositionExposure
 from risk.limits import Limits
 from risk.reversal import indicators_against
-from risk.selectors import watched_limits
 from trading.crash_points import reach
 from trading.gateways.base import GatewayError
-from trading.models import Account
 from trading.pipeline import Pipeline
 from trading.reports import WalletReport
 from trading.services.exit_states import exit_order_place, exit_states, exit_states_save
@@ -47,6 +46,7 @@ CONFIRM_SECONDS, CONFIRM_WAIT_SECONDS = 1.0, 3.0
 # An alarm that was raised may be armed again by a person: for so long nobody asks.
 ALARM_SECONDS = 10.0
 DAILY_LOSS, DRAWDOWN = "max_daily_loss_percent", "max_drawdown_percent"
+NO_LIMITS: Mapping[str, Limits] = MappingProxyType({})
 WHOSE = {
     "account": "the account",
     "strategy": "strategy {strategy}",
@@ -112,7 +112,7 @@ class PositionGuard:
         self._on_books, self._exit_recorded, self._venue_wallet = on_books, exit_recorded, venue_wallet
         self._exposure = Exposure()
         self._limits = Limits()
-        self._strategy_limits: Mapping[str, Limits] = {}
+        self._strategy_limits = NO_LIMITS
         self._states: dict[str, tuple[int, ExitState]] | None = None
         self._unrealised: dict[str, Decimal] = {}
         self._peak, self._peak_from = ZERO, 0.0
@@ -154,9 +154,10 @@ class PositionGuard:
         self._unrealised.clear()
         self._unsaved.clear()
 
-    async def tick(self, *, may_exit: bool) -> None:
-        """Once a second: limits anew, and prices of symbols that other engines follow."""
-        self._limits, self._strategy_limits = await self._on_books(partial(_limits_of, self.account_id))
+    async def tick(self, limits: Limits, strategy_limits: Mapping[str, Limits] = NO_LIMITS, *, may_exit: bool) -> None:
+        """Once a second: the account's and its strategies' limits as they are now, and prices of symbols that other
+        engines follow."""
+        self._limits, self._strategy_limits = limits, strategy_limits
         for symbol in list(self._exposure.positions):
             if self._pipeline.reference_price(symbol) is None:
                 quote = await self._on_books(partial(symbol_quote, symbol))
@@ -385,10 +386,6 @@ class PositionGuard:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("account %s: the guard stumbled", self.account_id, exc_info=task.exception())
-
-
-def _limits_of(account_id: int) -> tuple[Limits, Mapping[str, Limits]]:
-    return watched_limits(Account.objects.get(pk=account_id))
 
 
 def _holdings(exposure: Exposure) -> tuple[Decimal, dict[str, tuple[str, Decimal]]]:
