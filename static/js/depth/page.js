@@ -14,7 +14,7 @@ export function connect({ onMessage, onReturn = () => {} }) {
   let lost = null, warned;
   return new Stream({
     onMessage: (message) => {
-      if (message.type === "error") toast(`The live connection refused something: ${message.body?.message ?? message.message ?? "no reason told"}`, "error");
+      if (message.type === "error") toast(`The live connection: ${message.data.message}`, "error");
       else onMessage(message);
     },
     onState: (state, text) => {
