@@ -1,0 +1,110 @@
+// Resting volume by price and time as an image, one pixel a cell. It is painted once for each answer and scale; panning
+// and zooming only stretch it.
+const STOPS = [[0, 11, 14, 19], [0.18, 20, 36, 78], [0.4, 28, 78, 150], [0.62, 38, 140, 190], [0.82, 130, 205, 208], [1, 250, 246, 205]];
+const SHADES = 256;
+// Colours end at this share of the cells that have volume: one giant order must not make all others invisible.
+const SATURATED = 0.995, FAINTEST = 0.2;
+
+export const RAMP = Array.from({ length: SHADES }, (_, index) => {
+  const at = index / (SHADES - 1), upper = Math.max(1, STOPS.findIndex(([stop]) => stop >= at));
+  const [low, high] = [STOPS[upper - 1], STOPS[upper]], share = (at - low[0]) / (high[0] - low[0]);
+  return [1, 2, 3].map((part) => Math.round(low[part] + share * (high[part] - low[part])));
+});
+// Pixels as the image's memory has them: red first, on the little-endian machines that browsers run on.
+const PIXELS = Uint32Array.from(RAMP, ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red);
+
+// How volume becomes a share of the colours: `top` and `floor` in coins of a cell of the layer it was made from.
+export class Scale {
+  constructor(kind, top, floor) {
+    Object.assign(this, { kind, top, floor });
+  }
+
+  static of(kind, layer) {
+    const sizes = Float64Array.from(layer.sizes().filter((size) => size > 0)).sort();
+    const at = (share) => sizes[Math.min(sizes.length - 1, Math.floor(share * sizes.length))] || 1;
+    return new Scale(kind, at(SATURATED), at(FAINTEST));
+  }
+
+  share(volume) {
+    const share = this.kind === "log" ? Math.log1p(volume / this.floor) / Math.log1p(this.top / this.floor) : volume / this.top;
+    return Math.min(1, share);
+  }
+
+  volume(share) {
+    return this.kind === "log" ? this.floor * Math.expm1(share * Math.log1p(this.top / this.floor)) : this.top * share;
+  }
+}
+
+// One answer of the heatmap's endpoint on an even grid of time and price. Minutes without a book stay empty.
+export class Layer {
+  constructor({ times, prices, step, bids, asks }) {
+    this.rows = prices.length;
+    this.low = Number(prices[0]);
+    this.step = Number(step);
+    this.high = this.low + this.rows * this.step;
+    this.width = columnSeconds(times);
+    this.from = times[0];
+    this.columns = Math.round((times.at(-1) - this.from) / this.width) + 1;
+    this.to = this.from + this.columns * this.width;
+    this.known = new Uint8Array(this.columns);
+    this.bids = new Float64Array(this.columns * this.rows);
+    this.asks = new Float64Array(this.columns * this.rows);
+    times.forEach((time, index) => this.place(Math.round((time - this.from) / this.width), bids[index], asks[index]));
+    this.best = this.touches();
+  }
+
+  place(column, bids, asks) {
+    this.known[column] = 1;
+    for (let row = 0; row < this.rows; row++) {
+      this.bids[column * this.rows + row] = Number(bids[row]);
+      this.asks[column * this.rows + row] = Number(asks[row]);
+    }
+  }
+
+  sizes() {
+    return this.bids.map((bid, index) => bid + this.asks[index]);
+  }
+
+  // The highest row with bids and the lowest with asks of each column: as near as rows tell.
+  touches() {
+    return Array.from({ length: this.columns }, (_, column) => {
+      if (!this.known[column]) return null;
+      const start = column * this.rows;
+      let bid = this.rows - 1, ask = 0;
+      while (bid >= 0 && !this.bids[start + bid]) bid--;
+      while (ask < this.rows && !this.asks[start + ask]) ask++;
+      return { bid: bid < 0 ? null : this.low + (bid + 1) * this.step, ask: ask === this.rows ? null : this.low + ask * this.step };
+    });
+  }
+
+  // What rests at a price and a moment; null outside and where nothing is known.
+  at(time, price) {
+    const column = Math.floor((time - this.from) / this.width), row = Math.floor((price - this.low) / this.step);
+    if (column < 0 || column >= this.columns || row < 0 || row >= this.rows || !this.known[column]) return null;
+    const index = column * this.rows + row;
+    return { time: this.from + column * this.width, price: this.low + row * this.step, bid: this.bids[index], ask: this.asks[index] };
+  }
+
+  // `perRow`: the price step that the scale's volumes are of, so that finer and coarser layers share its colours.
+  paint(scale, perRow) {
+    const canvas = new OffscreenCanvas(this.columns, this.rows), context = canvas.getContext("2d");
+    const image = context.createImageData(this.columns, this.rows), pixels = new Uint32Array(image.data.buffer);
+    const factor = perRow / this.step;
+    for (let column = 0; column < this.columns; column++) {
+      if (!this.known[column]) continue;
+      for (let row = 0; row < this.rows; row++) {
+        const index = column * this.rows + row;
+        const share = scale.share((this.bids[index] + this.asks[index]) * factor);
+        pixels[(this.rows - 1 - row) * this.columns + column] = PIXELS[Math.round(share * (SHADES - 1))];
+      }
+    }
+    context.putImageData(image, 0, 0);
+    this.image = canvas;
+  }
+}
+
+function columnSeconds(times) {
+  let least = Infinity;
+  for (let index = 1; index < times.length; index++) least = Math.min(least, times[index] - times[index - 1]);
+  return Number.isFinite(least) ? least : 60;
+}
