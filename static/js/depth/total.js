@@ -10,7 +10,7 @@ const GROUPS = {
   TOTAL: "all symbols",
   TOTAL1: "without BTC",
   TOTAL2: "without BTC and ETH",
-  OTHERS: "the ten largest besides BTC and ETH",
+  OTHERS: "the ten largest of the rest",
 };
 const MINUTE = 60;
 const $ = (id) => document.getElementById(id);
@@ -117,7 +117,7 @@ function take(depth, { time, groups }) {
   }
   now.ready();
   for (const group of groups) fill(cards.get(`${group.name} ${depth}`), group);
-  $("as-of").textContent = `as of ${new Date(time * 1000).toLocaleTimeString("en-GB")}`;
+  $("as-of").textContent = `dollars that rest within each depth, as of ${new Date(time * 1000).toLocaleTimeString("en-GB")}`;
   const chosen = groups.find(({ name }) => name === place.values.group);
   if (depth === place.values.depth && interval === "1m" && history.pane.dataset.state === "ready" && chosen.symbols) {
     chart.update({ ...point({ time: time - (time % MINUTE), groups }) });
