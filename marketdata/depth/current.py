@@ -9,6 +9,8 @@ from typing import Any
 from marketdata.depth.snapshots import DEPTH_BY_TEXT, DEPTH_TEXTS, DepthVolume, Market, reach_percent
 
 TOP_LEVELS = 20
+# A book by REST is a minute old before the next one comes, and a round may take longer.
+STALE_MS = 150_000
 TYPES = {Market.SPOT: "spot", Market.FUTURES: "futures", Market.BYBIT: "bybit"}
 
 
@@ -50,6 +52,16 @@ def current_book(
         }
         book["knownReachPercent"] = reach
     return book
+
+
+def is_stale(time_ms: float, now_ms: float) -> bool:
+    """Whether a book of a moment is not the market any more."""
+    return now_ms - time_ms > STALE_MS
+
+
+def as_of(book: dict[str, Any], now_ms: float) -> dict[str, Any]:
+    """The book as it is to be shown at a moment: one that nobody told of for long is STALE."""
+    return book | {"wsStatus": "STALE"} if is_stale(book["timestamp"], now_ms) else book
 
 
 def _volume(volume: DepthVolume) -> dict[str, Any]:

@@ -78,6 +78,11 @@ class HotDepth:
         body = self._redis.hget(self._latest, f"{market}:{symbol}")
         return None if body is None else orjson.loads(body)
 
+    def latest_bodies(self, books: Sequence[tuple[Market, str]]) -> list[bytes | None]:
+        """Each of these books as it is now, as JSON, in one question; None where there is none."""
+        names = [f"{market}:{symbol}" for market, symbol in books]
+        return self._redis.hmget(self._latest, names) if names else []  # type: ignore[return-value]
+
     def all_latest(self, market: Market) -> dict[str, dict[str, Any]]:
         """Every book of a market, by symbol."""
         rows: Any = self._redis.hgetall(self._latest)

@@ -1,6 +1,6 @@
 // The live connection: reconnects with back-off, subscribes again, and says how it is.
 const FIRST_WAIT = 500, LAST_WAIT = 10000, PING_MS = 15000, SILENCE_MS = 40000;
-// Market frames between two acknowledgements: the server holds back, newest only, once too many are on their way.
+// Market and depth frames between two acknowledgements: the server holds back, newest only, once too many are on their way.
 const ACKNOWLEDGE_EVERY = 10;
 
 export class Stream {
@@ -41,7 +41,7 @@ export class Stream {
       this.heard = Date.now();
       this.wait = FIRST_WAIT;
       const message = JSON.parse(event.data);
-      if (message.type.startsWith("market_") && ++this.frames % ACKNOWLEDGE_EVERY === 0)
+      if (/^(market|depth)_/.test(message.type) && ++this.frames % ACKNOWLEDGE_EVERY === 0)
         this.send({ type: "ack", frames: this.frames });
       this.onMessage(message);
     };

@@ -14,11 +14,13 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib import auth
+from django.db import DatabaseError
 
 from audit.models import Alert
 from audit.services import dead_letters
 from marketdata import selectors as market
 from strategies.models import Signal, StrategyConfig
+from trading.consumers.depth import DepthChannels
 from trading.models import Account, Discrepancy, Fill, Order, Position, ReconciliationRun
 from trading.permissions import accounts_visible_to, is_staff
 from trading.serializers import (
@@ -39,6 +41,8 @@ NOT_LOGGED_IN = 4401
 MAX_SYMBOLS = 12
 MAX_ACCOUNTS = 8
 MAX_MESSAGE = 4_096
+# A page that does not ask itself (by ping) loses its data so long after its session has ended.
+SESSION_SECONDS = 15.0
 # Frames on their way to a page that acknowledges them; more wait here, the newest of each symbol only.
 FRAMES_UNDERWAY = 40
 SYMBOL = re.compile(r"[A-Z0-9]{2,32}")
@@ -57,9 +61,9 @@ CHANGES: dict[str, tuple[str, Any, Any]] = {
 class BrowserConsumer(AsyncWebsocketConsumer):
     """One page's live data. Every subscription and every account message asks for permission anew.
 
-    Takes ``subscribe`` and ``unsubscribe`` (``channel`` market with ``symbols``, summary, account with ``account``, or
-    platform, for staff), ``ping``, and ``ack`` with the number of market ``frames`` received so far. Market frames are
-    passed on as they are.
+    Takes ``subscribe`` and ``unsubscribe`` (``channel`` market with ``symbols``, summary, account with ``account``,
+    depth with ``books``, depth_groups with ``market`` and ``depth``, or platform, for staff), ``ping``, and ``ack``
+    with the number of ``frames`` of the market and of depths received so far. Those are passed on as they are.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -72,6 +76,8 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         self._frames_acknowledged: int | None = None
         self._frame_waits = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
+        self._session: asyncio.Task[None] | None = None
+        self._depth = DepthChannels(self._queue_frame, self._forget_frame)
 
     async def connect(self) -> None:
         # Accepted first: a browser cannot read the code of a refused handshake.
@@ -80,10 +86,13 @@ class BrowserConsumer(AsyncWebsocketConsumer):
             await self.close(code=NOT_LOGGED_IN)
             return
         self._sender = asyncio.create_task(self._send_frames())
+        self._session = asyncio.create_task(self._watch_session())
 
     async def disconnect(self, code: int) -> None:
-        if self._sender is not None:
-            self._sender.cancel()
+        for task in (self._sender, self._session):
+            if task is not None:
+                task.cancel()
+        self._depth.leave_all()
         for group in self.groups_joined:
             await self.channel_layer.group_discard(group, self.channel_name)
 
@@ -140,8 +149,11 @@ class BrowserConsumer(AsyncWebsocketConsumer):
             await self._account(message.get("account"), joining)
         elif channel == "platform":
             await self._platform(joining)
+        elif channel in ("depth", "depth_groups"):
+            await self._depths(message, joining)
         else:
-            await self._error("channel", f"{channel!r} is not one of market, summary, account, platform")
+            known = "market, summary, account, platform, depth, depth_groups"
+            await self._error("channel", f"{channel!r} is not one of {known}")
 
     async def _market(self, symbols: Any, joining: bool) -> None:
         if not isinstance(symbols, list) or not all(isinstance(s, str) and SYMBOL.fullmatch(s) for s in symbols):
@@ -189,6 +201,13 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         elif user is not None:
             await self._error("channel", "platform is for staff")
 
+    async def _depths(self, message: dict[str, Any], joining: bool) -> None:
+        if joining and await self._user_or_close() is None:
+            return
+        wrong = await self._depth.subscribe(message) if joining else self._depth.unsubscribe(message)
+        if wrong is not None:
+            await self._error(*wrong)
+
     async def _join(self, group: str, joining: bool) -> None:
         if joining and group not in self.groups_joined:
             self.groups_joined.add(group)
@@ -205,8 +224,7 @@ class BrowserConsumer(AsyncWebsocketConsumer):
     # From the channel layer.
 
     async def market_frame(self, message: dict[str, Any]) -> None:
-        self._frames[message["symbol"]] = message["body"]
-        self._frame_waits.set()
+        self._queue_frame(message["symbol"], message["body"])
 
     async def account_changed(self, message: dict[str, Any]) -> None:
         if f"account.{message['account']}" not in self.groups_joined:
@@ -262,8 +280,18 @@ class BrowserConsumer(AsyncWebsocketConsumer):
         user = await database_sync_to_async(self._user_now)()
         if user.is_authenticated:
             return user
+        self._depth.leave_all()
         await self.close(code=NOT_LOGGED_IN)
         return None
+
+    async def _watch_session(self) -> None:
+        while True:
+            await asyncio.sleep(SESSION_SECONDS)
+            try:
+                if await self._user_or_close() is None:
+                    return
+            except DatabaseError as error:
+                log.warning("whether a session has ended is not known: %s", error)
 
     def _user_now(self) -> Any:
         """Read through the session: logging out, a new password and a deactivated user all end it."""
@@ -319,6 +347,14 @@ class BrowserConsumer(AsyncWebsocketConsumer):
             return None
 
     # To the browser.
+
+    def _queue_frame(self, key: str, text: str) -> None:
+        """The newest of each key leaves as soon as the page has room."""
+        self._frames[key] = text
+        self._frame_waits.set()
+
+    def _forget_frame(self, key: str) -> None:
+        self._frames.pop(key, None)
 
     async def _send_frames(self) -> None:
         while True:

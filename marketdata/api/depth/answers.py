@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -12,10 +13,11 @@ import redis
 from django.core.cache import cache
 from numpy.typing import NDArray
 
-from marketdata.depth.current import volumes_of
-from marketdata.depth.indicators import GroupVolume, average
+from marketdata.depth import selectors
+from marketdata.depth.current import is_stale, volumes_of
+from marketdata.depth.indicators import GroupVolume, average, group_volumes
 from marketdata.depth.models import VOLUMES, DepthAggregate
-from marketdata.depth.snapshots import DepthVolume
+from marketdata.depth.snapshots import DepthVolume, Market
 
 HISTORY_SECONDS, STATS_SECONDS = 30, 60
 NAMES = dict(zip(VOLUMES, ("bidVolume", "askVolume", "bidVolumeUsd", "askVolumeUsd"), strict=True))
@@ -99,6 +101,22 @@ def group(each: GroupVolume) -> dict[str, Any]:
         "percentage": plain(each.percentage),
         "covered": each.covered,
     }
+
+
+def groups_now(market: Market, depths: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """TOTAL and its kin of each depth, made of all fresh books of a market.
+
+    Raises:
+        redis.RedisError: Valkey, which holds the books, is away.
+    """
+    now = time.time()
+    books = selectors.hot().all_latest(market)
+    fresh = {name: book for name, book in books.items() if not is_stale(book["timestamp"], now * 1000)}
+    found = {}
+    for depth in depths:
+        groups = group_volumes({name: volume_in(book, depth) for name, book in fresh.items()})
+        found[depth] = {"time": int(now), "groups": [group(each) for each in groups]}
+    return found
 
 
 def matrix(values: NDArray[Any]) -> list[list[float | None]]:

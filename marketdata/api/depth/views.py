@@ -48,6 +48,7 @@ from marketdata.api.depth.serializers import (
 )
 from marketdata.api.rate_limit import RateLimited
 from marketdata.depth import selectors, services
+from marketdata.depth.current import as_of
 from marketdata.depth.indicators import group_volumes, market_difference_percent, rolling_correlations
 from marketdata.depth.snapshots import DAY, DEPTH_TEXTS, MINUTE, Market
 
@@ -57,7 +58,6 @@ MOST_POINTS = timedelta(days=7)
 GROUPS_SPAN = timedelta(hours=6)
 AGGREGATES_SPAN = {"1h": timedelta(days=92), "1d": timedelta(days=3_660)}
 TYPES = {"spot": (Market.SPOT,), "futures": (Market.FUTURES,), "all": (Market.SPOT, Market.FUTURES)}
-STALE_MS = 150_000
 MOST_COMPARED = 20
 
 
@@ -82,9 +82,7 @@ def newest_book(market: Market, symbol: str) -> dict[str, Any] | None:
         book = selectors.hot().latest(market, symbol)
     except redis.RedisError as error:
         raise DepthSilent("Valkey, which holds the newest books, does not answer") from error
-    if book is not None and time.time() * 1000 - book["timestamp"] > STALE_MS:
-        book["wsStatus"] = "STALE"
-    return book
+    return None if book is None else as_of(book, time.time() * 1000)
 
 
 class CurrentBookView(DepthView):
@@ -286,12 +284,9 @@ class GroupsView(DepthView):
         value in dollars."""
         market, depth = market_of(request) or Market.SPOT, depth_of(request)
         try:
-            books = selectors.hot().all_latest(market)
+            return Response(answers.groups_now(market, [depth])[depth])
         except redis.RedisError as error:
             raise DepthSilent("Valkey, which holds the newest books, does not answer") from error
-        fresh = {name: book for name, book in books.items() if time.time() * 1000 - book["timestamp"] <= STALE_MS}
-        volumes = {name: answers.volume_in(book, depth) for name, book in fresh.items()}
-        return Response({"time": int(time.time()), "groups": [answers.group(each) for each in group_volumes(volumes)]})
 
 
 class GroupsHistoryView(DepthView):
