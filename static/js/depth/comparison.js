@@ -62,24 +62,15 @@ export class ComparisonChart {
 
   // Everything anew, after rows came at either end; the view stays where it is.
   redraw() {
-    const before = this.chart.timeScale().getVisibleLogicalRange(), length = this.times.length, last = this.times.at(-1);
     this.times = [...new Set([...this.lines.values()].flatMap(({ series }) => series.rows.map(({ time }) => time)))].sort((a, b) => a - b);
-    for (const line of this.lines.values()) line.drawn.setData(this.points(line));
-    // The library holds the right edge: where newer rows came, the view would go with them.
-    const added = last === undefined ? 0 : this.times.length - 1 - this.times.lastIndexOf(last);
-    if (before && length && added > 2 && before.to < length) this.chart.timeScale().setVisibleLogicalRange({ from: before.from + this.times.length - length - added, to: before.to + this.times.length - length - added });
+    for (const line of this.lines.values()) line.drawn.setData(line.series.rows.map((row, index, rows) => this.point(row, rows[index - 1], line)));
   }
 
-  points({ series, side, unit, color }) {
-    return series.rows.map((row, index) => this.point(row, series.rows[index - 1], { series, side, unit, color }));
-  }
-
-  point(row, previous, { series, side, unit, color }) {
-    const made = { time: row.time - this.shift, value: valueOf(row, side, unit) };
+  point(row, previous, { series, side, unit }) {
+    const point = { time: row.time - this.shift, value: valueOf(row, side, unit) };
     // Nothing is known of a gap: no line goes across it.
-    if (previous && row.time - previous.time > 2 * series.length) made.color = HIDDEN;
-    else made.color = color;
-    return made;
+    if (previous && row.time - previous.time > 2 * series.length) point.color = HIDDEN;
+    return point;
   }
 
   // The newest row of a series.

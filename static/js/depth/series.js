@@ -9,6 +9,8 @@ const PIECES = { "1m": 86400, "1h": 90 * 86400, "1d": 3 * 365 * 86400 };
 const EMPTY_PIECES = 2;
 const VOLUMES = ["bidVolume", "askVolume", "bidVolumeUsd", "askVolumeUsd"];
 const MOST_SERIES = 64;
+// Rows are written up to a minute late, and replace what was told live.
+const RECENT = 4;
 
 const now = () => Math.floor(Date.now() / 1000);
 
@@ -70,7 +72,7 @@ export class Series {
   // The piece after what is known, up to now. Tells whether rows came.
   newer() {
     return this.alone(async () => {
-      const start = Math.max(this.from, this.to - 2 * this.length), end = Math.min(now(), start + PIECES[this.interval]);
+      const start = Math.max(this.from, this.to - RECENT * this.length), end = Math.min(now(), start + PIECES[this.interval]);
       const rows = await this.ask(start, end);
       this.to = end;
       this.merge(rows);
