@@ -114,7 +114,12 @@ function showSeries(side, unit) {
   chart.show(shown.flatMap((series, index) => sidesOf(side).map((each) => ({ key: `${series.key}:${series.interval}:${each}`, series, side: each, unit, color: colors[index][each], dashed: shown.length > 1 && each === "ask" }))), interval);
   chart.setPercent(isPercent());
   legend.show(shown.map((series, index) => ({ series, colors: colors[index] })), side, unit);
-  if (shown[0].rows.length) chart.setSpan(spanSeconds(), until());
+  frame();
+}
+
+// The view that the address names.
+function frame() {
+  if (chart.times.length) chart.setSpan(spanSeconds(), until(), shown.every(({ isWhole }) => isWhole));
 }
 
 async function load() {
@@ -138,7 +143,7 @@ async function load() {
     if (stale()) return;
     const began = !chart.times.length || series === first;
     chart.redraw();
-    if (began && first.rows.length) chart.setSpan(spanSeconds(), until());
+    if (began) frame();
     legend.tell(crosshair);
     if (series === first && first.rows.length) {
       chartState.ready();
@@ -167,7 +172,9 @@ async function extend(piece) {
     heldUntil = Date.now() + HOLD_MS;
     toast(`More of the history could not be loaded: ${failed.reason.message}`, "error");
   }
-  if (mine === generation && done.some(({ value }) => value)) chart.redraw();
+  if (mine !== generation) return;
+  if (done.some(({ value }) => value)) chart.redraw();
+  if (place.values.span in SPANS && until() === null && shown.every(({ isWhole }) => isWhole)) frame();
 }
 
 // The reader moved the chart: the address follows, and minutes become hours or days where the view is wide.
@@ -217,7 +224,8 @@ async function askBook({ market, symbol }) {
   } catch (error) {
     if (!isWanted() || books.has(name)) return;
     for (const pane of [ladderState, differenceState]) {
-      if (error.status === 503 || error.status === 404) pane.empty(error.status === 404 ? `Nothing is known of ${symbol}.` : `No book now: ${error.message}.`);
+      if (error.status === 404) pane.empty(`Nothing is known of ${symbol}.`);
+      else if (error.status === 503) pane.empty(`No book now: ${error.message.replace("/api/v1/collector", "the Collector page")}.`);
       else pane.failed(error, () => askBook({ market, symbol }));
     }
   }
@@ -262,8 +270,9 @@ function showStatus() {
   const book = books.get(bookOf(place.values)), tag = $("book-status");
   if (!book) return;
   const age = Date.now() - book.timestamp, isStale = book.wsStatus === "STALE" || age > STALE_MS;
-  const words = isStale ? `stale, ${ago(age)}` : book.wsStatus === "POLLED" ? `polled each minute, ${ago(age)}` : "live";
+  const words = isStale ? `stale, ${ago(age)}` : book.wsStatus === "POLLED" ? `polled, ${ago(age)}` : "live";
   if (tag.textContent !== words) tag.textContent = words;
+  tag.title = isStale ? "No newer book came" : book.wsStatus === "POLLED" ? "This book is asked for once a minute" : "Every change of this book is followed";
   tag.dataset.level = isStale ? "warn" : book.wsStatus === "POLLED" ? "polled" : "good";
   $("ladder").classList.toggle("stale", isStale);
   $("differences").classList.toggle("stale", isStale);

@@ -63,30 +63,35 @@ export class ComparisonChart {
   // Everything anew, after rows came at either end; the view stays where it is.
   redraw() {
     this.times = [...new Set([...this.lines.values()].flatMap(({ series }) => series.rows.map(({ time }) => time)))].sort((a, b) => a - b);
-    for (const line of this.lines.values()) line.drawn.setData(line.series.rows.map((row, index, rows) => this.point(row, rows[index - 1], line)));
+    for (const line of this.lines.values()) line.drawn.setData(line.series.rows.map((row, index) => this.point(index, line)));
   }
 
-  point(row, previous, { series, side, unit }) {
-    const point = { time: row.time - this.shift, value: valueOf(row, side, unit) };
-    // Nothing is known of a gap: no line goes across it.
-    if (previous && row.time - previous.time > 2 * series.length) point.color = HIDDEN;
+  point(index, { series, side, unit }) {
+    const rows = series.rows, row = rows[index], point = { time: row.time - this.shift, value: valueOf(row, side, unit) };
+    // Nothing is known of a gap: no line goes across it. The newest point lends its colour to the label on the scale.
+    if (index && row !== rows.at(-1) && row.time - rows[index - 1].time > 2 * series.length) point.color = HIDDEN;
     return point;
   }
 
   // The newest row of a series.
   update(series) {
-    const row = series.rows.at(-1);
-    for (const line of this.lines.values()) if (line.series === series) line.drawn.update(this.point(row, series.rows.at(-2), line));
-    if (row.time > (this.times.at(-1) ?? 0)) this.times.push(row.time);
+    const count = series.rows.length, { time } = series.rows[count - 1];
+    for (const line of this.lines.values()) {
+      if (line.series !== series) continue;
+      line.drawn.update(this.point(count - 1, line));
+      if (count > 1) line.drawn.update(this.point(count - 2, line), true); // it is not the newest any more
+    }
+    if (time > (this.times.at(-1) ?? 0)) this.times.push(time);
   }
 
   setPercent(isPercent) {
     this.chart.priceScale("right").applyOptions({ mode: isPercent ? PERCENTAGE : NORMAL });
   }
 
-  // So many seconds, up to a time or to now.
-  setSpan(seconds, to = null) {
-    const bars = seconds / LENGTHS[this.interval], end = to === null ? this.times.length + bars * 0.03 : this.indexOf(to);
+  // So many seconds, up to a time or to now; with `isWhole` not much more than there is.
+  setSpan(seconds, to, isWhole) {
+    const wanted = seconds / LENGTHS[this.interval], bars = isWhole && to === null ? Math.max(20, Math.min(wanted, this.times.length * 1.02)) : wanted;
+    const end = to === null ? this.times.length + bars * 0.03 : this.indexOf(to);
     this.chart.timeScale().setVisibleLogicalRange({ from: end - bars, to: end });
   }
 

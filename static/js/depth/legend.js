@@ -59,6 +59,8 @@ export class Legend {
       mark.textContent = series.failure ? series.failure : !series.rows.length && series.isOpen ? "nothing stored" : "";
       if (known) shownTime = Math.max(shownTime ?? 0, row.time);
     }
-    this.time.textContent = shownTime ? moment(shownTime * 1000).replace(/:00$/, "") : "";
+    const isDay = this.rows[0]?.series.interval === "1d";
+    if (!shownTime) this.time.textContent = "";
+    else this.time.textContent = isDay ? new Date(shownTime * 1000).toISOString().slice(0, 10) : moment(shownTime * 1000).replace(/:00$/, "");
   }
 }
