@@ -22,12 +22,12 @@ export function compact(value) {
   return Number(value).toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 2 });
 }
 
-// Volumes from dust to billions: five digits that matter, then K, M, B.
+// Volumes from dust to billions: some five digits that matter, from a million on M, B.
 export function volume(value) {
   if (value === null || value === undefined || value === "") return "—";
   const number = Number(value), size = Math.abs(number);
-  if (size >= 1e5) return number.toLocaleString("en-US", { notation: "compact", minimumFractionDigits: 2, maximumFractionDigits: 2 });
-  return number.toLocaleString("en-US", { maximumFractionDigits: size >= 1000 ? 1 : size >= 10 ? 2 : 5 });
+  if (size >= 1e6) return number.toLocaleString("en-US", { notation: "compact", minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  return number.toLocaleString("en-US", { maximumFractionDigits: size >= 1e4 ? 0 : size >= 1000 ? 1 : size >= 10 ? 2 : 5 });
 }
 
 export function signedVolume(value) {

@@ -106,8 +106,9 @@ export class SymbolChooser {
 
   render() {
     const wanted = this.search.value.trim().toUpperCase();
-    // What begins with the text comes first: "BTC" is BTCUSDT before WBTCUSDT.
-    const found = this.symbols.filter(({ symbol }) => symbol.includes(wanted)).sort((a, b) => b.symbol.startsWith(wanted) - a.symbol.startsWith(wanted));
+    // What begins with the text comes first: "BTC" is BTCUSDT before WBTCUSDT. Then what is followed live.
+    const rank = ({ symbol, source }) => (symbol.startsWith(wanted) ? 0 : 2) + (source === "stream" ? 0 : 1);
+    const found = this.symbols.filter(({ symbol }) => symbol.includes(wanted)).sort((a, b) => rank(a) - rank(b));
     if (!found.length) {
       this.list.replaceChildren(element("li", this.symbols.length ? `No symbol has ${wanted} in its name.` : "No symbols are collected yet. Staff choose them on the collector page.", "note"));
       return;

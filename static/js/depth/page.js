@@ -7,14 +7,15 @@ export const boot = JSON.parse(document.getElementById("boot").textContent);
 const TOAST_MS = 5000, OFFLINE_WORDS_MS = 1500;
 
 // The live connection of the page. `onMessage(message)` gets what the server tells; `onReturn()` is called when it is
-// there again after it was lost: what was missed has to be asked for. The state is in `body[data-connection]`; what
+// there again after it was lost: what was missed has to be asked for; `onRefusal({field, message})` what the server would
+// not do, which is shown otherwise. The state is in `body[data-connection]`; what
 // carries the class "live" is dimmed while it is lost.
-export function connect({ onMessage, onReturn = () => {} }) {
+export function connect({ onMessage, onReturn = () => {}, onRefusal = ({ message }) => toast(message, "error") }) {
   const dot = document.getElementById("connection"), banner = document.getElementById("banner");
   let lost = null, warned;
   return new Stream({
     onMessage: (message) => {
-      if (message.type === "error") toast(`The live connection: ${message.data.message}`, "error");
+      if (message.type === "error") onRefusal(message.data);
       else onMessage(message);
     },
     onState: (state, text) => {
