@@ -35,44 +35,46 @@ export class Scale {
   }
 }
 
-// One answer of the heatmap's endpoint on an even grid of time and price. Minutes without a book stay empty.
+// One answer of the heatmap's endpoint on an even grid of time and price. What nothing is known of is NaN: minutes without
+// a book, and prices further than a book is known.
 export class Layer {
-  constructor({ times, prices, step, bids, asks }) {
+  constructor({ times, prices, step, interval, bids, asks }) {
     this.rows = prices.length;
-    this.low = Number(prices[0]);
-    this.step = Number(step);
-    this.high = this.low + this.rows * this.step;
-    this.width = columnSeconds(times);
+    this.low = prices[0];
+    this.step = step;
+    this.high = this.low + this.rows * step;
+    this.width = interval;
     this.from = times[0];
-    this.columns = Math.round((times.at(-1) - this.from) / this.width) + 1;
-    this.to = this.from + this.columns * this.width;
-    this.known = new Uint8Array(this.columns);
-    this.bids = new Float64Array(this.columns * this.rows);
-    this.asks = new Float64Array(this.columns * this.rows);
-    times.forEach((time, index) => this.place(Math.round((time - this.from) / this.width), bids[index], asks[index]));
-    this.best = this.touches();
+    this.columns = Math.round((times.at(-1) - this.from) / interval) + 1;
+    this.to = this.from + this.columns * interval;
+    this.bids = new Float64Array(this.columns * this.rows).fill(NaN);
+    this.asks = this.bids.slice();
+    times.forEach((time, index) => {
+      const start = Math.round((time - this.from) / interval) * this.rows;
+      for (const [kept, told] of [[this.bids, bids[index]], [this.asks, asks[index]]]) {
+        for (let row = 0; row < this.rows; row++) kept[start + row] = told[row] ?? NaN;
+      }
+    });
+    this.best = this.bestRows();
   }
 
-  place(column, bids, asks) {
-    this.known[column] = 1;
-    for (let row = 0; row < this.rows; row++) {
-      this.bids[column * this.rows + row] = Number(bids[row]);
-      this.asks[column * this.rows + row] = Number(asks[row]);
-    }
+  // Of both sides together, NaN where neither is known.
+  size(index) {
+    const bid = this.bids[index], ask = this.asks[index];
+    return Number.isNaN(bid) ? ask : Number.isNaN(ask) ? bid : bid + ask;
   }
 
   sizes() {
-    return this.bids.map((bid, index) => bid + this.asks[index]);
+    return this.bids.map((_, index) => this.size(index));
   }
 
-  // The highest row with bids and the lowest with asks of each column: as near as rows tell.
-  touches() {
+  // The highest price with bids and the lowest with asks of each column, as near as rows tell.
+  bestRows() {
     return Array.from({ length: this.columns }, (_, column) => {
-      if (!this.known[column]) return null;
       const start = column * this.rows;
       let bid = this.rows - 1, ask = 0;
-      while (bid >= 0 && !this.bids[start + bid]) bid--;
-      while (ask < this.rows && !this.asks[start + ask]) ask++;
+      while (bid >= 0 && !(this.bids[start + bid] > 0)) bid--;
+      while (ask < this.rows && !(this.asks[start + ask] > 0)) ask++;
       return { bid: bid < 0 ? null : this.low + (bid + 1) * this.step, ask: ask === this.rows ? null : this.low + ask * this.step };
     });
   }
@@ -80,8 +82,9 @@ export class Layer {
   // What rests at a price and a moment; null outside and where nothing is known.
   at(time, price) {
     const column = Math.floor((time - this.from) / this.width), row = Math.floor((price - this.low) / this.step);
-    if (column < 0 || column >= this.columns || row < 0 || row >= this.rows || !this.known[column]) return null;
+    if (column < 0 || column >= this.columns || row < 0 || row >= this.rows) return null;
     const index = column * this.rows + row;
+    if (Number.isNaN(this.size(index))) return null;
     return { time: this.from + column * this.width, price: this.low + row * this.step, bid: this.bids[index], ask: this.asks[index] };
   }
 
@@ -91,20 +94,14 @@ export class Layer {
     const image = context.createImageData(this.columns, this.rows), pixels = new Uint32Array(image.data.buffer);
     const factor = perRow / this.step;
     for (let column = 0; column < this.columns; column++) {
-      if (!this.known[column]) continue;
       for (let row = 0; row < this.rows; row++) {
-        const index = column * this.rows + row;
-        const share = scale.share((this.bids[index] + this.asks[index]) * factor);
+        const size = this.size(column * this.rows + row);
+        if (Number.isNaN(size)) continue;
+        const share = scale.share(size * factor);
         pixels[(this.rows - 1 - row) * this.columns + column] = PIXELS[Math.round(share * (SHADES - 1))];
       }
     }
     context.putImageData(image, 0, 0);
     this.image = canvas;
   }
-}
-
-function columnSeconds(times) {
-  let least = Infinity;
-  for (let index = 1; index < times.length; index++) least = Math.min(least, times[index] - times[index - 1]);
-  return Number.isFinite(least) ? least : 60;
 }

@@ -6,7 +6,7 @@ import { BOOK_MARKETS, MARKETS, Segments, SymbolChooser, firstSymbol, isMarket, 
 import { Layer, RAMP, Scale } from "./heat_image.js";
 import { HeatView } from "./heat_view.js";
 import { PageLocation } from "./location.js";
-import { PaneState, connect, csv, download, shareButton } from "./page.js";
+import { PaneState, connect, csv, download, shareButton, toast } from "./page.js";
 
 const SPANS = { "1h": 3600, "6h": 21600, "24h": 86400, "3d": 259200, "14d": 1209600 };
 const KINDS = { log: "Log", linear: "Linear" };
@@ -40,6 +40,8 @@ const stream = connect({
     if (type === "depth_book" && `${BOOK_MARKETS[body.type]}:${body.symbol}` === watched) takeBook(body);
   },
   onReturn: () => load({ keep: true }),
+  // A book that is not collected now is named beside the figures.
+  onRefusal: ({ field, message }) => field === "books" || toast(message, "error"),
 });
 
 function choose(changes) {

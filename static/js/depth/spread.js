@@ -4,9 +4,17 @@ import { ago, signed, tone, volume } from "../formats.js";
 import { BOOK_MARKETS, MARKETS, Segments, SymbolChooser, depthChooser, firstSymbol, isDepth, isSymbol, rememberSymbol } from "./choosers.js";
 import { HistoryChart, SPANS } from "./history_chart.js";
 import { PageLocation } from "./location.js";
-import { PaneState, connect, csv, download, shareButton } from "./page.js";
+import { PaneState, connect, csv, download, shareButton, toast } from "./page.js";
 
 const SIDES = { both: "Both sides", bid: "Bids", ask: "Asks" };
+const INTERVALS = { "1h": "1m", "6h": "1m", "24h": "1m", "7d": "1m", "30d": "1h", "1y": "1d" };
+// A row of the history as a point: of both sides their mean, as everywhere.
+const POINTS = {
+  bid: ({ time, spotBid, futuresBid, bidPercent }) => ({ time, spot: Number(spotBid), futures: Number(futuresBid), percent: orNull(bidPercent) }),
+  ask: ({ time, spotAsk, futuresAsk, askPercent }) => ({ time, spot: Number(spotAsk), futures: Number(futuresAsk), percent: orNull(askPercent) }),
+  both: ({ time, spotBid, spotAsk, futuresBid, futuresAsk, percent }) => ({ time, spot: (Number(spotBid) + Number(spotAsk)) / 2, futures: (Number(futuresBid) + Number(futuresAsk)) / 2, percent: orNull(percent) }),
+};
+const orNull = (text) => (text === null ? null : Number(text));
 const COMPARED = ["SPOT", "FUTURES"], MINUTE_MS = 60000;
 const $ = (id) => document.getElementById(id);
 
@@ -29,7 +37,7 @@ const choosers = {
 };
 new SymbolChooser($("symbol-button"), { onChoose: (symbol) => choose({ symbol }) });
 const books = new Map();
-let watched = null, asked = 0, live = true;
+let watched = null, asked = 0;
 
 const stream = connect({
   onMessage: ({ type, body }) => {
@@ -38,6 +46,8 @@ const stream = connect({
     showNow();
   },
   onReturn: () => load({ keep: true }),
+  // A book that is not collected now is named beside the figures.
+  onRefusal: ({ field, message }) => field === "books" || toast(message, "error"),
 });
 
 function choose(changes) {
@@ -99,8 +109,8 @@ function bookState(book) {
 
 // The minute that goes on: only while minutes are shown, not hours or days.
 function addPoint() {
-  const { side } = place.values;
-  if (!live || history.pane.dataset.state !== "ready" || !COMPARED.every((market) => books.has(market))) return;
+  const { side, span } = place.values;
+  if (INTERVALS[span] !== "1m" || history.pane.dataset.state !== "ready" || !COMPARED.every((market) => books.has(market))) return;
   const [spot, futures] = COMPARED.map((market) => volumeOf(books.get(market), side).value);
   const moment = Math.max(...COMPARED.map((market) => books.get(market).timestamp));
   chart.update({ time: Math.floor(moment / MINUTE_MS) * 60, spot, futures, percent: percent(spot, futures) });
@@ -110,30 +120,18 @@ async function load({ keep = false } = {}) {
   const ours = ++asked, { symbol, depth, side, span } = place.values;
   history.loading({ keep });
   const to = Math.floor(Date.now() / 1000), from = to - SPANS[span];
-  const ask = (market) => request("GET", `chart-data?symbol=${symbol}&marketType=${market}&depth=${depth}&type=${side}&from=${from}&to=${to}`);
   try {
-    const found = await Promise.all(COMPARED.map(ask));
+    const { results } = await request("GET", `analytics/spread?symbol=${symbol}&depth=${depth}&interval=${INTERVALS[span]}&from=${from}&to=${to}`);
     if (ours !== asked) return;
-    const points = joined(...found);
-    if (!points.length) history.empty(`No minutes of ${symbol} are stored in this time. See the collector page for what is collected.`);
+    if (!results.length) history.empty(`Nothing of ${symbol} is stored of both markets in this time. See the collector page for what is collected.`);
     else {
-      chart.setData(points);
+      chart.setData(results.map(POINTS[side]));
       history.ready();
       addPoint();
     }
   } catch (error) {
     if (ours === asked) history.failed(error, () => load());
   }
-}
-
-function joined(spot, futures) {
-  const byTime = new Map();
-  for (const { time, value } of spot) byTime.set(time, { time, spot: value, futures: null, percent: null });
-  for (const { time, value } of futures) {
-    const point = byTime.get(time) ?? { time, spot: null, percent: null };
-    byTime.set(time, { ...point, futures: value, percent: point.spot === null ? null : percent(point.spot, value) });
-  }
-  return [...byTime.values()].sort((a, b) => a.time - b.time);
 }
 
 $("export").addEventListener("click", () => {

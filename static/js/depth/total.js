@@ -12,6 +12,8 @@ const GROUPS = {
   TOTAL2: "without BTC and ETH",
   OTHERS: "the ten largest of the rest",
 };
+// What the history is made of: minutes as long as they are not too many, then means of hours and of days.
+const INTERVALS = { "1h": "1m", "6h": "1m", "24h": "1h", "7d": "1h", "30d": "1d", "1y": "1d" };
 const MINUTE = 60;
 const $ = (id) => document.getElementById(id);
 
@@ -28,7 +30,7 @@ const chart = new HistoryChart($("chart"), $("legend"), {
   diff: { label: "Difference", color: ["#2fbf8a", "#ef5d6b"], kind: "columns", pane: 1, show: (value) => `${signedVolume(value)} $` },
 });
 const cards = new Map();
-let asked = 0, interval = "1m";
+let asked = 0;
 
 function dollars(value) {
   return `${volume(value)} $`;
@@ -107,6 +109,8 @@ function mark() {
     row.toggleAttribute("data-chosen", name === chosen);
     button.setAttribute("aria-pressed", String(name === chosen));
   }
+  // On a phone the cards lie side by side, one in sight.
+  $("cards").scrollTo({ left: cards.get(chosen).row.closest("section").offsetLeft - $("cards").offsetLeft, behavior: "smooth" });
   $("history-title").textContent = `${place.values.group} within ${place.values.depth} %, ${MARKETS[place.values.market]}`;
 }
 
@@ -119,8 +123,8 @@ function take(depth, { time, groups }) {
   for (const group of groups) fill(cards.get(`${group.name} ${depth}`), group);
   $("as-of").textContent = `dollars that rest within each depth, as of ${new Date(time * 1000).toLocaleTimeString("en-GB")}`;
   const chosen = groups.find(({ name }) => name === place.values.group);
-  if (depth === place.values.depth && interval === "1m" && history.pane.dataset.state === "ready" && chosen.symbols) {
-    chart.update({ ...point({ time: time - (time % MINUTE), groups }) });
+  if (depth === place.values.depth && INTERVALS[place.values.span] === "1m" && history.pane.dataset.state === "ready" && chosen.symbols) {
+    chart.update(point({ time: time - (time % MINUTE), groups }));
   }
 }
 
@@ -148,7 +152,7 @@ async function load({ keep = false } = {}) {
   history.loading({ keep });
   const to = Math.floor(Date.now() / 1000), from = to - SPANS[span];
   try {
-    const answer = await request("GET", `analytics/groups/history?marketType=${market}&depth=${depth}&from=${from}&to=${to}`);
+    const answer = await request("GET", `analytics/groups/history?marketType=${market}&depth=${depth}&interval=${INTERVALS[span]}&from=${from}&to=${to}`);
     if (ours !== asked) return;
     const points = answer.filter(({ groups }) => groups.some(({ name, symbols }) => name === place.values.group && symbols)).map(point);
     if (!points.length) history.empty(`Nothing of ${place.values.group} is stored in this time. The first minutes come a minute after collecting began.`);
