@@ -137,7 +137,7 @@ async function load() {
       series.failure = "";
     } catch (error) {
       series.failure = error.message;
-      if (series === first && !first.rows.length && !stale()) chartState.failed(error, () => load());
+      if (series === first && !first.rows.length && !stale()) chartState.failed(new Error(`The history could not be loaded: ${error.message}.`), () => load());
       else if (!stale()) toast(`${nameOf(series)}: ${error.message}`, "error");
     }
     if (stale()) return;
@@ -162,7 +162,7 @@ async function bring(series) {
 }
 
 // The chart was scrolled near an edge: more of what `piece` can bring there.
-async function extend(piece) {
+async function extend(piece, { quiet = false } = {}) {
   if (Date.now() < heldUntil) return;
   const mine = generation, working = shown.filter((series) => series.isOpen && !series.under).map(piece).filter(Boolean);
   if (!working.length) return;
@@ -170,7 +170,7 @@ async function extend(piece) {
   const failed = done.find(({ status }) => status === "rejected");
   if (failed) {
     heldUntil = Date.now() + HOLD_MS;
-    toast(`More of the history could not be loaded: ${failed.reason.message}`, "error");
+    if (!quiet) toast(`More of the history could not be loaded: ${failed.reason.message}`, "error");
   }
   if (mine !== generation) return;
   if (done.some(({ value }) => value)) chart.redraw();
@@ -195,7 +195,7 @@ function follow() {
 // Stored rows replace what was told live, and fill what was missed.
 async function catchUp() {
   if (until() !== null && !shown.some(({ isCurrent }) => isCurrent)) return;
-  await extend((series) => (series.isCurrent || until() === null) && series.newer());
+  await extend((series) => (series.isCurrent || until() === null) && series.newer(), { quiet: true });
   legend.tell(crosshair);
 }
 

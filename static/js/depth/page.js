@@ -4,6 +4,9 @@ import { Stream } from "../stream.js";
 
 export const boot = JSON.parse(document.getElementById("boot").textContent);
 
+// On a phone the row of pages scrolls: where one is has to be in view.
+document.querySelector(".depth-nav [aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
+
 const TOAST_MS = 5000, OFFLINE_WORDS_MS = 1500;
 
 // The live connection of the page. `onMessage(message)` gets what the server tells; `onReturn()` is called when it is
