@@ -169,9 +169,12 @@ function readOut(cell, spoken) {
 
 function volumeText({ bid, ask }) {
   if (bid === null) return "nothing known here";
+  // Of a side that is not known there is nothing to say: NaN is false too.
   const parts = [bid ? `bids ${volume(bid)}` : "", ask ? `asks ${volume(ask)}` : ""].filter(Boolean);
   return parts.length ? parts.join(", ") : "nothing rests here";
 }
+
+const known = (size) => (Number.isNaN(size) ? "" : size);
 
 function drawLegend() {
   const canvas = $("legend"), context = canvas.getContext("2d"), image = context.createImageData(256, 1);
@@ -192,7 +195,7 @@ $("export").addEventListener("click", () => {
     for (let row = 0; row < layer.rows; row++) {
       const cell = layer.at(time, layer.low + (row + 0.5) * layer.step), seen = view.window;
       if (!cell || (!cell.bid && !cell.ask) || time < seen.from || time > seen.to || cell.price < seen.low || cell.price > seen.high) continue;
-      rows.push([new Date(time * 1000).toISOString(), view.priceText(cell.price, layer.step), view.priceText(cell.price + layer.step, layer.step), cell.bid, cell.ask]);
+      rows.push([new Date(time * 1000).toISOString(), view.priceText(cell.price, layer.step), view.priceText(cell.price + layer.step, layer.step), known(cell.bid), known(cell.ask)]);
     }
   }
   download(`${symbol}-${market}-heatmap.csv`, "text/csv", csv(["timestamp", "priceFrom", "priceTo", "bidVolume", "askVolume"], rows));
