@@ -8,6 +8,8 @@ from django.db import models
 from marketdata.depth.models import (
     DepthCollector,
     DepthDay,
+    DepthHeatHour,
+    DepthHeatMinute,
     DepthHour,
     DepthPack,
     DepthRow,
@@ -22,6 +24,8 @@ __all__ = [
     "Candle",
     "DepthCollector",
     "DepthDay",
+    "DepthHeatHour",
+    "DepthHeatMinute",
     "DepthHour",
     "DepthPack",
     "DepthRow",

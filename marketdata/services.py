@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import bus
+from marketdata.depth.heat import HeatMinute
 from marketdata.depth.hot import HotDepth
 from marketdata.depth.snapshots import Market
 from marketdata.engine.detectors.detection import Detection as DetectionValue
@@ -169,9 +170,10 @@ class LatestFrames:
         frames: Mapping[str, str],
         summary_rows: Mapping[str, str] | None,
         depths: Mapping[tuple[Market, str], Mapping[str, Any]] | None = None,
+        heats: Iterable[HeatMinute] = (),
     ) -> None:
         """Keep what changed, by symbol: other engines keep theirs beside it. ``depths``: books as depth analytics show
-        them.
+        them; ``heats``: what rests at which price, for the collector.
 
         Raises redis.RedisError while the cache is away; the next frames make up for it.
         """
@@ -184,3 +186,4 @@ class LatestFrames:
             pipeline.expire(SUMMARY_KEY, LATEST_SECONDS)
         pipeline.execute()
         self._depth.latest_put(depths or {})
+        self._depth.heat_put(heats)

@@ -43,3 +43,11 @@ def pack_depth_days() -> int:
     packed = len(depth_services.depth_days_pack())
     depth_services.depth_days_prune()
     return packed
+
+
+@shared_task
+def pack_depth_heat() -> int:
+    """Pack the heatmap's minutes of hours that are over, and forget those older than 14 days; how many minutes."""
+    packed = depth_services.heat_hours_pack()
+    depth_services.heat_prune()
+    return packed

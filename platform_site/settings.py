@@ -189,6 +189,11 @@ CELERY_BEAT_SCHEDULE = {
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
     "prune idempotency keys": {"task": "trading.tasks.prune_idempotency_keys", "schedule": timedelta(hours=1)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
+    "make depth days": {"task": "marketdata.tasks.make_depth_days", "schedule": timedelta(hours=1)},
+    "refresh depth aggregates": {"task": "marketdata.tasks.refresh_depth_aggregates", "schedule": timedelta(minutes=5)},
+    "refresh recent depth": {"task": "marketdata.tasks.refresh_recent_depth", "schedule": timedelta(hours=1)},
+    "pack depth days": {"task": "marketdata.tasks.pack_depth_days", "schedule": timedelta(hours=6)},
+    "pack depth heat": {"task": "marketdata.tasks.pack_depth_heat", "schedule": timedelta(minutes=15)},
     "verify audit chains": {"task": "audit.tasks.verify_chains", "schedule": timedelta(hours=1)},
     "note audit heads": {"task": "audit.tasks.note_heads", "schedule": timedelta(hours=1)},
 }

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.depth.book_reading import DepthBook
+from marketdata.depth.heat import BookLevels
 from marketdata.depth.snapshots import DEPTHS, MOST_DIGITS, DepthVolume
-from marketdata.engine.book import BandVolume
+from marketdata.engine.book import BandVolume, SymbolBook
 from marketdata.engine.compiled import compiled
 
 BID, ASK = 0, 1
@@ -106,6 +107,12 @@ def engine_volumes(bands: Iterable[BandVolume]) -> list[DepthVolume]:
         )
         for bid, ask in zip(sides["bid"], sides["ask"], strict=True)
     ]
+
+
+def whole_book(book: SymbolBook) -> BookLevels:
+    """All levels of a book that the engine keeps."""
+    bids, asks = book.level_arrays()
+    return BookLevels(bids, asks, book.tick_size, book.lot_size, book.reach())
 
 
 def largest_depth(volumes: Sequence[DepthVolume], side: str) -> int:

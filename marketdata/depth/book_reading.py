@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from marketdata.depth.heat import EVERY_ASK, EVERY_BID, BookLevels
 from marketdata.engine.grid import NUMBER
 
 LARGEST_UNITS = 2**62
@@ -47,6 +48,13 @@ class DepthBook:
 
     def quantity(self, lots: int) -> Decimal:
         return int(lots) * self.lot_size
+
+    def whole(self) -> BookLevels:
+        reach = (
+            EVERY_BID if self.bids_end else self.price(self.bids[-1, 0]),
+            EVERY_ASK if self.asks_end else self.price(self.asks[-1, 0]),
+        )
+        return BookLevels(self.bids, self.asks, self.tick_size, self.lot_size, reach)
 
     def ladder(self, levels: int) -> tuple[list[list[str]], list[list[str]]]:
         """The best bids and asks as price and quantity texts."""

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 import redis
@@ -18,11 +19,13 @@ import redis
 from marketdata.depth.bands import depth_volumes
 from marketdata.depth.book_reading import DepthBook
 from marketdata.depth.current import TOP_LEVELS, current_book, volumes_of
+from marketdata.depth.heat import BookLevels, HeatError, HeatMinute, heat_rows
+from marketdata.depth.heat_packing import packed_minute
 from marketdata.depth.hot import HotDepth
 from marketdata.depth.rest_rounds import RestRounds
-from marketdata.depth.snapshots import DepthSnapshot, DepthVolume, Market, minute_of
+from marketdata.depth.snapshots import MINUTE, DepthSnapshot, DepthVolume, Market, minute_of
 from marketdata.depth.stream_books import StreamBooks, followed
-from marketdata.depth.writer import SnapshotWriter
+from marketdata.depth.writer import JournaledWriter
 from marketdata.events import FeedEvent
 
 log = logging.getLogger(__name__)
@@ -67,8 +70,14 @@ class Desk(Protocol):
 class Collector:
     """:meth:`run` until cancelled, or until another process has taken over."""
 
-    def __init__(self, desk: Desk, writer: SnapshotWriter, hot: HotDepth) -> None:
-        self._desk, self._writer, self._hot = desk, writer, hot
+    def __init__(
+        self,
+        desk: Desk,
+        writer: JournaledWriter[DepthSnapshot],
+        heat_writer: JournaledWriter[HeatMinute],
+        hot: HotDepth,
+    ) -> None:
+        self._desk, self._writer, self._heat_writer, self._hot = desk, writer, heat_writer, hot
         self._rounds: list[RestRounds] = []
         self._books: list[StreamBooks] = []
         self._following: dict[StreamBooks, asyncio.Task[None]] = {}
@@ -76,7 +85,10 @@ class Collector:
         self._events: list[FeedEvent] = []
         self._began = time.time()
         self._kept: dict[tuple[Market, str], int] = {}
-        self.counts = {"snapshots": 0, "hot_failures": 0, "events_dropped": 0}
+        # Of heatmaps: the step of each book's rows, and the newest minute of each engine's book.
+        self._steps: dict[tuple[Market, str], Decimal] = {}
+        self._engine_minutes: dict[str, int] = {}
+        self.counts = {"snapshots": 0, "heat_minutes": 0, "heat_failures": 0, "hot_failures": 0, "events_dropped": 0}
 
     def add(self, rounds: RestRounds | None = None, books: StreamBooks | None = None) -> None:
         """Collect from these as well; before :meth:`run`."""
@@ -106,6 +118,7 @@ class Collector:
         """One book by REST: its minute, and how it is now."""
         volumes = depth_volumes(book)
         await self._take(market, {symbol: volumes}, minute_of(moment))
+        await self._take_heat(market, {symbol: book.whole()}, minute_of(moment))
         furthest = book.price(int(book.bids[-1, 0])), book.price(int(book.asks[-1, 0]))
         now_ms = int(moment * 1000)
         shown = current_book(
@@ -130,11 +143,25 @@ class Collector:
         """The minute of a moment, of every book that is proven then and was not in this minute yet."""
         minute = minute_of(moment)
         for books in self._books:
-            await self._take(books.market, self._new(books.market, books.live_volumes(), minute), minute)
+            new = self._new(books.market, books.live_volumes(), minute)
+            levels = books.whole(new)
+            await self._take(books.market, new, minute)
+            await self._take_heat(books.market, levels, minute)
         engines = await self._to_valkey(lambda: self._hot.all_latest(Market.BYBIT)) or {}
         newest = int(moment * 1000) - ENGINE_BOOK_MS
         proven = {symbol: volumes_of(book) for symbol, book in engines.items() if book["timestamp"] >= newest}
         await self._take(Market.BYBIT, self._new(Market.BYBIT, proven, minute), minute)
+        await self._keep_heat(self._new_heat(await self._to_valkey(self._hot.heat) or [], minute))
+
+    def _new_heat(self, told: Iterable[HeatMinute], minute: int) -> list[HeatMinute]:
+        """An engine tells its minute when it has begun: perhaps after ours has."""
+        found = [
+            each
+            for each in told
+            if each.minute >= minute - MINUTE and each.minute > self._engine_minutes.get(each.symbol, 0)
+        ]
+        self._engine_minutes |= {each.symbol: each.minute for each in found}
+        return found
 
     def _new(
         self, market: Market, volumes: Mapping[str, list[DepthVolume]], minute: int
@@ -153,13 +180,35 @@ class Collector:
         self.counts["snapshots"] += len(snapshots)
         await self._to_valkey(lambda: self._hot.put(snapshots, time.time()))
 
+    async def _take_heat(self, market: Market, books: Mapping[str, BookLevels], minute: int) -> None:
+        await self._keep_heat(await asyncio.to_thread(self._heat_of, market, books, minute))
+
+    def _heat_of(self, market: Market, books: Mapping[str, BookLevels], minute: int) -> list[HeatMinute]:
+        found = []
+        for symbol, book in books.items():
+            try:
+                rows = heat_rows(book, self._steps.get((market, symbol)))
+            except HeatError as error:
+                self.counts["heat_failures"] += 1
+                log.warning("%s %s has no rows: %s", market, symbol, error)
+                continue
+            self._steps[market, symbol] = rows.step
+            found.append(packed_minute(symbol, market, minute, rows))
+        return found
+
+    async def _keep_heat(self, minutes: Sequence[HeatMinute]) -> None:
+        if minutes:
+            await asyncio.to_thread(self._heat_writer.add, minutes)
+            self.counts["heat_minutes"] += len(minutes)
+
     # What goes out.
 
     async def _write(self) -> None:
         while True:
             await asyncio.sleep(WRITE_SECONDS)
-            if self._writer.is_due:
-                await asyncio.to_thread(self._writer.flush)
+            for writer in (self._writer, self._heat_writer):
+                if writer.is_due:
+                    await asyncio.to_thread(writer.flush)
 
     async def _tell_current(self) -> None:
         while True:
@@ -225,6 +274,7 @@ class Collector:
 
     def _last_words(self) -> None:
         self._writer.close()
+        self._heat_writer.close()
         try:
             self._desk.store_events(self._events)
             self._desk.beat("stopped", self.status())
@@ -242,5 +292,6 @@ class Collector:
             "rest": rounds,
             "streams": {each.market.value: each.status() for each in self._books},
             "writer": self._writer.status(),
+            "heat_writer": self._heat_writer.status(),
             **self.counts,
         }

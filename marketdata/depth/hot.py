@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from itertools import chain
 from typing import Any
 
 import orjson
 import redis
 
+from marketdata.depth.heat import HeatMinute
 from marketdata.depth.snapshots import DEPTH_TEXTS, HOUR, MINUTE, DepthSnapshot, DepthVolume, Market
 
 KEPT_SECONDS = 2 * HOUR
@@ -30,7 +30,7 @@ class HotDepth:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._redis, self._prefix = client, prefix
-        self._latest = f"{prefix}:depth:latest"
+        self._heat = f"{prefix}:depth:heat"
         self._reads = f"{prefix}:depth:reads"
 
     def put(self, snapshots: Iterable[DepthSnapshot], now: float) -> None:
@@ -67,31 +67,57 @@ class HotDepth:
 
     def latest_put(self, books: Mapping[tuple[Market, str], Mapping[str, Any]]) -> None:
         """Keep each book as it is now, plain JSON, until a newer one comes."""
-        if books:
-            rows = {f"{market}:{symbol}": orjson.dumps(book) for (market, symbol), book in books.items()}
+        by_market: dict[Market, list[str | bytes]] = {}
+        for (market, symbol), book in books.items():
+            by_market.setdefault(market, []).extend((symbol, orjson.dumps(book)))
+        if by_market:
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.hset(self._latest, items=list(chain.from_iterable(rows.items())))
-            pipeline.expire(self._latest, LATEST_SECONDS)
+            for market, items in by_market.items():
+                pipeline.hset(self._latest(market), items=items)
+                pipeline.expire(self._latest(market), LATEST_SECONDS)
             pipeline.execute()
 
     def latest(self, market: Market, symbol: str) -> dict[str, Any] | None:
-        body = self._redis.hget(self._latest, f"{market}:{symbol}")
+        body: Any = self._redis.hget(self._latest(market), symbol)
         return None if body is None else orjson.loads(body)
 
     def latest_bodies(self, books: Sequence[tuple[Market, str]]) -> list[bytes | None]:
         """Each of these books as it is now, as JSON, in one question; None where there is none."""
-        names = [f"{market}:{symbol}" for market, symbol in books]
-        return self._redis.hmget(self._latest, names) if names else []  # type: ignore[return-value]
+        by_market: dict[Market, list[str]] = {}
+        for market, symbol in books:
+            by_market.setdefault(market, []).append(symbol)
+        pipeline = self._redis.pipeline(transaction=False)
+        for market, symbols in by_market.items():
+            pipeline.hmget(self._latest(market), symbols)
+        found = {
+            (market, symbol): body
+            for (market, symbols), bodies in zip(by_market.items(), pipeline.execute(), strict=True)
+            for symbol, body in zip(symbols, bodies, strict=True)
+        }
+        return [found[book] for book in books]
 
     def all_latest(self, market: Market) -> dict[str, dict[str, Any]]:
         """Every book of a market, by symbol."""
-        rows: Any = self._redis.hgetall(self._latest)
-        prefix = f"{market}:".encode()
-        return {
-            name.removeprefix(prefix).decode(): orjson.loads(body)
-            for name, body in rows.items()
-            if name.startswith(prefix)
-        }
+        rows: Any = self._redis.hgetall(self._latest(market))
+        return {name.decode(): orjson.loads(body) for name, body in rows.items()}
+
+    def heat_put(self, minutes: Iterable[HeatMinute]) -> None:
+        """Keep the newest rows of books of engines, for the collector."""
+        items: list[str | bytes] = []
+        for each in minutes:
+            items += [each.symbol, b"%d %s" % (each.minute, each.body)]
+        if items:
+            self._redis.hset(self._heat, items=items)
+            self._redis.expire(self._heat, LATEST_SECONDS)
+
+    def heat(self) -> list[HeatMinute]:
+        """What engines put."""
+        rows: Any = self._redis.hgetall(self._heat)
+        split = [(name, *body.split(b" ", 1)) for name, body in rows.items()]
+        return [HeatMinute(name.decode(), Market.BYBIT, int(minute), body) for name, minute, body in split]
+
+    def _latest(self, market: Market) -> str:
+        return f"{self._prefix}:depth:latest:{market}"
 
     def _key(self, symbol: str, market: Market, depth: int) -> str:
         return f"{self._prefix}:snapshot:{symbol}:{market}:{DEPTH_TEXTS[depth]}:recent"

@@ -1,8 +1,8 @@
 """Minutes on their way to the database, in files that a crash cannot take them from.
 
-One line a snapshot, its checksum before it; a write is on the disk when :meth:`Journal.append` returns. Files are only
-appended to, and removed when all of their lines are stored. A line that a crash cut off is at the end of a file, and
-was never promised to anybody.
+One line a minute of something, its checksum before it; a write is on the disk when :meth:`Journal.append` returns.
+Files are only appended to, and removed when all of their lines are stored. A line that a crash cut off is at the end of
+a file, and was never promised to anybody.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import logging
 import os
 import threading
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, Protocol, TypeVar
 
 import orjson
 
+from marketdata.depth.heat import HeatMinute
 from marketdata.depth.snapshots import DepthSnapshot, DepthVolume, Market
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,43 @@ SUFFIX = ".journal"
 CHECKSUM_DIGITS = 8
 
 
+Item = TypeVar("Item")
+
+
+class LineForm(Protocol[Item]):
+    """How something is one line of text, without a line's end."""
+
+    def text(self, item: Item) -> bytes: ...
+
+    def item(self, text: bytes) -> Item:
+        """Raises ValueError or InvalidOperation: not such a text."""
+
+
+class SnapshotLines:
+    """Minutes of depths."""
+
+    def text(self, item: DepthSnapshot) -> bytes:
+        volume = item.volume
+        row = [item.symbol, item.market.value, item.minute, volume.depth]
+        return orjson.dumps([*row, *(f"{each:f}" for each in volume.volumes), volume.bid_covered, volume.ask_covered])
+
+    def item(self, text: bytes) -> DepthSnapshot:
+        symbol, market, minute, depth, bid, ask, bid_usd, ask_usd, bid_covered, ask_covered = orjson.loads(text)
+        volumes = (Decimal(bid), Decimal(ask), Decimal(bid_usd), Decimal(ask_usd))
+        return DepthSnapshot(symbol, Market(market), minute, DepthVolume(depth, *volumes, bid_covered, ask_covered))
+
+
+class HeatLines:
+    """Minutes of heatmaps."""
+
+    def text(self, item: HeatMinute) -> bytes:
+        return orjson.dumps([item.symbol, item.market.value, item.minute, b64encode(item.body).decode()])
+
+    def item(self, text: bytes) -> HeatMinute:
+        symbol, market, minute, body = orjson.loads(text)
+        return HeatMinute(symbol, Market(market), minute, b64decode(body, validate=True))
+
+
 class JournalTaken(Exception):
     """Another process writes to this folder."""
 
@@ -38,11 +77,12 @@ class JournalFull(Exception):
     """There is no room left: in the journal's own bound, or on the disk."""
 
 
-class Journal:
+class Journal(Generic[Item]):
     """The files of one folder, which no other process may use meanwhile. One thread may append while another reads.
 
     Args:
         folder: made when it is not there.
+        form: of its lines.
         most_bytes: of all files together.
 
     Raises:
@@ -50,8 +90,11 @@ class Journal:
         OSError: the folder cannot be made or read.
     """
 
-    def __init__(self, folder: Path, *, file_bytes: int = FILE_BYTES, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, folder: Path, form: LineForm[Item], *, file_bytes: int = FILE_BYTES, most_bytes: int = MOST_BYTES
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._form = form
         self._folder, self._file_bytes, self._most_bytes = folder, file_bytes, most_bytes
         self._lock = (folder / "lock").open("ab")
         try:
@@ -73,13 +116,13 @@ class Journal:
     def size(self) -> int:
         return sum(self._sizes.values())
 
-    def append(self, snapshots: Iterable[DepthSnapshot]) -> None:
+    def append(self, items: Iterable[Item]) -> None:
         """Write them down, and wait until the disk has them.
 
         Raises:
             JournalFull: none of them is written.
         """
-        lines = [_line(each) for each in snapshots]
+        lines = [_line(self._form.text(each)) for each in items]
         if not lines:
             return
         text = b"".join(lines)
@@ -105,9 +148,9 @@ class Journal:
         if self._sizes[self._newest] >= self._file_bytes:
             self._close_file()
 
-    def read(self, most: int) -> list[DepthSnapshot]:
+    def read(self, most: int) -> list[Item]:
         """The oldest that are not stored yet, in the order in which they came; :meth:`stored` goes on behind them."""
-        found: list[DepthSnapshot] = []
+        found: list[Item] = []
         with self._mutex:
             self._taken = 0
             while self._sizes and not found:
@@ -131,7 +174,7 @@ class Journal:
         self._close_file()
         self._lock.close()
 
-    def _read_file(self, number: int, most: int, found: list[DepthSnapshot]) -> None:
+    def _read_file(self, number: int, most: int, found: list[Item]) -> None:
         with self._path(number).open("rb") as file:
             file.seek(self._read_at)
             for line in file:
@@ -139,7 +182,7 @@ class Journal:
                     break
                 self._taken += len(line)
                 try:
-                    found.append(_snapshot(line))
+                    found.append(self._form.item(_text(line)))
                 except (ValueError, InvalidOperation) as error:
                     self.counts["damaged"] += 1
                     log.error("a line of the journal in %s is damaged: %s", self._folder, error)
@@ -178,17 +221,12 @@ class Journal:
             return sum(1 for _ in file)
 
 
-def _line(snapshot: DepthSnapshot) -> bytes:
-    volume = snapshot.volume
-    row = [snapshot.symbol, snapshot.market.value, snapshot.minute, volume.depth]
-    text = orjson.dumps([*row, *(f"{each:f}" for each in volume.volumes), volume.bid_covered, volume.ask_covered])
+def _line(text: bytes) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _snapshot(line: bytes) -> DepthSnapshot:
+def _text(line: bytes) -> bytes:
     checksum, text = line[:CHECKSUM_DIGITS], line[CHECKSUM_DIGITS + 1 : -1]
     if b"%08x" % zlib.crc32(text) != checksum:
         raise ValueError(f"its checksum is not that of {text[:80]!r}")
-    symbol, market, minute, depth, bid, ask, bid_usd, ask_usd, bid_covered, ask_covered = orjson.loads(text)
-    volumes = (Decimal(bid), Decimal(ask), Decimal(bid_usd), Decimal(ask_usd))
-    return DepthSnapshot(symbol, Market(market), minute, DepthVolume(depth, *volumes, bid_covered, ask_covered))
+    return text

@@ -105,6 +105,33 @@ class DepthDay(DepthAggregate):
     """A day of hours."""
 
 
+class DepthHeatMinute(models.Model):
+    """One minute of a book's volume by price (``marketdata.depth.heat_packing``), until its hour is packed."""
+
+    pk = models.CompositePrimaryKey("symbol", "market_type", "minute")
+    symbol = models.CharField(max_length=32)
+    market_type = models.CharField(max_length=8, choices=MARKETS)
+    minute = models.DateTimeField(db_index=True)
+    body = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.market_type} {self.minute:%Y-%m-%d %H:%M}"
+
+
+class DepthHeatHour(models.Model):
+    """An hour of those, packed."""
+
+    pk = models.CompositePrimaryKey("symbol", "market_type", "hour")
+    symbol = models.CharField(max_length=32)
+    market_type = models.CharField(max_length=8, choices=MARKETS)
+    hour = models.DateTimeField(db_index=True)
+    minutes = models.SmallIntegerField()
+    body = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.market_type} {self.hour:%Y-%m-%d %H}"
+
+
 class DepthStaleHour(models.Model):
     """An hour that got rows since its aggregates were made."""
 

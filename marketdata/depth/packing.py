@@ -79,11 +79,11 @@ def _unpack(raw: bytes, depth: int) -> list[tuple[int, DepthVolume]]:
     columns: dict[int, list[Decimal]] = {}
     for coins, value in PAIRS:
         kind, exponent, body, at = _read_column(raw, at)
-        numbers = np.cumsum(_from_planes(body, count)) if kind == _PLANES else None
+        numbers = np.cumsum(from_planes(body, count)) if kind == _PLANES else None
         columns[coins] = _decimals(numbers, exponent) if numbers is not None else _texts(body)
         kind, exponent, body, at = _read_column(raw, at)
         if kind == _PLANES:
-            columns[value] = _decimals(_from_residuals(_from_planes(body, count), numbers), exponent)
+            columns[value] = _decimals(_from_residuals(from_planes(body, count), numbers), exponent)
         else:
             columns[value] = _texts(body)
     seconds = (np.flatnonzero(bitmaps[0]) * MINUTE).tolist()
@@ -104,7 +104,7 @@ def _integers(column: Sequence[Decimal]) -> tuple[NDArray[np.int64] | None, int]
 
 def _column(column: Sequence[Decimal], exponent: int, numbers: NDArray[np.int64] | None) -> bytes:
     kind = _TEXT if numbers is None else _PLANES
-    body = ",".join(f"{each:f}" for each in column).encode() if numbers is None else _planes(numbers)
+    body = ",".join(f"{each:f}" for each in column).encode() if numbers is None else planes(numbers)
     return _COLUMN.pack(kind, exponent, len(body)) + body
 
 
@@ -143,13 +143,14 @@ def _from_residuals(residuals: NDArray[np.int64], coins: NDArray[np.int64] | Non
     return np.array(values, dtype=np.int64)
 
 
-def _planes(numbers: NDArray[np.int64]) -> bytes:
+def planes(numbers: NDArray[np.int64]) -> bytes:
     """The lowest bytes of all numbers, then the second bytes, and so on; signs at the end of each number."""
     folded = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
     return folded.astype("<u8").view(np.uint8).reshape(-1, 8).T.tobytes()
 
 
-def _from_planes(body: bytes, count: int) -> NDArray[np.int64]:
+def from_planes(body: bytes, count: int) -> NDArray[np.int64]:
+    """What :func:`planes` was made of."""
     folded = np.ascontiguousarray(np.frombuffer(body, dtype=np.uint8).reshape(8, count).T).view("<u8").reshape(count)
     one = np.uint64(1)
     return (folded >> one).view(np.int64) ^ -(folded & one).view(np.int64)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any
 
@@ -16,12 +17,16 @@ from django.utils import timezone
 
 from audit.models import ComponentHeartbeat
 from audit.selectors import heartbeats
-from marketdata.depth import packing
+from marketdata.depth import heat_packing, packing
+from marketdata.depth.heat import HeatRows
 from marketdata.depth.hot import KEPT_SECONDS, HotDepth
 from marketdata.depth.models import (
+    VOLUMES,
     DepthAggregate,
     DepthCollector,
     DepthDay,
+    DepthHeatHour,
+    DepthHeatMinute,
     DepthHour,
     DepthPack,
     DepthRow,
@@ -29,11 +34,13 @@ from marketdata.depth.models import (
     DepthSymbol,
 )
 from marketdata.depth.services import as_volume
-from marketdata.depth.snapshots import DAY, DepthSnapshot, DepthVolume, Market
+from marketdata.depth.snapshots import DAY, MINUTE, DepthSnapshot, DepthVolume, Market
 
 log = logging.getLogger(__name__)
 
 INTERVALS: dict[str, type[DepthAggregate]] = {"1h": DepthHour, "1d": DepthDay}
+# Means have as many decimals as the volumes, and some.
+MEAN_UNIT, MEAN_DIGITS = Decimal("1e-12"), 96
 HEARTBEAT = "depth collector"
 HEARTBEAT_AGE = timedelta(seconds=20)
 Minutes = list[tuple[int, DepthVolume]]
@@ -77,12 +84,7 @@ def stored_minutes(symbol: str, market: Market, depth: int, start: datetime, end
     if series is None:
         return []
     packs = DepthPack.objects.filter(series=series, day__gte=_day(start), day__lte=_day(end)).order_by("day")
-    found: dict[int, DepthVolume] = {}
-    for pack in packs:
-        midnight = int(datetime(pack.day.year, pack.day.month, pack.day.day, tzinfo=UTC).timestamp())
-        for seconds, volume in packing.unpack(bytes(pack.body), depth):
-            if start.timestamp() <= midnight + seconds <= end.timestamp():
-                found[midnight + seconds] = volume
+    found = {minute: volume for pack in packs for minute, volume in _packed_minutes(pack, depth, start, end)}
     rows = DepthRow.objects.filter(series=series, minute__gte=start, minute__lte=end).order_by("minute")
     for row in rows.iterator():
         found.setdefault(int(row.minute.timestamp()), as_volume(row, depth))
@@ -110,13 +112,67 @@ def depth_aggregates(
 
 
 def group_minutes(market: Market, depth: int, start: datetime, end: datetime) -> dict[int, dict[str, DepthVolume]]:
-    """Each minute's volume by symbol, of all symbols of a market; of days that are not packed yet."""
-    symbols = dict(DepthSeries.objects.filter(market_type=market.value, depth=depth).values_list("pk", "symbol"))
-    rows = DepthRow.objects.filter(series_id__in=list(symbols), minute__gte=start, minute__lte=end).order_by("minute")
+    """Each minute's volume by symbol, of all symbols of a market, the earliest first."""
+    symbols = _symbols_by_series(market, depth)
     found: dict[int, dict[str, DepthVolume]] = {}
+    for pack in DepthPack.objects.filter(series_id__in=symbols, day__gte=_day(start), day__lte=_day(end)).iterator():
+        for minute, volume in _packed_minutes(pack, depth, start, end):
+            found.setdefault(minute, {})[symbols[pack.series_id]] = volume
+    rows = DepthRow.objects.filter(series_id__in=symbols, minute__gte=start, minute__lte=end)
     for row in rows.iterator():
-        found.setdefault(int(row.minute.timestamp()), {})[symbols[row.series_id]] = as_volume(row, depth)
+        # What is packed stays, whatever came later.
+        minutes = found.setdefault(int(row.minute.timestamp()), {})
+        minutes.setdefault(symbols[row.series_id], as_volume(row, depth))
+    return dict(sorted(found.items()))
+
+
+def group_means(
+    market: Market, depth: int, interval: str, start: datetime, end: datetime
+) -> dict[int, dict[str, DepthVolume]]:
+    """The same of hours or days (``INTERVALS``): the mean volumes of each symbol, of which coverage is not known."""
+    symbols = _symbols_by_series(market, depth)
+    rows = INTERVALS[interval]._default_manager.filter(series_id__in=symbols, start__gte=start, start__lte=end)
+    found: dict[int, dict[str, DepthVolume]] = {}
+    for row in rows.order_by("start").iterator():
+        found.setdefault(int(row.start.timestamp()), {})[symbols[row.series_id]] = mean_volume(row, depth)
     return found
+
+
+def mean_volume(row: DepthAggregate, depth: int) -> DepthVolume:
+    with localcontext(prec=MEAN_DIGITS):
+        bid, ask, bid_usd, ask_usd = (
+            (getattr(row, f"{name}_sum") / row.count).quantize(MEAN_UNIT).normalize() for name in VOLUMES
+        )
+    return DepthVolume(depth, bid, ask, bid_usd, ask_usd, bid_covered=False, ask_covered=False)
+
+
+def _symbols_by_series(market: Market, depth: int) -> dict[int, str]:
+    return dict(DepthSeries.objects.filter(market_type=market.value, depth=depth).values_list("pk", "symbol"))
+
+
+def _packed_minutes(pack: DepthPack, depth: int, start: datetime, end: datetime) -> Iterator[tuple[int, DepthVolume]]:
+    midnight = int(datetime(pack.day.year, pack.day.month, pack.day.day, tzinfo=UTC).timestamp())
+    for seconds, volume in packing.unpack(bytes(pack.body), depth):
+        if start.timestamp() <= midnight + seconds <= end.timestamp():
+            yield midnight + seconds, volume
+
+
+def heat_minutes(symbol: str, market: Market, start: datetime, end: datetime) -> Iterator[tuple[int, HeatRows]]:
+    """What rested at which price, from ``start`` to ``end``, both included, the earliest first."""
+    book = {"symbol": symbol, "market_type": market.value}
+    first_hour = start.replace(minute=0, second=0, microsecond=0)
+    hours: dict[datetime, list[tuple[int, bytes]]] = {}
+    for row in DepthHeatMinute.objects.filter(**book, minute__gte=start, minute__lte=end):
+        hour = row.minute.replace(minute=0)
+        hours.setdefault(hour, []).append((row.minute.minute, bytes(row.body)))
+    packs = dict(DepthHeatHour.objects.filter(**book, hour__gte=first_hour, hour__lte=end).values_list("hour", "body"))
+    for hour in sorted({*hours, *packs}):
+        found = {minute: rows for minute, body in hours.get(hour, []) for _, rows in heat_packing.unpack(body)}
+        found |= dict(heat_packing.unpack(bytes(packs[hour]))) if hour in packs else {}
+        for minute, rows in sorted(found.items()):
+            moment = int(hour.timestamp()) + minute * MINUTE
+            if start.timestamp() <= moment <= end.timestamp():
+                yield moment, rows
 
 
 @dataclass(frozen=True, slots=True)

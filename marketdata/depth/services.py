@@ -8,16 +8,19 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models.functions import Now, TruncHour
 from django.utils import timezone
 
 from audit import bus
 from audit.services import record
-from marketdata.depth import packing
+from marketdata.depth import heat_packing, packing
+from marketdata.depth.heat import HeatMinute
 from marketdata.depth.models import (
     VOLUMES,
     DepthCollector,
     DepthDay,
+    DepthHeatHour,
+    DepthHeatMinute,
     DepthHour,
     DepthPack,
     DepthRow,
@@ -89,6 +92,14 @@ SELECT series_id, %(start)s, sum(count), {_OF_HOURS} FROM {DepthHour._meta.db_ta
 WHERE start >= %(start)s AND start < %(end)s GROUP BY series_id ORDER BY series_id
 {_KEEP_NEWEST}
 """  # noqa: S608
+
+ADD_HEAT = f"""
+INSERT INTO {DepthHeatMinute._meta.db_table} (symbol, market_type, minute, body)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::bytea[]) ON CONFLICT DO NOTHING
+"""  # noqa: S608
+HEAT_KEPT = timedelta(days=14)
+HEAT_LATENESS = timedelta(minutes=5)
+HEAT_LOCK_KEY = LOCK_KEY + 1
 
 
 def depth_rows_store(snapshots: Iterable[DepthSnapshot], *, now: datetime | None = None) -> int:
@@ -306,6 +317,65 @@ def _day_of(seconds: int) -> date:
 
 def _start_of(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
+
+
+# What rests at which price.
+
+
+def heat_minutes_store(minutes: Iterable[HeatMinute], *, now: datetime | None = None) -> int:
+    """Store minutes of rows, each once: one that is there already stays as it is. Returns how many were new.
+
+    What is older than they are kept, or too far ahead of our clock, is left out.
+    """
+    now = now or timezone.now()
+    oldest, newest = (now - HEAT_KEPT).timestamp(), (now + MOST_AHEAD).timestamp()
+    rows = sorted(
+        (each for each in minutes if oldest <= each.minute <= newest),
+        key=lambda each: (each.symbol, each.market, each.minute),
+    )
+    moments = [datetime.fromtimestamp(each.minute, tz=UTC) for each in rows]
+    with connection.cursor() as cursor:
+        columns = ([each.symbol for each in rows], [each.market.value for each in rows], moments)
+        cursor.execute(ADD_HEAT, [*columns, [each.body for each in rows]])
+        return int(cursor.rowcount)
+
+
+def heat_hours_pack(*, now: datetime | None = None) -> int:
+    """Pack the minutes of hours that are over, each book's hour in its own transaction; how many minutes. Those that
+    come later join their hour the next time."""
+    over = ((now or timezone.now()) - HEAT_LATENESS).replace(minute=0, second=0, microsecond=0)
+    waiting = DepthHeatMinute.objects.filter(minute__lt=over).annotate(hour=TruncHour("minute", tzinfo=UTC))
+    hours = waiting.order_by("hour", "symbol", "market_type").values_list("symbol", "market_type", "hour").distinct()
+    return sum(_pack_heat_hour(*each) for each in hours)
+
+
+@transaction.atomic
+def _pack_heat_hour(symbol: str, market_type: str, hour: datetime) -> int:
+    book = {"symbol": symbol, "market_type": market_type}
+    with connection.cursor() as cursor:
+        # Two that pack the same hour would each leave out what the other one has.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [HEAT_LOCK_KEY])
+    rows = list(DepthHeatMinute.objects.filter(**book, minute__gte=hour, minute__lt=hour + timedelta(hours=1)))
+    known = DepthHeatHour.objects.filter(**book, hour=hour).first()
+    packed = {row.minute.minute: rows_of for row in rows for _, rows_of in heat_packing.unpack(bytes(row.body))}
+    # What is packed stays.
+    packed |= dict(heat_packing.unpack(bytes(known.body))) if known is not None else {}
+    DepthHeatHour.objects.bulk_create(
+        [DepthHeatHour(**book, hour=hour, minutes=len(packed), body=heat_packing.pack(list(packed.items())))],
+        update_conflicts=True,
+        unique_fields=["symbol", "market_type", "hour"],
+        update_fields=["minutes", "body"],
+    )
+    DepthHeatMinute.objects.filter(**book, minute__in=[row.minute for row in rows]).delete()
+    return len(rows)
+
+
+def heat_prune(*, now: datetime | None = None) -> int:
+    """Forget rows that are older than they are kept; how many hours of books."""
+    oldest = (now or timezone.now()) - HEAT_KEPT
+    DepthHeatMinute.objects.filter(minute__lt=oldest).delete()
+    gone, _ = DepthHeatHour.objects.filter(hour__lt=oldest - timedelta(hours=1)).delete()
+    return gone
 
 
 # What the collector shall do. It re-reads on a timer.

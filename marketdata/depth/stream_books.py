@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from marketdata.depth.bands import engine_volumes
+from marketdata.depth.bands import engine_volumes, whole_book
 from marketdata.depth.current import TOP_LEVELS, current_book
+from marketdata.depth.heat import BookLevels
 from marketdata.depth.snapshots import DepthVolume, Market
 from marketdata.engine import sources
 from marketdata.engine.book import SymbolBook
@@ -91,6 +92,10 @@ class StreamBooks:
     def live_volumes(self) -> dict[str, list[DepthVolume]]:
         """The six depths of each book that is proven right now."""
         return {symbol: engine_volumes(each.book.bands()) for symbol, each in self._streams.items() if _is_live(each)}
+
+    def whole(self, symbols: Iterable[str]) -> dict[str, BookLevels]:
+        """All levels of these books, as far as they are proven right now."""
+        return {symbol: whole_book(self._streams[symbol].book) for symbol in symbols if _is_live(self._streams[symbol])}
 
     def current(self, now_ms: int) -> dict[tuple[Market, str], Mapping[str, Any]]:
         """Each proven book as the API shows it."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from marketdata.depth.journal import Journal, JournalFull
-from marketdata.depth.snapshots import DepthSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +24,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 # What the journal has no room for waits in memory, up to so many.
 MOST_IN_MEMORY = 20_000
 
-Store = Callable[[Sequence[DepthSnapshot]], int]
+Item = TypeVar("Item")
 
 
-class SnapshotWriter:
+class JournaledWriter(Generic[Item]):
     """One thread may add while another flushes. ``store`` takes a batch in one transaction, each row at most once.
 
     Args:
@@ -40,8 +39,8 @@ class SnapshotWriter:
 
     def __init__(
         self,
-        store: Store,
-        journal: Journal,
+        store: Callable[[Sequence[Item]], int],
+        journal: Journal[Item],
         *,
         away: tuple[type[Exception], ...],
         refused: tuple[type[Exception], ...] = (),
@@ -50,7 +49,7 @@ class SnapshotWriter:
     ) -> None:
         self._store, self._journal, self._away, self._refused = store, journal, away, refused
         self._pause, self._clock = pause, clock
-        self._memory: list[DepthSnapshot] = []
+        self._memory: list[Item] = []
         self._oldest: float | None = clock() if journal.waiting else None
         self._closed_until = 0.0
         self._pauses = 0
@@ -66,14 +65,14 @@ class SnapshotWriter:
         """Whether the breaker keeps the database from being asked."""
         return self._clock() < self._closed_until
 
-    def add(self, snapshots: Sequence[DepthSnapshot]) -> None:
+    def add(self, items: Sequence[Item]) -> None:
         """Take them; they are on the disk when this returns."""
-        if not snapshots:
+        if not items:
             return
         try:
-            self._journal.append(snapshots)
+            self._journal.append(items)
         except JournalFull as error:
-            self._keep_in_memory(snapshots, str(error))
+            self._keep_in_memory(items, str(error))
         if self._oldest is None:
             self._oldest = self._clock()
 
@@ -114,7 +113,7 @@ class SnapshotWriter:
             **{f"journal_{name}": count for name, count in self._journal.counts.items()},
         }
 
-    def _store_batch(self, batch: Sequence[DepthSnapshot]) -> bool:
+    def _store_batch(self, batch: Sequence[Item]) -> bool:
         for attempt in range(RETRIES + 1):
             try:
                 new = self._store(batch)
@@ -134,11 +133,11 @@ class SnapshotWriter:
                 return True
         return False
 
-    def _store_singly(self, batch: Sequence[DepthSnapshot], error: Exception) -> bool:
+    def _store_singly(self, batch: Sequence[Item], error: Exception) -> bool:
         """One impossible row must not hold up all that come after it."""
         if len(batch) == 1:
             self.counts["refused"] += 1
-            log.error("the database refuses %s: %s", batch[0], error)
+            log.error("the database refuses %.500r: %s", batch[0], error)
             return True
         middle = len(batch) // 2
         return self._store_batch(batch[:middle]) and self._store_batch(batch[middle:])
@@ -147,12 +146,12 @@ class SnapshotWriter:
         seconds = min(FIRST_PAUSE * 2**self._pauses, LONGEST_PAUSE)
         self._pauses += 1
         self._closed_until = self._clock() + seconds
-        log.warning("%d depth rows wait, the database is left alone for %g s: %s", self.waiting, seconds, error)
+        log.warning("%d minutes wait, the database is left alone for %g s: %s", self.waiting, seconds, error)
 
-    def _keep_in_memory(self, snapshots: Sequence[DepthSnapshot], why: str) -> None:
+    def _keep_in_memory(self, items: Sequence[Item], why: str) -> None:
         room = MOST_IN_MEMORY - len(self._memory)
-        self._memory += snapshots[:room]
-        lost = len(snapshots[room:])
+        self._memory += items[:room]
+        lost = len(items[room:])
         if lost:
             self.counts["dropped"] += lost
-            log.error("%d depth rows are lost: %s", lost, why)
+            log.error("%d minutes are lost: %s", lost, why)

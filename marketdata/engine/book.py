@@ -303,6 +303,10 @@ class SymbolBook:
         """The best asks first, as ticks and lots; all of them without a number."""
         return self._levels(layout.ASK, levels)
 
+    def level_arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All bids and all asks, best first, ``(n, 2)`` ticks and lots each: copies."""
+        return self._level_array(layout.BID, None), self._level_array(layout.ASK, None)
+
     def ladder(self, levels: int) -> tuple[list[list[str]], list[list[str]]]:
         """The best bids and asks as price and quantity texts."""
         price, quantity = self._prices.text, self._quantities.text
@@ -363,11 +367,14 @@ class SymbolBook:
     # Its insides.
 
     def _levels(self, side: int, levels: int | None) -> list[tuple[int, int]]:
+        return [(ticks, lots) for ticks, lots in self._level_array(side, levels).tolist()]
+
+    def _level_array(self, side: int, levels: int | None) -> NDArray[np.int64]:
         count = int(self._words[layout.LEVEL_COUNT + side])
         wanted = count if levels is None else min(levels, count)
         pairs: NDArray[np.int64] = np.zeros((wanted, 2), dtype=np.int64)
         list_levels(self.address, side, wanted, int(pairs.ctypes.data))
-        return [(ticks, lots) for ticks, lots in pairs.tolist()]
+        return pairs
 
     def _reach(self, side: int) -> int:
         limit = int(self._words[layout.DEPTH_LIMIT])

@@ -378,7 +378,7 @@ class Engine:
             now_ms = time.time_ns() // 1_000_000
             # Whoever only stands by for a symbol keeps quiet about it.
             markets = [market for name, market in self.plane.markets.items() if self._is_holder(name)]
-            frames, rows, depths = {}, {}, {}
+            frames, rows, depths, heats = {}, {}, {}, []
             summary_is_due = time.monotonic() >= next_summary
             for market in markets:
                 if market.changed:
@@ -387,9 +387,11 @@ class Engine:
                     rows[market.symbol] = market.summary_row()
                     if (depth := market.depth_book(now_ms)) is not None:
                         depths[Market.BYBIT, market.symbol] = depth
+                    if (heat := market.heat_minute(now_ms)) is not None:
+                        heats.append(heat)
                 await asyncio.sleep(0)  # books first: the sockets are read between two symbols
             try:
-                await asyncio.to_thread(self._frames.store, frames, rows, depths)
+                await asyncio.to_thread(self._frames.store, frames, rows, depths, heats)
                 for symbol, body in frames.items():
                     await layer.group_send(f"market.{symbol}", {"type": "market.frame", "symbol": symbol, "body": body})
                 if summary_is_due:

@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 
-from marketdata.depth.bands import engine_volumes
+from marketdata.depth.bands import engine_volumes, whole_book
 from marketdata.depth.current import TOP_LEVELS, current_book
-from marketdata.depth.snapshots import Market
+from marketdata.depth.heat import HeatError, HeatMinute, heat_rows
+from marketdata.depth.heat_packing import packed_minute
+from marketdata.depth.snapshots import Market, minute_of
 from marketdata.engine.book import SymbolBook
 from marketdata.engine.detectors.detection import Detection, plain_evidence
 from marketdata.engine.feature_table import FEATURES, feature_index
@@ -50,6 +52,9 @@ class SymbolMarket:
     elsewhere: tuple[str, SymbolBook] | None = None
     detections: deque[Detection] = field(default_factory=deque)
     detections_due_ms: int = 0
+    # The minute that was told last of what rests at which price, and its rows' step.
+    heat_of: int = 0
+    heat_step: Decimal | None = None
 
     def note_detection(self, detection: Detection) -> None:
         """Show it among the newest."""
@@ -133,6 +138,18 @@ class SymbolMarket:
             status="CONNECTED",
             furthest=self.book.reach(),
         )
+
+    def heat_minute(self, now_ms: int) -> HeatMinute | None:
+        """What rests at which price, once a minute; None while its book is not proven."""
+        minute = minute_of(now_ms / 1000)
+        if self.state is not BookState.LIVE or minute == self.heat_of:
+            return None
+        try:
+            rows = heat_rows(whole_book(self.book), self.heat_step)
+        except HeatError:
+            return None
+        self.heat_of, self.heat_step = minute, rows.step
+        return packed_minute(self.symbol, Market.BYBIT, minute, rows)
 
     def _elsewhere(self) -> dict[str, Any] | None:
         if self.elsewhere is None:

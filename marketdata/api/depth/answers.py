@@ -9,15 +9,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
+import numpy as np
 import redis
 from django.core.cache import cache
 from numpy.typing import NDArray
 
 from marketdata.depth import selectors
 from marketdata.depth.current import is_stale, volumes_of
-from marketdata.depth.indicators import GroupVolume, average, group_volumes
+from marketdata.depth.heat import HeatMap
+from marketdata.depth.indicators import GroupVolume, average, group_volumes, market_difference_percent
 from marketdata.depth.models import VOLUMES, DepthAggregate
-from marketdata.depth.snapshots import DepthVolume, Market
+from marketdata.depth.snapshots import MINUTE, DepthVolume, Market
 
 HISTORY_SECONDS, STATS_SECONDS = 30, 60
 NAMES = dict(zip(VOLUMES, ("bidVolume", "askVolume", "bidVolumeUsd", "askVolumeUsd"), strict=True))
@@ -119,6 +121,48 @@ def groups_now(market: Market, depths: Iterable[int]) -> dict[int, dict[str, Any
     return found
 
 
+def spread(time: int, spot: DepthVolume, futures: DepthVolume) -> dict[str, Any]:
+    return {
+        "time": time,
+        "spotBid": plain(spot.bid_volume),
+        "spotAsk": plain(spot.ask_volume),
+        "futuresBid": plain(futures.bid_volume),
+        "futuresAsk": plain(futures.ask_volume),
+        "bidPercent": plain(market_difference_percent(spot.bid_volume, futures.bid_volume)),
+        "askPercent": plain(market_difference_percent(spot.ask_volume, futures.ask_volume)),
+        "percent": plain(
+            market_difference_percent(spot.bid_volume + spot.ask_volume, futures.bid_volume + futures.ask_volume)
+        ),
+    }
+
+
+def heatmap(found: HeatMap | None) -> dict[str, Any]:
+    """For a canvas, which draws floats: volumes have five digits, and NaN becomes null."""
+    if found is None:
+        return {"interval": MINUTE, "step": None, "times": [], "prices": [], "bids": [], "asks": []}
+    return {
+        "interval": found.seconds,
+        "step": float(found.step),
+        "times": list(found.times),
+        "prices": [float(price) for price in found.prices],
+        "bids": _five_digits(found.bids),
+        "asks": _five_digits(found.asks),
+    }
+
+
+def _five_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = np.floor(np.log10(np.where(values > 0, values, 1.0)))
+    # A number times a whole power of ten, and by it again, has the fewest digits as text.
+    scale = 10.0 ** np.clip(4 - power, -300, 300)
+    return np.ascontiguousarray(np.round(values * scale) / scale)
+
+
+def minute_text(moment: datetime) -> str:
+    """For names of cached answers: a span to now moves with every second; what is in it does not."""
+    return moment.astimezone(UTC).strftime("%Y%m%d%H%M")
+
+
 def matrix(values: NDArray[Any]) -> list[list[float | None]]:
     """JSON has no NaN."""
     return [[None if math.isnan(value) else round(value, 6) for value in row] for row in values.tolist()]
@@ -183,4 +227,31 @@ HISTORY_EXAMPLE = {
             **{name: {"avg": "1100.5", "min": "990.1", "max": "1190.77"} for name in NAMES.values()},
         }
     ],
+}
+SPREAD_EXAMPLE = {
+    "symbol": "BTCUSDT",
+    "depth": "5",
+    "interval": "1m",
+    "results": [
+        {
+            "time": 1789473600,
+            "spotBid": "1184.25113",
+            "spotAsk": "997.80400",
+            "futuresBid": "2210.013",
+            "futuresAsk": "2080.440",
+            "bidPercent": "86.617000",
+            "askPercent": "108.502000",
+            "percent": "96.624100",
+        }
+    ],
+}
+HEATMAP_EXAMPLE = {
+    "symbol": "BTCUSDT",
+    "marketType": "SPOT",
+    "interval": 60,
+    "step": 50.0,
+    "times": [1789473600, 1789473660],
+    "prices": [59900.0, 59950.0, 60000.0],
+    "bids": [[12.5, 3.25, 0.8], [12.5, 3.3, None]],
+    "asks": [[None, None, 4.1], [None, 2.75, 4.2]],
 }

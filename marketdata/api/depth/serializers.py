@@ -198,6 +198,41 @@ class GroupsSerializer(serializers.Serializer):
     groups = GroupSerializer(many=True)
 
 
+class SpreadRowSerializer(serializers.Serializer):
+    time = serializers.IntegerField(help_text="seconds since 1970")
+    spotBid = serializers.CharField(help_text="coins")
+    spotAsk = serializers.CharField()
+    futuresBid = serializers.CharField()
+    futuresAsk = serializers.CharField()
+    bidPercent = serializers.CharField(allow_null=True, help_text="futures over spot; null where spot has nothing")
+    askPercent = serializers.CharField(allow_null=True)
+    percent = serializers.CharField(allow_null=True, help_text="of both sides together")
+
+
+class SpreadSerializer(serializers.Serializer):
+    symbol = serializers.CharField()
+    depth = serializers.CharField()
+    interval = serializers.CharField()
+    results = SpreadRowSerializer(many=True)
+
+
+class HeatField(serializers.ListField):
+    child = serializers.ListField(child=serializers.FloatField(allow_null=True))
+
+
+class HeatmapSerializer(serializers.Serializer):
+    symbol = serializers.CharField()
+    marketType = serializers.CharField()
+    interval = serializers.IntegerField(help_text="seconds of a column")
+    step = serializers.FloatField(allow_null=True, help_text="height of a row; null when there are none")
+    times = serializers.ListField(
+        child=serializers.IntegerField(), help_text="where each column begins, seconds since 1970; holes are left out"
+    )
+    prices = serializers.ListField(child=serializers.FloatField(), help_text="low edge of each row, the lowest first")
+    bids = HeatField(help_text="coins, five digits: `bids[i][j]` at `times[i]` in row `j`; null: not known")
+    asks = HeatField()
+
+
 class CorrelationSerializer(serializers.Serializer):
     symbols = serializers.ListField(child=serializers.CharField())
     windows = serializers.ListField(

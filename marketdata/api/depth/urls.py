@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from marketdata.api.depth import views
+from marketdata.api.depth import analytics_views, views
 from marketdata.depth.snapshots import Market
 
 urlpatterns = [
@@ -15,9 +15,11 @@ urlpatterns = [
     path("snapshots/export", views.ExportView.as_view()),
     path("analytics/history", views.HistoryView.as_view()),
     path("analytics/stats", views.StatsView.as_view()),
-    path("analytics/groups", views.GroupsView.as_view()),
-    path("analytics/groups/history", views.GroupsHistoryView.as_view()),
-    path("analytics/correlation", views.CorrelationView.as_view()),
+    path("analytics/groups", analytics_views.GroupsView.as_view()),
+    path("analytics/groups/history", analytics_views.GroupsHistoryView.as_view()),
+    path("analytics/spread", analytics_views.SpreadView.as_view()),
+    path("analytics/heatmap", analytics_views.HeatmapView.as_view()),
+    path("analytics/correlation", analytics_views.CorrelationView.as_view()),
     path("collector", views.CollectorView.as_view()),
     path("collector/symbols", views.CollectorSymbolsView.as_view()),
 ]

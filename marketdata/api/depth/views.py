@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
 import redis
 from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
@@ -26,7 +25,6 @@ from marketdata.api.depth.parameters import (
     depth_of,
     market_of,
     number_of,
-    refuse,
     span_of,
     symbol_of,
 )
@@ -34,10 +32,8 @@ from marketdata.api.depth.serializers import (
     AddedSymbolsSerializer,
     ChangedSymbolsSerializer,
     CollectorSerializer,
-    CorrelationSerializer,
     CurrentBookSerializer,
     DepthSerializer,
-    GroupsSerializer,
     HistorySerializer,
     IngestedSerializer,
     IngestSerializer,
@@ -49,16 +45,14 @@ from marketdata.api.depth.serializers import (
 from marketdata.api.rate_limit import RateLimited
 from marketdata.depth import selectors, services
 from marketdata.depth.current import as_of
-from marketdata.depth.indicators import group_volumes, market_difference_percent, rolling_correlations
-from marketdata.depth.snapshots import DAY, DEPTH_TEXTS, MINUTE, Market
+from marketdata.depth.indicators import market_difference_percent
+from marketdata.depth.snapshots import DEPTH_TEXTS, Market
 
 MOST_ROWS = 5_000
 ALL_MINUTES = timedelta(days=62)
 MOST_POINTS = timedelta(days=7)
-GROUPS_SPAN = timedelta(hours=6)
 AGGREGATES_SPAN = {"1h": timedelta(days=92), "1d": timedelta(days=3_660)}
 TYPES = {"spot": (Market.SPOT,), "futures": (Market.FUTURES,), "all": (Market.SPOT, Market.FUTURES)}
-MOST_COMPARED = 20
 
 
 class DepthSilent(APIException):
@@ -245,7 +239,7 @@ class HistoryView(DepthView):
             return [answers.bucket(row) for row in rows]
 
         # A span to now moves with every second; its buckets do not.
-        key = f"history:{symbol}:{market}:{depth}:{interval}:{_minute(start)}:{_minute(end)}"
+        key = f"history:{symbol}:{market}:{depth}:{interval}:{answers.minute_text(start)}:{answers.minute_text(end)}"
         return Response(
             {
                 "symbol": symbol,
@@ -275,77 +269,6 @@ class StatsView(DepthView):
             }
 
         return Response(answers.cached(f"stats:{symbol}:{market}", answers.STATS_SECONDS, read))
-
-
-class GroupsView(DepthView):
-    @extend_schema(parameters=[MARKET_PARAMETER, DEPTH_PARAMETER], responses=GroupsSerializer)
-    def get(self, request: Request) -> Response:
-        """TOTAL, TOTAL1 (without BTC), TOTAL2 (without BTC and ETH) and OTHERS (the ten largest of the rest) now, by
-        value in dollars."""
-        market, depth = market_of(request) or Market.SPOT, depth_of(request)
-        try:
-            return Response(answers.groups_now(market, [depth])[depth])
-        except redis.RedisError as error:
-            raise DepthSilent("Valkey, which holds the newest books, does not answer") from error
-
-
-class GroupsHistoryView(DepthView):
-    @extend_schema(
-        parameters=[MARKET_PARAMETER, DEPTH_PARAMETER, *TIME_PARAMETERS], responses=GroupsSerializer(many=True)
-    )
-    def get(self, request: Request) -> Response:
-        """The same minute by minute, at most six hours at once, of days that are not packed yet."""
-        market, depth = market_of(request) or Market.SPOT, depth_of(request)
-        start, end = span_of(request, GROUPS_SPAN)
-
-        def read() -> list[dict[str, Any]]:
-            rows = selectors.group_minutes(market, depth, start, end)
-            return [
-                {"time": minute, "groups": [answers.group(each) for each in group_volumes(volumes)]}
-                for minute, volumes in rows.items()
-            ]
-
-        key = f"groups:{market}:{depth}:{_minute(start)}:{_minute(end)}"
-        return Response(answers.cached(key, answers.HISTORY_SECONDS, read))
-
-
-class CorrelationView(DepthView):
-    @extend_schema(
-        parameters=[
-            OpenApiParameter("symbols", str, required=True, description=f"2 to {MOST_COMPARED}, by commas"),
-            MARKET_PARAMETER,
-            DEPTH_PARAMETER,
-            OpenApiParameter("type", str, enum=["bid", "ask"], description="none: the mean of both sides"),
-            OpenApiParameter("window", int, description="minutes of each matrix, 3 to 1440; default 60"),
-            *TIME_PARAMETERS,
-        ],
-        responses=CorrelationSerializer,
-    )
-    def get(self, request: Request) -> Response:
-        """How the volumes of symbols go with each other, in windows that follow each other by half their length."""
-        symbols = sorted({symbol for symbol in request.query_params.get("symbols", "").split(",") if symbol})
-        if not 2 <= len(symbols) <= MOST_COMPARED:
-            raise refuse("symbols", "", f"are {len(symbols)}; expected 2 to {MOST_COMPARED} different ones, by commas")
-        if not all(map(selectors.is_known, symbols)):
-            raise Http404
-        market, depth = market_of(request) or Market.SPOT, depth_of(request)
-        side = choice_of(request, "type", ("bid", "ask", "both"), "both")
-        window = number_of(request, "window", 60, DAY // MINUTE)
-        if window < 3:
-            raise refuse("window", str(window), "is less than 3 minutes")
-        start, end = span_of(request, timedelta(days=1))
-        first, count = -(-int(start.timestamp()) // MINUTE), int(end.timestamp()) // MINUTE
-        series = np.full((len(symbols), max(0, count - first + 1)), np.nan)
-        for at, symbol in enumerate(symbols):
-            for minute, volume in selectors.depth_minutes(symbol, market, depth, start, end):
-                series[at, minute // MINUTE - first] = answers.side_value(volume, side)
-        step = max(1, window // 2)
-        found = rolling_correlations(series, window, step)
-        windows = [
-            {"to": (first + at * step + window - 1) * MINUTE, "matrix": answers.matrix(each)}
-            for at, each in enumerate(found)
-        ]
-        return Response({"symbols": symbols, "windows": windows})
 
 
 class CollectorView(DepthView):
@@ -395,7 +318,3 @@ class CollectorSymbolsView(DepthView):
         if not changed:
             raise Http404
         return Response({"changed": changed})
-
-
-def _minute(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y%m%d%H%M")

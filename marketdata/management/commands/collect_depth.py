@@ -18,11 +18,12 @@ from django.db import DataError, Error, IntegrityError, close_old_connections, c
 from audit.services import heartbeat_record
 from marketdata.depth import selectors, services
 from marketdata.depth.collector import Collector, DeskAway, Wanted
-from marketdata.depth.journal import Journal, JournalTaken
+from marketdata.depth.heat import HeatMinute
+from marketdata.depth.journal import HeatLines, Journal, JournalTaken, SnapshotLines
 from marketdata.depth.rest_rounds import RestRounds
 from marketdata.depth.snapshots import DepthSnapshot, Market
 from marketdata.depth.stream_books import StreamBooks
-from marketdata.depth.writer import SnapshotWriter
+from marketdata.depth.writer import JournaledWriter
 from marketdata.events import FeedEvent
 from marketdata.feeds.binance import BinanceFeed
 from marketdata.feeds.binance_addresses import binance_addresses
@@ -34,10 +35,12 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0
 WAIT_SECONDS = 1.0
-JOURNAL_FOLDER = "depth-journal"
+JOURNAL_FOLDER, HEAT_JOURNAL_FOLDER = "depth-journal", "depth-heat-journal"
 BINANCE_MARKETS = {Market.SPOT: "spot", Market.FUTURES: "usdm"}
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
+Journals = tuple[Journal[DepthSnapshot], Journal[HeatMinute]]
 
 
 class Command(BaseCommand):
@@ -59,19 +62,19 @@ async def serve() -> None:
     desk = DatabaseDesk()
     try:
         while not stop.is_set():
-            journal = await _journal(desk, stop)
-            if journal is not None:
-                await _collect(desk, journal, stop)
+            journals = await _journals(desk, stop)
+            if journals is not None:
+                await _collect(desk, journals, stop)
     finally:
         await asyncio.to_thread(desk.release)
 
 
-async def _journal(desk: DatabaseDesk, stop: asyncio.Event) -> Journal | None:
-    """The lease, and then the journal of this machine; None when a signal came first."""
+async def _journals(desk: DatabaseDesk, stop: asyncio.Event) -> Journals | None:
+    """The lease, and then the journals of this machine; None when a signal came first."""
     while not stop.is_set():
         try:
             if await asyncio.to_thread(desk.renew):
-                return Journal(settings.DATA_DIR / JOURNAL_FOLDER)
+                return _open_journals()
         except (DeskAway, JournalTaken) as error:
             log.info("not collecting yet: %s", error)
         try:
@@ -82,9 +85,19 @@ async def _journal(desk: DatabaseDesk, stop: asyncio.Event) -> Journal | None:
     return None
 
 
-async def _collect(desk: DatabaseDesk, journal: Journal, stop: asyncio.Event) -> None:
-    writer = SnapshotWriter(_store, journal, away=(Error, OSError), refused=(DataError, IntegrityError))
-    collector = Collector(desk, writer, selectors.hot())
+def _open_journals() -> Journals:
+    rows = Journal(settings.DATA_DIR / JOURNAL_FOLDER, SnapshotLines())
+    try:
+        return rows, Journal(settings.DATA_DIR / HEAT_JOURNAL_FOLDER, HeatLines())
+    except BaseException:
+        rows.close()
+        raise
+
+
+async def _collect(desk: DatabaseDesk, journals: Journals, stop: asyncio.Event) -> None:
+    rows, heat = journals
+    writer = _writer(services.depth_rows_store, rows)
+    collector = Collector(desk, writer, _writer(services.heat_minutes_store, heat), selectors.hot())
     simulator = settings.SIMULATOR_URL if settings.EXCHANGE == "simulator" else None
     rests = []
     for market, name in BINANCE_MARKETS.items():
@@ -112,11 +125,15 @@ async def _collect(desk: DatabaseDesk, journal: Journal, stop: asyncio.Event) ->
             await rest.close()
 
 
-def _store(batch: Sequence[DepthSnapshot]) -> int:
+def _writer(store: Callable[[Sequence[Item]], int], journal: Journal[Item]) -> JournaledWriter[Item]:
+    return JournaledWriter(partial(_store, store), journal, away=(Error, OSError), refused=(DataError, IntegrityError))
+
+
+def _store(store: Callable[[Sequence[Item]], int], batch: Sequence[Item]) -> int:
     """On whatever thread: one whose connection died with the server gets a new one."""
     close_old_connections()
     try:
-        return services.depth_rows_store(batch)
+        return store(batch)
     except Error:
         connection.close()
         raise

@@ -15,10 +15,10 @@ django.setup()
 
 from django.db import DataError, Error, IntegrityError, close_old_connections, connection  # noqa: E402
 
-from marketdata.depth.journal import Journal  # noqa: E402
+from marketdata.depth.journal import Journal, SnapshotLines  # noqa: E402
 from marketdata.depth.services import depth_rows_store  # noqa: E402
 from marketdata.depth.snapshots import MINUTE, minute_of  # noqa: E402
-from marketdata.depth.writer import SnapshotWriter  # noqa: E402
+from marketdata.depth.writer import JournaledWriter  # noqa: E402
 from tests.marketdata.depth.volumes import walk  # noqa: E402
 
 BATCH = 20
@@ -34,8 +34,8 @@ def store(batch):  # type: ignore[no-untyped-def]
 
 
 def main(folder: Path, batches: int) -> None:
-    journal = Journal(folder / "journal")
-    writer = SnapshotWriter(store, journal, away=(Error, OSError), refused=(DataError, IntegrityError))
+    journal = Journal(folder / "journal", SnapshotLines())
+    writer = JournaledWriter(store, journal, away=(Error, OSError), refused=(DataError, IntegrityError))
     first = minute_of(time.time()) - 50 * 86_400
     with (folder / "promised").open("a") as promised:
         for number in range(batches):

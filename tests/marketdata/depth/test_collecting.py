@@ -16,15 +16,15 @@ from aiohttp import web
 from marketdata.depth import selectors, services
 from marketdata.depth.book_reading import DepthBook
 from marketdata.depth.current import current_book
-from marketdata.depth.models import DepthRow, DepthSeries
+from marketdata.depth.models import DepthHeatMinute, DepthRow, DepthSeries
 from marketdata.depth.rest_rounds import RestRounds
-from marketdata.depth.snapshots import DEPTHS, Market
+from marketdata.depth.snapshots import DEPTHS, Market, minute_of
 from marketdata.feeds.binance_rest import SPOT, BinanceRest
 from platform_site.supervisor.child import spawn
 from platform_site.supervisor.ports import free_port
 from platform_site.supervisor.postgres import EmbeddedPostgres, choose_home, find_programs
 from platform_site.supervisor.privileges import postgres_identity
-from tests.marketdata.depth.volumes import volume
+from tests.marketdata.depth.volumes import heat_minute, volume
 from tests.processes import REPOSITORY, RunningProcess, ServerProcess, until
 from tests.services import wait_until_ready
 
@@ -37,6 +37,7 @@ def tell_as_engines_do() -> None:
     now_ms = time.time_ns() // 1_000_000
     book = current_book(Market.BYBIT, "SOLUSDT", ladder, volumes, time_ms=now_ms, status="CONNECTED")
     selectors.hot().latest_put({(Market.BYBIT, "SOLUSDT"): book})
+    selectors.hot().heat_put([heat_minute(minute_of(time.time()), symbol="SOLUSDT", market=Market.BYBIT)])
 
 
 def test_a_process_collects_by_rest_by_stream_and_from_engines_as_it_is_told(
@@ -76,6 +77,8 @@ def test_a_process_collects_by_rest_by_stream_and_from_engines_as_it_is_told(
     assert series == {(*key, depth) for key in {*expected, ("SOLUSDT", "BYBIT")} for depth in DEPTHS}
     assert DepthRow.objects.count() >= len(series)
     assert not DepthRow.objects.filter(series__depth=300, bid_volume=0).exists()
+    heat = set(DepthHeatMinute.objects.values_list("symbol", "market_type"))
+    assert heat == {*expected, ("SOLUSDT", "BYBIT")}
     assert selectors.collector_status()["process"] == "absent"
     assert services.collector_lease_take(holder="the next one", seconds=5)  # it was given back
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketdata.depth.journal import Journal, JournalFull, JournalTaken
+from marketdata.depth.journal import Journal, JournalFull, JournalTaken, SnapshotLines
 from marketdata.depth.snapshots import MINUTE, DepthSnapshot
-from marketdata.depth.writer import BATCH_ROWS, RETRIES, SnapshotWriter
+from marketdata.depth.writer import BATCH_ROWS, RETRIES, JournaledWriter
 from tests.marketdata.depth.volumes import NOON, snapshot, walk
 
 
@@ -66,10 +66,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def start(database: Database, clock: Clock, tmp_path: Path) -> Callable[..., SnapshotWriter]:
-    def make(**options: int) -> SnapshotWriter:
-        journal = Journal(tmp_path / "journal", **options)
-        return SnapshotWriter(
+def start(database: Database, clock: Clock, tmp_path: Path) -> Callable[..., JournaledWriter]:
+    def make(**options: int) -> JournaledWriter:
+        journal = Journal(tmp_path / "journal", SnapshotLines(), **options)
+        return JournaledWriter(
             database.store, journal, away=(Away,), refused=(Impossible,), pause=lambda _: None, clock=clock
         )
 
@@ -80,7 +80,7 @@ def rows(number: int, first: int = 0) -> list[DepthSnapshot]:
     return walk(range(NOON + first * MINUTE, NOON + (first + number) * MINUTE, MINUTE))
 
 
-def test_a_batch_is_due_at_fifty_rows_or_after_a_minute(start: Callable[..., SnapshotWriter], clock: Clock) -> None:
+def test_a_batch_is_due_at_fifty_rows_or_after_a_minute(start: Callable[..., JournaledWriter], clock: Clock) -> None:
     writer = start()
     assert not writer.is_due
     writer.add(rows(BATCH_ROWS - 1))
@@ -92,14 +92,14 @@ def test_a_batch_is_due_at_fifty_rows_or_after_a_minute(start: Callable[..., Sna
     assert writer.is_due
 
 
-def test_rows_arrive_in_their_order_and_exactly(start: Callable[..., SnapshotWriter], database: Database) -> None:
+def test_rows_arrive_in_their_order_and_exactly(start: Callable[..., JournaledWriter], database: Database) -> None:
     writer = start(file_bytes=500)
     for row in rows(30):
         writer.add([row])
     assert writer.flush() and list(database.rows.values()) == rows(30)
 
 
-def test_rows_outlive_a_process_that_is_killed(start: Callable[..., SnapshotWriter], database: Database) -> None:
+def test_rows_outlive_a_process_that_is_killed(start: Callable[..., JournaledWriter], database: Database) -> None:
     writer = start()
     writer.add(rows(20))
     writer._journal._lock.close()  # what the kernel does for a killed process
@@ -107,7 +107,7 @@ def test_rows_outlive_a_process_that_is_killed(start: Callable[..., SnapshotWrit
     assert again.waiting == 20 and again.flush() and list(database.rows.values()) == rows(20)
 
 
-def test_an_answer_that_is_lost_stores_nothing_twice(start: Callable[..., SnapshotWriter], database: Database) -> None:
+def test_an_answer_that_is_lost_stores_nothing_twice(start: Callable[..., JournaledWriter], database: Database) -> None:
     writer = start()
     writer.add(rows(20))
     database.loses_answers = True
@@ -118,7 +118,7 @@ def test_an_answer_that_is_lost_stores_nothing_twice(start: Callable[..., Snapsh
 
 
 def test_a_database_that_is_away_is_retried_then_left_alone(
-    start: Callable[..., SnapshotWriter], database: Database, clock: Clock
+    start: Callable[..., JournaledWriter], database: Database, clock: Clock
 ) -> None:
     writer = start()
     database.is_away = True
@@ -136,7 +136,7 @@ def test_a_database_that_is_away_is_retried_then_left_alone(
 
 
 def test_an_impossible_row_does_not_hold_up_the_others(
-    start: Callable[..., SnapshotWriter], database: Database
+    start: Callable[..., JournaledWriter], database: Database
 ) -> None:
     writer = start()
     database.impossible = {NOON + 7 * MINUTE}
@@ -145,7 +145,7 @@ def test_an_impossible_row_does_not_hold_up_the_others(
 
 
 def test_the_journal_is_bounded_and_what_it_refuses_is_kept_in_memory(
-    start: Callable[..., SnapshotWriter], database: Database
+    start: Callable[..., JournaledWriter], database: Database
 ) -> None:
     writer = start(most_bytes=2_000)
     database.is_away = True
@@ -157,14 +157,14 @@ def test_the_journal_is_bounded_and_what_it_refuses_is_kept_in_memory(
 
 
 def test_two_processes_cannot_use_one_journal(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, SnapshotLines())
     with pytest.raises(JournalTaken):
-        Journal(tmp_path)
+        Journal(tmp_path, SnapshotLines())
     journal.close()
-    Journal(tmp_path).close()
+    Journal(tmp_path, SnapshotLines()).close()
 
 
-def test_files_that_are_stored_are_removed(start: Callable[..., SnapshotWriter], tmp_path: Path) -> None:
+def test_files_that_are_stored_are_removed(start: Callable[..., JournaledWriter], tmp_path: Path) -> None:
     writer = start(file_bytes=1_000)
     for row in rows(60):
         writer.add([row])
@@ -175,7 +175,7 @@ def test_files_that_are_stored_are_removed(start: Callable[..., SnapshotWriter],
 
 def test_a_full_journal_says_so(tmp_path: Path) -> None:
     with pytest.raises(JournalFull, match="100 are allowed"):
-        Journal(tmp_path, most_bytes=100).append([snapshot(), snapshot(NOON + 60)])
+        Journal(tmp_path, SnapshotLines(), most_bytes=100).append([snapshot(), snapshot(NOON + 60)])
 
 
 @settings(max_examples=15, deadline=None)
@@ -185,7 +185,7 @@ def test_whatever_a_crash_leaves_of_a_journal_is_read_to_its_end(
 ) -> None:
     """Lines that are whole come back as they were; damaged ones are counted and nothing else is lost."""
     folder = tmp_path_factory.mktemp("journal")
-    journal, written = Journal(folder, file_bytes=file_bytes), rows(25)
+    journal, written = Journal(folder, SnapshotLines(), file_bytes=file_bytes), rows(25)
     for row in written:
         journal.append([row])
     journal.close()
@@ -195,7 +195,7 @@ def test_whatever_a_crash_leaves_of_a_journal_is_read_to_its_end(
         body[flip % len(body)] ^= 0x20
     last.write_bytes(body)
     before = sum(path.read_bytes().count(b"\n") for path in folder.glob("*.journal") if path != last)
-    again, found = Journal(folder), []
+    again, found = Journal(folder, SnapshotLines()), []
     again.append(rows(1, first=99))  # goes on behind what is there
     while batch := again.read(4):
         found += batch
