@@ -21,7 +21,7 @@ SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
 
 @pytest.fixture
 def minutes() -> None:
-    """Forty minutes in which ether rises with bitcoin and sol falls, until ten minutes ago; since then they too rise."""
+    """Forty minutes in which ether rises with bitcoin; sol falls, and then rises too."""
     services.collector_symbols_add(symbols=SYMBOLS, source="rest", actor="test")
     rows = []
     for at, minute in enumerate(last_minutes(40)):

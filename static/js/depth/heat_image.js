@@ -1,6 +1,6 @@
 // Resting volume by price and time as an image, one pixel a cell. It is painted once for each answer and scale; panning
 // and zooming only stretch it.
-const STOPS = [[0, 11, 14, 19], [0.18, 20, 36, 78], [0.4, 28, 78, 150], [0.62, 38, 140, 190], [0.82, 130, 205, 208], [1, 250, 246, 205]];
+const STOPS = [[0, 15, 22, 42], [0.18, 20, 38, 84], [0.4, 28, 78, 150], [0.62, 38, 140, 190], [0.82, 130, 205, 208], [1, 250, 246, 205]];
 const SHADES = 256;
 // Colours end at this share of the cells that have volume: one giant order must not make all others invisible.
 const SATURATED = 0.995, FAINTEST = 0.2;
@@ -75,7 +75,10 @@ export class Layer {
       let bid = this.rows - 1, ask = 0;
       while (bid >= 0 && !(this.bids[start + bid] > 0)) bid--;
       while (ask < this.rows && !(this.asks[start + ask] > 0)) ask++;
-      return { bid: bid < 0 ? null : this.low + (bid + 1) * this.step, ask: ask === this.rows ? null : this.low + ask * this.step };
+      const best = { bid: bid < 0 ? null : this.low + (bid + 1) * this.step, ask: ask === this.rows ? null : this.low + ask * this.step };
+      // Both in one row: no row tells which price lies between them.
+      if (best.bid !== null && best.ask !== null && best.bid > best.ask) best.bid = best.ask = (best.bid + best.ask) / 2;
+      return best;
     });
   }
 

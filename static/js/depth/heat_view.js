@@ -1,6 +1,6 @@
 // The heatmap on its canvas: which window of time and price is seen, drawing it, and moving it by mouse, touch and keys.
 // Nothing is computed of volumes here: layers are painted already.
-const AXIS_RIGHT = 68, AXIS_BOTTOM = 24, LEAST_COLUMNS = 8, LEAST_ROWS = 6, WHEEL = 0.0016, KEY_PAN = 0.1, KEY_ZOOM = 1.25;
+const AXIS_RIGHT = 76, AXIS_BOTTOM = 24, LEAST_COLUMNS = 8, LEAST_ROWS = 6, WHEEL = 0.0016, KEY_PAN = 0.1, KEY_ZOOM = 1.25;
 const NICE_SECONDS = [60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 604800];
 const BID = "#3ddc9a", ASK = "#ff7a87", INK = "#0b0e13", TEXT = "#aab6c5", LINE = "#222c39";
 

@@ -1,7 +1,7 @@
 // Resting volume by price and time, with a live edge: an answer for the whole span, a finer one for what is zoomed in on,
 // and the newest minutes, each a layer of its own.
 import { request } from "../api.js";
-import { volume } from "../formats.js";
+import { clock, volume } from "../formats.js";
 import { BOOK_MARKETS, MARKETS, Segments, SymbolChooser, firstSymbol, isMarket, isSymbol, marketChooser, rememberSymbol } from "./choosers.js";
 import { Layer, RAMP, Scale } from "./heat_image.js";
 import { HeatView } from "./heat_view.js";
@@ -83,6 +83,7 @@ async function load({ keep = false } = {}) {
     detail = newest = null;
     if (!whole) {
       view.show([]);
+      $("edge").textContent = "";
       heat.empty(`Nothing of ${place.values.symbol} on ${MARKETS[place.values.market]} is stored for this time. The map grows with each minute that is collected.`);
       return;
     }
@@ -108,6 +109,8 @@ function repaint({ keepWindow = true } = {}) {
 }
 
 function stack({ keepWindow = true } = {}) {
+  const last = newest ?? whole, end = last.to - last.width;
+  $("edge").textContent = `${whole.width > 60 ? `means of ${whole.width / 60} minutes` : "minutes"} to ${clock(end * 1000).slice(0, 5)}`;
   view.show([whole, detail, newest].filter(Boolean), { keepWindow });
 }
 
@@ -149,8 +152,10 @@ async function refresh() {
   if (follows && view.extent.to > before) view.shift(view.extent.to - before);
 }
 
+const short = (price) => (price.includes(".") ? price.replace(/\.?0+$/, "") : price);
+
 function takeBook({ bestBid, bestAsk, timestamp, wsStatus }) {
-  quote = { bid: Number(bestBid), ask: Number(bestAsk), bidText: bestBid, askText: bestAsk, time: timestamp / 1000 };
+  quote = { bid: Number(bestBid), ask: Number(bestAsk), bidText: short(bestBid), askText: short(bestAsk), time: timestamp / 1000 };
   const tag = $("book-state");
   tag.textContent = { CONNECTED: "live book", POLLED: "book of each minute", STALE: "stale book" }[wsStatus];
   tag.dataset.level = wsStatus === "CONNECTED" ? "good" : "warn";
@@ -180,8 +185,8 @@ function drawLegend() {
   const canvas = $("legend"), context = canvas.getContext("2d"), image = context.createImageData(256, 1);
   RAMP.forEach(([red, green, blue], index) => image.data.set([red, green, blue, 255], 4 * index));
   context.putImageData(image, 0, 0);
-  $("legend-middle").textContent = `half-way ${volume(scale.volume(0.5))}`;
-  $("legend-high").textContent = `≥ ${volume(scale.top)} coins a row of ${view.priceText(whole.step, whole.step)}`;
+  $("legend-middle").textContent = `half-way ${volume(scale.volume(0.5).toPrecision(3))}`;
+  $("legend-high").textContent = `≥ ${volume(scale.top.toPrecision(3))} coins a row of ${view.priceText(whole.step, whole.step)}`;
 }
 
 $("zoom-in").addEventListener("click", () => view.window && view.zoom(1.5, 1.5));
