@@ -68,7 +68,7 @@ function show() {
 
 async function read(from, to) {
   const { symbol, market } = place.values;
-  const query = `symbol=${symbol}&marketType=${market}&from=${Math.floor(from)}&to=${Math.ceil(to)}&rows=${MOST_ROWS}`;
+  const query = `symbol=${symbol}&marketType=${market}&from=${Math.ceil(from)}&to=${Math.floor(to)}&rows=${MOST_ROWS}`;
   const answer = await request("GET", `analytics/heatmap?${query}`);
   return answer.times.length ? new Layer(answer) : null;
 }
