@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,10 +24,12 @@ from audit.models import ComponentHeartbeat
 from audit.selectors import heartbeats
 from audit.services import VENUE_ACCESS
 from platform_site.degraded_modes import ALL_TRADE, AccountsHeldBack, degraded_modes
+from platform_site.depth_health import depth_health
 from trading.models import EngineSession, KillSwitch
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
 from trading.selectors import engine_sessions, symbols_without_engine
 
+STARTED = time.monotonic()
 ENGINE_AGE = timedelta(seconds=10)
 # An engine that fell silent among others is reported for so long; after that it counts as taken away.
 NAMED_FOR = timedelta(minutes=5)
@@ -39,8 +42,9 @@ ACCESS_AGE = timedelta(seconds=40)
 RECONCILED_AGE = timedelta(seconds=60)
 
 
-def components() -> dict[str, dict[str, str]]:
-    """Each component's ``status`` (ok, starting, degraded, down) and a sentence of ``detail``."""
+def components() -> dict[str, dict[str, Any]]:
+    """Each component's ``status`` (ok, starting, degraded, down) and a sentence of ``detail``; of those that were asked
+    just now ``latency_ms``, of those that tell by themselves when that was (``updated``)."""
     found = {"database": _database()}
     found["cache"] = _cache()
     if found["database"]["status"] != "ok":
@@ -55,34 +59,41 @@ def components() -> dict[str, dict[str, str]]:
     return found
 
 
-def _database() -> dict[str, str]:
+def _database() -> dict[str, Any]:
+    began = time.monotonic()
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except DatabaseError:
         return {"status": "down", "detail": "PostgreSQL does not answer"}
-    return {"status": "ok", "detail": ""}
+    return {"status": "ok", "detail": "", "latency_ms": milliseconds_since(began)}
 
 
-def _cache() -> dict[str, str]:
+def _cache() -> dict[str, Any]:
+    began = time.monotonic()
     try:
         cache.set("health", "1", 10)
     except Exception:  # whatever the client library raises: the cache is not usable
         return {"status": "down", "detail": "Valkey does not answer: pages get no live data, trading goes on"}
-    return {"status": "ok", "detail": ""}
+    return {"status": "ok", "detail": "", "latency_ms": milliseconds_since(began)}
 
 
-def _alive(component: str) -> dict[str, str]:
+def milliseconds_since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 1)
+
+
+def _alive(component: str) -> dict[str, Any]:
     newest = heartbeats(component).first()
     if newest is None:
         return {"status": "starting", "detail": "no sign of life yet"}
     age = timezone.now() - newest.updated_at
     if age > WORKER_AGE:
-        return {"status": "down", "detail": f"last sign of life {age.total_seconds():.0f} s ago"}
-    return {"status": "ok", "detail": ""}
+        detail = f"last sign of life {age.total_seconds():.0f} s ago"
+        return {"status": "down", "detail": detail, "updated": newest.updated_at}
+    return {"status": "ok", "detail": "", "updated": newest.updated_at}
 
 
-def _engines() -> tuple[dict[str, str], dict[str, str]]:
+def _engines() -> tuple[dict[str, Any], dict[str, Any]]:
     """The engines together, and the venue as they see it. One that is silent is named as long as people may wonder."""
     now = timezone.now()
     beats = list(heartbeats("engine"))
@@ -106,7 +117,7 @@ def _engines() -> tuple[dict[str, str], dict[str, str]]:
     ]
     if orphans := symbols_without_engine():
         troubles.append(f"no engine follows {', '.join(orphans[:5])}{' and others' if len(orphans) > 5 else ''}")
-    engine = {"status": "degraded" if troubles else "ok", "detail": "; ".join(troubles)}
+    engine = {"status": "degraded" if troubles else "ok", "detail": "; ".join(troubles), "updated": heard[0].updated_at}
     return engine, _venue([beat.detail for beat in begun])
 
 
@@ -207,7 +218,7 @@ def feeds() -> list[dict[str, Any]]:
     return rows
 
 
-def overall(found: dict[str, dict[str, str]]) -> str:
+def overall(found: dict[str, dict[str, Any]]) -> str:
     statuses = {component["status"] for component in found.values()}
     if statuses == {"ok"}:
         return "ok"
@@ -226,8 +237,10 @@ class HealthView(APIView):
                 "properties": {
                     "status": {"type": "string", "enum": ["ok", "starting", "degraded"]},
                     "version": {"type": "string"},
+                    "uptime_seconds": {"type": "integer"},
                     "exchange": {"type": "string"},
                     "components": {"type": "object"},
+                    "depth": {"type": "object"},
                     "feeds": {"type": "array", "items": {"type": "object"}},
                     "degraded_modes": {"type": "array", "items": {"type": "object"}},
                     "venue_access": {"type": "object"},
@@ -238,8 +251,9 @@ class HealthView(APIView):
     )
     def get(self, request: Request) -> Response:
         """How every component is, what still works while a part is away (``degraded_modes``), and how each process
-        gets through to the exchange. 503 only when the database is down; then ``watched_positions`` counts what the
-        engines keep in memory."""
+        gets through to the exchange. ``depth`` has the parts of depth analytics in the same form (null until there is
+        something to collect); they are not part of ``status``, which is about trading. 503 only when the database is
+        down; then ``watched_positions`` counts what the engines keep in memory."""
         found = components()
         accesses = venue_accesses()
         database_down = found["database"]["status"] != "ok"
@@ -247,8 +261,10 @@ class HealthView(APIView):
         body = {
             "status": overall(found),
             "version": settings.VERSION,
+            "uptime_seconds": int(time.monotonic() - STARTED),
             "exchange": settings.EXCHANGE,
             "components": found,
+            "depth": None if database_down else depth_health(),
             "feeds": feeds(),
             "degraded_modes": degraded_modes(found, accesses, ALL_TRADE if database_down else accounts_held_back()),
             "venue_access": accesses,

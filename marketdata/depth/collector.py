@@ -88,6 +88,8 @@ class Collector:
         # Of heatmaps: the step of each book's rows, and the newest minute of each engine's book.
         self._steps: dict[tuple[Market, str], Decimal] = {}
         self._engine_minutes: dict[str, int] = {}
+        self._engine_books = 0
+        self._engines_heard: float | None = None
         self.counts = {"snapshots": 0, "heat_minutes": 0, "heat_failures": 0, "hot_failures": 0, "events_dropped": 0}
 
     def add(self, rounds: RestRounds | None = None, books: StreamBooks | None = None) -> None:
@@ -150,6 +152,8 @@ class Collector:
         engines = await self._to_valkey(lambda: self._hot.all_latest(Market.BYBIT)) or {}
         newest = int(moment * 1000) - ENGINE_BOOK_MS
         proven = {symbol: volumes_of(book) for symbol, book in engines.items() if book["timestamp"] >= newest}
+        self._engine_books = len(proven)
+        self._engines_heard = moment if proven else self._engines_heard
         await self._take(Market.BYBIT, self._new(Market.BYBIT, proven, minute), minute)
         await self._keep_heat(self._new_heat(await self._to_valkey(self._hot.heat) or [], minute))
 
@@ -291,6 +295,7 @@ class Collector:
             "last_collection": max(collected, default=None),
             "rest": rounds,
             "streams": {each.market.value: each.status() for each in self._books},
+            "engines": {"books": self._engine_books, "last_update": self._engines_heard},
             "writer": self._writer.status(),
             "heat_writer": self._heat_writer.status(),
             **self.counts,

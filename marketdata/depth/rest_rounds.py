@@ -39,10 +39,15 @@ class RestRounds:
         self._unlisted: dict[str, float] = {}
         self.failures: dict[str, str] = {}
         self.counts = {"requests": 0, "ok": 0, "failed": 0, "rounds": 0}
+        # Since when there are symbols.
+        self.began = time.time()
         self.last_collected: float | None = None
+        self.request_seconds: float | None = None
 
     def follow(self, symbols: frozenset[str]) -> None:
         """Collect these from now on; new ones are asked for at once."""
+        if symbols and not self.symbols:
+            self.began = time.time()
         self.symbols = symbols
         self._changed.set()
 
@@ -77,6 +82,9 @@ class RestRounds:
             **self.counts,
             "symbols": len(self.symbols),
             "last_collection": self.last_collected,
+            "latency_ms": None if self.request_seconds is None else round(self.request_seconds * 1000, 1),
+            "began": self.began,
+            "unlisted": sorted(self._unlisted),
             "used_weight": self._rest.budget.used,
             "failing": dict(sorted(self.failures.items())[:20]),
         }
@@ -84,9 +92,10 @@ class RestRounds:
     async def _collect(self, symbol: str) -> None:
         for attempt in range(RETRIES + 1):
             self.counts["requests"] += 1
+            began = time.monotonic()
             try:
                 book = read_depth(await self._rest.depth(symbol, LEVELS), LEVELS)
-                moment = time.time()
+                moment, self.request_seconds = time.time(), time.monotonic() - began
             except (VenueError, BookReadingError) as error:
                 self.counts["failed"] += 1
                 self.failures[symbol] = str(error)[:200]

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from django.db import connection
 from django.db.models import Max, Min, Sum
 from django.utils import timezone
 
@@ -33,6 +34,7 @@ from marketdata.depth.models import (
     DepthSeries,
     DepthSymbol,
 )
+from marketdata.depth.partitions import storage_of
 from marketdata.depth.services import as_volume
 from marketdata.depth.snapshots import DAY, MINUTE, DepthSnapshot, DepthVolume, Market
 
@@ -200,6 +202,14 @@ def depth_stats(symbol: str, market: Market | None) -> DepthStats:
         packed = datetime(packs["oldest"].year, packs["oldest"].month, packs["oldest"].day, tzinfo=UTC)
         oldest = min(oldest or packed, packed)
     return DepthStats(hours["count"] or 0, oldest, rows["newest"], days)
+
+
+def last_day_made() -> date | None:
+    """The last day that there is a partition for; None where days are made by themselves."""
+    with connection.cursor() as cursor:
+        storage = storage_of(cursor)
+        days = [] if storage.packs_by_itself else storage.days(cursor)
+    return max(days, default=None)
 
 
 def collector() -> DepthCollector:

@@ -114,8 +114,17 @@ class StreamBooks:
         }
 
     def status(self) -> dict[str, Any]:
-        books = {symbol: each.book.state.name for symbol, each in sorted(self._streams.items())}
-        return {"connected": self._feed.status()["connected"], "books": books, "unlisted": self.unlisted, **self.counts}
+        feed = self._feed.status()
+        latencies = [row["latency_p99_ms"] for row in feed["connections"].values() if "latency_p99_ms" in row]
+        newest = max((each.book.receive_ns for each in self._streams.values()), default=0)
+        return {
+            "connected": feed["connected"],
+            "books": {symbol: each.book.state.name for symbol, each in sorted(self._streams.items())},
+            "unlisted": self.unlisted,
+            "last_update": newest / 1e9 if newest else None,
+            "latency_ms": max(latencies, default=None),
+            **self.counts,
+        }
 
     # What the feed brings.
 
@@ -125,6 +134,8 @@ class StreamBooks:
             return  # of a symbol that was just removed
         self.counts["frames"] += 1
         self._judge(stream, stream.bridge.update(frame, receive_ns))
+        if stream.state is BookState.LIVE:
+            self._feed.meter(stream.book.symbol).note_clocks(stream.book.sent_ms, receive_ns)
         if stream.book.needs_snapshot:
             self._feed.resync(stream.book.symbol, stream.book.state_reason)
 

@@ -53,6 +53,9 @@ class JournaledWriter(Generic[Item]):
         self._oldest: float | None = clock() if journal.waiting else None
         self._closed_until = 0.0
         self._pauses = 0
+        # When a batch was stored last, in seconds since 1970, and how long that took.
+        self.last_stored: float | None = None
+        self.store_seconds: float | None = None
         self.counts = {"stored": 0, "known": 0, "batches": 0, "failures": 0, "refused": 0, "dropped": 0}
 
     @property
@@ -109,12 +112,15 @@ class JournaledWriter(Generic[Item]):
             "waiting": self.waiting,
             "journal_bytes": self._journal.size,
             "breaker": "open" if self.is_open else "closed",
+            "last_stored": self.last_stored,
+            "store_ms": _milliseconds(self.store_seconds),
             **self.counts,
             **{f"journal_{name}": count for name, count in self._journal.counts.items()},
         }
 
     def _store_batch(self, batch: Sequence[Item]) -> bool:
         for attempt in range(RETRIES + 1):
+            began = time.monotonic()
             try:
                 new = self._store(batch)
             except self._refused as error:
@@ -127,6 +133,7 @@ class JournaledWriter(Generic[Item]):
                 self._pause(RETRY_SECONDS * 2**attempt)
             else:
                 self._pauses = 0
+                self.last_stored, self.store_seconds = time.time(), time.monotonic() - began
                 self.counts["stored"] += new
                 self.counts["known"] += len(batch) - new
                 self.counts["batches"] += 1
@@ -155,3 +162,7 @@ class JournaledWriter(Generic[Item]):
         if lost:
             self.counts["dropped"] += lost
             log.error("%d minutes are lost: %s", lost, why)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
