@@ -141,6 +141,8 @@ async function load() {
       else if (!stale()) toast(`${nameOf(series)}: ${error.message}`, "error");
     }
     if (stale()) return;
+    const book = books.get(bookOf(series));
+    if (book) series.put(book);
     const began = !chart.times.length || series === first;
     chart.redraw();
     if (began) frame();
