@@ -294,7 +294,11 @@ const compare = new CompareDialog($("compare-dialog"), {
   current: entries,
   onAdd: (added) => change({ with: [...entries().slice(1), ...added].map(keyOf).join(",") }),
 });
-new SymbolChooser($("symbol-button"), { onChoose: chooseSymbol });
+new SymbolChooser($("symbol-button"), {
+  onChoose: chooseSymbol,
+  // Whether that fails is told when it is chosen.
+  onConsider: (symbol) => store.get({ ...entries()[0], symbol }, interval).open(spanSeconds(), until()).catch(() => {}),
+});
 shareButton($("share"));
 $("compare").addEventListener("click", () => compare.open());
 $("now").addEventListener("click", () => {
