@@ -1,8 +1,9 @@
 """How fast depth analytics are: six depths of a book, snapshots a minute, packed days, rows stored, the API's answers.
 
-    python benchmarks/bench_depth.py [--quick] [--api]
+    python benchmarks/bench_depth.py [--quick] [--api] [--pages]
 
-The rest starts PostgreSQL and Valkey of its own in a folder that is thrown away, and one web process for ``--api``.
+The rest starts PostgreSQL and Valkey of its own in a folder that is thrown away, and one web process for ``--api``, one
+with a browser for ``--pages``.
 """
 
 from __future__ import annotations
@@ -208,6 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and rows")
     parser.add_argument("--api", action="store_true", help="measure the web process too")
+    parser.add_argument("--pages", action="store_true", help="measure the charts page in a browser too")
     options = parser.parse_args()
     rounds = 3 if options.quick else 7
     from_scratch(rounds)
@@ -233,6 +235,10 @@ def main() -> None:
         storage(1 if options.quick else 5)
         if options.api:
             api(100 if options.quick else 1_000)
+        if options.pages:
+            from benchmarks.bench_depth_pages import pages
+
+            pages(6 if options.quick else 20)
     finally:
         services.stop()
 

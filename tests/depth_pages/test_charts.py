@@ -107,7 +107,7 @@ def test_live_points_arrive_and_a_polled_or_a_stale_book_says_so(
     expect(page.locator(legend(page))).to_have_text("800")
     expect(page.locator(".difference").first).to_contain_text("+14.3 %")
     expect(page.locator("#book-status")).to_contain_text("polled")
-    tell_book("ETHUSDT", age=200)
+    tell_book("ETHUSDT", age=400)
     page.goto(f"{site.url}/depth/?symbol=ETHUSDT")
     expect(page.locator("#book-status")).to_have_text(re.compile(r"stale, \d+ min ago"))
     expect(page.locator("#chart-pane")).to_have_attribute("data-state", "empty")
@@ -144,6 +144,7 @@ def test_series_are_compared_in_percent_and_taken_away_again(
     page.locator("#compare-market").select_option("FUTURES")
     page.locator("#compare-depth").select_option("3")
     page.get_by_role("button", name="Add", exact=True).click()
+    page.mouse.move(0, 0)  # no crosshair: the newest values
     expect(page.locator("#legend li")).to_have_count(2)
     expect(page.locator(legend(page, "ETHUSDT:FUTURES:3"))).to_contain_text(re.compile(r"\d"))
     assert pressed(page, "scales") == "%"
@@ -237,10 +238,12 @@ def test_an_api_that_fails_is_told_and_asked_again(
     page.unroute(failing)
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(legend(page))).to_have_text(shown(minutes[-1].volume.bid_volume))
-    waiting: list[Route] = []
-    page.route(failing, waiting.append)
+    held: list[Route] = []
+    page.route(failing, lambda route: held.append(route))
     page.locator("#depths").get_by_text("3 %", exact=True).click()
     expect(pane).to_have_attribute("data-state", "loading")
+    for route in held:
+        route.abort()
 
 
 def test_a_lost_connection_is_told_and_what_was_missed_is_there_afterwards(

@@ -9,7 +9,7 @@ import { DifferencePanel } from "./difference.js";
 import { exportShown, rowsShown, serverFile } from "./export.js";
 import { Legend, nameOf, sidesOf } from "./legend.js";
 import { PageLocation } from "./location.js";
-import { connect, PaneState, shareButton, toast } from "./page.js";
+import { connect, PaneState, shareButton, toast, wordsOf } from "./page.js";
 import { keyOf, SeriesStore } from "./series.js";
 
 const HOUR = 3600, DAY = 24 * HOUR;
@@ -37,7 +37,7 @@ const place = new PageLocation({
 }, () => draw());
 
 const store = new SeriesStore(), books = new Map(), watched = new Set();
-let interval, shown = [], generation = 0, crosshair = null, switching = null, heldUntil = 0;
+let interval, shown = [], generation = 0, crosshair = null, changing = null, heldUntil = 0;
 
 const chartState = new PaneState($("chart-pane")), ladderState = new PaneState($("ladder-pane")), differenceState = new PaneState($("difference-pane"));
 const ladder = new Ladder($("ladder"), () => {}, TOP);
@@ -72,12 +72,12 @@ function isPercent() {
 }
 
 function change(changes) {
+  changing = performance.now();
   place.set(changes);
   draw();
 }
 
 function chooseSymbol(symbol) {
-  switching = performance.now();
   rememberSymbol(symbol);
   change({ symbol });
 }
@@ -127,7 +127,7 @@ async function load() {
   const stale = () => mine !== generation;
   if (first.rows.length) {
     chartState.ready();
-    noteSwitch();
+    noteDrawn();
   } else chartState.loading();
   const missing = shown.filter((series) => !series.isOpen || (until() === null && !series.isCurrent));
   if (first.rows.length && missing.length) chartState.loading({ keep: true });
@@ -136,18 +136,20 @@ async function load() {
       await bring(series);
       series.failure = "";
     } catch (error) {
-      series.failure = error.message;
-      if (series === first && !first.rows.length && !stale()) chartState.failed(new Error(`The history could not be loaded: ${error.message}.`), () => load());
-      else if (!stale()) toast(`${nameOf(series)}: ${error.message}`, "error");
+      series.failure = wordsOf(error);
+      if (series === first && !first.rows.length && !stale()) chartState.failed(new Error(`The history could not be loaded: ${wordsOf(error)}.`), () => load());
+      else if (!stale()) toast(`${nameOf(series)}: ${wordsOf(error)}`, "error");
     }
     if (stale()) return;
+    const book = books.get(bookOf(series));
+    if (book) series.put(book);
     const began = !chart.times.length || series === first;
     chart.redraw();
     if (began) frame();
     legend.tell(crosshair);
     if (series === first && first.rows.length) {
       chartState.ready();
-      noteSwitch();
+      noteDrawn();
     }
   }));
   if (stale() || first.failure) return;
@@ -278,13 +280,13 @@ function showStatus() {
   $("differences").classList.toggle("stale", isStale);
 }
 
-// When a chosen symbol's chart is on the screen.
-function noteSwitch() {
+// How long after a choice its chart is on the screen; bench_depth_pages.py reads it.
+function noteDrawn() {
   requestAnimationFrame(() => {
     if (!performance.getEntriesByName("depth:chart").length) performance.mark("depth:chart");
-    if (switching === null) return;
-    performance.measure("depth:switch", { start: switching, end: performance.now() });
-    switching = null;
+    if (changing === null) return;
+    performance.measure("depth:change", { start: changing, end: performance.now() });
+    changing = null;
   });
 }
 
@@ -292,7 +294,11 @@ const compare = new CompareDialog($("compare-dialog"), {
   current: entries,
   onAdd: (added) => change({ with: [...entries().slice(1), ...added].map(keyOf).join(",") }),
 });
-new SymbolChooser($("symbol-button"), { onChoose: chooseSymbol });
+new SymbolChooser($("symbol-button"), {
+  onChoose: chooseSymbol,
+  // Whether that fails is told when it is chosen.
+  onConsider: (symbol) => store.get({ ...entries()[0], symbol }, interval).open(spanSeconds(), until()).catch(() => {}),
+});
 shareButton($("share"));
 $("compare").addEventListener("click", () => compare.open());
 $("now").addEventListener("click", () => {

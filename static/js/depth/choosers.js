@@ -13,6 +13,7 @@ export const isDepth = (text) => DEPTHS.includes(text);
 export const isMarket = (text) => text in MARKETS;
 export const isSymbol = (text) => /^[A-Z0-9]{5,20}$/.test(text);
 
+const CONSIDER_MS = 120;
 const REMEMBERED = "depth-symbol", SOURCES = { stream: "live", rest: "each minute" };
 
 // The symbol to begin with when the address names none: the one looked at last, BTCUSDT, or the first there is.
@@ -49,9 +50,11 @@ export const marketChooser = (root, onChoose, markets = Object.keys(MARKETS)) =>
 export const depthChooser = (root, onChoose) => new Segments(root, DEPTHS.map((depth) => [depth, `${depth} %`, `what rests within ${depth} % of the best price`]), onChoose);
 
 // A dialog with all symbols: typing narrows it, arrows walk, Enter takes. `key` opens it from anywhere on the page.
+// `onConsider(symbol)` tells which one is likely to be taken: what it needs can be asked for already.
 export class SymbolChooser {
-  constructor(button, { onChoose, key = "/", label = "Search symbols" }) {
+  constructor(button, { onChoose, onConsider = () => {}, key = "/", label = "Search symbols" }) {
     this.onChoose = onChoose;
+    this.onConsider = onConsider;
     this.symbols = boot.symbols;
     this.dialog = element("dialog", "", "symbol-dialog");
     this.dialog.setAttribute("aria-label", label);
@@ -62,7 +65,11 @@ export class SymbolChooser {
     this.dialog.append(this.search, this.list);
     document.body.append(this.dialog);
     button?.addEventListener("click", () => this.open());
-    this.search.addEventListener("input", () => this.render());
+    this.search.addEventListener("input", () => {
+      this.render();
+      this.consider(this.list.querySelector("button"));
+    });
+    for (const kind of ["focusin", "pointerover"]) this.list.addEventListener(kind, (event) => this.consider(event.target.closest("button")));
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
     this.dialog.addEventListener("keydown", (event) => this.walk(event));
     document.addEventListener("keydown", (event) => {
@@ -92,6 +99,12 @@ export class SymbolChooser {
     if (this.dialog.open) this.render();
   }
 
+  // Who runs through the list wants none of what is passed.
+  consider(button) {
+    clearTimeout(this.considering);
+    if (button) this.considering = setTimeout(() => this.dialog.open && this.onConsider(button.value), CONSIDER_MS);
+  }
+
   walk(event) {
     const buttons = [...this.list.querySelectorAll("button")], at = buttons.indexOf(document.activeElement);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -115,7 +128,7 @@ export class SymbolChooser {
     }
     this.list.replaceChildren(...found.map(({ symbol, source }) => {
       const item = element("li"), button = element("button");
-      button.type = "button";
+      Object.assign(button, { type: "button", value: symbol });
       button.append(element("span", symbol), element("small", source ? SOURCES[source] ?? source : "history", "muted"));
       button.addEventListener("click", () => {
         this.dialog.close();

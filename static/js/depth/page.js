@@ -61,6 +61,9 @@ export function shareButton(button) {
   });
 }
 
+// What an ApiError says, with the fields that were wrong.
+export const wordsOf = ({ message, fields = [] }) => [message, ...fields.map(({ field, rule }) => `${field} ${rule}`)].join(": ");
+
 // The state of one pane: `loading` (a skeleton; with `keep` what is there stays and a thin line moves), `ready`,
 // `empty` (why, and what to do), `failed` (the server's words and a button that tries again). The pane has
 // `data-state`, and `data-shape` says what its skeleton looks like: chart (the default), rows.
@@ -89,7 +92,7 @@ export class PaneState {
     const button = element("button", "Try again", "quiet");
     button.type = "button";
     button.addEventListener("click", () => retry());
-    this.put("error", [element("p", error.message ?? String(error)), ...(retry ? [button] : [])]);
+    this.put("error", [element("p", wordsOf(error)), ...(retry ? [button] : [])]);
   }
 
   put(state, content) {

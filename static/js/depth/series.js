@@ -5,6 +5,8 @@ import { request } from "../api.js";
 export const LENGTHS = { "1m": 60, "1h": 3600, "1d": 86400 };
 // Seconds of one request: the API gives at most 5,000 minutes and 92 days of hours at once.
 const PIECES = { "1m": 86400, "1h": 90 * 86400, "1d": 3 * 365 * 86400 };
+// In an empty stretch minutes are looked for further at once.
+const LARGEST_PIECES = { ...PIECES, "1m": 3 * 86400 };
 // Hours and days are kept for ever: so many pieces without any are taken for the beginning.
 const EMPTY_PIECES = 2;
 const VOLUMES = ["bidVolume", "askVolume", "bidVolumeUsd", "askVolumeUsd"];
@@ -57,7 +59,7 @@ export class Series {
   older() {
     return this.alone(async () => {
       for (let empty = 0; !this.isWhole; ) {
-        const end = this.from - 1, start = end - PIECES[this.interval] * (empty ? 3 : 1);
+        const end = this.from - 1, start = end - (empty ? LARGEST_PIECES : PIECES)[this.interval];
         const rows = await this.ask(start, end);
         this.from = start;
         this.merge(rows);
@@ -110,12 +112,13 @@ export class Series {
     this.rows = [...known.values()].sort((a, b) => a.time - b.time);
   }
 
-  // A book as it is told live becomes the row of its minute; minutes only. Tells whether it did.
+  // A book as it is now becomes the row of its minute; minutes only. Tells whether it did.
   put(book) {
     if (this.interval !== "1m" || !this.isCurrent) return false;
     const volumes = book.depthVolumes.find(({ depth }) => depth === this.depth);
     const time = Math.floor(book.timestamp / 60000) * 60, last = this.rows.at(-1);
-    if (!volumes || (last && last.time > time)) return false;
+    // A book that is too old is not news: what was stored of its minute is the word on it.
+    if (!volumes || (last && last.time > time) || now() - time > RECENT * 60) return false;
     if (last?.time === time) this.rows.pop();
     this.rows.push({ ...volumes, time });
     this.to = Math.max(this.to, time);
