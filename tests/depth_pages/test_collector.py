@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from marketdata.models import DepthSymbol
 from tests.processes import ServerProcess, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+GREEN, AMBER = "rgb(47, 191, 138)", "rgb(240, 169, 59)"
 PHONE = {"width": 390, "height": 844}
 
 
@@ -24,7 +26,9 @@ def collected() -> None:
     services.collector_symbols_add(symbols=["BTCUSDT"], source="stream", actor="test")
     services.collector_symbols_add(symbols=["XRPUSDT"], source="rest", actor="test")
     now = time.time()
-    market = {"requests": 620, "ok": 618, "failed": 2, "symbols": 1, "last_collection": now, "used_weight": 85}
+    market = {"requests": 620, "ok": 618, "failed": 2, "symbols": 1, "used_weight": 85, "unlisted": [], "began": now}
+    market |= {"last_collection": now, "latency_ms": 81.5}
+    stream = {"connected": True, "books": {"BTCUSDT": "LIVE"}, "unlisted": [], "gaps": 3, "last_update": now}
     detail = {
         "running": True,
         "requests": {"requests": 1_240, "ok": 1_236, "failed": 4},
@@ -33,7 +37,7 @@ def collected() -> None:
             "SPOT": {**market, "failing": {}},
             "FUTURES": {**market, "failing": {"XRPUSDT": "the venue answered 500"}},
         },
-        "streams": {"SPOT": {"connected": True, "books": {"BTCUSDT": "LIVE"}, "unlisted": [], "gaps": 3}},
+        "streams": {"SPOT": stream, "FUTURES": stream | {"connected": False}},
         "writer": {"waiting": 24, "journal_bytes": 2_048, "breaker": "closed", "stored": 51_200, "dropped": 0},
         "snapshots": 51_224,
     }
@@ -96,6 +100,21 @@ def test_staff_stop_start_add_and_remove_and_are_told_what_is_wrong(
         "depth_collector.symbols_added",
         "depth_collector.symbols_removed",
     } <= set(AuditEvent.objects.filter(actor="sam").values_list("action", flat=True))
+
+
+def test_the_status_page_shows_each_part_green_or_red_and_when_it_was_heard_of(
+    page: Page, site: ServerProcess, collected: None
+) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto(f"{site.url}/status")
+    part = page.get_by_role("region", name="Depth analytics")
+    good, bad = (part.locator("tr").filter(has_text=name) for name in ("spot stream", "futures stream"))
+    expect(good.locator("td").nth(1)).to_have_css("color", GREEN)
+    expect(bad.locator("td").nth(1)).to_have_css("color", AMBER)
+    expect(bad).to_contain_text("not connected")
+    expect(good).to_contain_text(re.compile(r"\d\d:\d\d:\d\d, \d+ s ago"))
+    expect(part.locator("tr").filter(has_text="spot rest")).to_contain_text("81.5 ms")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_on_a_phone_none_of_the_pages_scrolls_sideways(page: Page, site: ServerProcess, collected: None) -> None:

@@ -63,20 +63,22 @@ function show() {
   showSymbols();
 }
 
-function showFigures({ requests = {}, last_collection, streams = {}, rest = {}, writer = {}, snapshots }, hotReads) {
+function showFigures({ requests = {}, last_collection, streams = {}, rest = {}, engines = {}, writer = {}, heat_writer = {}, snapshots }, hotReads) {
   const reads = hotReads ? hotReads.hits + hotReads.misses : 0;
   const facts = {
     "Requests": `${number(requests.requests)} in all, ${number(requests.ok)} ok, ${number(requests.failed)} failed`,
     "Last collection": when(last_collection),
     "Streams": Object.entries(streams).map(([market, { connected, books }]) => `${MARKETS[market]} ${connected ? "connected" : "not connected"}, ${liveBooks(books)} live`).join(" · ") || "none",
     "Rows made": number(snapshots),
-    "Journal": `${number(writer.waiting)} rows wait, ${number(Math.round((writer.journal_bytes ?? 0) / 1024))} KiB${writer.breaker === "open" ? ", the database is left alone for now" : ""}`,
+    "Books of engines": number(engines.books),
+    "Journal": journalText(writer),
+    "Journal of heatmaps": journalText(heat_writer),
     "Rows stored": `${number(writer.stored)}${writer.dropped ? `, ${number(writer.dropped)} lost` : ""}`,
     "Read from Valkey": reads ? `${((100 * hotReads.hits) / reads).toFixed(1)} % of ${number(reads)} reads` : "nothing read yet",
   };
   $("summary").replaceChildren(...Object.entries(facts).map(([name, text]) => {
     const fact = element("div");
-    fact.append(element("dt", name), element("dd", text, name === "Journal" && writer.breaker === "open" ? "warn" : ""));
+    fact.append(element("dt", name), element("dd", text, name.startsWith("Journal") && text.includes("left alone") ? "warn" : ""));
     return fact;
   }));
   const markets = [...new Set([...Object.keys(rest), ...Object.keys(streams)])];
@@ -89,9 +91,13 @@ function showFigures({ requests = {}, last_collection, streams = {}, rest = {}, 
     row.append(name, ...texts.map((text, index) => element("td", String(text), index < 4 || index === 5 || index === 8 ? "number" : "")));
     return row;
   }));
-  const failing = Object.entries(rest).flatMap(([market, { failing = {} }]) => Object.entries(failing).map(([symbol, reason]) => `${MARKETS[market]} ${symbol}: ${reason}`));
+  const failing = Object.entries(rest).flatMap(([market, each]) => failures(each).map(([symbol, reason]) => `${MARKETS[market]} ${symbol}: ${reason}`));
   $("trouble").hidden = !failing.length;
   $("failing").replaceChildren(...failing.map((text) => element("li", text)));
+}
+
+function journalText({ waiting, journal_bytes = 0, breaker }) {
+  return `${number(waiting)} rows wait, ${number(Math.round(journal_bytes / 1024))} KiB${breaker === "open" ? ", the database is left alone for now" : ""}`;
 }
 
 const hasBooks = (books) => Object.keys(books ?? {}).length > 0;
@@ -101,13 +107,18 @@ function liveBooks(books = {}) {
   return `${states.filter((state) => state === "LIVE").length} of ${states.length}`;
 }
 
+// What only the other market lists is nobody's failure.
+const failures = ({ failing = {}, unlisted = [] }) => Object.entries(failing).filter(([symbol]) => !unlisted.includes(symbol));
+
 // Why a symbol is not collected, in each market that says so.
 function troubleOf(symbol) {
   const { rest = {}, streams = {} } = status.detail;
-  const failed = Object.entries(rest).filter(([, { failing }]) => failing?.[symbol]).map(([market, { failing }]) => `${MARKETS[market]}: ${failing[symbol]}`);
-  const unlisted = Object.entries(streams).filter(([, { unlisted: names }]) => names?.includes?.(symbol)).map(([market]) => `${MARKETS[market]} does not list it`);
-  const waiting = Object.entries(streams).filter(([, { books }]) => (books?.[symbol] ?? "LIVE") !== "LIVE").map(([market, { books }]) => `${MARKETS[market]}: ${books[symbol].toLowerCase()}`);
-  return [...failed, ...unlisted, ...waiting].join("; ");
+  return Object.keys(MARKETS).flatMap((market) => {
+    const polled = rest[market] ?? {}, streamed = streams[market] ?? {}, state = streamed.books?.[symbol] ?? "LIVE";
+    if ([polled, streamed].some(({ unlisted = [] }) => unlisted.includes(symbol))) return [`${MARKETS[market]} does not list it`];
+    if (polled.failing?.[symbol]) return [`${MARKETS[market]}: ${polled.failing[symbol]}`];
+    return state === "LIVE" ? [] : [`${MARKETS[market]}: ${state.toLowerCase()}`];
+  }).join("; ");
 }
 
 function showSymbols() {
