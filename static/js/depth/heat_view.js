@@ -245,39 +245,51 @@ export class HeatView {
       const left = this.x(layer.from), top = this.y(layer.high);
       context.drawImage(layer.image, left, top, this.x(layer.to) - left, this.y(layer.low) - top);
     }
-    this.drawBest("bid", BID);
-    this.drawBest("ask", ASK);
+    this.drawBest();
     context.restore();
     this.drawAxes();
   }
 
-  drawBest(side, color) {
-    const path = new Path2D();
-    this.layers.forEach((layer, index) => {
-      const end = this.layers[index + 1]?.from ?? Infinity;
-      const first = Math.max(0, Math.floor((this.window.from - layer.from) / layer.width) - 1);
-      const last = Math.min(layer.columns, Math.ceil((this.window.to - layer.from) / layer.width) + 1);
-      for (let column = first, open = false; column < last; column++) {
-        const price = layer.best[column]?.[side] ?? null, time = layer.from + column * layer.width;
-        if (price === null || time >= end) {
-          open = false;
-          continue;
-        }
-        path[open ? "lineTo" : "moveTo"](this.x(time), this.y(price));
-        path.lineTo(this.x(Math.min(end, time + layer.width)), this.y(price));
-        open = true;
-      }
-    });
-    if (this.quote) {
-      const from = this.extent.to - this.layers.at(-1).width;
-      path.moveTo(this.x(from), this.y(this.quote[side]));
-      path.lineTo(this.x(Math.max(from, this.quote.time)), this.y(this.quote[side]));
+  // The times of a layer's columns that are in sight and that no layer above it shows.
+  *columnsOf(index) {
+    const layer = this.layers[index], above = this.layers.slice(index + 1);
+    const first = Math.max(0, Math.floor((this.window.from - layer.from) / layer.width));
+    const last = Math.min(layer.columns, Math.ceil((this.window.to - layer.from) / layer.width));
+    for (let column = first; column < last; column++) {
+      const time = layer.from + column * layer.width;
+      if (!above.some(({ from, to }) => time >= from && time < to)) yield { column, time };
     }
-    for (const [width, ink] of [[3.5, INK], [1.5, color]]) {
+  }
+
+  drawBest() {
+    const bid = this.bestPath("bid"), ask = this.bestPath("ask");
+    for (const [path, width, ink] of [[bid, 4, INK], [ask, 4, INK], [bid, 1.5, BID], [ask, 1.5, ASK]]) {
       this.context.lineWidth = width;
       this.context.strokeStyle = ink;
       this.context.stroke(path);
     }
+  }
+
+  bestPath(side) {
+    // Where one row holds both, the lines lie side by side.
+    const path = new Path2D(), aside = side === "bid" ? 1 : -1;
+    this.layers.forEach((layer, index) => {
+      let end = null;
+      for (const { column, time } of this.columnsOf(index)) {
+        const price = layer.best[column][side], y = price === null ? null : this.y(price) + aside;
+        if (y !== null) {
+          path[end === time ? "lineTo" : "moveTo"](this.x(time), y);
+          path.lineTo(this.x(time + layer.width), y);
+        }
+        end = y === null ? null : time + layer.width;
+      }
+    });
+    if (this.quote) {
+      const from = this.extent.to - this.layers.at(-1).width;
+      path.moveTo(this.x(from), this.y(this.quote[side]) + aside);
+      path.lineTo(this.x(Math.max(from, this.quote.time)), this.y(this.quote[side]) + aside);
+    }
+    return path;
   }
 
   drawAxes() {

@@ -10,7 +10,7 @@ import { PaneState, connect, csv, download, shareButton, toast } from "./page.js
 
 const SPANS = { "1h": 3600, "6h": 21600, "24h": 86400, "3d": 259200, "14d": 1209600 };
 const KINDS = { log: "Log", linear: "Linear" };
-const NEWEST_MS = 10000, SETTLED_MS = 250, MOST_ROWS = 200, FINER = 0.5;
+const NEWEST_MS = 10000, SETTLED_MS = 250, MOST_ROWS = 200, MOST_COLUMNS = 720, FINER = 0.5;
 const $ = (id) => document.getElementById(id);
 
 const isSpot = (text) => /^-?[0-9.]+,-?[0-9.]+,-?[0-9.e-]+,-?[0-9.e-]+$/.test(text);
@@ -74,10 +74,12 @@ async function read(from, to) {
 }
 
 async function load({ keep = false } = {}) {
+  // Two columns less than a whole span, which would lie across one more than an answer has and be made coarser.
   const ours = ++asked, span = SPANS[place.values.span], to = Date.now() / 1000;
+  const from = to - span + 120 * Math.ceil(span / 60 / MOST_COLUMNS);
   heat.loading({ keep });
   try {
-    const found = await read(to - span, to);
+    const found = await read(from, to);
     if (ours !== asked) return;
     whole = found;
     detail = newest = null;
@@ -195,14 +197,14 @@ $("fit").addEventListener("click", () => view.fit());
 // What is in sight, as the uppermost layer knows it.
 $("export").addEventListener("click", () => {
   if (!whole) return;
-  const { symbol, market } = place.values, layer = detail ?? whole, rows = [];
-  for (let time = layer.from; time < layer.to; time += layer.width) {
-    for (let row = 0; row < layer.rows; row++) {
-      const cell = layer.at(time, layer.low + (row + 0.5) * layer.step), seen = view.window;
-      if (!cell || (!cell.bid && !cell.ask) || time < seen.from || time > seen.to || cell.price < seen.low || cell.price > seen.high) continue;
-      rows.push([new Date(time * 1000).toISOString(), view.priceText(cell.price, layer.step), view.priceText(cell.price + layer.step, layer.step), known(cell.bid), known(cell.ask)]);
-    }
-  }
+  const { symbol, market } = place.values, { low, high } = view.window;
+  const rows = view.layers.flatMap((layer, index) => [...view.columnsOf(index)].flatMap(({ time }) => {
+    const found = Array.from({ length: layer.rows }, (_, row) => layer.at(time, layer.low + (row + 0.5) * layer.step));
+    return found.filter((cell) => cell && (cell.bid || cell.ask) && cell.price + layer.step > low && cell.price < high).map(({ price, bid, ask }) => [
+      new Date(time * 1000).toISOString(), view.priceText(price, layer.step), view.priceText(price + layer.step, layer.step), known(bid), known(ask),
+    ]);
+  }));
+  rows.sort((a, b) => (a[0] < b[0] ? -1 : Number(a[0] > b[0])));
   download(`${symbol}-${market}-heatmap.csv`, "text/csv", csv(["timestamp", "priceFrom", "priceTo", "bidVolume", "askVolume"], rows));
 });
 shareButton($("share"));
