@@ -55,8 +55,8 @@ const chart = new ComparisonChart($("chart"), {
 const stream = connect({
   onMessage: (message) => message.type === "depth_book" && takeBook(message.book, message.body, true),
   onReturn: () => catchUp(),
-  // Books that are not collected now: the panes say so of the one that is looked at.
-  onRefusal: ({ field, message }) => field === "books" || toast(message, "error"),
+  // Some book is not collected now; of the one that is looked at the API says it to the panes.
+  onRefusal: ({ field, message }) => (field === "books" ? askBook() : toast(message, "error")),
 });
 
 const entries = () => [{ symbol: place.values.symbol, market: place.values.market, depth: place.values.depth }, ...parseEntries(place.values.with)];
@@ -215,12 +215,14 @@ function watch(of) {
     watched.add(book);
     stream.subscribe(book, { channel: "depth", books: [book] });
   }
-  askBook(of[0]);
+  // The live connection may not be there yet.
+  if (document.body.dataset.connection !== "live") askBook();
 }
 
-// Asked for too: the live connection may not be there yet, and only the API says why there is no book.
-async function askBook({ market, symbol }) {
-  const name = bookOf({ market, symbol }), isWanted = () => name === bookOf(place.values);
+// The book that is looked at, unless it is known: by the API.
+async function askBook() {
+  const { market, symbol } = place.values, name = bookOf({ market, symbol }), isWanted = () => name === bookOf(place.values);
+  if (books.has(name)) return;
   try {
     takeBook(name, await request("GET", `${BOOK_PATHS[market]}?symbol=${symbol}`), false);
   } catch (error) {
@@ -228,7 +230,7 @@ async function askBook({ market, symbol }) {
     for (const pane of [ladderState, differenceState]) {
       if (error.status === 404) pane.empty(`Nothing is known of ${symbol}.`);
       else if (error.status === 503) pane.empty(`No book now: ${error.message.replace("/api/v1/collector", "the Collector page")}.`);
-      else pane.failed(error, () => askBook({ market, symbol }));
+      else pane.failed(error, () => askBook());
     }
   }
 }

@@ -13,7 +13,7 @@ export const isDepth = (text) => DEPTHS.includes(text);
 export const isMarket = (text) => text in MARKETS;
 export const isSymbol = (text) => /^[A-Z0-9]{5,20}$/.test(text);
 
-const CONSIDER_MS = 120;
+const CONSIDER_MS = 120, REFRESH_MS = 60000;
 const REMEMBERED = "depth-symbol", SOURCES = { stream: "live", rest: "each minute" };
 
 // The symbol to begin with when the address names none: the one looked at last, BTCUSDT, or the first there is.
@@ -56,6 +56,7 @@ export class SymbolChooser {
     this.onChoose = onChoose;
     this.onConsider = onConsider;
     this.symbols = boot.symbols;
+    this.refreshed = Date.now(); // they came with the page
     this.dialog = element("dialog", "", "symbol-dialog");
     this.dialog.setAttribute("aria-label", label);
     this.search = element("input");
@@ -90,6 +91,8 @@ export class SymbolChooser {
 
   // What is collected may have changed while the page was open.
   async refresh() {
+    if (Date.now() - this.refreshed < REFRESH_MS) return;
+    this.refreshed = Date.now();
     const { symbols } = await request("GET", "collector").catch(() => ({ symbols: [] }));
     const known = new Map(this.symbols.map((each) => [each.symbol, each]));
     const before = known.size;

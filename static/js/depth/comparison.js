@@ -25,9 +25,11 @@ export class ComparisonChart {
     const scale = this.chart.timeScale();
     scale.subscribeVisibleLogicalRangeChange((range) => {
       if (!range || !this.times.length) return;
-      if (range.from < NEAR) onOlder();
-      if (range.to > this.times.length - NEAR) onNewer();
-      if (Date.now() - this.touched > USER_MS) return;
+      // Who scrolls will want what is beyond the edge; otherwise only what is in view is asked for.
+      const isScrolled = Date.now() - this.touched < USER_MS, margin = isScrolled ? NEAR : -2;
+      if (range.from < margin) onOlder();
+      if (range.to > this.times.length - margin) onNewer();
+      if (!isScrolled) return;
       clearTimeout(this.telling);
       this.telling = setTimeout(() => onRange(), RANGE_MS);
     });
