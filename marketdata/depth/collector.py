@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ from marketdata.depth.hot import HotDepth
 from marketdata.depth.rest_rounds import RestRounds
 from marketdata.depth.snapshots import MINUTE, DepthSnapshot, DepthVolume, Market, minute_of
 from marketdata.depth.stream_books import StreamBooks, followed
+from marketdata.depth.wanted import Wanted
 from marketdata.depth.writer import JournaledWriter
 from marketdata.events import FeedEvent
 
@@ -36,15 +36,6 @@ CURRENT_SECONDS = 1.0
 # A book that an engine told longer ago is not the market any more.
 ENGINE_BOOK_MS = 5_000
 MOST_EVENTS = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What shall be collected, from where. Nothing while it does not run."""
-
-    running: bool
-    rest: frozenset[str]
-    stream: frozenset[str]
 
 
 class DeskAway(Exception):
@@ -68,7 +59,8 @@ class Desk(Protocol):
 
 
 class Collector:
-    """:meth:`run` until cancelled, or until another process has taken over."""
+    """:meth:`run` until cancelled, or until another process has taken over. ``begin_with``: what was wanted last, for a
+    start without the database."""
 
     def __init__(
         self,
@@ -76,12 +68,14 @@ class Collector:
         writer: JournaledWriter[DepthSnapshot],
         heat_writer: JournaledWriter[HeatMinute],
         hot: HotDepth,
+        begin_with: Wanted | None = None,
     ) -> None:
         self._desk, self._writer, self._heat_writer, self._hot = desk, writer, heat_writer, hot
         self._rounds: list[RestRounds] = []
         self._books: list[StreamBooks] = []
         self._following: dict[StreamBooks, asyncio.Task[None]] = {}
         self._wanted = Wanted(False, frozenset(), frozenset())
+        self._begin_with = begin_with
         self._events: list[FeedEvent] = []
         self._began = time.time()
         self._kept: dict[tuple[Market, str], int] = {}
@@ -236,6 +230,8 @@ class Collector:
 
     async def _control(self) -> None:
         """Ends when another process has taken over."""
+        if self._begin_with is not None:
+            self._turn_to(self._begin_with)
         while True:
             try:
                 if not await asyncio.to_thread(self._desk.renew):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,18 @@ import psycopg
 import pytest
 from aiohttp import web
 
+from audit.models import ComponentHeartbeat
+from audit.services import VENUE_ACCESS
 from marketdata.depth import selectors, services
 from marketdata.depth.book_reading import DepthBook
+from marketdata.depth.collector import Collector, DeskAway
 from marketdata.depth.current import current_book
+from marketdata.depth.journal import HeatLines, Journal, SnapshotLines
 from marketdata.depth.models import DepthHeatMinute, DepthRow, DepthSeries
 from marketdata.depth.rest_rounds import RestRounds
 from marketdata.depth.snapshots import DEPTHS, Market, minute_of
+from marketdata.depth.wanted import Wanted, WantedFile
+from marketdata.depth.writer import JournaledWriter
 from marketdata.feeds.binance_rest import SPOT, BinanceRest
 from platform_site.supervisor.child import spawn
 from platform_site.supervisor.ports import free_port
@@ -62,6 +70,9 @@ def test_a_process_collects_by_rest_by_stream_and_from_engines_as_it_is_told(
     told = detail()
     assert told["requests"]["ok"] >= 2 and told["rest"]["SPOT"]["used_weight"] >= 25
     assert list(told["rest"]["SPOT"]["failing"]) == ["NOSUCHUSDT"]  # asked once, and it stopped nobody
+    # Its questions pass the budget that all processes at this address share, and its breakers are told of.
+    access = ComponentHeartbeat.objects.get(component=VENUE_ACCESS, instance=selectors.HEARTBEAT).detail
+    assert access["budget"]["taken"] >= 2 and any(venue.startswith("binance ") for venue in access["breakers"])
     book = until(lambda: selectors.hot().latest(Market.FUTURES, "BTCUSDT"))
     assert book["wsStatus"] == "CONNECTED" and len(book["bids"]) == 20
     assert float(book["bestBid"]) < float(book["bestAsk"]) and book["knownReachPercent"]["bid"]
@@ -102,6 +113,19 @@ class Venue:
         return web.Response(body=body, status=200 if status == 299 else status, headers=headers)
 
 
+@asynccontextmanager
+async def serving(venue: Venue) -> AsyncIterator[BinanceRest]:
+    application = web.Application()
+    application.router.add_get("/api/v3/depth", venue.answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    rest = BinanceRest(f"http://127.0.0.1:{runner.addresses[0][1]}", SPOT)
+    yield rest
+    await rest.close()
+    await runner.cleanup()
+
+
 async def test_a_round_survives_whatever_single_symbols_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marketdata.depth.rest_rounds.FIRST_BACK_OFF", 0.001)
     venue = Venue()
@@ -112,14 +136,6 @@ async def test_a_round_survives_whatever_single_symbols_do(monkeypatch: pytest.M
         "DDDUSDT": [429],
         "EEEUSDT": [418],
     }
-    application = web.Application()
-    application.router.add_get("/api/v3/depth", venue.answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-    rest = BinanceRest(f"http://127.0.0.1:{port}", SPOT)
     heard: list[str] = []
 
     async def on_book(market: Market, symbol: str, book: DepthBook, moment: float) -> None:
@@ -127,24 +143,110 @@ async def test_a_round_survives_whatever_single_symbols_do(monkeypatch: pytest.M
         if symbol == "CCCUSDT":
             raise RuntimeError("whatever a book leads to")
 
-    rounds = RestRounds(Market.SPOT, rest, on_book, spacing=0.0)
-    rounds.follow(frozenset([*venue.plans, "FFFUSDT"]))
-    began = time.monotonic()
-    await rounds.round()
-    try:
+    async with serving(venue) as rest:
+        rounds = RestRounds(Market.SPOT, rest, on_book, spacing=0.0)
+        rounds.follow(frozenset([*venue.plans, "FFFUSDT"]))
+        began = time.monotonic()
+        await rounds.round()
         assert heard == ["CCCUSDT", "DDDUSDT", "EEEUSDT", "FFFUSDT"]
         assert time.monotonic() - began >= 2  # both Retry-After were honoured
         assert venue.asked.count("AAAUSDT") == 4 and venue.asked.count("BBBUSDT") == 1
         status = rounds.status()
         assert (status["ok"], status["failed"]) == (4, 4 + 1 + 2 + 2)
         assert set(status["failing"]) == {"AAAUSDT", "BBBUSDT"} and status["used_weight"] >= 25 * 10
+        assert status["unlisted"] == ["BBBUSDT"] and status["latency_ms"] > 0
         asked = len(venue.asked)
         await rounds.round()
         # Collected once a minute (a minute may have begun meanwhile); what is not listed is not asked again.
         assert "BBBUSDT" not in venue.asked[asked:] and heard.count("FFFUSDT") <= 2
-    finally:
-        await rest.close()
-        await runner.cleanup()
+
+
+class DeskThatIsAway:
+    """A database that does not answer."""
+
+    def _ask(self, *_: Any) -> Any:
+        raise DeskAway("no answer")
+
+    renew = wanted = beat = store_events = _ask
+
+
+async def test_what_was_wanted_last_is_collected_while_the_database_is_away(tmp_path: Path) -> None:
+    def away(batch: Any) -> int:
+        raise OSError("no answer")
+
+    selectors.hot()._redis.flushdb()
+    journals = Journal(tmp_path / "rows", SnapshotLines()), Journal(tmp_path / "heat", HeatLines())
+    writers = [JournaledWriter(away, journal, away=(OSError,), pause=lambda _: None) for journal in journals]  # type: ignore[var-annotated]
+    wanted = Wanted(True, frozenset(["FFFUSDT"]), frozenset())
+    venue = Venue()
+    async with serving(venue) as rest:
+        collector = Collector(DeskThatIsAway(), *writers, selectors.hot(), begin_with=wanted)
+        collector.add(RestRounds(Market.SPOT, rest, collector.on_rest_book, spacing=0.0))
+        running = asyncio.create_task(collector.run())
+        async with asyncio.timeout(30):
+            while collector.counts["heat_minutes"] == 0:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert set(venue.asked) == {"FFFUSDT"} and collector.counts["snapshots"] == len(DEPTHS)
+    again = Journal(tmp_path / "rows", SnapshotLines()), Journal(tmp_path / "heat", HeatLines())
+    assert [each.volume.depth for each in again[0].read(100)] == list(DEPTHS)
+    assert [(each.symbol, each.market) for each in again[1].read(100)] == [("FFFUSDT", Market.SPOT)]
+    for journal in again:
+        journal.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"running": true, "rest": "BTCUSDT", "stream": []}', '{"running": true, "rest": [1]}']
+)
+def test_a_file_that_says_nothing_usable_is_as_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "wanted.json"
+    assert WantedFile(file).read() is None
+    file.write_text(text)
+    assert WantedFile(file).read() is None
+
+
+def test_a_file_keeps_the_newest_word_until_it_is_forgotten(tmp_path: Path) -> None:
+    file = WantedFile(tmp_path / "wanted.json")
+    for running in (True, False):
+        wanted = Wanted(running, frozenset(["BTCUSDT", "ETHUSDT"]), frozenset(["SOLUSDT"]))
+        file.keep(wanted)
+        file.keep(wanted)
+        assert WantedFile(tmp_path / "wanted.json").read() == wanted
+    file.forget()
+    file.forget()
+    assert file.read() is None and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+def test_a_process_that_starts_without_the_database_goes_on_and_stores_it_all_later(
+    start_process: Callable[..., RunningProcess], simulator: ServerProcess, tmp_path: Path
+) -> None:
+    selectors.hot()._redis.flushdb()
+    services.collector_symbols_add(symbols=["BTCUSDT"], source="stream", actor="test")
+    services.collector_symbols_add(symbols=["ETHUSDT"], source="rest", actor="test")
+    about = {"SIMULATOR_URL": simulator.url, "DEPTH_REQUEST_SPACING_MS": "10", "BALLAST_DATA_DIR": str(tmp_path)}
+    first = start_process("collect_depth", **about)
+    until(lambda: (tmp_path / "depth-wanted.json").exists(), 120)
+    assert first.stop() == 0
+    selectors.hot()._redis.flushdb()
+    before = DepthRow.objects.count()
+    nowhere = f"postgresql://nobody:nothing@127.0.0.1:{free_port()}/nothing"
+    second = start_process("collect_depth", **about, DATABASE_URL=nowhere)
+    for market, symbol in ((Market.FUTURES, "BTCUSDT"), (Market.SPOT, "ETHUSDT")):
+        until(lambda market=market, symbol=symbol: selectors.hot().latest(market, symbol), 120)  # type: ignore[misc]
+    journal = tmp_path / "depth-journal"
+    until(lambda: sum(len(path.read_bytes().splitlines()) for path in journal.glob("*.journal")) >= 12, 60)
+    second.stop()
+    assert DepthRow.objects.count() == before and list(journal.glob("*.journal"))
+    third = start_process("collect_depth", **about)
+    until(lambda: not list(journal.glob("*.journal")) and DepthRow.objects.count() > 0, 120)
+    assert third.stop() == 0
+    # One that another one has replaced does not go on by itself.
+    services.collector_lease_take(holder="another machine", seconds=600)
+    fourth = start_process("collect_depth", **about)
+    until(lambda: not (tmp_path / "depth-wanted.json").exists(), 120)
+    assert fourth.stop() == 0
 
 
 class OwnPostgres:
