@@ -44,7 +44,6 @@ def test_the_matrix_is_a_table_that_keys_walk_and_time_moves(
         page.keyboard.press(key)
     expect(page.locator("#pair-title")).to_have_text("BTCUSDT with SOLUSDT")
     expect(page).to_have_url(re.compile("pair=BTCUSDT-SOLUSDT"))
-    # The newest whole window may end some minutes ago; the oldest with minutes has sol falling.
     slider = page.get_by_label("Window in time")
     slider.focus()
     for _ in range(3):

@@ -6,7 +6,7 @@ import { HistoryChart } from "./history_chart.js";
 import { PageLocation } from "./location.js";
 import { PaneState, boot, connect, csv, download, shareButton, toast } from "./page.js";
 
-const MOST = 20, FIRST = 8, STEP_MS = 700;
+const MOST = 20, FIRST = 8, STEP_MS = 700, REFRESH_MS = 60000;
 const SIDES = { both: "Both sides", bid: "Bids", ask: "Asks" };
 const WINDOWS = { 15: "15 min", 30: "30 min", 60: "1 h", 120: "2 h", 240: "4 h", 480: "8 h" };
 const SPANS = { "3h": 10800, "6h": 21600, "12h": 43200, "24h": 86400 };
@@ -34,6 +34,11 @@ const choosers = {
   span: new Segments($("span"), Object.keys(SPANS).map((span) => [span, span]), (span) => choose({ span })),
 };
 let answer = null, asked = 0, playing = null;
+
+function askForPair() {
+  $("pair-title").textContent = "One pair over time";
+  pairPane.empty("Choose a number in the table to see how that pair went along.");
+}
 
 connect({ onMessage: () => {}, onReturn: () => load({ keep: true }) });
 new SymbolChooser($("add"), { onChoose: add, label: "Add a symbol" });
@@ -83,7 +88,9 @@ async function load({ keep = false } = {}) {
     return;
   }
   matrix.loading({ keep: keep || answer !== null });
-  const to = Math.floor(Date.now() / 1000), from = to - Math.max(SPANS[span], 60 * window * 2);
+  // Windows follow each other by half their length from the beginning: it is chosen so that one ends now.
+  const step = Math.floor(window / 2), more = Math.max(1, Math.floor((SPANS[span] / 60 - window) / step));
+  const to = 60 * Math.floor(Date.now() / 60000) - 60, from = to - 60 * (Number(window) + more * step - 1);
   try {
     const found = await request("GET", `analytics/correlation?symbols=${symbols.join(",")}&marketType=${market}&depth=${depth}&type=${side}&window=${window}&from=${from}&to=${to}`);
     if (ours !== asked) return;
@@ -106,9 +113,11 @@ async function load({ keep = false } = {}) {
   }
 }
 
-// The table is made once for each answer; moving the slider changes its numbers.
+// The table is made once for its symbols, or whoever walks through it would lose their place; the rest changes numbers.
 function build() {
-  const { symbols } = answer, head = element("tr");
+  const { symbols } = answer, head = element("tr"), shown = symbols.join(",");
+  if ($("matrix-table").dataset.shown === shown) return;
+  $("matrix-table").dataset.shown = shown;
   head.append(element("td"), ...symbols.map((symbol) => header(symbol, "col")));
   const rows = symbols.map((first, row) => {
     const made = element("tr");
@@ -167,8 +176,7 @@ function showPair() {
     cell.toggleAttribute("data-chosen", Number(cell.dataset.row) === row && Number(cell.dataset.column) === column);
   }
   if (row < 0 || column < 0) {
-    $("pair-title").textContent = "One pair over time";
-    pairPane.empty("Choose a number in the table to see how that pair went along.");
+    askForPair();
     return;
   }
   $("pair-title").textContent = `${first} with ${second}`;
@@ -240,4 +248,7 @@ $("export").addEventListener("click", () => {
   download(`correlation-${place.values.market}-${place.values.depth}-${place.values.window}min.csv`, "text/csv", csv(["windowTo", "symbol", ...symbols], rows));
 });
 shareButton($("share"));
+askForPair();
+// The newest window moves on; one that was chosen stays.
+setInterval(() => document.hidden || place.values.at || playing !== null || load({ keep: true }), REFRESH_MS);
 show();

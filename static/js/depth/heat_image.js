@@ -56,6 +56,7 @@ export class Layer {
       }
     });
     this.best = this.bestRows();
+    this.filled = this.filledPrices();
   }
 
   // Of both sides together, NaN where neither is known.
@@ -80,6 +81,17 @@ export class Layer {
       if (best.bid !== null && best.ask !== null && best.bid > best.ask) best.bid = best.ask = (best.bid + best.ask) / 2;
       return best;
     });
+  }
+
+  // The prices between which anything rests: of a thin book that is little of what is known.
+  filledPrices() {
+    let first = this.rows, last = -1;
+    for (let index = 0; index < this.bids.length; index++) {
+      if (!(this.size(index) > 0)) continue;
+      first = Math.min(first, index % this.rows);
+      last = Math.max(last, index % this.rows);
+    }
+    return last < 0 ? { low: this.low, high: this.high } : { low: this.low + first * this.step, high: this.low + (last + 1) * this.step };
   }
 
   // What rests at a price and a moment; null outside and where nothing is known.

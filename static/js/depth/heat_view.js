@@ -38,8 +38,9 @@ export class HeatView {
 
   fit() {
     if (!this.layers.length) return;
-    const { from, to, low, high } = this.extent;
-    this.window = { from, to: to + (to - from) * 0.02, low, high };
+    const { from, to } = this.extent, [{ filled, step }] = this.layers;
+    const spare = Math.max((filled.high - filled.low) * 0.02, (LEAST_ROWS * step - (filled.high - filled.low)) / 2);
+    this.window = { from, to: to + (to - from) * 0.02, low: filled.low - spare, high: filled.high + spare };
     this.moved();
   }
 
@@ -273,10 +274,13 @@ export class HeatView {
   bestPath(side) {
     // Where one row holds both, the lines lie side by side.
     const path = new Path2D(), aside = side === "bid" ? 1 : -1;
+    // The book now is told to the tick, and takes the place of the newest column's rows.
+    const newest = this.extent.to - this.layers.at(-1).width, told = this.quote?.time > newest ? this.quote : null;
     this.layers.forEach((layer, index) => {
       let end = null;
       for (const { column, time } of this.columnsOf(index)) {
-        const price = layer.best[column][side], y = price === null ? null : this.y(price) + aside;
+        const price = told && time >= newest ? null : layer.best[column][side];
+        const y = price === null ? null : this.y(price) + aside;
         if (y !== null) {
           path[end === time ? "lineTo" : "moveTo"](this.x(time), y);
           path.lineTo(this.x(time + layer.width), y);
@@ -284,10 +288,9 @@ export class HeatView {
         end = y === null ? null : time + layer.width;
       }
     });
-    if (this.quote) {
-      const from = this.extent.to - this.layers.at(-1).width;
-      path.moveTo(this.x(from), this.y(this.quote[side]) + aside);
-      path.lineTo(this.x(Math.max(from, this.quote.time)), this.y(this.quote[side]) + aside);
+    if (told) {
+      path.moveTo(this.x(newest), this.y(told[side]) + aside);
+      path.lineTo(this.x(told.time), this.y(told[side]) + aside);
     }
     return path;
   }

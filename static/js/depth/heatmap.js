@@ -124,7 +124,7 @@ function moved(window) {
 
 async function settle(window) {
   if (!whole || window !== view.window) return;
-  const all = view.extent, isAll = window.from <= all.from && window.to >= all.to && window.low <= all.low && window.high >= all.high;
+  const all = view.extent, { low, high } = whole.filled, isAll = window.from <= all.from && window.to >= all.to && window.low <= low && window.high >= high;
   const digits = Math.max(0, 4 - Math.floor(Math.log10(whole.step)));
   const spot = [window.from, window.to].map((each) => each.toFixed(0)).concat([window.low, window.high].map((each) => String(Number(each.toFixed(digits)))));
   place.set({ view: isAll ? "" : spot.join(",") }, { replace: true });
