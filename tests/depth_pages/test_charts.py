@@ -146,7 +146,7 @@ def test_series_are_compared_in_percent_and_taken_away_again(
     page.get_by_role("button", name="Add", exact=True).click()
     page.mouse.move(0, 0)  # no crosshair: the newest values
     expect(page.locator("#legend li")).to_have_count(2)
-    expect(page.locator(legend(page, "ETHUSDT:FUTURES:3"))).to_contain_text(re.compile(r"\d"))
+    expect(page.locator(legend(page, "ETHUSDT:FUTURES:3"))).to_contain_text(re.compile(r"^[\d,.]+ [+−]?[\d.]+ %$"))
     assert pressed(page, "scales") == "%"
     assert parse_qs(urlsplit(page.url).query)["with"] == ["ETHUSDT:FUTURES:3"]
     page.get_by_label("Remove ETHUSDT Futures 3 %").click()

@@ -113,13 +113,19 @@ function showSeries(side, unit) {
   const colors = shown.map((series, index) => colorsOf(index, shown.length));
   chart.show(shown.flatMap((series, index) => sidesOf(side).map((each) => ({ key: `${series.key}:${series.interval}:${each}`, series, side: each, unit, color: colors[index][each], dashed: shown.length > 1 && each === "ask" }))), interval);
   chart.setPercent(isPercent());
-  legend.show(shown.map((series, index) => ({ series, colors: colors[index] })), side, unit);
+  legend.show(shown.map((series, index) => ({ series, colors: colors[index] })), side, unit, baseOf);
   frame();
+}
+
+// Changes in percent count from the left edge of the view.
+function baseOf(series) {
+  const view = isPercent() ? chart.view() : null;
+  return view ? series.after(view.from) ?? null : null;
 }
 
 // The view that the address names.
 function frame() {
-  if (chart.times.length) chart.setSpan(spanSeconds(), until(), shown.every(({ isWhole }) => isWhole));
+  if (!chart.isEmpty) chart.setSpan(spanSeconds(), until(), shown.every(({ isWhole }) => isWhole));
 }
 
 async function load() {
@@ -143,7 +149,7 @@ async function load() {
     if (stale()) return;
     const book = books.get(bookOf(series));
     if (book) series.put(book);
-    const began = !chart.times.length || series === first;
+    const began = chart.isEmpty || series === first;
     chart.redraw();
     if (began) frame();
     legend.tell(crosshair);
@@ -274,10 +280,11 @@ function showStatus() {
   const book = books.get(bookOf(place.values)), tag = $("book-status");
   if (!book) return;
   const age = Date.now() - book.timestamp, isStale = book.wsStatus === "STALE" || age > STALE_MS;
-  const words = isStale ? `stale, ${ago(age)}` : book.wsStatus === "POLLED" ? `polled, ${ago(age)}` : "live";
+  const isLost = document.body.dataset.connection === "offline";
+  const words = isStale ? `stale, ${ago(age)}` : book.wsStatus === "POLLED" ? `polled, ${ago(age)}` : isLost ? `known ${ago(age)}` : "live";
   if (tag.textContent !== words) tag.textContent = words;
   tag.title = isStale ? "No newer book came" : book.wsStatus === "POLLED" ? "This book is asked for once a minute" : "Every change of this book is followed";
-  tag.dataset.level = isStale ? "warn" : book.wsStatus === "POLLED" ? "polled" : "good";
+  tag.dataset.level = isStale || isLost ? "warn" : book.wsStatus === "POLLED" ? "polled" : "good";
   $("ladder").classList.toggle("stale", isStale);
   $("differences").classList.toggle("stale", isStale);
 }

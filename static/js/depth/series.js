@@ -127,13 +127,22 @@ export class Series {
 
   // The row of a time, or the newest before it.
   at(time) {
+    return this.rows[this.countUntil(time) - 1];
+  }
+
+  // The first row from a time on.
+  after(time) {
+    return this.rows[this.countUntil(time - 1)];
+  }
+
+  countUntil(time) {
     let low = 0, high = this.rows.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (this.rows[middle].time <= time) low = middle + 1;
       else high = middle;
     }
-    return this.rows[low - 1];
+    return low;
   }
 }
 
