@@ -279,8 +279,9 @@ function showBook() {
 function showStatus() {
   const book = books.get(bookOf(place.values)), tag = $("book-status");
   if (!book) return;
-  const age = Date.now() - book.timestamp, isStale = book.wsStatus === "STALE" || age > STALE_MS;
-  const isLost = document.body.dataset.connection === "offline";
+  const age = Date.now() - book.timestamp, isLost = document.body.dataset.connection === "offline";
+  // The server says it, by its own clock; who does not hear the server has to count.
+  const isStale = book.wsStatus === "STALE" || (isLost && age > STALE_MS);
   const words = isStale ? `stale, ${ago(age)}` : book.wsStatus === "POLLED" ? `polled, ${ago(age)}` : isLost ? `known ${ago(age)}` : "live";
   if (tag.textContent !== words) tag.textContent = words;
   tag.title = isStale ? "No newer book came" : book.wsStatus === "POLLED" ? "This book is asked for once a minute" : "Every change of this book is followed";
