@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +22,28 @@ def limits_for(account: Any, strategy: Any = None) -> Limits:
     applies = Q(level="platform") | Q(user_id=account.owner_id) | Q(account_id=account.pk)
     if strategy is not None:
         applies |= Q(strategy_id=strategy.pk)
-    levels = {row.level: as_limits(row) for row in RiskLimit.objects.filter(applies)}
+    return _combined(RiskLimit.objects.filter(applies))
+
+
+def limits_of(accounts: Collection[Any]) -> dict[int, Limits]:
+    """:func:`limits_for` of many, in one query."""
+    owners, identifiers = {account.owner_id for account in accounts}, [account.pk for account in accounts]
+    rows = RiskLimit.objects.filter(Q(level="platform") | Q(user_id__in=owners) | Q(account_id__in=identifiers))
+    found = list(rows)
+    return {
+        account.pk: _combined(
+            row
+            for row in found
+            if row.level == "platform"
+            or (row.level == "user" and row.user_id == account.owner_id)
+            or (row.level == "account" and row.account_id == account.pk)
+        )
+        for account in accounts
+    }
+
+
+def _combined(rows: Iterable[RiskLimit]) -> Limits:
+    levels = {row.level: as_limits(row) for row in rows}
     return combined(with_defaults(levels.pop("account", Limits())), **levels)
 
 
@@ -40,14 +61,23 @@ class TotalsAsked:
     platform: bool
 
 
-def totals_asked(account: Any) -> TotalsAsked:
-    """In one query: this is asked whenever the account's books change."""
+def totals_asked(accounts: Collection[Any]) -> dict[int, TotalsAsked]:
+    """By account, in one query: this is asked whenever an account's books change."""
     asked = Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR)
-    concerns = Q(level="platform") | Q(user_id=account.owner_id) | Q(strategy__account_id=account.pk)
-    rows = list(RiskLimit.objects.filter(asked, concerns).values_list("level", "strategy__name"))
-    levels = {level for level, _ in rows}
-    strategies = tuple(name for level, name in rows if level == "strategy")
-    return TotalsAsked(strategies, "user" in levels, "platform" in levels)
+    owners, identifiers = {account.owner_id for account in accounts}, [account.pk for account in accounts]
+    concerns = Q(level="platform") | Q(user_id__in=owners) | Q(strategy__account_id__in=identifiers)
+    values = ("level", "user_id", "strategy__account_id", "strategy__name")
+    rows = list(RiskLimit.objects.filter(asked, concerns).values_list(*values))
+    platform = any(level == "platform" for level, *_ in rows)
+    users = {user for level, user, *_ in rows if level == "user"}
+    return {
+        account.pk: TotalsAsked(
+            tuple(name for level, _, of, name in rows if level == "strategy" and of == account.pk),
+            account.owner_id in users,
+            platform,
+        )
+        for account in accounts
+    }
 
 
 def symbol_groups() -> SymbolGroups:

@@ -16,7 +16,7 @@ from strategies.services import strategy_config_create
 from trading.models import Account
 from trading.reports import FillReport, OrderReport
 from trading.services.accounts import account_create
-from trading.services.leases import LeaseToken, account_lease_take, leases_take, session_open, symbol_resource
+from trading.services.leases import Holder, LeaseToken, account_leases_take, leases_take, session_open, symbol_resource
 from trading.simulator.instruments import INSTRUMENTS
 
 RULES = InstrumentRules(
@@ -46,9 +46,8 @@ def lease(symbol: str = "BTCUSDT", seconds: float = 60) -> LeaseToken:
 
 def ownership(account_id: int, seconds: float = 60) -> LeaseToken:
     """An account's lease, held by an owner of the test's own; whoever had it has lost it."""
-    taken = account_lease_take(account_id=account_id, holder="test", seconds=seconds, evict_reason="a test owns it")
-    assert taken is not None
-    return taken[1]
+    taken = account_leases_take(holders={account_id: Holder("test")}, seconds=seconds, evict_reason="a test owns it")
+    return taken[account_id][1]
 
 
 def user(name: str, **options: Any) -> Any:

@@ -11,7 +11,7 @@ from audit.models import Alert, AuditEvent
 from audit.selectors import alerts_of, events_of
 from marketdata.selectors import instruments
 from strategies.models import Signal, StrategyConfig
-from trading.lifecycle import LIVE, OrderState
+from trading.lifecycle import LIVE
 from trading.models import (
     Account,
     AccountReconciliation,
@@ -31,7 +31,6 @@ from trading.models import (
     ReconciliationRun,
 )
 from trading.permissions import accounts_visible_to, is_staff, may_see_platform_trail
-from trading.reconciliation import MOST_FAILURES
 from trading.traces import Step, event_steps, fill_steps, order_steps, signal_steps, timeline
 
 LIVE_STATES = sorted(str(state) for state in LIVE)
@@ -191,11 +190,6 @@ def discrepancy_counts() -> list[tuple[str, int, int]]:
 # The work of an account's owner.
 
 
-def reconciliation_fails(account_id: int) -> bool:
-    """Whether the last comparisons failed, whichever process made them."""
-    return books_of(AccountReconciliation.objects.filter(account_id=account_id, failures__gte=MOST_FAILURES)).exists()
-
-
 def working_order(account_id: int, order_id: int) -> Order | None:
     return Order.objects.select_related("instrument", "account").filter(account_id=account_id, pk=order_id).first()
 
@@ -205,25 +199,14 @@ def waiting_amendment(order_id: int) -> OrderAmendment | None:
     return OrderAmendment.objects.filter(order_id=order_id, outcome=OrderAmendment.Outcome.REQUESTED).first()
 
 
-def unsent_work(account_id: int) -> list[int]:
-    """Recorded intents, and changes and cancels that were asked for and are not done."""
-    states = [str(OrderState.NEW), str(OrderState.PENDING_REPLACE), str(OrderState.PENDING_CANCEL)]
-    rows = Order.objects.filter(account_id=account_id, state__in=states)
-    return list(rows.order_by("created_at").values_list("pk", flat=True))
+def account_of_order(order_id: int) -> int | None:
+    return Order.objects.filter(pk=order_id).values_list("account_id", flat=True).first()
 
 
-def pending_signals(account_id: int) -> list[int]:
-    """Signals that other engines left to the account's owner, oldest first."""
-    rows = Signal.objects.filter(account_id=account_id, outcome=Signal.Outcome.PENDING)
-    return list(rows.order_by("pk").values_list("pk", flat=True))
+def account_of_signal(signal_id: int) -> int | None:
+    return Signal.objects.filter(pk=signal_id).values_list("account_id", flat=True).first()
 
 
 def pending_signal(account_id: int, signal_id: int) -> Signal | None:
     rows = Signal.objects.filter(account_id=account_id, outcome=Signal.Outcome.PENDING)
     return rows.filter(pk=signal_id).first()
-
-
-def unresolved_orders(account_id: int) -> list[int]:
-    """Orders that the venue has not confirmed although they left a while ago."""
-    states = [str(OrderState.UNKNOWN), str(OrderState.PENDING_SUBMIT)]
-    return list(Order.objects.filter(account_id=account_id, state__in=states).values_list("pk", flat=True))

@@ -89,7 +89,7 @@ def test_an_account_has_the_defaults_and_each_level_its_own(account: Account) ->
     assert {level: each.max_positions for level, each in limits.other_levels} == {"user": 5, "strategy": 1}
     assert dict(limits_for(account).other_levels).keys() == {"user"}
     # The platform's limit is on single orders: nothing needs to be counted for it.
-    assert totals_asked(account) == TotalsAsked(("imbalance",), user=True, platform=False)
+    assert totals_asked([account])[account.pk] == TotalsAsked(("imbalance",), user=True, platform=False)
 
 
 def test_limits_of_another_tenant_are_not_mine(account: Account) -> None:
@@ -98,7 +98,8 @@ def test_limits_of_another_tenant_are_not_mine(account: Account) -> None:
     risk_limit_set(level="account", account=bob, actor="a", max_positions=1)
     position_policy_set(account=bob, actor="a", enabled=False)
     assert limits_for(account) == ACCOUNT_DEFAULTS
-    assert totals_asked(bob).user and not totals_asked(account).user
+    asked = totals_asked([bob, account])
+    assert asked[bob.pk].user and not asked[account.pk].user
     known = policies()
     assert known.exit_rules(account.pk).enabled and not known.exit_rules(bob.pk).enabled
 

@@ -30,6 +30,7 @@ from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
 from tests import builders, processes
 from tests.processes import ServerProcess
+from tests.trading.lone_desk import LoneDesk
 from trading.credentials import decrypt
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
 from trading.lifecycle import OrderState
@@ -37,16 +38,16 @@ from trading.models import Account, Order, OrderAmendment, ReconciliationRun
 from trading.pipeline import Pipeline, PipelineConfiguration, PipelineResult, RunningStrategy
 from trading.reconciliation import MOST_FAILURES
 from trading.runtime import account_desk, ownership
-from trading.runtime.account_desk import AccountDesk
+from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
 from trading.runtime.engine import Engine
 from trading.runtime.ownership import AccountLease, kept
-from trading.selectors import reconciliation_fails
 from trading.services import reports as booking
 from trading.services.accounts import account_keys_replace
 from trading.services.amendments import order_amend_request
 from trading.services.leases import LeaseLost
 from trading.services.orders import order_cancel_request, order_place, order_take
+from trading.services.owner_work import owner_work
 from trading.services.reconciliations import reconciliation_record
 from trading.simulator.keys import ApiKey
 
@@ -102,11 +103,11 @@ def pipeline() -> Pipeline:
 
 
 @pytest_asyncio.fixture
-async def desk(account: Account, pipeline: Pipeline, venue: ServerProcess) -> AsyncIterator[AccountDesk]:
+async def desk(account: Account, pipeline: Pipeline, venue: ServerProcess) -> AsyncIterator[LoneDesk]:
     """Not started yet."""
-    made = AccountDesk(account, pipeline, BybitEndpoints(venue.url, venue.websocket_url))
+    made = LoneDesk(account, pipeline, BybitEndpoints(venue.url, venue.websocket_url))
     yield made
-    await made.stop()
+    await made.end()
 
 
 @pytest.fixture
@@ -130,30 +131,30 @@ def state_of(order: Order) -> str:
     return Order.objects.values_list("state", flat=True).get(pk=order.pk)
 
 
-async def trading(desk: AccountDesk) -> None:
-    desk.start()
+async def trading(desk: LoneDesk) -> None:
+    desk.begin()
     await until(lambda: desk.state == "trading")
 
 
 async def test_whoever_does_not_own_the_account_leaves_its_orders_to_the_owner(
-    account: Account, desk: AccountDesk, other_owner: AccountLease
+    account: Account, desk: LoneDesk, other_owner: AccountLease
 ) -> None:
-    desk.start()
+    desk.begin()
     order = await place(account, "for-the-owner")
     await desk._take_up(order.pk)
     assert await state_of(order) == OrderState.NEW
 
 
 async def test_a_reconciliation_does_not_make_an_owner(
-    desk: AccountDesk, pipeline: Pipeline, other_owner: AccountLease
+    desk: LoneDesk, pipeline: Pipeline, other_owner: AccountLease
 ) -> None:
-    desk.start()
+    desk.begin()
     await desk._on_connected()
     assert desk.state == "waiting" and pipeline.exposure(desk.account_id) == Exposure()
 
 
 async def test_an_account_that_somebody_else_took_is_the_end_of_trading_until_it_is_free_again(
-    account: Account, desk: AccountDesk, pipeline: Pipeline
+    account: Account, desk: LoneDesk, pipeline: Pipeline
 ) -> None:
     await trading(desk)
     other = AccountLease(account.pk, "other")
@@ -162,12 +163,12 @@ async def test_an_account_that_somebody_else_took_is_the_end_of_trading_until_it
     await desk._on_connected()
     assert desk.state == "waiting" and not pipeline.exposure(desk.account_id).known
     await asyncio.to_thread(with_connection, other.release)
-    desk.look()
+    desk.desks.look()
     await until(lambda: desk.state == "trading")
 
 
 async def test_a_database_that_does_not_answer_ends_the_ownership_by_the_clock_alone(
-    desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+    desk: LoneDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
     with monkeypatch.context() as away:
@@ -175,25 +176,23 @@ async def test_a_database_that_does_not_answer_ends_the_ownership_by_the_clock_a
         def broken(**values: Any) -> None:
             raise OperationalError("the connection is lost")
 
-        away.setattr(ownership, "session_renew", broken)
+        away.setattr(ownership, "sessions_renew", broken)
         await until(lambda: not desk.owns)
         await until(lambda: desk.state == "waiting")
     await until(lambda: desk.state == "trading")
 
 
 async def test_a_failed_reconciliation_is_tried_again(
-    desk: AccountDesk, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    desk: LoneDesk, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_desk, "RECONCILIATION_RETRY_SECONDS", 0.0)
     await control(venue, "faults", endpoint="/v5/position/list", kind="http_status", value=502, count=3)
-    desk.start()
+    desk.begin()
     await until(lambda: desk.state == "refused")
     await until(lambda: desk.state == "trading")
 
 
-async def test_a_reconciliation_that_breaks_is_tried_again_too(
-    desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reconciliation_that_breaks_is_tried_again_too(desk: LoneDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_desk, "RECONCILIATION_RETRY_SECONDS", 0.0)
     right, broken = account_desk.reconcile_account, [True]
 
@@ -204,14 +203,14 @@ async def test_a_reconciliation_that_breaks_is_tried_again_too(
         return right(*arguments)
 
     monkeypatch.setattr(account_desk, "reconcile_account", breaks_once)
-    desk.start()
+    desk.begin()
     await until(lambda: not broken)
     await until(lambda: desk.state == "trading")
     assert desk.stream_connected
 
 
 async def test_comparisons_that_fail_elsewhere_make_the_owner_look_for_itself(
-    desk: AccountDesk, account: Account, venue: ServerProcess
+    desk: LoneDesk, account: Account, venue: ServerProcess
 ) -> None:
     await trading(desk)
     fail = partial(reconciliation_record, account_id=account.pk, trigger="beat", started_at=timezone.now())
@@ -219,16 +218,17 @@ async def test_comparisons_that_fail_elsewhere_make_the_owner_look_for_itself(
         await sync_to_async(fail)(differences=(), error="no answer")
     looked = ReconciliationRun.objects.filter(account=account, trigger="doubt", succeeded=True)
     await until(sync_to_async(looked.exists))
-    assert desk.state == "trading" and not await sync_to_async(reconciliation_fails)(account.pk)
+    work = await sync_to_async(owner_work)([account.pk])
+    assert desk.state == "trading" and not work[account.pk].doubted
 
 
 async def test_an_account_in_hedge_mode_is_refused_with_the_reason_on_its_orders(
-    desk: AccountDesk, account: Account, venue: ServerProcess
+    desk: LoneDesk, account: Account, venue: ServerProcess
 ) -> None:
     keys = decrypt(account.api_key_encrypted), decrypt(account.api_secret_encrypted)
     http = BybitGateway(BybitEndpoints(venue.url, venue.websocket_url), *keys)._http
     await asyncio.to_thread(partial(http.switch_position_mode, category="linear", coin="USDT", mode=3))
-    desk.start()
+    desk.begin()
     await until(lambda: desk.state == "refused")
     assert "hedge mode" in desk.reason
     order = await place(account, "hedged")
@@ -238,7 +238,7 @@ async def test_an_account_in_hedge_mode_is_refused_with_the_reason_on_its_orders
     assert "hedge mode" in order.refusal
 
 
-async def test_an_account_whose_stream_is_away_does_not_trade_however_well_it_reconciles(desk: AccountDesk) -> None:
+async def test_an_account_whose_stream_is_away_does_not_trade_however_well_it_reconciles(desk: LoneDesk) -> None:
     await trading(desk)
     desk._on_disconnected("gone")
     await desk._reconcile("command")
@@ -246,7 +246,7 @@ async def test_an_account_whose_stream_is_away_does_not_trade_however_well_it_re
 
 
 async def test_reports_that_cannot_be_booked_are_asked_for_again(
-    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+    account: Account, desk: LoneDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
     right, broken = booking.order_report_apply, [True]
@@ -267,7 +267,7 @@ async def test_reports_that_cannot_be_booked_are_asked_for_again(
 
 
 async def test_a_cancel_that_the_venue_took_is_not_sent_again_every_second(
-    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+    account: Account, desk: LoneDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
     order = await place(account, "cancel-once")
@@ -279,7 +279,7 @@ async def test_a_cancel_that_the_venue_took_is_not_sent_again_every_second(
     monkeypatch.setattr(desk._gateway, "cancel", lambda *names: asked.append(names) or right(*names))
     await sync_to_async(order_cancel_request)(order=order, actor="alice")
     for _ in range(3):
-        await desk._sweep()
+        await desk._sweep((await sync_to_async(owner_work)([account.pk]))[account.pk])
     assert len(asked) == 1
 
 
@@ -291,7 +291,7 @@ def amendment_of(order: Order) -> tuple[str, str, Decimal, Decimal | None]:
     return amendment.outcome if amendment else "", order.state, order.quantity, order.price
 
 
-async def acknowledged(desk: AccountDesk, account: Account, identifier: str) -> Order:
+async def acknowledged(desk: LoneDesk, account: Account, identifier: str) -> Order:
     order = await place(account, identifier)
     desk.take_up(order.pk)
     await until(sync_to_async(lambda: Order.objects.filter(pk=order.pk, state=OrderState.ACKNOWLEDGED).exists()))
@@ -302,7 +302,7 @@ async def changed(order: Order, **values: Any) -> None:
     await sync_to_async(order_amend_request)(order=order, actor="alice", **values)
 
 
-async def test_the_owner_sends_a_change_and_the_stream_brings_its_outcome(account: Account, desk: AccountDesk) -> None:
+async def test_the_owner_sends_a_change_and_the_stream_brings_its_outcome(account: Account, desk: LoneDesk) -> None:
     await trading(desk)
     order = await acknowledged(desk, account, "changed")
     await changed(order, quantity=D("0.002"), price=D("49000.0"))
@@ -318,7 +318,7 @@ async def _is(order: Order, wanted: Any) -> bool:
 
 
 async def test_a_change_is_judged_by_what_it_adds_and_not_by_the_whole_order(
-    account: Account, desk: AccountDesk, pipeline: Pipeline
+    account: Account, desk: LoneDesk, pipeline: Pipeline
 ) -> None:
     """The order uses 50 of the 70 USD that are free; 60 in its place need only 10 more, 80 need 30."""
     await trading(desk)
@@ -341,7 +341,7 @@ async def test_a_change_is_judged_by_what_it_adds_and_not_by_the_whole_order(
 
 
 async def test_an_order_of_a_person_is_denied_while_the_venue_holds_more_leverage_than_is_allowed(
-    account: Account, desk: AccountDesk
+    account: Account, desk: LoneDesk
 ) -> None:
     await sync_to_async(RiskLimit.objects.create)(level="account", account=account, max_leverage=D(5))
     await trading(desk)
@@ -356,7 +356,7 @@ async def test_an_order_of_a_person_is_denied_while_the_venue_holds_more_leverag
 
 
 async def test_a_change_whose_answer_was_lost_is_read_and_never_sent_again(
-    account: Account, desk: AccountDesk, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    account: Account, desk: LoneDesk, venue: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
     order = await acknowledged(desk, account, "change-lost")
@@ -372,7 +372,7 @@ async def test_a_change_whose_answer_was_lost_is_read_and_never_sent_again(
 
 
 async def test_an_order_that_waited_too_long_between_commit_and_sending_is_not_sent(
-    account: Account, desk: AccountDesk
+    account: Account, desk: LoneDesk
 ) -> None:
     """Its absence may have been concluded from the time in its row: a late request would be an order nobody counts."""
     order = await place(account, "late")
@@ -386,7 +386,7 @@ async def test_an_order_that_waited_too_long_between_commit_and_sending_is_not_s
 
 
 async def test_an_owner_that_was_paused_after_its_commit_sends_nothing_when_it_wakes_up(
-    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+    account: Account, desk: LoneDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
     order = await place(account, "paused")
@@ -409,7 +409,7 @@ async def test_an_owner_that_was_paused_after_its_commit_sends_nothing_when_it_w
 
 
 async def test_an_intent_goes_from_its_commit_to_the_venue_without_another_order_in_between(
-    account: Account, desk: AccountDesk
+    account: Account, desk: LoneDesk
 ) -> None:
     await trading(desk)
     order = await place(account, "in-one-go")
@@ -424,7 +424,7 @@ async def test_an_intent_goes_from_its_commit_to_the_venue_without_another_order
 
 
 async def test_a_signal_that_waited_too_long_for_the_venue_is_denied_and_told(
-    account: Account, desk: AccountDesk, pipeline: Pipeline
+    account: Account, desk: LoneDesk, pipeline: Pipeline
 ) -> None:
     running = RunningStrategy(
         1, 1, account.pk, "imbalance", "scalping.imbalance", ("BTCUSDT",), {}, "percent", D(1), D(10), True, Limits()
@@ -457,6 +457,8 @@ async def test_replaced_keys_open_the_desk_anew(
     await engine._open_desks()
     second = engine.desks[account.pk]
     assert second is not first
+    keeping = asyncio.create_task(engine.desks.keep_leases())
     await until(lambda: second.state == "trading")
-    await second.stop()
+    await end_tasks([keeping])
+    await engine.desks.close()
     await engine._rest.close()

@@ -34,7 +34,7 @@ from trading.services.kill_switch import (
     kill_switch_progress,
     kill_switch_rearm,
 )
-from trading.services.leases import LeaseLost, LeaseToken, account_lease_take, lease_confirm, session_renew
+from trading.services.leases import Holder, LeaseLost, LeaseToken, account_leases_take, lease_confirm, sessions_renew
 from trading.services.orders import (
     KillSwitchEngaged,
     order_close_intend,
@@ -232,9 +232,10 @@ def test_whatever_happens_at_most_one_owner_can_commit_and_epochs_only_grow(
     for step, who in steps:
         if step in ("take", "evict"):
             before = able(holdings)
-            taken = account_lease_take(
-                account_id=account_id, holder=str(who), seconds=60, evict_reason="why" if step == "evict" else ""
-            )
+            why = "why" if step == "evict" else ""
+            taken = account_leases_take(
+                holders={account_id: Holder(str(who))}, seconds=60, evict_reason=why
+            ).get(account_id)  # fmt: skip
             # Taken exactly when nobody could commit, or by force.
             assert (taken is not None) == (step == "evict" or not before)
             if taken is not None:
@@ -245,8 +246,9 @@ def test_whatever_happens_at_most_one_owner_can_commit_and_epochs_only_grow(
             if step == "expire":
                 session.update(expires_at=timezone.now() - timedelta(seconds=1))
             else:
-                renewed = session_renew(session_id=holdings[who][0], seconds=60, report={})
-                assert renewed == (who in able(holdings))
+                mine, able_before = holdings[who][0], able(holdings)
+                renewed, ended = sessions_renew(session_ids=[mine], seconds=60)
+                assert (renewed, ended) == (({mine}, set()) if who in able_before else (set(), {mine}))
         assert len(able(holdings)) <= 1
     assert epochs == sorted(set(epochs))
 

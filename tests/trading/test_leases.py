@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 
 from audit.models import AuditEvent
@@ -23,8 +24,11 @@ from tests import builders
 from trading.lifecycle import OrderState
 from trading.models import Account, EngineSession, Lease, Order
 from trading.services.leases import (
+    Holder,
     LeaseLost,
     LeaseToken,
+    account_leases_take,
+    accounts_without_owner,
     lease_confirm,
     leases_hand_over,
     leases_stand_by,
@@ -33,6 +37,7 @@ from trading.services.leases import (
     session_close,
     session_open,
     session_renew,
+    sessions_renew,
     symbol_quote,
 )
 from trading.services.signals import signal_hand_over, signal_note, signal_take
@@ -247,3 +252,47 @@ def test_an_engine_that_lost_the_symbol_records_no_signal(config: StrategyConfig
             lease=lease,
         )
     assert not SignalRow.objects.exists()
+
+
+# Many accounts at once.
+
+
+def test_accounts_that_nobody_owns_are_taken_together_and_the_others_stay_with_their_owners(db: None) -> None:
+    first = account_leases_take(holders={1: Holder("a"), 2: Holder("a")}, seconds=60)
+    second = account_leases_take(holders={2: Holder("b"), 3: Holder("b")}, seconds=60)
+    assert set(first) == {1, 2} and set(second) == {3}
+    assert accounts_without_owner([1, 2, 3, 4]) == {4}
+    renewed, ended = sessions_renew(session_ids=[pk for pk, _ in (*first.values(), *second.values())], seconds=60)
+    assert len(renewed) == 3 and not ended
+
+
+def test_one_session_that_ended_is_told_and_does_not_keep_the_others_from_living_on(db: None) -> None:
+    taken = account_leases_take(holders={1: Holder("a"), 2: Holder("a")}, seconds=60)
+    mine, lost = taken[1][0], taken[2][0]
+    expire(lost)
+    assert sessions_renew(session_ids=[mine, lost], seconds=60) == ({mine}, {lost})
+    assert sessions_renew(session_ids=[mine, lost], seconds=60) == ({mine}, {lost}), "for good"
+    assert set(account_leases_take(holders={1: Holder("b"), 2: Holder("b")}, seconds=60)) == {2}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_account_that_is_being_seized_delays_the_renewal_of_no_other() -> None:
+    taken = account_leases_take(holders={1: Holder("a"), 2: Holder("a")}, seconds=60)
+    mine, seized = taken[1][0], taken[2][0]
+    begun, over = threading.Event(), threading.Event()
+
+    def seize() -> None:
+        with closing(connections["default"]), transaction.atomic():
+            account_leases_take(holders={2: Holder("b")}, seconds=60, evict_reason="a test wants it")
+            begun.set()
+            over.wait(10)
+
+    seizing = threading.Thread(target=seize)
+    seizing.start()
+    try:
+        assert begun.wait(10)
+        assert sessions_renew(session_ids=[mine, seized], seconds=60) == ({mine}, set())
+    finally:
+        over.set()
+        seizing.join()
+    assert sessions_renew(session_ids=[mine, seized], seconds=60) == ({mine}, {seized})

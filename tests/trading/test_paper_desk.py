@@ -19,11 +19,11 @@ from django.conf import settings
 
 from tests import builders
 from tests.simulator.paper import Both, both_venues
+from tests.trading.lone_desk import LoneDesk
 from trading.gateways.bybit import BybitEndpoints
 from trading.lifecycle import OrderState
 from trading.models import Account, Fill, Mode, Order, Position, Wallet
 from trading.pipeline import Pipeline, PipelineConfiguration
-from trading.runtime.account_desk import AccountDesk
 from trading.runtime.database import with_connection
 from trading.runtime.venue_link import stored_keys, venue_link
 from trading.services.account_modes import account_mode_set
@@ -69,18 +69,18 @@ def connections(monkeypatch: pytest.MonkeyPatch, venues: Both) -> set[int]:
 
 
 @asynccontextmanager
-async def trading_desk(account: Account, venues: Both) -> AsyncIterator[AccountDesk]:
+async def trading_desk(account: Account, venues: Both) -> AsyncIterator[LoneDesk]:
     pipeline = Pipeline(lambda: "trace")
     pipeline.configure(PipelineConfiguration((), {"BTCUSDT": builders.RULES}))
     pipeline.update_reference_price("BTCUSDT", venues.live.venue.exchange.markets["BTCUSDT"].last_price)
     websocket = venues.live.url.replace("http", "ws", 1)
-    desk = AccountDesk(account, pipeline, BybitEndpoints(venues.live.url, websocket))
-    desk.start()
+    desk = LoneDesk(account, pipeline, BybitEndpoints(venues.live.url, websocket))
+    desk.begin()
     try:
         await until(lambda: desk.state == "trading")
         yield desk
     finally:
-        await desk.stop()
+        await desk.end()
 
 
 async def until(question: Callable[[], Any], seconds: float = 40.0) -> Any:
@@ -127,7 +127,7 @@ async def test_the_whole_path_runs_on_paper_and_nothing_reaches_the_live_venue(
         desk.take_up(resting.pk)
         await in_state(resting, OrderState.ACKNOWLEDGED)
         await sync_to_async(kill_switch_engage)(account=account, actor="desk", reason="a test")
-        desk.look()
+        desk.desks.look()
         await in_state(resting, OrderState.CANCELLED)
 
         @sync_to_async
@@ -156,13 +156,13 @@ async def test_a_desk_of_the_mode_that_was_left_never_owns_the_account_again(acc
     async with trading_desk(account, venues) as desk:
         keys = desk.keys
         switched = await switch()
-        desk.look()
+        desk.desks.look()
         await until(lambda: not desk.owns and desk.state == "waiting")
         order = await place(switched)
         desk.take_up(order.pk)
         await desk._alone(desk._take_up(order.pk))
         for _ in range(3):
-            desk.look()
+            desk.desks.look()
             await asyncio.sleep(0)
         assert not desk.owns
         assert await state_of(order) == OrderState.NEW

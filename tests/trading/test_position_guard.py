@@ -20,14 +20,15 @@ from audit.models import Alert, AuditEvent
 from risk.exits import ExitRules
 from risk.exposure import Totals
 from risk.policies import Policies
+from risk.selectors import limits_for
 from tests import builders
 from tests.processes import ServerProcess
+from tests.trading.lone_desk import LoneDesk
 from tests.trading.test_account_desk import place, trading, until
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account, Order, Position, PositionExit, ReconciliationRun, Wallet
 from trading.pipeline import Pipeline, PipelineConfiguration
 from trading.runtime import position_guard
-from trading.runtime.account_desk import AccountDesk
 from trading.runtime.position_guard import PositionGuard
 from trading.services.exit_states import exit_states
 from trading.services.exposures import account_exposure
@@ -59,10 +60,10 @@ def pipeline() -> Pipeline:
 
 
 @pytest_asyncio.fixture
-async def desk(account: Account, pipeline: Pipeline, fresh_simulator: ServerProcess) -> AsyncIterator[AccountDesk]:
-    made = AccountDesk(account, pipeline, BybitEndpoints(fresh_simulator.url, fresh_simulator.websocket_url))
+async def desk(account: Account, pipeline: Pipeline, fresh_simulator: ServerProcess) -> AsyncIterator[LoneDesk]:
+    made = LoneDesk(account, pipeline, BybitEndpoints(fresh_simulator.url, fresh_simulator.websocket_url))
     yield made
-    await made.stop()
+    await made.end()
 
 
 def ask(question: Callable[[], Any]) -> Callable[[], Any]:
@@ -73,7 +74,7 @@ def open_position(account: Account) -> Position | None:
     return Position.objects.filter(account=account).exclude(state="closed").first()
 
 
-async def opened(account: Account, desk: AccountDesk, quantity: str = "0.01") -> Position:
+async def opened(account: Account, desk: LoneDesk, quantity: str = "0.01") -> Position:
     order = await place(account, "open-it", order_type="Market", price=None, quantity=D(quantity))
     desk.take_up(order.pk)
     position = await until(ask(lambda: open_position(account)))
@@ -94,7 +95,7 @@ def other_client(venue: ServerProcess) -> HTTP:
 
 
 async def test_a_loss_at_its_limit_closes_the_position_by_a_recorded_reduce_only_order(
-    account: Account, desk: AccountDesk
+    account: Account, desk: LoneDesk
 ) -> None:
     await trading(desk)
     position = await opened(account, desk)
@@ -112,7 +113,7 @@ async def test_a_loss_at_its_limit_closes_the_position_by_a_recorded_reduce_only
 
 
 async def test_a_trailing_stop_survives_the_end_of_its_process(
-    account: Account, desk: AccountDesk, pipeline: Pipeline
+    account: Account, desk: LoneDesk, pipeline: Pipeline
 ) -> None:
     await trading(desk)
     position = await opened(account, desk)
@@ -156,7 +157,7 @@ def closing_connection(work: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-async def test_a_partial_exit_closes_its_share_once(account: Account, desk: AccountDesk, pipeline: Pipeline) -> None:
+async def test_a_partial_exit_closes_its_share_once(account: Account, desk: LoneDesk, pipeline: Pipeline) -> None:
     rules = ExitRules(
         reversal=False, trailing_take_profit=False, trailing_stop=False, partial_exits=((D(1), D(40)), (D(2), D(40)))
     )
@@ -174,7 +175,7 @@ async def test_a_partial_exit_closes_its_share_once(account: Account, desk: Acco
 
 
 async def test_an_exit_that_cannot_be_is_not_tried_at_every_price(
-    account: Account, desk: AccountDesk, fresh_simulator: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    account: Account, desk: LoneDesk, fresh_simulator: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trading(desk)
     position = await opened(account, desk)
@@ -192,7 +193,7 @@ async def test_an_exit_that_cannot_be_is_not_tried_at_every_price(
     [({"day_start_equity": 2}, "max_daily_loss_percent"), ({"peak_equity": 2}, "max_drawdown_percent")],
 )
 async def test_too_large_a_loss_raises_one_alarm_and_stops_the_account(
-    account: Account, desk: AccountDesk, fields: dict[str, int], limit: str
+    account: Account, desk: LoneDesk, fields: dict[str, int], limit: str
 ) -> None:
     await trading(desk)
     await opened(account, desk)
@@ -216,10 +217,10 @@ async def test_too_large_a_loss_raises_one_alarm_and_stops_the_account(
     assert [each.count for each in await ask(lambda: list(alerts))()] == [1]
 
 
-async def test_a_loss_that_the_venue_does_not_confirm_raises_no_alarm(account: Account, desk: AccountDesk) -> None:
+async def test_a_loss_that_the_venue_does_not_confirm_raises_no_alarm(account: Account, desk: LoneDesk) -> None:
     await trading(desk)
     await opened(account, desk)
-    await desk.guard.tick(may_exit=True)
+    await desk.guard.tick(await ask(lambda: limits_for(account))(), may_exit=True)
     # A mark price that only we have seen: the account would be worth nothing at it.
     desk.guard._exposure = replace(desk.guard._exposure, wallet_balance=D(0))
     desk.guard._watch_losses()
@@ -229,11 +230,11 @@ async def test_a_loss_that_the_venue_does_not_confirm_raises_no_alarm(account: A
     assert not await ask(lambda: Alert.objects.filter(kind="loss_limit").exists())()
 
 
-async def test_a_users_loss_over_all_accounts_counts(account: Account, desk: AccountDesk) -> None:
+async def test_a_users_loss_over_all_accounts_counts(account: Account, desk: LoneDesk) -> None:
     await trading(desk)
     guard = desk.guard
     await until(lambda: guard._exposure.known)
-    await guard.tick(may_exit=True)
+    await guard.tick(await ask(lambda: limits_for(account))(), may_exit=True)
     guard._limits = replace(guard._limits, other_levels=(("user", replace(guard._limits, max_drawdown_percent=None)),))
     lost = Totals(equity=D(0), day_start_equity=guard._exposure.equity)
     guard._exposure = replace(guard._exposure, user=lost)
@@ -243,7 +244,7 @@ async def test_a_users_loss_over_all_accounts_counts(account: Account, desk: Acc
     assert list(guard._losses(guard.equity())) == []
 
 
-async def test_a_person_may_measure_the_drawdown_anew(account: Account, desk: AccountDesk) -> None:
+async def test_a_person_may_measure_the_drawdown_anew(account: Account, desk: LoneDesk) -> None:
     await trading(desk)
     await ask(lambda: Wallet.objects.update(peak_equity=10**9, drawdown_alarm=10**9))()
     wallet = await ask(lambda: peak_equity_reset(account=account, actor="alice"))()
@@ -252,7 +253,7 @@ async def test_a_person_may_measure_the_drawdown_anew(account: Account, desk: Ac
 
 
 async def test_a_trade_of_somebody_else_is_told_recorded_and_followed(
-    account: Account, desk: AccountDesk, fresh_simulator: ServerProcess
+    account: Account, desk: LoneDesk, fresh_simulator: ServerProcess
 ) -> None:
     await trading(desk)
     position = await opened(account, desk)
@@ -278,7 +279,7 @@ async def test_a_trade_of_somebody_else_is_told_recorded_and_followed(
 
 
 async def test_a_position_that_somebody_else_closed_is_not_closed_again(
-    account: Account, desk: AccountDesk, fresh_simulator: ServerProcess
+    account: Account, desk: LoneDesk, fresh_simulator: ServerProcess
 ) -> None:
     await trading(desk)
     position = await opened(account, desk)
@@ -290,7 +291,7 @@ async def test_a_position_that_somebody_else_closed_is_not_closed_again(
 
 
 async def test_a_position_that_our_books_do_not_explain_is_corrected_by_what_the_stream_tells(
-    account: Account, desk: AccountDesk, fresh_simulator: ServerProcess
+    account: Account, desk: LoneDesk, fresh_simulator: ServerProcess
 ) -> None:
     await trading(desk)
     position = await opened(account, desk)
@@ -309,7 +310,7 @@ async def test_a_position_that_our_books_do_not_explain_is_corrected_by_what_the
 
 
 async def test_the_venues_own_exit_at_our_take_profit_is_no_change_from_outside(
-    account: Account, desk: AccountDesk, fresh_simulator: ServerProcess
+    account: Account, desk: LoneDesk, fresh_simulator: ServerProcess
 ) -> None:
     """The venue's order for it carries none of our ids."""
     await trading(desk)
@@ -324,7 +325,7 @@ async def test_the_venues_own_exit_at_our_take_profit_is_no_change_from_outside(
 
 
 async def test_a_profit_that_only_mark_prices_have_seen_is_the_peak_that_a_drawdown_is_measured_from(
-    account: Account, desk: AccountDesk, monkeypatch: pytest.MonkeyPatch
+    account: Account, desk: LoneDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(position_guard, "PEAK_SETTLE_SECONDS", 0.0)
     await trading(desk)

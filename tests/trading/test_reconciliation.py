@@ -41,12 +41,13 @@ from trading.reports import Submission
 from trading.runtime.kill_execution import KillExecution
 from trading.runtime.ownership import AccountLease, kept
 from trading.runtime.reconciler import reconcile_account
-from trading.selectors import coin_balances_of, discrepancy_counts, reconciliation_fails
+from trading.selectors import coin_balances_of, discrepancy_counts
 from trading.services.exposures import account_exposure
 from trading.services.kill_switch import kill_switch_engage
 from trading.services.ledger import coin_balance_accept, coin_balances_compare
 from trading.services.modes import ModeChanged
 from trading.services.orders import order_place, order_submission_apply, order_take
+from trading.services.owner_work import owner_work
 from trading.services.reconciliations import discrepancy_resolve, foreign_orders_set, reconciliation_request
 from trading.simulator.keys import ApiKey
 
@@ -449,7 +450,7 @@ def test_an_order_that_ended_before_the_history_knows_is_not_taken_for_one_that_
 def test_an_account_that_fails_again_and_again_is_told_once_and_looked_at_by_its_owner(account: Account) -> None:
     nobody = BybitGateway(BybitEndpoints("http://127.0.0.1:9", "ws://127.0.0.1:9"), "key", "secret")
     for failed in range(MOST_FAILURES + 1):
-        assert reconciliation_fails(account.pk) == (failed >= MOST_FAILURES)
+        assert owner_work([account.pk])[account.pk].doubted == (failed >= MOST_FAILURES)
         assert not reconcile_account(account.pk, nobody, "beat").succeeded
     alert = Alert.objects.get(kind="reconciliation_failed")
     assert (alert.level, alert.count) == ("critical", 1) and "does not trade" in alert.message

@@ -1,9 +1,9 @@
 """The owner of one account: sends its orders, books its reports, keeps its exposure, reconciles it.
 
-Five threads a desk: one talks to the venue about orders and may block for seconds on a lost answer; one books reports
-meanwhile; one asks for the wallet, so that no order waits for that; one renews the lease that makes this engine the
-owner; one does what a kill switch asks for, whatever keeps the others busy. Rows are locked by the services, so they
-cannot contradict each other.
+Four threads a desk: one talks to the venue about orders and may block for seconds on a lost answer; one books reports
+meanwhile; one asks for the wallet, so that no order waits for that; one does what a kill switch asks for, whatever
+keeps the others busy. Rows are locked by the services, so they cannot contradict each other. What is asked for all
+accounts at once, their leases too, is trading/runtime/account_desks.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
-from django.conf import settings
 from django.db import DatabaseError, Error
 from django.utils import timezone
 
@@ -41,7 +40,6 @@ from trading.report_text import Report, reports_as_text
 from trading.reports import PositionReport
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
-from trading.runtime.emergency import import_journal
 from trading.runtime.kill_execution import KillExecution
 from trading.runtime.order_sender import TOO_OLD, OrderSender
 from trading.runtime.outside_watch import OutsideWatch
@@ -54,10 +52,6 @@ from trading.runtime.venue_access import venue_guard
 from trading.runtime.venue_link import stored_keys, venue_link
 from trading.selectors import (
     pending_signal,
-    pending_signals,
-    reconciliation_fails,
-    unresolved_orders,
-    unsent_work,
     venue_dead_man_seconds,
     waiting_amendment,
     working_order,
@@ -68,17 +62,17 @@ from trading.services.exposures import account_exposure
 from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
 from trading.services.orders import INTENT_LIFETIME
+from trading.services.owner_work import OwnerWork
 from trading.services.reports import frame_refuse, reports_apply
 from trading.services.signals import signal_hand_over
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-TICK_SECONDS = 1.0
-WALLET_SECONDS = 5.0
+# Where nothing is at stake, only a transfer changes a wallet, and the private stream tells that.
+WALLET_SECONDS, IDLE_WALLET_SECONDS = 5.0, 30.0
 # Each reading costs as much of the interpreter as an order does.
 EXPOSURE_SECONDS = 0.1
-OWNERSHIP_RETRY_SECONDS = 1.0
 RECONCILIATION_RETRY_SECONDS = 5.0
 
 
@@ -117,20 +111,23 @@ class AccountDesk:
         )
         # What it holds stays while nobody can say whose the account is, and goes when another engine owns it.
         self.watch, self._database_away = PositionWatch(), False
-        self._refused_at, self._heeded_at = 0.0, 0.0
+        self._refused_at, self._heeded_at, self._wallet_at = 0.0, 0.0, 0.0
+        self._told: LeaseToken | None = None
+        self._attending: asyncio.Task[None] | None = None
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
         self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix=f"watch-{account.pk}")
-        self._keeper = ThreadPoolExecutor(1, thread_name_prefix=f"lease-{account.pk}")
         self._killer = ThreadPoolExecutor(1, thread_name_prefix=f"kill-{account.pk}")
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Future[Any]] = set()
         self._reading = asyncio.Lock()
         self._next_reading: asyncio.Future[None] | None = None
         self._exposure_at, self._refresh_waits = 0.0, False
+        # When the reading of the books began that was gone by last.
+        self._known_since = 0.0
         self._taking: set[int] = set()
         self._taking_signals: set[int] = set()
-        self._look, self._stop_rung = asyncio.Event(), asyncio.Event()
+        self._stop_rung = asyncio.Event()
         # Once the account was ours for the first time.
         self._taken = asyncio.Event()
         self.guard = PositionGuard(
@@ -143,16 +140,16 @@ class AccountDesk:
         self._outside = OutsideWatch(account.pk, on_books=self._books, reconcile=self._reconcile)
 
     def start(self) -> None:
-        loops = (self._keep_lease, self._run, self._obey_kill_switch)
+        loops = (self._follow_venue, self._stop_when_told)
         self._tasks += [asyncio.create_task(loop(), name=f"{loop.__name__} {self.account_name}") for loop in loops]
 
     async def stop(self) -> None:
-        await end_tasks(self._tasks)
+        """Its lease stays: see :meth:`AccountDesks.remove`."""
+        await end_tasks([*self._tasks, *([] if self._attending is None else [self._attending])])
         await self.guard.stop()
         if self._background:
             await asyncio.wait(self._background, timeout=5.0)
-        await self._in_thread(self._keeper, self.lease.release)
-        for thread in (self._sender, self._bookkeeper, self._watcher, self._keeper, self._killer):
+        for thread in (self._sender, self._bookkeeper, self._watcher, self._killer):
             thread.shutdown(wait=False, cancel_futures=True)
         # What was known of it here is no base for whoever opens it next, perhaps in another mode.
         self._pipeline.update_exposure(self.account_id, Exposure())
@@ -162,9 +159,23 @@ class AccountDesk:
         """Whether this engine owns the account: nobody else can by now, whatever it has slept through."""
         return self.lease.valid
 
-    def look(self) -> None:
-        """An account has changed hands, or a kill switch was engaged: see at once what it means here."""
-        self._look.set()
+    def lease_heard(self, *, database_away: bool) -> None:
+        """The lease was asked for. It is ours, or another's, or still ours by the clock."""
+        self._database_away = database_away
+        if not database_away and not self.owns:
+            self.watch.booked({})
+        if self.lease.token != self._told:
+            self._told = self.lease.token
+            self._ownership_changed()
+
+    def attend(self, work: OwnerWork, booked: set[str], began: float) -> None:
+        """What the books say, which were read since ``began`` (monotonic), with ``booked`` asked for before. An account
+        that its venue keeps busy is not attended to twice at once."""
+        if self._attending is None or self._attending.done():
+            self._attending = asyncio.create_task(self._attend(work, booked, began))
+
+    def obey_kill_switch(self) -> None:
+        """One that is engaged has something left to do here."""
         self._stop_rung.set()
 
     def on_price(self, symbol: str, price: Decimal, receive_ns: int) -> None:
@@ -201,58 +212,27 @@ class AccountDesk:
 
     # The account's loop.
 
-    async def _run(self) -> None:
+    async def _follow_venue(self) -> None:
         await self._taken.wait()
         await self._ask_venue_to_watch()
-        self._tasks.append(asyncio.create_task(self._stream.run(), name=f"stream {self.account_name}"))
-        last_wallet = 0.0
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            try:
-                if not self.owns:
-                    continue
-                if self.state == "refused" and time.monotonic() - self._refused_at > RECONCILIATION_RETRY_SECONDS:
-                    await self._reconcile("retry")
-                await self._heed_others()
-                await self._sweep()
-                if time.monotonic() - last_wallet > WALLET_SECONDS:
-                    last_wallet = time.monotonic()
-                    await self._wallet()
-                await self._refresh_exposure()
-                await self.guard.tick(may_exit=self.state == "trading")
-                await self._prepare_leverages()
-            except (DatabaseError, GatewayError) as error:
-                log.warning("account %s: %s: %s", self.account_name, type(error).__name__, error)
-            except Exception:  # a desk whose loop ended would own its account and never look after it again
-                log.exception("account %s: the desk stumbled and goes on", self.account_name)
+        await self._stream.run()
 
-    async def _keep_lease(self) -> None:
-        """Renew what is ours, and take what nobody holds: at once when it is given back, or its time is over."""
-        told: LeaseToken | None = None
-        while True:
-            self._look.clear()
-            try:
-                await self._in_thread(self._keeper, self._renew_or_acquire)
-                self._database_away = False
-                if not self.owns:
-                    self.watch.booked({})
-            except Error as error:
-                self._database_away = True
-                log.warning("account %s: the database does not answer for its lease: %s", self.account_name, error)
-            except Exception:  # such as a journal that cannot be read: nobody trades before it is booked
-                log.exception("account %s: its lease is not renewed", self.account_name)
-            if self.lease.token != told:
-                told = self.lease.token
-                self._ownership_changed()
-            pause = settings.LEASE_RENEWAL_SECONDS if self.owns else OWNERSHIP_RETRY_SECONDS
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._look.wait()
-
-    def _renew_or_acquire(self) -> None:
-        # What an emergency close did is booked, and the account stopped, before anybody trades on it again.
-        if not self.lease.renew() and import_journal():
-            self.lease.acquire()
+    async def _attend(self, work: OwnerWork, booked: set[str], began: float) -> None:
+        try:
+            if not self.owns:
+                return
+            if self.state == "refused" and time.monotonic() - self._refused_at > RECONCILIATION_RETRY_SECONDS:
+                await self._reconcile("retry")
+            await self._heed_others(work)
+            await self._sweep(work)
+            await self._wallet_when_due(work.exposure)
+            await self._know(work.exposure, booked, began)
+            await self.guard.tick(work.limits, may_exit=self.state == "trading")
+            await self._prepare_leverages()
+        except (DatabaseError, GatewayError) as error:
+            log.warning("account %s: %s: %s", self.account_name, type(error).__name__, error)
+        except Exception:  # the next round looks after it again
+            log.exception("account %s: the desk stumbled and goes on", self.account_name)
 
     def _ownership_changed(self) -> None:
         self._pipeline.update_exposure(self.account_id, Exposure())
@@ -282,40 +262,46 @@ class AccountDesk:
             with suppress(Error):
                 await self._books(partial(dead_man_refused, account_id=self.account_id, reason=str(error)))
 
-    async def _obey_kill_switch(self) -> None:
-        """Asked of the database every second, so that no doorbell is needed; goes on where another process stopped."""
+    async def _stop_when_told(self) -> None:
+        """Goes on where another process stopped, in rounds until nothing is left; rung for again every second."""
         while True:
-            pause: float | None = None
-            try:
-                if self.owns:
-                    pause = await self._in_thread(self._killer, self._kill.step)
-            except Error as error:
-                log.warning("account %s: is it stopped? The database does not answer: %s", self.account_name, error)
-            except Exception:  # a kill switch that gave up would be none
-                log.exception("account %s: the kill switch stumbled and goes on", self.account_name)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS if pause is None else pause):
-                    await self._stop_rung.wait()
+            await self._stop_rung.wait()
             self._stop_rung.clear()
+            pause = await self._kill_step()
+            while pause is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._stop_rung.wait()
+                self._stop_rung.clear()
+                pause = await self._kill_step()
 
-    async def _sweep(self) -> None:
-        """Find work whose doorbell was lost, and orders whose fate is open."""
-        unsent = await self._books(partial(unsent_work, self.account_id))
-        self.orders.forget_requests(unsent)
-        for order_id in unsent:
+    async def _kill_step(self) -> float | None:
+        try:
+            return await self._in_thread(self._killer, self._kill.step) if self.owns else None
+        except Error as error:
+            log.warning("account %s: is it stopped? The database does not answer: %s", self.account_name, error)
+        except Exception:  # a kill switch that gave up would be none
+            log.exception("account %s: the kill switch stumbled and goes on", self.account_name)
+        return None
+
+    async def _sweep(self, work: OwnerWork) -> None:
+        """Work whose doorbell was lost, and orders whose fate is open."""
+        self.orders.forget_requests(work.unsent)
+        for order_id in work.unsent:
             await self._alone(self._take_up(order_id))
-        for signal_id in await self._books(partial(pending_signals, self.account_id)):
+        for signal_id in work.signals:
             await self._alone(self._take_signal(signal_id))
         if self.state == "trading":
-            for order_id in await self._books(partial(unresolved_orders, self.account_id)):
+            for order_id in work.unresolved:
                 await self._alone(self._on_sender(partial(self.orders.resolve, order_id)))
 
-    async def _heed_others(self) -> None:
+    async def _heed_others(self, work: OwnerWork) -> None:
         """Scheduled comparisons by other processes that fail again and again: this one looks for itself."""
-        if self.state == "trading" and time.monotonic() - self._heeded_at > RECONCILIATION_RETRY_SECONDS:
+        if not work.doubted or self.state != "trading":
+            return
+        if time.monotonic() - self._heeded_at > RECONCILIATION_RETRY_SECONDS:
             self._heeded_at = time.monotonic()
-            if await self._books(partial(reconciliation_fails, self.account_id)):
-                await self._reconcile("doubt")
+            await self._reconcile("doubt")
 
     async def _alone(self, work: Awaitable[None]) -> None:
         """One order that the venue does not answer for must not keep the others waiting."""
@@ -330,6 +316,12 @@ class AccountDesk:
             for symbol, leverage in self._pipeline.leverages(self.account_id).items():
                 if not self.orders.knows_leverage(symbol):
                     await self._on_sender(partial(self.orders.ensure_leverage, symbol, leverage))
+
+    async def _wallet_when_due(self, exposure: Exposure) -> None:
+        at_stake = exposure.positions or exposure.pending
+        if time.monotonic() - self._wallet_at > (WALLET_SECONDS if at_stake else IDLE_WALLET_SECONDS):
+            self._wallet_at = time.monotonic()
+            await self._wallet()
 
     async def _wallet(self) -> None:
         report = await self._in_thread(self._watcher, self._watching_gateway.wallet)
@@ -363,9 +355,15 @@ class AccountDesk:
             await self._exposure_from_books()
 
     async def _exposure_from_books(self) -> None:
-        booked, prices = self.orders.booked(), self._pipeline.reference_prices()
-        books = await self._books(partial(account_exposure, self.account_id, prices))
-        exposure = self.orders.with_reserved(books, booked, prices)
+        booked, prices, began = self.orders.booked(), self._pipeline.reference_prices(), time.monotonic()
+        await self._know(await self._books(partial(account_exposure, self.account_id, prices)), booked, began)
+
+    async def _know(self, books: Exposure, booked: set[str], began: float) -> None:
+        """Go by what the books said, unless a later reading of them has come in first."""
+        if began < self._known_since:
+            return
+        self._known_since = began
+        exposure = self.orders.with_reserved(books, booked, self._pipeline.reference_prices())
         self.watch.booked(exposure.positions)
         if self.state == "trading":
             self._pipeline.update_exposure(self.account_id, exposure)

@@ -38,6 +38,7 @@ from trading.models import Account
 from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
 from trading.runtime import market_feeds, plane_replay
 from trading.runtime.account_desk import AccountDesk
+from trading.runtime.account_desks import AccountDesks
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_accounts_to_stop, load_configuration
@@ -52,6 +53,7 @@ from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
 from trading.runtime.shards import Shards
 from trading.runtime.venue_access import venue_access_tell
 from trading.runtime.venue_link import stored_keys
+from trading.selectors import account_of_order, account_of_signal
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class Engine:
             self._book_side,
             self._book_features,
         )
-        self.desks: dict[int, AccountDesk] = {}
+        self.desks = AccountDesks(self.pipeline.reference_prices)
         self.plane: MarketPlane | None = None
         self.shards: Shards | None = None
         self._rules: dict[str, InstrumentRules] = {}
@@ -141,6 +143,9 @@ class Engine:
             self._feed_events.run,
             self._watch.run,
             self._detections.run,
+            self.desks.keep_leases,
+            self.desks.obey_kill_switches,
+            self.desks.attend,
             self._publish,
             self._beat,
             self._watch_configuration,
@@ -155,7 +160,7 @@ class Engine:
         await end_tasks(self._background)
         if self.shards is not None:
             await self.shards.close()
-        await asyncio.gather(*(desk.stop() for desk in self.desks.values()), return_exceptions=True)
+        await self.desks.close()
         if self._candles is not None:
             await self._candles.flush()
         await self._feed_events.close()
@@ -171,8 +176,7 @@ class Engine:
     def doorbell(self, kind: str, identifier: str) -> None:
         log.info("doorbell: %s %s", kind, identifier)
         if kind in ("leases", "kill_switch"):
-            for desk in self.desks.values():
-                desk.look()
+            self.desks.look()
         if kind != "leases":
             self._reload.set()
         elif self.shards is not None:
@@ -180,16 +184,27 @@ class Engine:
 
     def command(self, command: str, identifier: str) -> None:
         """``order_send``, ``order_amend`` and ``order_cancel`` name an order, ``signal_take`` a signal, ``reconcile``
-        an account; desks ignore what is not theirs."""
+        an account; what is not ours is ignored."""
         number = int(identifier)
         if command in ("order_send", "order_amend", "order_cancel"):
-            for desk in self.desks.values():
-                desk.take_up(number)
+            self._spawn(self._pass_on(account_of_order, number, AccountDesk.take_up))
         elif command == "signal_take":
-            for desk in self.desks.values():
-                desk.take_signal(number)
+            self._spawn(self._pass_on(account_of_signal, number, AccountDesk.take_signal))
         elif command == "reconcile" and number in self.desks:
             self.desks[number].reconcile_soon("command")
+
+    async def _pass_on(
+        self, account_of: Callable[[int], int | None], number: int, command: Callable[[AccountDesk, int], None]
+    ) -> None:
+        """To the desk of the account that it is about."""
+        try:
+            account_id = await ask_database(lambda: account_of(number))
+        except DatabaseError as error:
+            log.warning("a doorbell is not heeded, the rounds find the same: %s", error)
+            return
+        desk = None if account_id is None else self.desks.get(account_id)
+        if desk is not None and desk.owns:
+            command(desk, number)
 
     # Our share of the symbols; called by the shards.
 
@@ -332,11 +347,11 @@ class Engine:
             desk = self.desks.get(account.pk)
             if desk is not None and desk.keys != stored_keys(account):
                 # A desk signs with the keys that it was opened with, at the venue of its mode.
-                await self.desks.pop(account.pk).stop()
+                await self.desks.remove(account.pk)
             if account.pk not in self.desks:
                 self._open_desk(account)
         for account_id in set(self.desks) - {account.pk for account in accounts}:
-            await self.desks.pop(account_id).stop()
+            await self.desks.remove(account_id)
 
     def _open_desk(self, account: Account) -> None:
         try:
@@ -344,8 +359,7 @@ class Engine:
         except Exception as error:  # an account whose keys do not open must not stop the others
             log.error("account %s cannot be opened: %s", account.name, error)
             return
-        self.desks[account.pk] = desk
-        desk.start()
+        self.desks.open(desk)
 
     async def _warm(self) -> None:
         """Replay past candles into strategies that need them."""

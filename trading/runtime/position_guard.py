@@ -24,10 +24,8 @@ from risk.exits import Exit, ExitState, advance, judge
 from risk.exposure import ZERO, Exposure, PositionExposure
 from risk.limits import Limits
 from risk.reversal import indicators_against
-from risk.selectors import limits_for
 from trading.crash_points import reach
 from trading.gateways.base import GatewayError
-from trading.models import Account
 from trading.pipeline import Pipeline
 from trading.reports import WalletReport
 from trading.services.exit_states import exit_order_place, exit_states, exit_states_save
@@ -125,9 +123,9 @@ class PositionGuard:
         self._unrealised.clear()
         self._unsaved.clear()
 
-    async def tick(self, *, may_exit: bool) -> None:
-        """Once a second: limits anew, and prices of symbols that other engines follow."""
-        self._limits = await self._on_books(partial(_limits_of, self.account_id))
+    async def tick(self, limits: Limits, *, may_exit: bool) -> None:
+        """Once a second: the account's limits as they are now, and prices of symbols that other engines follow."""
+        self._limits = limits
         for symbol in list(self._exposure.positions):
             if self._pipeline.reference_price(symbol) is None:
                 quote = await self._on_books(partial(symbol_quote, symbol))
@@ -350,10 +348,6 @@ class PositionGuard:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("account %s: the guard stumbled", self.account_id, exc_info=task.exception())
-
-
-def _limits_of(account_id: int) -> Limits:
-    return limits_for(Account.objects.get(pk=account_id))
 
 
 def _holdings(exposure: Exposure) -> tuple[Decimal, dict[str, tuple[str, Decimal]]]:

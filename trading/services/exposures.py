@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from marketdata.selectors import candles
 from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
 from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
-from trading.models import Account, Fill, ForeignOrder, Order, Position, Wallet
+from trading.models import Account, Fill, ForeignOrder, Order, Position
 from trading.services.leases import symbol_quote
 
 ZERO = Decimal(0)
@@ -31,64 +31,88 @@ def account_exposure(account_id: int, prices: Mapping[str, Decimal] = NO_PRICES,
 
     What others of the user and of the platform have at stake is read only where limits ask for it. ``without``: an
     order that is left out, for its own replacement is to be judged.
+
+    Raises:
+        Account.DoesNotExist: there is no such account.
     """
-    account = Account.objects.select_related("wallet").get(pk=account_id)
+    try:
+        return account_exposures([account_id], prices, without=without)[account_id]
+    except KeyError:
+        raise Account.DoesNotExist(f"there is no account {account_id}") from None
+
+
+def account_exposures(
+    account_ids: Collection[int], prices: Mapping[str, Decimal] = NO_PRICES, *, without: int = 0
+) -> dict[int, Exposure]:
+    """:func:`account_exposure` of many, with as many questions as for one."""
+    accounts = list(Account.objects.select_related("wallet").filter(pk__in=account_ids))
+    books = _Books.read([account.pk for account in accounts], prices, without=without)
+    asked = totals_asked(accounts)
+    exposures, others_of = {}, _OthersOf(prices)
+    for account in accounts:
+        exposure, levels = _exposure(account, books), asked[account.pk]
+        if levels.strategies:
+            shares = _shares(account.pk, levels.strategies, exposure, prices, without)
+            exposure = replace(exposure, strategies=MappingProxyType(shares))
+        if levels.user:
+            exposure = replace(exposure, user=others_of.totals(account, same_user=True))
+        if levels.platform:
+            exposure = replace(exposure, platform=others_of.totals(account, same_user=False))
+        exposures[account.pk] = exposure
+    return exposures
+
+
+def _exposure(account: Account, books: _Books) -> Exposure:
     wallet = getattr(account, "wallet", None)
-    positions, pending, open_orders = _books([account_id], prices, without=without)
-    exposure = Exposure(
+    return Exposure(
         known=account.reconciled_at is not None and wallet is not None,
         equity=wallet.equity if wallet else ZERO,
         available_balance=wallet.available_balance if wallet else ZERO,
         day_pnl=wallet.equity - wallet.day_start_equity if wallet else ZERO,
         day=wallet.day if wallet else None,
-        positions=MappingProxyType(positions.get(account_id, {})),
-        pending=MappingProxyType(pending.get(account_id, {})),
-        open_orders=open_orders,
-        orders_last_second=_sent_last_second([account_id]),
+        positions=MappingProxyType(books.positions.get(account.pk, {})),
+        pending=MappingProxyType(books.pending.get(account.pk, {})),
+        open_orders=books.open_orders[account.pk],
+        orders_last_second=books.sent_last_second[account.pk],
         wallet_balance=wallet.wallet_balance if wallet else ZERO,
         peak_equity=wallet.peak_equity if wallet else ZERO,
         owner_id=account.owner_id,
     )
-    asked = totals_asked(account)
-    # What is at stake on paper is nothing that real limits have to do with, nor the reverse; nor is play money of
-    # another environment.
-    others = Account.objects.filter(mode=account.mode, environment=account.environment).exclude(pk=account_id)
-    if asked.strategies:
-        shares = _shares(account_id, asked.strategies, exposure, prices, without)
-        exposure = replace(exposure, strategies=MappingProxyType(shares))
-    if asked.user:
-        exposure = replace(exposure, user=totals_of(others.filter(owner_id=account.owner_id), prices))
-    if asked.platform:
-        exposure = replace(exposure, platform=totals_of(others, prices))
-    return exposure
 
 
-def totals_of(accounts: Any, prices: Mapping[str, Decimal] = NO_PRICES) -> Totals:
-    """What several accounts (a queryset) have at stake together. Their equity is their wallets' last."""
-    identifiers = list(accounts.values_list("pk", flat=True))
-    positions, pending, open_orders = _books(identifiers, prices)
-    wallets = Wallet.objects.filter(account_id__in=identifiers).aggregate(
-        equity=Sum("equity"), start=Sum("day_start_equity"), peak=Sum("peak_equity")
-    )
-    each = [
-        Exposure(positions=positions.get(pk, {}), pending=pending.get(pk, {}))
-        for pk in sorted(set(positions) | set(pending))
-    ]
+class _OthersOf:
+    """What all other accounts of a user, or of the platform, have at stake. Read once for all who ask, and only if
+    somebody does."""
+
+    def __init__(self, prices: Mapping[str, Decimal]) -> None:
+        self._prices = prices
+        self._read: dict[tuple[str, str], tuple[list[Account], _Books]] = {}
+
+    def totals(self, account: Account, *, same_user: bool) -> Totals:
+        # What is at stake on paper is nothing that real limits have to do with, nor the reverse; nor is play money of
+        # another environment.
+        kind = account.mode, account.environment
+        if kind not in self._read:
+            alike = Account.objects.select_related("wallet").filter(mode=kind[0], environment=kind[1])
+            rows = list(alike)
+            self._read[kind] = rows, _Books.read([row.pk for row in rows], self._prices)
+        rows, books = self._read[kind]
+        others = [row for row in rows if row.pk != account.pk]
+        return _totals([row for row in others if not same_user or row.owner_id == account.owner_id], books)
+
+
+def _totals(accounts: list[Account], books: _Books) -> Totals:
+    """What several accounts have at stake together. Their equity is their wallets' last."""
+    each = [_exposure(account, books) for account in accounts]
+    wallets = [account.wallet for account in accounts if hasattr(account, "wallet")]
     return replace(
         _together(each),
-        equity=wallets["equity"] or ZERO,
-        day_start_equity=wallets["start"] or ZERO,
-        peak_equity=wallets["peak"] or ZERO,
-        open_orders=open_orders,
-        orders_last_second=_sent_last_second(identifiers),
+        equity=sum((wallet.equity for wallet in wallets), ZERO),
+        day_start_equity=sum((wallet.day_start_equity for wallet in wallets), ZERO),
+        peak_equity=sum((wallet.peak_equity for wallet in wallets), ZERO),
+        open_orders=sum(exposure.open_orders for exposure in each),
+        orders_last_second=sum(exposure.orders_last_second for exposure in each),
     )
-
-
-def _sent_last_second(accounts: list[int]) -> int:
-    # By the time of creation too, which has an index: an account has orders of years.
-    now = timezone.now()
-    newest = Order.objects.filter(account_id__in=accounts, created_at__gt=now - LONGEST_BEFORE_SENDING)
-    return newest.filter(sent_at__gt=now - timedelta(seconds=1)).count()
 
 
 def _together(exposures: Iterable[Exposure]) -> Totals:
@@ -135,7 +159,7 @@ def _shares(
     shares = {}
     for name in names:
         held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}
-        _, pending, _ = _books([account_id], prices, without=without, strategy=name)
+        pending = _pending([account_id], prices, {account_id: held}, without=without, strategy=name)[0]
         share = _together([Exposure(positions=held, pending=pending.get(account_id, {}))])
         unrealised = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
         count = counts.get(name, {"open": 0, "recent": 0})
@@ -149,33 +173,59 @@ def _shares(
     return shares
 
 
-def _books(
-    accounts: list[int], prices: Mapping[str, Decimal], without: int = 0, **orders: Any
-) -> tuple[dict[int, dict[str, PositionExposure]], dict[int, dict[str, PendingExposure]], int]:
-    """Positions and orders that may still fill, by account and symbol, and how many such orders there are."""
-    positions: dict[int, dict[str, PositionExposure]] = defaultdict(dict)
-    rows = Position.objects.filter(account_id__in=accounts).exclude(state=Position.State.CLOSED)
-    for row in rows.select_related("instrument"):
-        symbol = row.instrument.symbol
-        positions[row.account_id][symbol] = PositionExposure(
-            row.side,
-            row.quantity,
-            row.entry_price,
-            prices.get(symbol) or row.mark_price or row.entry_price,
-            row.leverage,
-            row.stop_loss,
-            row.strategy,
-            row.pk,
-        )
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """Of several accounts, by account: positions and orders that may still fill, by symbol; how many such orders there
+    are; how many were sent in the last second."""
+
+    positions: Mapping[int, Mapping[str, PositionExposure]]
+    pending: Mapping[int, Mapping[str, PendingExposure]]
+    open_orders: Counter[int]
+    sent_last_second: Counter[int]
+
+    @classmethod
+    def read(cls, accounts: list[int], prices: Mapping[str, Decimal], without: int = 0) -> _Books:
+        positions: dict[int, dict[str, PositionExposure]] = defaultdict(dict)
+        rows = Position.objects.filter(account_id__in=accounts).exclude(state=Position.State.CLOSED)
+        for row in rows.select_related("instrument"):
+            symbol = row.instrument.symbol
+            positions[row.account_id][symbol] = PositionExposure(
+                row.side,
+                row.quantity,
+                row.entry_price,
+                prices.get(symbol) or row.mark_price or row.entry_price,
+                row.leverage,
+                row.stop_loss,
+                row.strategy,
+                row.pk,
+            )
+        pending, open_orders = _pending(accounts, prices, positions, without=without)
+        # By the time of creation too, which has an index: an account has orders of years.
+        now = timezone.now()
+        newest = Order.objects.filter(account_id__in=accounts, created_at__gt=now - LONGEST_BEFORE_SENDING)
+        newest = newest.filter(sent_at__gt=now - timedelta(seconds=1)).order_by()
+        sent = newest.values_list("account_id").annotate(Count("pk"))
+        return cls(positions, pending, open_orders, Counter(dict(sent)))
+
+
+def _pending(
+    accounts: list[int],
+    prices: Mapping[str, Decimal],
+    positions: Mapping[int, Mapping[str, PositionExposure]],
+    *,
+    without: int,
+    **orders: Any,
+) -> tuple[Mapping[int, Mapping[str, PendingExposure]], Counter[int]]:
+    """Orders that may still fill, by account and symbol, and how many there are."""
     pending: dict[int, dict[str, PendingExposure]] = defaultdict(dict)
     live = Order.objects.filter(account_id__in=accounts, state__in=_WORKING, **orders).exclude(pk=without)
     # Flagged at the venue, not ours, belonging to no strategy: it fills like any other.
     foreign = ForeignOrder.objects.filter(account_id__in=accounts if not orders else [], gone_at=None)
     foreign = foreign.filter(mode=F("account__mode")).select_related("instrument")
-    number = 0
+    counted: Counter[int] = Counter()
     may_fill: list[Order | ForeignOrder] = [*live.select_related("instrument", "signal"), *foreign]
     for order in may_fill:
-        number += 1
+        counted[order.account_id] += 1
         symbol = order.instrument.symbol
         # While an amendment is open the larger of both may fill.
         largest = order.largest_quantity if isinstance(order, Order) else order.quantity
@@ -185,13 +235,13 @@ def _books(
             immediate = order.order_type == Order.OrderType.MARKET or order.time_in_force in IMMEDIATE
             after = before.plus_reducing(order.side, left, immediate=immediate)
         else:
-            held = positions[order.account_id].get(symbol)
+            held = positions.get(order.account_id, {}).get(symbol)
             limit = order.highest_price if isinstance(order, Order) else order.price
             price = limit or prices.get(symbol) or (held.mark_price if held else _price_elsewhere(order))
             stop_loss = order.stop_loss if isinstance(order, Order) else None
             after = before.plus(order.side, left, price, stop_loss)
         pending[order.account_id][symbol] = after
-    return positions, pending, number
+    return pending, counted
 
 
 def _price_elsewhere(order: Order | ForeignOrder) -> Decimal:

@@ -42,7 +42,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from audit import bus
-from audit.services import record
+from audit.services import record, recorded_together
 from trading.models import Account, EngineSession, Lease
 from trading.pipeline import Quote
 
@@ -83,16 +83,14 @@ def account_resource(account_id: int) -> str:
 
 
 @transaction.atomic
-def session_open(*, name: str, seconds: float, resources: Sequence[str], follows_market: bool = True) -> int:
+def session_open(*, name: str, seconds: float, resources: Sequence[str]) -> int:
     """Begin a session that lives for ``seconds``; resources that nobody ever held become leases to be taken."""
     end_idle_transactions()
-    forgotten = EngineSession.objects.filter(ended=True, leases=None, expires_at__lt=Now() - SESSION_KEPT)
-    forgotten.delete()
+    _forget_sessions()
     session = EngineSession.objects.create(
         name=name[:64],
         started_at=Now(),
         expires_at=Now() + timedelta(seconds=seconds),
-        follows_market=follows_market,
         report={},
     )
     known = set(Lease.objects.filter(resource__in=resources).values_list("resource", flat=True))
@@ -108,6 +106,21 @@ def session_renew(*, session_id: int, seconds: float, report: Mapping[str, Any])
     sessions.filter(ended=False, expires_at__lte=Now()).update(ended=True)
     renewed = sessions.filter(pk=session_id, ended=False, expires_at__gt=Now())
     return renewed.update(expires_at=Now() + timedelta(seconds=seconds), report=dict(report)) == 1
+
+
+@transaction.atomic
+def sessions_renew(*, session_ids: Collection[int], seconds: float) -> tuple[set[int], set[int]]:
+    """The same for many at once: those that live for ``seconds`` more, and those that have ended. One that somebody
+    else changes at this moment is in neither; the others do not wait for it."""
+    end_idle_transactions()
+    sessions = EngineSession.objects.filter(pk__in=session_ids)
+    living = sessions.filter(ended=False, expires_at__gt=Now())
+    free = living.select_for_update(skip_locked=True, no_key=True).order_by("pk")
+    renewed = set(free.values_list("pk", flat=True))
+    EngineSession.objects.filter(pk__in=renewed).update(expires_at=Now() + timedelta(seconds=seconds))
+    ended = set(session_ids) - renewed - set(living.values_list("pk", flat=True))
+    EngineSession.objects.filter(pk__in=ended, ended=False).update(ended=True)
+    return renewed, ended
 
 
 @transaction.atomic
@@ -181,45 +194,79 @@ def leases_hand_over(*, session_id: int, successors: Mapping[str, int]) -> dict[
     return given
 
 
-@transaction.atomic
-def account_lease_take(
-    *, account_id: int, holder: str, seconds: float, evict_reason: str = "", mode: str | None = None
-) -> tuple[int, LeaseToken] | None:
-    """Become the account's owner for ``seconds``: the session to renew and the proof; None while somebody else is.
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who wants to own an account. Who has a gateway names its ``mode``: an account that was switched meanwhile is not
+    theirs to have."""
 
-    With ``evict_reason`` a living owner loses the account at once: it can commit nothing from here on. What it has
-    signed already may still reach the venue until its receive window closes. Who has a gateway names its ``mode``: an
-    account that was switched meanwhile is not theirs to have.
+    name: str
+    mode: str | None = None
+
+
+@transaction.atomic
+def account_leases_take(
+    *, holders: Mapping[int, Holder], seconds: float, evict_reason: str = ""
+) -> dict[int, tuple[int, LeaseToken]]:
+    """Become the owner of accounts for ``seconds``: by account that is ours now, the session to renew and the proof.
+
+    One that somebody else owns, or whose lease is locked at this moment, is left out: ask again. With ``evict_reason``
+    living owners lose their accounts at once: they can commit nothing from here on. What they have signed already may
+    still reach the venue until its receive window closes.
     """
-    if not evict_reason and account_owned(account_id):
-        return None  # asked without a lock: everybody who waits for an account asks every second
+    # Asked without a lock: everybody who waits for an account asks every second.
+    wanted = set(holders) if evict_reason else accounts_without_owner(holders)
+    if not wanted:
+        return {}
     end_idle_transactions()
-    resource = account_resource(account_id)
-    Lease.objects.bulk_create([Lease(resource=resource, changed_at=Now())], ignore_conflicts=True)
-    rows = Lease.objects.select_for_update(of=("self",), skip_locked=True, no_key=True).filter(resource=resource)
-    held = rows.first()
-    if held is None:
-        return None
-    # A switch holds the lease until its commit, so this is the mode for as long as the lease is held.
-    if mode is not None and not Account.objects.filter(pk=account_id, mode=mode).exists():
-        return None
-    living = EngineSession.objects.filter(leases=held, ended=False, expires_at__gt=Now())
-    if living.exists():
-        if not evict_reason:
-            return None
+    account_of = {account_resource(account_id): account_id for account_id in sorted(wanted)}
+    new = [Lease(resource=resource, changed_at=Now()) for resource in account_of]
+    Lease.objects.bulk_create(new, ignore_conflicts=True)
+    rows = Lease.objects.select_for_update(of=("self",), skip_locked=True, no_key=True).filter(resource__in=account_of)
+    leases = {account_of[row.resource]: row for row in rows.order_by("resource")}
+    # A switch holds the lease until its commit, so these are the modes for as long as the leases are held.
+    modes = dict(Account.objects.filter(pk__in=leases).values_list("pk", "mode"))
+    leases = {pk: row for pk, row in leases.items() if holders[pk].mode in (None, modes.get(pk))}
+    living = EngineSession.objects.filter(leases__in=list(leases.values()), ended=False, expires_at__gt=Now())
+    if evict_reason:
         EngineSession.objects.filter(pk__in=living).update(ended=True, expires_at=Now())
+    owned = set() if evict_reason else set(living.values_list("leases__resource", flat=True))
+    leases = {pk: row for pk, row in leases.items() if row.resource not in owned}
+    _forget_sessions()
+    sessions = EngineSession.objects.bulk_create(
+        EngineSession(
+            name=holders[pk].name[:64],
+            started_at=Now(),
+            expires_at=Now() + timedelta(seconds=seconds),
+            follows_market=False,
+            report={},
+        )
+        for pk in leases
+    )
+    taken: dict[int, tuple[int, LeaseToken]] = {}
+    for (pk, row), session in zip(leases.items(), sessions, strict=True):
+        row.session_id, row.successor_id, row.epoch, row.changed_at = session.pk, None, row.epoch + 1, Now()
+        taken[pk] = session.pk, LeaseToken(row.resource, row.epoch)
+    Lease.objects.bulk_update(leases.values(), ["session", "successor", "epoch", "changed_at"])
     # The audit chain is the last row to be locked: one event tells both, who lost it and who has it now.
-    session_id = session_open(name=holder, seconds=seconds, resources=(), follows_market=False)
-    epoch = held.epoch + 1
-    Lease.objects.filter(resource=resource).update(session_id=session_id, successor=None, epoch=epoch, changed_at=Now())
-    _recorded(session_id, "leases.seized" if evict_reason else "leases.taken", {resource: epoch}, evict_reason)
-    return session_id, LeaseToken(resource, epoch)
+    action = "leases.seized" if evict_reason else "leases.taken"
+    with recorded_together():
+        for session in sessions:
+            epochs = {token.resource: token.epoch for pk, token in taken.values() if pk == session.pk}
+            _recorded_of(session, action, epochs, evict_reason)
+    return taken
 
 
 def account_owned(account_id: int) -> bool:
     """Whether a living session owns the account."""
     living = Lease.objects.filter(session__ended=False, session__expires_at__gt=Now())
     return living.filter(resource=account_resource(account_id)).exists()
+
+
+def accounts_without_owner(account_ids: Collection[int]) -> set[int]:
+    """Those that no living session owns."""
+    resources = {account_resource(account_id): account_id for account_id in account_ids}
+    living = Lease.objects.filter(session__ended=False, session__expires_at__gt=Now(), resource__in=resources)
+    return set(account_ids) - {resources[each] for each in living.values_list("resource", flat=True)}
 
 
 def account_taken_at(account_id: int) -> datetime | None:
@@ -269,12 +316,19 @@ def end_idle_transactions() -> None:
         cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [str(IDLE_MILLISECONDS)])
 
 
-def _recorded(session_id: int, action: str, epochs: Mapping[str, int], reason: str = "") -> None:
-    session = EngineSession.objects.get(pk=session_id)
+def _forget_sessions() -> None:
+    EngineSession.objects.filter(ended=True, leases=None, expires_at__lt=Now() - SESSION_KEPT).delete()
+
+
+def _recorded(session_id: int, action: str, epochs: Mapping[str, int]) -> None:
+    _recorded_of(EngineSession.objects.get(pk=session_id), action, epochs)
+
+
+def _recorded_of(session: EngineSession, action: str, epochs: Mapping[str, int], reason: str = "") -> None:
     record(
         actor=f"engine:{session.name}",
         action=action,
-        subject=f"engine-session:{session_id}",
+        subject=f"engine-session:{session.pk}",
         reason=reason,
         parameters={"epochs": epochs},
     )
