@@ -140,7 +140,8 @@ def test_series_are_compared_in_percent_and_taken_away_again(
 ) -> None:
     store_minutes("ETHUSDT", Market.FUTURES, last_minutes(10), depths=[30], coins=5_000)
     page.goto(f"{site.url}/depth/?side=bid")
-    page.get_by_role("button", name="Compare").click()
+    expect(page.locator(legend(page))).to_have_text(re.compile(r"\d"))
+    page.keyboard.press("c")
     page.get_by_label("Symbol", exact=True).fill("DOGEUSDT")
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("alert").filter(has_text="DOGEUSDT")).to_contain_text("choose one of the list")

@@ -9,7 +9,7 @@ import { DifferencePanel } from "./difference.js";
 import { exportShown, rowsShown, serverFile } from "./export.js";
 import { Legend, nameOf, sidesOf } from "./legend.js";
 import { PageLocation } from "./location.js";
-import { connect, PaneState, shareButton, toast, wordsOf } from "./page.js";
+import { connect, onKey, PaneState, shareButton, toast, wordsOf } from "./page.js";
 import { keyOf, SeriesStore } from "./series.js";
 
 const HOUR = 3600, DAY = 24 * HOUR;
@@ -36,7 +36,7 @@ const place = new PageLocation({
   to: { accept: (text) => seconds.test(text) },
 }, () => draw());
 
-const store = new SeriesStore(), books = new Map(), watched = new Set();
+const store = new SeriesStore(), books = new Map(), digits = new Map(), watched = new Set();
 let interval, shown = [], generation = 0, crosshair = null, changing = null, heldUntil = 0;
 
 const chartState = new PaneState($("chart-pane")), ladderState = new PaneState($("ladder-pane")), differenceState = new PaneState($("difference-pane"));
@@ -59,7 +59,12 @@ const stream = connect({
   onRefusal: ({ field, message }) => (field === "books" ? askBook() : toast(message, "error")),
 });
 
-const entries = () => [{ symbol: place.values.symbol, market: place.values.market, depth: place.values.depth }, ...parseEntries(place.values.with)];
+// What is looked at, and what it is compared with; nothing twice.
+function entries() {
+  const { symbol, market, depth } = place.values, all = [{ symbol, market, depth }, ...parseEntries(place.values.with)];
+  return [...new Map(all.map((each) => [keyOf(each), each])).values()];
+}
+
 const bookOf = ({ market, symbol }) => `${market}:${symbol}`;
 const spanSeconds = () => SPANS[place.values.span] ?? Number(place.values.span);
 const until = () => (place.values.to ? Number(place.values.to) : null);
@@ -262,14 +267,11 @@ function showBook() {
     return;
   }
   for (const pane of [ladderState, differenceState]) pane.ready();
-  if (showBook.symbol !== bookOf(place.values)) {
-    showBook.symbol = bookOf(place.values);
-    showBook.digits = [0, 0];
-  }
   // As many decimals as any level had: columns that jump cannot be read.
-  const most = (at) => Math.max(showBook.digits[at], ...[...book.bids, ...book.asks].map((level) => decimals(level[at])));
-  showBook.digits = [most(0), most(1)];
-  [ladder.priceDigits, ladder.sizeDigits] = showBook.digits;
+  const name = bookOf(place.values), before = digits.get(name) ?? [0, 0];
+  const most = (at) => Math.max(before[at], ...[...book.bids, ...book.asks].map((level) => decimals(level[at])));
+  digits.set(name, [most(0), most(1)]);
+  [ladder.priceDigits, ladder.sizeDigits] = digits.get(name);
   ladder.render(book, book.midPrice, new Set());
   differences.show(book, place.values.unit);
   showStatus();
@@ -311,6 +313,7 @@ new SymbolChooser($("symbol-button"), {
 });
 shareButton($("share"));
 $("compare").addEventListener("click", () => compare.open());
+onKey("c", () => compare.open());
 $("now").addEventListener("click", () => {
   for (const series of shown) if (!series.isCurrent) series.clear();
   change({ to: "" });
