@@ -22,12 +22,16 @@ export function compact(value) {
   return Number(value).toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 2 });
 }
 
+// Made once: toLocaleString makes one each time, which a chart's scale notices.
+const LARGE = new Intl.NumberFormat("en-US", { notation: "compact", minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const PLAIN = [0, 1, 2, 5].map((maximumFractionDigits) => new Intl.NumberFormat("en-US", { maximumFractionDigits }));
+
 // Volumes from dust to billions: some five digits that matter, from a million on M, B.
 export function volume(value) {
   if (value === null || value === undefined || value === "") return "—";
   const number = Number(value), size = Math.abs(number);
-  if (size >= 1e6) return number.toLocaleString("en-US", { notation: "compact", minimumFractionDigits: 2, maximumFractionDigits: 2 });
-  return number.toLocaleString("en-US", { maximumFractionDigits: size >= 1e4 ? 0 : size >= 1000 ? 1 : size >= 10 ? 2 : 5 });
+  if (size >= 1e6) return LARGE.format(number);
+  return PLAIN[size >= 1e4 ? 0 : size >= 1000 ? 1 : size >= 10 ? 2 : 3].format(number);
 }
 
 export function signedVolume(value) {

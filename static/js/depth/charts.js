@@ -9,7 +9,7 @@ import { DifferencePanel } from "./difference.js";
 import { exportShown, rowsShown, serverFile } from "./export.js";
 import { Legend, nameOf, sidesOf } from "./legend.js";
 import { PageLocation } from "./location.js";
-import { connect, PaneState, shareButton, toast, wordsOf } from "./page.js";
+import { connect, onKey, PaneState, shareButton, toast, wordsOf } from "./page.js";
 import { keyOf, SeriesStore } from "./series.js";
 
 const HOUR = 3600, DAY = 24 * HOUR;
@@ -36,7 +36,7 @@ const place = new PageLocation({
   to: { accept: (text) => seconds.test(text) },
 }, () => draw());
 
-const store = new SeriesStore(), books = new Map(), watched = new Set();
+const store = new SeriesStore(), books = new Map(), digits = new Map(), watched = new Set();
 let interval, shown = [], generation = 0, crosshair = null, changing = null, heldUntil = 0;
 
 const chartState = new PaneState($("chart-pane")), ladderState = new PaneState($("ladder-pane")), differenceState = new PaneState($("difference-pane"));
@@ -59,7 +59,12 @@ const stream = connect({
   onRefusal: ({ field, message }) => (field === "books" ? askBook() : toast(message, "error")),
 });
 
-const entries = () => [{ symbol: place.values.symbol, market: place.values.market, depth: place.values.depth }, ...parseEntries(place.values.with)];
+// What is looked at, and what it is compared with; nothing twice.
+function entries() {
+  const { symbol, market, depth } = place.values, all = [{ symbol, market, depth }, ...parseEntries(place.values.with)];
+  return [...new Map(all.map((each) => [keyOf(each), each])).values()];
+}
+
 const bookOf = ({ market, symbol }) => `${market}:${symbol}`;
 const spanSeconds = () => SPANS[place.values.span] ?? Number(place.values.span);
 const until = () => (place.values.to ? Number(place.values.to) : null);
@@ -113,13 +118,19 @@ function showSeries(side, unit) {
   const colors = shown.map((series, index) => colorsOf(index, shown.length));
   chart.show(shown.flatMap((series, index) => sidesOf(side).map((each) => ({ key: `${series.key}:${series.interval}:${each}`, series, side: each, unit, color: colors[index][each], dashed: shown.length > 1 && each === "ask" }))), interval);
   chart.setPercent(isPercent());
-  legend.show(shown.map((series, index) => ({ series, colors: colors[index] })), side, unit);
+  legend.show(shown.map((series, index) => ({ series, colors: colors[index] })), side, unit, baseOf);
   frame();
+}
+
+// Changes in percent count from the left edge of the view.
+function baseOf(series) {
+  const view = isPercent() ? chart.view() : null;
+  return view ? series.after(view.from) ?? null : null;
 }
 
 // The view that the address names.
 function frame() {
-  if (chart.times.length) chart.setSpan(spanSeconds(), until(), shown.every(({ isWhole }) => isWhole));
+  if (!chart.isEmpty) chart.setSpan(spanSeconds(), until(), shown.every(({ isWhole }) => isWhole));
 }
 
 async function load() {
@@ -143,7 +154,7 @@ async function load() {
     if (stale()) return;
     const book = books.get(bookOf(series));
     if (book) series.put(book);
-    const began = !chart.times.length || series === first;
+    const began = chart.isEmpty || series === first;
     chart.redraw();
     if (began) frame();
     legend.tell(crosshair);
@@ -256,14 +267,11 @@ function showBook() {
     return;
   }
   for (const pane of [ladderState, differenceState]) pane.ready();
-  if (showBook.symbol !== bookOf(place.values)) {
-    showBook.symbol = bookOf(place.values);
-    showBook.digits = [0, 0];
-  }
   // As many decimals as any level had: columns that jump cannot be read.
-  const most = (at) => Math.max(showBook.digits[at], ...[...book.bids, ...book.asks].map((level) => decimals(level[at])));
-  showBook.digits = [most(0), most(1)];
-  [ladder.priceDigits, ladder.sizeDigits] = showBook.digits;
+  const name = bookOf(place.values), before = digits.get(name) ?? [0, 0];
+  const most = (at) => Math.max(before[at], ...[...book.bids, ...book.asks].map((level) => decimals(level[at])));
+  digits.set(name, [most(0), most(1)]);
+  [ladder.priceDigits, ladder.sizeDigits] = digits.get(name);
   ladder.render(book, book.midPrice, new Set());
   differences.show(book, place.values.unit);
   showStatus();
@@ -273,11 +281,13 @@ function showBook() {
 function showStatus() {
   const book = books.get(bookOf(place.values)), tag = $("book-status");
   if (!book) return;
-  const age = Date.now() - book.timestamp, isStale = book.wsStatus === "STALE" || age > STALE_MS;
-  const words = isStale ? `stale, ${ago(age)}` : book.wsStatus === "POLLED" ? `polled, ${ago(age)}` : "live";
+  const age = Date.now() - book.timestamp, isLost = document.body.dataset.connection === "offline";
+  // The server says it, by its own clock; who does not hear the server has to count.
+  const isStale = book.wsStatus === "STALE" || (isLost && age > STALE_MS);
+  const words = isStale ? `stale, ${ago(age)}` : book.wsStatus === "POLLED" ? `polled, ${ago(age)}` : isLost ? `known ${ago(age)}` : "live";
   if (tag.textContent !== words) tag.textContent = words;
   tag.title = isStale ? "No newer book came" : book.wsStatus === "POLLED" ? "This book is asked for once a minute" : "Every change of this book is followed";
-  tag.dataset.level = isStale ? "warn" : book.wsStatus === "POLLED" ? "polled" : "good";
+  tag.dataset.level = isStale || isLost ? "warn" : book.wsStatus === "POLLED" ? "polled" : "good";
   $("ladder").classList.toggle("stale", isStale);
   $("differences").classList.toggle("stale", isStale);
 }
@@ -303,6 +313,7 @@ new SymbolChooser($("symbol-button"), {
 });
 shareButton($("share"));
 $("compare").addEventListener("click", () => compare.open());
+onKey("c", () => compare.open());
 $("now").addEventListener("click", () => {
   for (const series of shown) if (!series.isCurrent) series.clear();
   change({ to: "" });

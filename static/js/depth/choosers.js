@@ -1,7 +1,7 @@
 // Choosing a symbol, a market, a depth.
 import { request } from "../api.js";
 import { element } from "../formats.js";
-import { boot } from "./page.js";
+import { boot, onKey } from "./page.js";
 
 export const DEPTHS = ["1.5", "3", "5", "8", "15", "30"];
 export const MARKETS = { SPOT: "Spot", FUTURES: "Futures", BYBIT: "Bybit" };
@@ -73,12 +73,7 @@ export class SymbolChooser {
     for (const kind of ["focusin", "pointerover"]) this.list.addEventListener(kind, (event) => this.consider(event.target.closest("button")));
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
     this.dialog.addEventListener("keydown", (event) => this.walk(event));
-    document.addEventListener("keydown", (event) => {
-      const writing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || document.querySelector("dialog[open]");
-      if (event.key !== key || writing || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      this.open();
-    });
+    onKey(key, () => this.open());
   }
 
   open() {

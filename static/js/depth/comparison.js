@@ -11,7 +11,7 @@ export class ComparisonChart {
     const lib = window.LightweightCharts;
     this.root = root;
     this.lines = new Map();
-    this.times = [];
+    this.first = this.last = null; // the oldest and the newest time of all lines
     this.touched = 0;
     this.chart = lib.createChart(root, {
       autoSize: true,
@@ -22,13 +22,15 @@ export class ComparisonChart {
       crosshair: { mode: 0 },
       localization: { priceFormatter: volume },
     });
+    // Without values, for its times: where rows are missing the scale goes on as time does.
+    this.clock = this.chart.addSeries(lib.LineSeries, { lastValueVisible: false, priceLineVisible: false, crosshairMarkerVisible: false });
     const scale = this.chart.timeScale();
     scale.subscribeVisibleLogicalRangeChange((range) => {
-      if (!range || !this.times.length) return;
+      if (!range || this.isEmpty) return;
       // Who scrolls will want what is beyond the edge; otherwise only what is in view is asked for.
       const isScrolled = Date.now() - this.touched < USER_MS, margin = isScrolled ? NEAR : -2;
       if (range.from < margin) onOlder();
-      if (range.to > this.times.length - margin) onNewer();
+      if (range.to > this.count - margin) onNewer();
       if (!isScrolled) return;
       clearTimeout(this.telling);
       this.telling = setTimeout(() => onRange(), RANGE_MS);
@@ -37,6 +39,19 @@ export class ComparisonChart {
     for (const kind of ["wheel", "pointerdown", "pointermove", "touchmove"])
       root.addEventListener(kind, (event) => (kind !== "pointermove" || event.buttons) && (this.touched = Date.now()), { passive: true, capture: true });
     root.addEventListener("keydown", (event) => this.move(event));
+  }
+
+  get isEmpty() {
+    return this.first === null;
+  }
+
+  // Of points on the scale.
+  get count() {
+    return this.isEmpty ? 0 : (this.last - this.first) / this.length + 1;
+  }
+
+  get length() {
+    return LENGTHS[this.interval];
   }
 
   get shift() {
@@ -64,26 +79,33 @@ export class ComparisonChart {
 
   // Everything anew, after rows came at either end; the view stays where it is.
   redraw() {
-    this.times = [...new Set([...this.lines.values()].flatMap(({ series }) => series.rows.map(({ time }) => time)))].sort((a, b) => a - b);
+    const filled = [...this.lines.values()].map(({ series }) => series.rows).filter(({ length }) => length);
+    this.first = filled.length ? Math.min(...filled.map((rows) => rows[0].time)) : null;
+    this.last = filled.length ? Math.max(...filled.map((rows) => rows.at(-1).time)) : null;
+    this.clock.setData(Array.from({ length: this.count }, (_, index) => ({ time: this.timeOf(index) - this.shift })));
     for (const line of this.lines.values()) line.drawn.setData(line.series.rows.map((row, index) => this.point(index, line)));
   }
 
   point(index, { series, side, unit }) {
-    const rows = series.rows, row = rows[index], point = { time: row.time - this.shift, value: valueOf(row, side, unit) };
-    // Nothing is known of a gap: no line goes across it. The newest point lends its colour to the label on the scale.
-    if (index && row !== rows.at(-1) && row.time - rows[index - 1].time > 2 * series.length) point.color = HIDDEN;
+    const rows = series.rows, row = rows[index], next = rows[index + 1], point = { time: row.time - this.shift, value: valueOf(row, side, unit) };
+    // Nothing is known of a gap: no line goes across it. A point's colour is that of the line from it to the next one.
+    if (next && next.time - row.time > 2 * series.length) point.color = HIDDEN;
     return point;
   }
 
   // The newest row of a series.
   update(series) {
     const count = series.rows.length, { time } = series.rows[count - 1];
+    if (this.isEmpty || time > this.last + this.length) {
+      this.redraw();
+      return;
+    }
+    this.last = Math.max(this.last, time);
     for (const line of this.lines.values()) {
       if (line.series !== series) continue;
       line.drawn.update(this.point(count - 1, line));
-      if (count > 1) line.drawn.update(this.point(count - 2, line), true); // it is not the newest any more
+      if (count > 1) line.drawn.update(this.point(count - 2, line), true); // a gap may begin there
     }
-    if (time > (this.times.at(-1) ?? 0)) this.times.push(time);
   }
 
   setPercent(isPercent) {
@@ -92,29 +114,20 @@ export class ComparisonChart {
 
   // So many seconds, up to a time or to now; with `isWhole` not much more than there is.
   setSpan(seconds, to, isWhole) {
-    const wanted = seconds / LENGTHS[this.interval], bars = isWhole && to === null ? Math.max(20, Math.min(wanted, this.times.length * 1.02)) : wanted;
-    const end = to === null ? this.times.length + bars * 0.03 : this.indexOf(to);
+    const wanted = seconds / this.length, bars = isWhole && to === null ? Math.max(20, Math.min(wanted, this.count * 1.02)) : wanted;
+    const end = to === null ? this.count + bars * 0.03 : (to - this.first) / this.length;
     this.chart.timeScale().setVisibleLogicalRange({ from: end - bars, to: end });
   }
 
   // What is in view: {from, to} in seconds, and whether the newest row is.
   view() {
     const range = this.chart.timeScale().getVisibleLogicalRange();
-    if (!range || !this.times.length) return null;
-    return { from: this.timeOf(range.from), to: this.timeOf(range.to), isNow: range.to >= this.times.length - 1 };
-  }
-
-  indexOf(time) {
-    const last = this.times.length - 1;
-    if (time >= this.times[last]) return last + (time - this.times[last]) / LENGTHS[this.interval];
-    const found = this.times.findIndex((each) => each >= time);
-    return found === 0 ? (time - this.times[0]) / LENGTHS[this.interval] : found;
+    if (!range || this.isEmpty) return null;
+    return { from: this.timeOf(Math.floor(range.from)), to: this.timeOf(Math.ceil(range.to)), isNow: range.to >= this.count - 1 };
   }
 
   timeOf(index) {
-    const last = this.times.length - 1, length = LENGTHS[this.interval], whole = Math.round(index);
-    if (whole < 0) return this.times[0] + whole * length;
-    return whole > last ? this.times[last] + (whole - last) * length : this.times[whole];
+    return this.first + index * this.length;
   }
 
   // Arrows scroll, plus and minus zoom, End goes to now.

@@ -1,5 +1,5 @@
 // What the chart's lines are, with their values under the crosshair, or the newest.
-import { element, moment, volume } from "../formats.js";
+import { element, moment, signed, volume } from "../formats.js";
 import { MARKETS } from "./choosers.js";
 import { isLowerBound, valueOf } from "./series.js";
 
@@ -15,9 +15,10 @@ export class Legend {
     this.rows = [];
   }
 
-  // `shown`: {series, colors: {bid: "#…"}}; the first one cannot be removed.
-  show(shown, side, unit) {
-    Object.assign(this, { side, unit });
+  // `shown`: {series, colors: {bid: "#…"}}; the first one cannot be removed. `baseOf(series)` is the row that changes in
+  // percent count from, or null where the chart shows amounts.
+  show(shown, side, unit, baseOf) {
+    Object.assign(this, { unit, baseOf });
     this.time = element("time", "", "muted");
     this.rows = shown.map(({ series, colors }, index) => {
       const row = element("li"), mark = element("small", "", "warn");
@@ -50,10 +51,12 @@ export class Legend {
     for (const { series, values, mark } of this.rows) {
       const row = time === null ? series.rows.at(-1) : series.at(time);
       // The newest before the crosshair, unless there is a gap.
+      const base = row && this.baseOf(series);
       const known = row && (time === null || time - row.time <= 2 * series.length);
       for (const [side, value] of values) {
         const bound = known && isLowerBound(row, side);
         value.textContent = known ? `${bound ? "≥ " : ""}${this.unit === "usd" ? "$ " : ""}${volume(valueOf(row, side, this.unit))}` : "—";
+        if (known && base) value.textContent += ` ${signed((valueOf(row, side, this.unit) / valueOf(base, side, this.unit) - 1) * 100)} %`;
         value.title = bound ? "a lower bound: not every level that could be in this depth is known" : "";
       }
       mark.textContent = series.failure ? series.failure : !series.rows.length && series.isOpen ? "nothing stored" : "";

@@ -102,6 +102,16 @@ export class PaneState {
   }
 }
 
+// A key that does something from anywhere on the page, but not while somebody writes or a dialog is open.
+export function onKey(key, act) {
+  document.addEventListener("keydown", (event) => {
+    const isTaken = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || document.querySelector("dialog[open]");
+    if (event.key !== key || isTaken || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    act();
+  });
+}
+
 // A file made of what a page shows.
 export function download(name, type, text) {
   const link = element("a");

@@ -117,8 +117,8 @@ export class Series {
     if (this.interval !== "1m" || !this.isCurrent) return false;
     const volumes = book.depthVolumes.find(({ depth }) => depth === this.depth);
     const time = Math.floor(book.timestamp / 60000) * 60, last = this.rows.at(-1);
-    // A book that is too old is not news: what was stored of its minute is the word on it.
-    if (!volumes || (last && last.time > time) || now() - time > RECENT * 60) return false;
+    // A stale book is no news: what was stored of its minute is the word on it.
+    if (!volumes || book.wsStatus === "STALE" || (last && last.time > time)) return false;
     if (last?.time === time) this.rows.pop();
     this.rows.push({ ...volumes, time });
     this.to = Math.max(this.to, time);
@@ -127,13 +127,22 @@ export class Series {
 
   // The row of a time, or the newest before it.
   at(time) {
+    return this.rows[this.countUntil(time) - 1];
+  }
+
+  // The first row from a time on.
+  after(time) {
+    return this.rows[this.countUntil(time - 1)];
+  }
+
+  countUntil(time) {
     let low = 0, high = this.rows.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (this.rows[middle].time <= time) low = middle + 1;
       else high = middle;
     }
-    return this.rows[low - 1];
+    return low;
   }
 }
 
