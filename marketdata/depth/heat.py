@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -32,10 +32,15 @@ class HeatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class HeatSide:
-    """Volume of the rows from ``first`` on, int64, as far as the book is known: of further ones nothing is."""
+    """Volume of the rows from ``first`` on, int64, as far as there are levels: of further ones nothing is known.
+
+    Only levels nearer than the edge are surely all of them: bids from the row ``edge`` on, asks before it. What is
+    further was seen to change since the book was loaded, and is the least that rests there.
+    """
 
     first: int
     volumes: NDArray[np.int64]
+    edge: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +100,28 @@ def heat_rows(book: BookLevels, before: Decimal | None = None) -> HeatRows:
     best_bid, best_ask = int(book.bids[0, 0]) * tick, int(book.asks[0, 0]) * tick
     if best_ask * (1000 + REACH_PER_MILLE) >= 2**62:
         raise HeatError("its prices have too many digits")
-    known_bid, known_ask = (int((price / step).to_integral_value(ROUND_FLOOR)) for price in book.reach)
-    lowest = max(best_bid * (1000 - REACH_PER_MILLE) // 1000 // row, min(known_bid, best_bid // row))
-    highest = min(best_ask * (1000 + REACH_PER_MILLE) // 1000 // row, max(known_ask, best_ask // row))
+    # Twice the price is as good as beyond any, and has few digits.
+    known_bid, known_ask = book.reach[0], min(book.reach[1], 2 * int(book.asks[0, 0]) * book.tick_size)
+    lowest = best_bid * (1000 - REACH_PER_MILLE) // 1000 // row
+    seen = min(int(known_bid // step), int(book.bids[-1, 0]) * tick // row)
+    first_bid, last_bid = max(lowest, seen), best_bid // row
+    highest = best_ask * (1000 + REACH_PER_MILLE) // 1000 // row
+    seen = max(int(known_ask // step), int(book.asks[-1, 0]) * tick // row)
+    first_ask, last_ask = best_ask // row, min(highest, seen)
+    bid_edge = min(max(int(known_bid // step) + bool(known_bid % step), first_bid), last_bid + 1)
+    ask_edge = min(max(int(known_ask // step), first_ask), last_ask + 1)
     lots = book.lot_size.normalize()
     exponent = int(lots.as_tuple().exponent)
     a_lot = int(lots.scaleb(-exponent))
     return HeatRows(
         step,
         exponent,
-        _side(book.bids, tick, row, lowest, best_bid // row, a_lot),
-        _side(book.asks, tick, row, best_ask // row, highest, a_lot),
+        HeatSide(first_bid, _sums(book.bids, tick, row, first_bid, last_bid, a_lot), bid_edge),
+        HeatSide(first_ask, _sums(book.asks, tick, row, first_ask, last_ask, a_lot), ask_edge),
     )
 
 
-def _side(levels: NDArray[np.int64], tick: int, row: int, first: int, last: int, a_lot: int) -> HeatSide:
+def _sums(levels: NDArray[np.int64], tick: int, row: int, first: int, last: int, a_lot: int) -> NDArray[np.int64]:
     # The furthest first, or ticks of a venue's joke orders would not fit.
     near = levels[levels[:, 0] <= (last + 1) * row // tick]
     rows = near[:, 0] * tick // row
@@ -118,18 +130,20 @@ def _side(levels: NDArray[np.int64], tick: int, row: int, first: int, last: int,
         raise HeatError("its quantities have too many digits")
     volumes = np.zeros(last - first + 1, dtype=np.int64)
     np.add.at(volumes, rows[inside] - first, near[inside, 1] * a_lot)
-    return HeatSide(first, volumes)
+    return volumes
 
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
     """Minutes side by side: ``bids[i, j]`` coins at ``times[i]`` from ``(first + j) * step`` on, NaN where nothing is
-    known. A time stands for ``seconds``: the mean of its minutes."""
+    known. A time stands for ``seconds``: the mean of its minutes. ``known``: from which price to which, in ``times``,
+    every level was known in all of its minutes."""
 
     seconds: int
     step: Decimal
     first: int
     times: Sequence[int]
+    known: Sequence[tuple[Decimal, Decimal]]
     bids: NDArray[np.float64]
     asks: NDArray[np.float64]
 
@@ -162,7 +176,12 @@ class _Strip:
         return _Strip(first, np.where(known.any(axis=1), np.where(known, groups, 0.0).sum(axis=1), np.nan))
 
 
-Column = tuple[int, Decimal, _Strip, _Strip]
+@dataclass(frozen=True, slots=True)
+class _Column:
+    time: int
+    step: Decimal
+    known: tuple[Decimal, Decimal]
+    sides: tuple[_Strip, _Strip]
 
 
 def heat_map(minutes: Iterable[tuple[int, HeatRows]], start: int, end: int, rows: int, columns: int) -> HeatMap | None:
@@ -179,8 +198,8 @@ def heat_map(minutes: Iterable[tuple[int, HeatRows]], start: int, end: int, rows
     found = list(_columns(minutes, together))
     if not found:
         return None
-    step = max(step for _, step, _, _ in found)
-    sides = [[side.coarser(int(step / own)) for side in both] for _, own, *both in found]
+    step = max(column.step for column in found)
+    sides = [[side.coarser(int(step / column.step)) for side in column.sides] for column in found]
     first, last = (choose(_ends(sides, end)) for choose, end in ((min, False), (max, True)))
     factor = max(1, math.ceil((last - first) / rows))
     while (last - 1) // factor - first // factor + 1 > rows:
@@ -191,20 +210,21 @@ def heat_map(minutes: Iterable[tuple[int, HeatRows]], start: int, end: int, rows
     for at, both in enumerate(sides):
         for picture, side in zip(pictures, both, strict=True):
             picture[at, side.first - first : side.end - first] = side.values
-    times = [time for time, *_ in found]
-    return HeatMap(together, step * factor, first, times, pictures[0], pictures[1])
+    times, known = [column.time for column in found], [column.known for column in found]
+    return HeatMap(together, step * factor, first, times, known, pictures[0], pictures[1])
 
 
 def _ends(sides: Sequence[Sequence[_Strip]], upper: bool) -> Iterator[int]:
     return (side.end if upper else side.first for both in sides for side in both)
 
 
-def _columns(minutes: Iterable[tuple[int, HeatRows]], together: int) -> Iterator[Column]:
+def _columns(minutes: Iterable[tuple[int, HeatRows]], together: int) -> Iterator[_Column]:
     for bucket, group in groupby(minutes, key=lambda each: each[0] // together):
         rows = [each for _, each in group]
         step = max(each.step for each in rows)
         bids, asks = (_mean([_strip(each, side, step) for each in rows]) for side in ("bids", "asks"))
-        yield bucket * together, step, bids, asks
+        low, high = max(each.bids.edge * each.step for each in rows), min(each.asks.edge * each.step for each in rows)
+        yield _Column(bucket * together, step, (low, high), (bids, asks))
 
 
 def _strip(rows: HeatRows, name: str, step: Decimal) -> _Strip:

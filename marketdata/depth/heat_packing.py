@@ -25,8 +25,9 @@ QUICK_LEVEL, BEST_LEVEL = 3, 19
 MOST_BYTES = 2**26
 _HEADER = struct.Struct("<BB")
 _BLOCK = struct.Struct("<BbbB")
-_SIDE = struct.Struct("<I")
-_COLUMN = np.dtype([("minute", "u1"), ("bids", "<i8"), ("bid_rows", "<u2"), ("asks", "<i8"), ("ask_rows", "<u2")])
+_WIDTH = struct.Struct("<I")
+_SIDE_COLUMNS = (("first", "<i8"), ("rows", "<u2"), ("edge", "<i8"))
+_COLUMN = np.dtype([("minute", "u1"), ("bids", list(_SIDE_COLUMNS)), ("asks", list(_SIDE_COLUMNS))])
 
 
 def pack(minutes: Sequence[tuple[int, HeatRows]], level: int = BEST_LEVEL) -> bytes:
@@ -51,7 +52,11 @@ def unpack(body: bytes) -> list[tuple[int, HeatRows]]:
         PackError: damaged, or of another version.
     """
     try:
-        return list(_unpack(zstandard.ZstdDecompressor().decompress(body, max_output_size=MOST_BYTES)))
+        # What is damaged in the header, no checksum may be there to tell, nor room for what it promises.
+        frame = zstandard.get_frame_parameters(body)
+        if not frame.has_checksum or frame.content_size > MOST_BYTES:
+            raise PackError("a damaged header")
+        return list(_unpack(zstandard.ZstdDecompressor().decompress(body)))
     except (zstandard.ZstdError, struct.error, ValueError, IndexError) as error:
         raise PackError(f"packed rows cannot be read: {error}") from None
 
@@ -65,15 +70,16 @@ def _block(minutes: Sequence[tuple[int, HeatRows]]) -> bytes:
     digits = step.normalize()
     step_exponent = int(digits.as_tuple().exponent)
     columns = np.array(
-        [
-            (minute, rows.bids.first, len(rows.bids.volumes), rows.asks.first, len(rows.asks.volumes))
-            for minute, rows in minutes
-        ],
+        [(minute, _side(rows.bids), _side(rows.asks)) for minute, rows in minutes],
         dtype=_COLUMN,
     )
     header = _BLOCK.pack(int(digits.scaleb(-step_exponent)), step_exponent, exponent, len(minutes))
     sides = ([rows.bids for _, rows in minutes], [rows.asks for _, rows in minutes])
     return b"".join([header, columns.tobytes(), *map(_matrix, sides)])
+
+
+def _side(side: HeatSide) -> tuple[int, int, int]:
+    return side.first, len(side.volumes), side.edge
 
 
 def _matrix(sides: Sequence[HeatSide]) -> bytes:
@@ -85,7 +91,7 @@ def _matrix(sides: Sequence[HeatSide]) -> bytes:
     # By price, and within a price by time: what does not change stands together.
     steps = np.diff(matrix, axis=0, prepend=np.int64(0)).T
     body = planes(np.ascontiguousarray(steps).reshape(-1))
-    return _SIDE.pack(width) + body
+    return _WIDTH.pack(width) + body
 
 
 def _unpack(raw: bytes) -> Iterator[tuple[int, HeatRows]]:
@@ -98,25 +104,22 @@ def _unpack(raw: bytes) -> Iterator[tuple[int, HeatRows]]:
         at += _BLOCK.size
         columns = np.frombuffer(raw, dtype=_COLUMN, count=count, offset=at)
         at += columns.nbytes
-        bids, at = _read_sides(raw, at, columns["bids"], columns["bid_rows"])
-        asks, at = _read_sides(raw, at, columns["asks"], columns["ask_rows"])
+        bids, at = _read_sides(raw, at, columns["bids"])
+        asks, at = _read_sides(raw, at, columns["asks"])
         step = Decimal(digits).scaleb(step_exponent)
         for minute, bid, ask in zip(columns["minute"].tolist(), bids, asks, strict=True):
             yield minute, HeatRows(step, exponent, bid, ask)
 
 
-def _read_sides(
-    raw: bytes, at: int, firsts: NDArray[np.int64], numbers: NDArray[np.uint16]
-) -> tuple[list[HeatSide], int]:
-    (width,) = _SIDE.unpack_from(raw, at)
-    at += _SIDE.size
-    count = len(firsts)
-    size = 8 * width * count
-    steps = from_planes(raw[at : at + size], width * count).reshape(width, count)
+def _read_sides(raw: bytes, at: int, columns: NDArray[np.void]) -> tuple[list[HeatSide], int]:
+    (width,) = _WIDTH.unpack_from(raw, at)
+    at += _WIDTH.size
+    size = 8 * width * len(columns)
+    steps = from_planes(raw[at : at + size], width * len(columns)).reshape(width, len(columns))
     matrix = np.cumsum(steps.T, axis=0)
-    low = int(firsts.min())
+    low = int(columns["first"].min())
     sides = [
-        HeatSide(first, row[first - low : first - low + number])
-        for row, first, number in zip(matrix, firsts.tolist(), numbers.tolist(), strict=True)
+        HeatSide(first, row[first - low : first - low + rows], edge)
+        for row, (first, rows, edge) in zip(matrix, columns.tolist(), strict=True)
     ]
     return sides, at + size

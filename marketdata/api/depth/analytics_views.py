@@ -135,7 +135,8 @@ class HeatmapView(DepthView):
     def get(self, request: Request) -> HttpResponse:
         """What rested at which price, within 5 % of the best prices, kept for 14 days: columns of time, at most 720,
         of rows of prices. Of a longer span a column is the mean of several minutes; where prices moved far a row is the
-        sum of several. Null: nothing is known of that price then (a book by REST, and Bybit's, reach less far)."""
+        sum of several. Null: nothing is known of that price then. Books are loaded to a certain depth, and further
+        levels are learned when they change: ``known`` says between which prices nothing is missing."""
         symbol, market = symbol_of(request), market_of(request) or Market.SPOT
         rows = number_of(request, "rows", MOST_HEAT_ROWS, MOST_HEAT_ROWS)
         start, end = span_of(request, HEAT_SPAN, default=timedelta(minutes=MOST_HEAT_COLUMNS - 1))

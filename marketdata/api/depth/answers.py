@@ -139,12 +139,13 @@ def spread(time: int, spot: DepthVolume, futures: DepthVolume) -> dict[str, Any]
 def heatmap(found: HeatMap | None) -> dict[str, Any]:
     """For a canvas, which draws floats: volumes have five digits, and NaN becomes null."""
     if found is None:
-        return {"interval": MINUTE, "step": None, "times": [], "prices": [], "bids": [], "asks": []}
+        return {"interval": MINUTE, "step": None, "times": [], "prices": [], "known": [], "bids": [], "asks": []}
     return {
         "interval": found.seconds,
         "step": float(found.step),
         "times": list(found.times),
         "prices": [float(price) for price in found.prices],
+        "known": [[float(low), float(high)] for low, high in found.known],
         "bids": _five_digits(found.bids),
         "asks": _five_digits(found.asks),
     }
@@ -252,6 +253,7 @@ HEATMAP_EXAMPLE = {
     "step": 50.0,
     "times": [1789473600, 1789473660],
     "prices": [59900.0, 59950.0, 60000.0],
+    "known": [[59950.0, 60050.0], [59950.0, 60050.0]],
     "bids": [[12.5, 3.25, 0.8], [12.5, 3.3, None]],
     "asks": [[None, None, 4.1], [None, 2.75, 4.2]],
 }

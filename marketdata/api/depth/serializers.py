@@ -229,6 +229,9 @@ class HeatmapSerializer(serializers.Serializer):
         child=serializers.IntegerField(), help_text="where each column begins, seconds since 1970; holes are left out"
     )
     prices = serializers.ListField(child=serializers.FloatField(), help_text="low edge of each row, the lowest first")
+    known = HeatField(
+        help_text="from which price to which every level was known; further away a volume is the least that rests there"
+    )
     bids = HeatField(help_text="coins, five digits: `bids[i][j]` at `times[i]` in row `j`; null: not known")
     asks = HeatField()
 

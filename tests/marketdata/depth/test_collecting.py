@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from aiohttp import web
+from django.utils import timezone
 
 from audit.models import ComponentHeartbeat
 from audit.services import VENUE_ACCESS
@@ -76,6 +78,7 @@ def test_a_process_collects_by_rest_by_stream_and_from_engines_as_it_is_told(
     book = until(lambda: selectors.hot().latest(Market.FUTURES, "BTCUSDT"))
     assert book["wsStatus"] == "CONNECTED" and len(book["bids"]) == 20
     assert float(book["bestBid"]) < float(book["bestAsk"]) and book["knownReachPercent"]["bid"]
+    assert (selectors.last_day_made() or date.min) >= timezone.now().date() + timedelta(days=6)
     # While it runs it is told otherwise.
     services.collector_symbols_remove(symbols=["BTCUSDT"], actor="test")
     until(lambda: detail()["streams"]["SPOT"]["books"] == {})

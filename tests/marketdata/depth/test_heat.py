@@ -79,13 +79,21 @@ def test_a_step_gives_some_two_hundred_rows_and_each_fits_every_larger_one(
     assert row_step(at, at / 10) >= at / 10  # never finer than a tick
 
 
-def test_what_is_not_known_has_no_rows() -> None:
-    bids, asks = {"100": "1", "99": "2", "98": "4", "90": "8"}, {"101": "1", "102": "2", "150": "4"}
-    reach = Decimal(99), Decimal(10) ** 30
-    rows = heat_rows(book_of(bids, asks, reach=reach))
-    assert rows.step == Decimal("0.1") and rows.bids.first == 990 and len(rows.bids.volumes) == 11
+def test_rows_go_as_far_as_there_are_levels_and_say_how_far_those_are_all() -> None:
+    bids, asks = {"100": "1", "99": "2", "98": "4"}, {"101": "1", "102": "2", "150": "4"}
+    rows = heat_rows(book_of(bids, asks, reach=(Decimal("98.95"), Decimal(10) ** 30)))
+    assert rows.step == Decimal("0.1") and rows.bids.first == 980 and len(rows.bids.volumes) == 21
+    # The row of 98.9 is known in part.
+    assert (rows.bids.edge, rows.bids.volumes.sum()) == (990, 7_000)
     # Of asks all is known: rows go on to 5 %.
     assert len(rows.asks.volumes) == 1060 - 1010 + 1 and rows.asks.volumes.sum() == 3_000
+    assert rows.asks.edge == 1061
+    near = heat_rows(book_of(bids, asks, reach=(Decimal(97), Decimal("101.25"))))
+    # A level that was known and is gone: nothing rests there, and that is known.
+    assert (near.bids.first, near.bids.edge, near.asks.edge) == (970, 970, 1012)
+    assert len(near.asks.volumes) == 51
+    nothing = heat_rows(book_of({"100": "1"}, {"100.1": "1"}, reach=(Decimal(100), Decimal("100.1"))))
+    assert (nothing.bids.edge, nothing.asks.edge) == (1000, 1001)
     for broken in (book_of({}, asks), book_of({"100": "9e14"}, asks, lot="1e-4")):
         with pytest.raises(HeatError):
             heat_rows(broken)
@@ -95,13 +103,14 @@ SIDES = st.builds(
     HeatSide,
     st.integers(0, 2**40),
     st.lists(st.integers(0, 2**61), min_size=1, max_size=12).map(lambda each: np.array(each, dtype=np.int64)),
+    st.integers(0, 2**41),
 )
 STEPS = st.sampled_from([Decimal("0.1"), Decimal("0.5"), Decimal("5E+2"), Decimal("1E-9")])
 HOURS = st.dictionaries(st.integers(0, 59), st.builds(HeatRows, STEPS, st.integers(-12, 2), SIDES, SIDES), max_size=20)
 
 
 def plain(rows: HeatRows) -> Any:
-    sides = [(side.first, side.volumes.tolist()) for side in (rows.bids, rows.asks)]
+    sides = [(side.first, side.edge, side.volumes.tolist()) for side in (rows.bids, rows.asks)]
     return rows.step, rows.exponent, sides
 
 
@@ -113,8 +122,8 @@ def test_an_hour_comes_back_from_its_pack_to_the_last_digit(hour: dict[int, Heat
         minute: HeatRows(
             rows.step,
             rows.exponent,
-            HeatSide(rows.bids.first % 50, rows.bids.volumes),
-            HeatSide(2**40 + rows.asks.first % 50, rows.asks.volumes),
+            HeatSide(rows.bids.first % 50, rows.bids.volumes, rows.bids.edge),
+            HeatSide(2**40 + rows.asks.first % 50, rows.asks.volumes, rows.asks.edge),
         )
         for minute, rows in hour.items()
     }
@@ -128,7 +137,7 @@ def test_a_damaged_pack_is_refused_or_means_the_same(at: int, change: int) -> No
     body = bytearray(heat_minute().body)
     whole = heat_packing.unpack(bytes(body))
     body[at % len(body)] ^= change
-    # A bit of the header says whether a checksum follows: without it the same is read.
+    # Some bits of the header mean nothing.
     with suppress(PackError):
         assert [plain(rows) for _, rows in heat_packing.unpack(bytes(body))] == [plain(rows) for _, rows in whole]
     with pytest.raises(PackError):
@@ -145,10 +154,11 @@ def picture(minutes: list[tuple[int, HeatRows]], rows: int = 200, columns: int =
 
 
 def test_minutes_are_columns_and_prices_are_rows() -> None:
-    first = heat_rows(book_of({"100": "1", "99.9": "2"}, {"100.2": "4"}, reach=(Decimal("99.9"), Decimal("100.3"))))
+    first = heat_rows(book_of({"100": "1", "99.9": "2"}, {"100.2": "4"}, reach=(Decimal(100), Decimal("100.3"))))
     second = heat_rows(book_of({"100.1": "3"}, {"100.2": "5"}, reach=(Decimal("100.1"), Decimal("100.2"))))
     found = picture([(NOON, first), (NOON + 2 * MINUTE, second)])
     assert found.times == [NOON, NOON + 2 * MINUTE] and found.seconds == MINUTE
+    assert found.known == [(Decimal(100), Decimal("100.3")), (Decimal("100.1"), Decimal("100.2"))]
     assert found.prices == [Decimal(text) for text in ("99.9", "100.0", "100.1", "100.2", "100.3")]
     nan = float("nan")
     np.testing.assert_equal(found.bids, [[2, 1, nan, nan, nan], [nan, nan, 3, nan, nan]])
@@ -181,6 +191,7 @@ def test_a_column_is_the_mean_of_the_minutes_in_which_a_row_was_known() -> None:
     start = NOON - NOON % HOUR
     found = heat_map([(start, near), (start + MINUTE, far)], start, start + MINUTE, 200, 1)
     assert found is not None and found.bids[0].tolist()[:2] == [7.0, 3.0]
+    assert found.known == [(Decimal(100), Decimal("100.1"))]
 
 
 def stored(start: int = 0, end: int = 2**33, symbol: str = "BTCUSDT", market: Market = Market.SPOT) -> Any:
@@ -189,7 +200,7 @@ def stored(start: int = 0, end: int = 2**33, symbol: str = "BTCUSDT", market: Ma
 
 
 def bids_of(rows: Any) -> list[tuple[int, float]]:
-    return [(minute, sum(sides[0][1]) * 10.0**exponent) for minute, (_, exponent, sides) in rows]
+    return [(minute, sum(sides[0][2]) * 10.0**exponent) for minute, (_, exponent, sides) in rows]
 
 
 @pytest.mark.django_db
@@ -252,6 +263,7 @@ def test_the_heatmap_is_asked_for_by_symbol_and_time(alice: APIClient) -> None:
     at = body["prices"].index(100.0)
     # Five digits are enough for a picture; a side has nothing beyond the other's prices.
     assert body["bids"][0][at] == 1234.6 and body["asks"][0][at] is None
+    assert body["known"][0] == [95.0, 106.1]
     assert len(body["prices"]) == len(body["bids"][0]) == len(body["asks"][9]) <= 200
     few = alice.get("/api/v1/analytics/heatmap?symbol=BTCUSDT&rows=10").json()
     assert len(few["prices"]) <= 10 and len(few["times"]) == 30

@@ -81,6 +81,8 @@ async def _journals(desk: DatabaseDesk, stop: asyncio.Event) -> tuple[Journals, 
     while not stop.is_set():
         try:
             if await asyncio.to_thread(desk.renew):
+                # The first ones of a new deployment, too, are made ahead; then a task makes them.
+                await asyncio.to_thread(desk.make_days)
                 return _open_journals(), None
         except DeskAway as error:
             remembered = desk.remembered()
@@ -171,6 +173,9 @@ class DatabaseDesk:
         if not holds:
             self._wanted_file.forget()
         return holds
+
+    def make_days(self) -> None:
+        self._ask(services.depth_days_make)
 
     def remembered(self) -> Wanted | None:
         """What was wanted when this machine collected last; None when it did not, or was told to stop."""
