@@ -12,7 +12,8 @@ from marketdata.depth.heat import HeatRows, HeatSide, row_step
 from marketdata.depth.heat_packing import packed_minute
 from marketdata.depth.snapshots import MINUTE, Market, minute_of
 
-ROWS_A_SIDE = 100
+# Nearer than so many rows every order is known.
+ROWS_A_SIDE, SURE_ROWS = 100, 70
 AT_ONCE = 500
 
 
@@ -39,8 +40,8 @@ def store_heat(
         rows = HeatRows(
             step,
             -3,
-            HeatSide(best - ROWS_A_SIDE + 1, np.ascontiguousarray(bids[::-1])),
-            HeatSide(best + 1, asks),
+            HeatSide(best - ROWS_A_SIDE + 1, np.ascontiguousarray(bids[::-1]), best - SURE_ROWS),
+            HeatSide(best + 1, asks, best + 1 + SURE_ROWS),
         )
         kept.append(packed_minute(symbol, market, now - (minutes - 1 - at) * MINUTE, rows))
     for start in range(0, minutes, AT_ONCE):

@@ -45,7 +45,7 @@ def test_what_rests_is_painted_read_by_keys_zoomed_and_exported(
     surface.focus()
     page.keyboard.press("Alt+ArrowUp")
     spoken = page.locator("#spoken")
-    expect(spoken).to_have_text(re.compile(r"\d\d:\d\d · \d{5} – \d{5} · (bids|asks) [\d.]+"))
+    expect(spoken).to_have_text(re.compile(r"\d\d:\d\d · \d{5} – \d{5} · (bids|asks) [\d.]+$"))
     before = spoken.inner_text()
     page.keyboard.press("Alt+ArrowUp")
     expect(spoken).not_to_have_text(before)

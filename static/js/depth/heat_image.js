@@ -38,7 +38,7 @@ export class Scale {
 // One answer of the heatmap's endpoint on an even grid of time and price. What nothing is known of is NaN: minutes without
 // a book, and prices further than a book is known.
 export class Layer {
-  constructor({ times, prices, step, interval, bids, asks }) {
+  constructor({ times, prices, step, interval, known, bids, asks }) {
     this.rows = prices.length;
     this.low = prices[0];
     this.step = step;
@@ -56,6 +56,12 @@ export class Layer {
       }
     });
     this.best = this.bestRows();
+    // Between which prices nothing is missing, by column; null where there is no book.
+    this.sure = new Array(this.columns).fill(null);
+    times.forEach((time, index) => {
+      const [low, high] = known[index];
+      this.sure[Math.round((time - this.from) / interval)] = { low, high };
+    });
     this.filled = this.filledPrices();
   }
 
@@ -100,7 +106,8 @@ export class Layer {
     if (column < 0 || column >= this.columns || row < 0 || row >= this.rows) return null;
     const index = column * this.rows + row;
     if (Number.isNaN(this.size(index))) return null;
-    return { time: this.from + column * this.width, price: this.low + row * this.step, bid: this.bids[index], ask: this.asks[index] };
+    const from = this.low + row * this.step, { low, high } = this.sure[column], rounding = this.step / 1e6;
+    return { time: this.from + column * this.width, price: from, bid: this.bids[index], ask: this.asks[index], isSure: from >= low - rounding && from + this.step <= high + rounding };
   }
 
   // `perRow`: the price step that the scale's volumes are of, so that finer and coarser layers share its colours.

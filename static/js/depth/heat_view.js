@@ -2,7 +2,7 @@
 // Nothing is computed of volumes here: layers are painted already.
 const AXIS_RIGHT = 76, AXIS_BOTTOM = 24, LEAST_COLUMNS = 8, LEAST_ROWS = 6, WHEEL = 0.0016, KEY_PAN = 0.1, KEY_ZOOM = 1.25;
 const NICE_SECONDS = [60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 604800];
-const BID = "#3ddc9a", ASK = "#ff7a87", INK = "#0b0e13", TEXT = "#aab6c5", LINE = "#222c39";
+const SURE = "#dfe6ee90", BID = "#3ddc9a", ASK = "#ff7a87", INK = "#0b0e13", TEXT = "#aab6c5", LINE = "#222c39";
 
 const two = (number) => String(number).padStart(2, "0");
 const dayText = (date) => `${two(date.getDate())}.${two(date.getMonth() + 1)}.`;
@@ -246,6 +246,7 @@ export class HeatView {
       const left = this.x(layer.from), top = this.y(layer.high);
       context.drawImage(layer.image, left, top, this.x(layer.to) - left, this.y(layer.low) - top);
     }
+    this.drawSure();
     this.drawBest();
     context.restore();
     this.drawAxes();
@@ -260,6 +261,25 @@ export class HeatView {
       const time = layer.from + column * layer.width;
       if (!above.some(({ from, to }) => time >= from && time < to)) yield { column, time };
     }
+  }
+
+  // How far every order is known: further away is the least that rests there.
+  drawSure() {
+    const path = new Path2D();
+    this.layers.forEach((layer, index) => {
+      for (const { column, time } of this.columnsOf(index)) {
+        const { low, high } = layer.sure[column] ?? {};
+        for (const price of [low, high]) {
+          // Where it is at the map's own edge there is nothing to tell.
+          if (price === undefined || price <= layer.low || price >= layer.high) continue;
+          path.moveTo(this.x(time), this.y(price));
+          path.lineTo(this.x(time + layer.width), this.y(price));
+        }
+      }
+    });
+    this.context.lineWidth = 1;
+    this.context.strokeStyle = SURE;
+    this.context.stroke(path);
   }
 
   drawBest() {

@@ -174,11 +174,11 @@ function readOut(cell, spoken) {
   if (spoken) $("spoken").textContent = text;
 }
 
-function volumeText({ bid, ask }) {
+function volumeText({ bid, ask, isSure }) {
   if (bid === null) return "nothing known here";
   // Of a side that is not known there is nothing to say: NaN is false too.
-  const parts = [bid ? `bids ${volume(bid)}` : "", ask ? `asks ${volume(ask)}` : ""].filter(Boolean);
-  return parts.length ? parts.join(", ") : "nothing rests here";
+  const least = isSure ? "" : "≥ ", parts = [bid ? `bids ${least}${volume(bid)}` : "", ask ? `asks ${least}${volume(ask)}` : ""].filter(Boolean);
+  return parts.length ? parts.join(", ") : isSure ? "nothing rests here" : "nothing was seen here";
 }
 
 const known = (size) => (Number.isNaN(size) ? "" : size);
