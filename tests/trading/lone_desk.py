@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+from trading.gateways.bybit import BybitEndpoints
+from trading.models import Account
+from trading.pipeline import Pipeline
 from trading.runtime.account_desk import AccountDesk
 from trading.runtime.account_desks import AccountDesks
 from trading.runtime.cancellation import end_tasks
+from trading.runtime.exposure_reader import ExposureReader
 
 
 class LoneDesk(AccountDesk):
     """``begin`` opens the desk and runs what engines run for all of theirs; ``end`` ends both."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.desks = AccountDesks(self._pipeline.reference_prices)
+    def __init__(self, account: Account, pipeline: Pipeline, endpoints: BybitEndpoints) -> None:
+        super().__init__(account, pipeline, endpoints, ExposureReader(pipeline.reference_prices))
+        self.desks = AccountDesks(pipeline.reference_prices)
         self._loops: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
@@ -26,3 +29,4 @@ class LoneDesk(AccountDesk):
     async def end(self) -> None:
         await end_tasks(self._loops)
         await self.desks.close()
+        self._exposures.close()

@@ -462,3 +462,16 @@ async def test_replaced_keys_open_the_desk_anew(
     await end_tasks([keeping])
     await engine.desks.close()
     await engine._rest.close()
+
+
+async def test_books_that_were_read_before_the_account_was_proven_do_not_refuse_its_orders(
+    account: Account, desk: LoneDesk, pipeline: Pipeline
+) -> None:
+    early = await sync_to_async(owner_work)([account.pk])
+    began = time.monotonic()
+    assert not early[account.pk].exposure.known
+    await trading(desk)
+    await desk._attending if desk._attending is not None else None
+    desk.attend(early[account.pk], set(), began)
+    await desk._attending
+    assert pipeline.exposure(account.pk).known

@@ -18,6 +18,7 @@ from audit.models import Alert, AuditEvent
 from audit.services import dead_letters
 from tests import builders
 from tests.builders import fill_report, order_report
+from tests.trading.lone_desk import LoneDesk
 from trading.gateways.bybit import BybitEndpoints
 from trading.gateways.bybit_reports import ReportError
 from trading.gateways.bybit_reports import fill_report as read_fill
@@ -27,7 +28,6 @@ from trading.models import Account, Fill, Order, OrderTransition, Position
 from trading.pipeline import Pipeline
 from trading.report_text import Report, reports_as_text
 from trading.reports import Submission, SubmissionResult
-from trading.runtime.account_desk import AccountDesk
 from trading.runtime.dead_letters import NotReplayed, letter_replay
 from trading.services.orders import order_place, order_submission_apply, order_take
 from trading.services.reports import reports_apply
@@ -216,7 +216,7 @@ def test_a_report_of_another_accounts_order_moves_neither(working: Order) -> Non
 async def test_what_the_stream_cannot_say_is_laid_aside_and_told_while_the_stream_lives_on() -> None:
     """At the account's desk itself: a frame that is no JSON, a contradiction, and a true report after them."""
     account = await sync_to_async(_alices)()
-    desk = AccountDesk(account, Pipeline(lambda: "trace"), BybitEndpoints("http://127.0.0.1:9", "ws://127.0.0.1:9"))
+    desk = LoneDesk(account, Pipeline(lambda: "trace"), BybitEndpoints("http://127.0.0.1:9", "ws://127.0.0.1:9"))
     known = {letter.identifier for letter in await asyncio.to_thread(_letters)}
     try:
         desk._on_trouble("unreadable private frame: test", b"{")

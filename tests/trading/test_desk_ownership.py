@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.trading.lone_desk import LoneDesk
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account, ReconciliationRun
 from trading.pipeline import Pipeline
 from trading.reports import Submission, SubmissionResult
 from trading.runtime import account_desk
-from trading.runtime.account_desk import AccountDesk
 from trading.runtime.order_sender import OrderSender
 from trading.runtime.ownership import AccountLease
 
@@ -23,7 +23,7 @@ NOWHERE = BybitEndpoints("http://127.0.0.1:1", "ws://127.0.0.1:1")
 async def test_a_reconciliation_of_an_earlier_ownership_does_not_make_the_account_known(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = AccountDesk(account, Pipeline(lambda: "trace"), NOWHERE)
+    desk = LoneDesk(account, Pipeline(lambda: "trace"), NOWHERE)
 
     def somebody_else_owns_it_meanwhile(*_: Any) -> ReconciliationRun:
         desk.lease.release()

@@ -40,6 +40,7 @@ from trading.report_text import Report, reports_as_text
 from trading.reports import PositionReport
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.database import with_connection
+from trading.runtime.exposure_reader import ExposureReader
 from trading.runtime.kill_execution import KillExecution
 from trading.runtime.order_sender import TOO_OLD, OrderSender
 from trading.runtime.outside_watch import OutsideWatch
@@ -74,19 +75,25 @@ WALLET_SECONDS, IDLE_WALLET_SECONDS = 5.0, 30.0
 # Each reading costs as much of the interpreter as an order does.
 EXPOSURE_SECONDS = 0.1
 RECONCILIATION_RETRY_SECONDS = 5.0
+FIRST_PROOF_SECONDS = 15.0
 
 
 class AccountDesk:
     """Lives in the engine's event loop. ``state`` is one of waiting, reconciling, trading, refused, with a reason."""
 
     def __init__(
-        self, account: Account, pipeline: Pipeline, endpoints: BybitEndpoints, engine_name: str = "engine"
+        self,
+        account: Account,
+        pipeline: Pipeline,
+        endpoints: BybitEndpoints,
+        exposures: ExposureReader,
+        engine_name: str = "engine",
     ) -> None:
         self.account_id = account.pk
         self.account_name = account.name
         self.state, self.reason = "waiting", "another engine may own the account"
         self.stream_connected = False
-        self._pipeline = pipeline
+        self._pipeline, self._exposures = pipeline, exposures
         self.keys = stored_keys(account)
         link = venue_link(account, endpoints)
         self.mode = link.mode
@@ -113,6 +120,7 @@ class AccountDesk:
         self.watch, self._database_away = PositionWatch(), False
         self._refused_at, self._heeded_at, self._wallet_at = 0.0, 0.0, 0.0
         self._told: LeaseToken | None = None
+        self._ours_since, self._was_proven = 0.0, False
         self._attending: asyncio.Task[None] | None = None
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"sender-{account.pk}")
         self._bookkeeper = ThreadPoolExecutor(1, thread_name_prefix=f"books-{account.pk}")
@@ -120,8 +128,6 @@ class AccountDesk:
         self._killer = ThreadPoolExecutor(1, thread_name_prefix=f"kill-{account.pk}")
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Future[Any]] = set()
-        self._reading = asyncio.Lock()
-        self._next_reading: asyncio.Future[None] | None = None
         self._exposure_at, self._refresh_waits = 0.0, False
         # When the reading of the books began that was gone by last.
         self._known_since = 0.0
@@ -242,6 +248,7 @@ class AccountDesk:
             log.warning("account %s: %s", self.account_name, self.reason)
             return
         log.info("account %s is ours: %s", self.account_name, self.lease.token)
+        self._ours_since, self._was_proven = time.monotonic(), False
         self.orders.forget_leverages()
         self._taken.set()
         self.state, self.reason = "reconciling", "before the first order"
@@ -286,10 +293,12 @@ class AccountDesk:
 
     async def _sweep(self, work: OwnerWork) -> None:
         """Work whose doorbell was lost, and orders whose fate is open."""
-        self.orders.forget_requests(work.unsent)
-        for order_id in work.unsent:
+        self.orders.forget_requests(work.changes)
+        # What was recorded while the account had no owner is not refused because its new one is not ready yet.
+        waits = not self._was_proven and time.monotonic() - self._ours_since < FIRST_PROOF_SECONDS
+        for order_id in (*work.changes, *(() if waits else work.intents)):
             await self._alone(self._take_up(order_id))
-        for signal_id in work.signals:
+        for signal_id in () if waits else work.signals:
             await self._alone(self._take_signal(signal_id))
         if self.state == "trading":
             for order_id in work.unresolved:
@@ -330,11 +339,11 @@ class AccountDesk:
         )
 
     async def _refresh_exposure(self) -> None:
-        """Rebuild the exposure from the books, plus what is approved but not in them yet. Who asks while they are read
-        needs another reading, which all who ask meanwhile share."""
-        if self._next_reading is None:
-            self._next_reading = asyncio.ensure_future(self._read_exposure())
-        await asyncio.shield(self._next_reading)
+        """Rebuild the exposure from the books, plus what is approved but not in them yet."""
+        self._exposure_at = time.monotonic()
+        booked = self.orders.booked()
+        books, began = await self._exposures.read(self.account_id)
+        await self._know(books, booked, began)
 
     def _refresh_soon(self) -> None:
         """After news that came in: at once, and not again before EXPOSURE_SECONDS. Until then what was approved counts
@@ -349,23 +358,14 @@ class AccountDesk:
         with suppress(DatabaseError):  # what is approved counts on; the account's loop reads again within a second
             await self._refresh_exposure()
 
-    async def _read_exposure(self) -> None:
-        async with self._reading:
-            self._next_reading, self._exposure_at = None, time.monotonic()
-            await self._exposure_from_books()
-
-    async def _exposure_from_books(self) -> None:
-        booked, prices, began = self.orders.booked(), self._pipeline.reference_prices(), time.monotonic()
-        await self._know(await self._books(partial(account_exposure, self.account_id, prices)), booked, began)
-
     async def _know(self, books: Exposure, booked: set[str], began: float) -> None:
         """Go by what the books said, unless a later reading of them has come in first."""
         if began < self._known_since:
             return
-        self._known_since = began
         exposure = self.orders.with_reserved(books, booked, self._pipeline.reference_prices())
         self.watch.booked(exposure.positions)
         if self.state == "trading":
+            self._known_since = began
             self._pipeline.update_exposure(self.account_id, exposure)
             await self.guard.follow(exposure)
 
@@ -376,6 +376,8 @@ class AccountDesk:
         try:
             run = await self._books(partial(reconcile_account, self.account_id, self._reading_gateway, trigger))
             error = run.refusal or run.error
+            booked = self.orders.booked()
+            books, began = await self._exposures.read(self.account_id)
         except Exception as raised:  # whatever it was, the account is not proven; the loop tries again
             log.exception("account %s: reconciliation (%s) broke", self.account_name, trigger)
             error = f"{type(raised).__name__}: {raised}"
@@ -389,8 +391,9 @@ class AccountDesk:
         elif not self.stream_connected:
             self.state, self.reason = "reconciling", "the private stream is not connected"
         else:
-            self.state, self.reason = "trading", ""
-            await self._refresh_exposure()
+            # Together with what is at stake: an order that is judged in between would be refused.
+            self.state, self.reason, self._was_proven = "trading", "", True
+            await self._know(books, booked, began)
 
     # The private stream.
 

@@ -46,6 +46,7 @@ from trading.runtime.database import ask_database
 from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch
 from trading.runtime.emergency import export_accounts
+from trading.runtime.exposure_reader import ExposureReader
 from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_access import bybit_gate
 from trading.runtime.market_frames import SymbolMarket, summary, text
@@ -80,6 +81,7 @@ class Engine:
             self._book_features,
         )
         self.desks = AccountDesks(self.pipeline.reference_prices)
+        self._exposures = ExposureReader(self.pipeline.reference_prices)
         self.plane: MarketPlane | None = None
         self.shards: Shards | None = None
         self._rules: dict[str, InstrumentRules] = {}
@@ -161,6 +163,7 @@ class Engine:
         if self.shards is not None:
             await self.shards.close()
         await self.desks.close()
+        self._exposures.close()
         if self._candles is not None:
             await self._candles.flush()
         await self._feed_events.close()
@@ -355,7 +358,7 @@ class Engine:
 
     def _open_desk(self, account: Account) -> None:
         try:
-            desk = AccountDesk(account, self.pipeline, self.endpoints, self.name)
+            desk = AccountDesk(account, self.pipeline, self.endpoints, self._exposures, self.name)
         except Exception as error:  # an account whose keys do not open must not stop the others
             log.error("account %s cannot be opened: %s", account.name, error)
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 
-from django.db.models import F
+from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from risk.exposure import Exposure
 from risk.limits import Limits
@@ -18,19 +20,23 @@ from trading.models import Account, AccountReconciliation, KillSwitchTask, Order
 from trading.reconciliation import MOST_FAILURES
 from trading.services.exposures import NO_PRICES, account_exposures
 
-# Recorded intents, and changes and cancels that were asked for and are not done.
-UNSENT = (OrderState.NEW, OrderState.PENDING_REPLACE, OrderState.PENDING_CANCEL)
-# What the venue has not confirmed although it left a while ago.
+# Recorded, and judged by nobody yet.
+INTENTS = (OrderState.NEW,)
+# Changes and cancels that were asked for and are not done.
+CHANGES = (OrderState.PENDING_REPLACE, OrderState.PENDING_CANCEL)
 UNRESOLVED = (OrderState.UNKNOWN, OrderState.PENDING_SUBMIT)
+# An answer that is on its way takes no longer: asking sooner would only use up the rate.
+ANSWER_TIME = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerWork:
-    """Of one account: orders to send, change or cancel and signals to judge, the oldest first; orders whose fate is
-    open; whether the last comparisons with the venue failed, whichever process made them; what limits it and what it
-    has at stake."""
+    """Of one account: orders to send, orders to change or cancel, and signals to judge, the oldest first; orders whose
+    fate is open; whether the last comparisons with the venue failed, whichever process made them; what limits it and
+    what it has at stake."""
 
-    unsent: Sequence[int]
+    intents: Sequence[int]
+    changes: Sequence[int]
     signals: Sequence[int]
     unresolved: Sequence[int]
     doubted: bool
@@ -42,11 +48,13 @@ def owner_work(account_ids: Collection[int], prices: Mapping[str, Decimal] = NO_
     """By account; an account that is gone is left out. ``prices``: marks, to value what is at stake by."""
     accounts = list(Account.objects.filter(pk__in=account_ids))
     identifiers = [account.pk for account in accounts]
-    unsent: dict[int, list[int]] = defaultdict(list)
-    unresolved: dict[int, list[int]] = defaultdict(list)
-    orders = Order.objects.filter(account_id__in=identifiers, state__in=[str(each) for each in (*UNSENT, *UNRESOLVED)])
+    found: dict[tuple[int, tuple[OrderState, ...]], list[int]] = defaultdict(list)
+    kinds = {str(state): states for states in (INTENTS, CHANGES, UNRESOLVED) for state in states}
+    orders = Order.objects.filter(account_id__in=identifiers, state__in=list(kinds))
+    underway = Q(state=str(OrderState.PENDING_SUBMIT), sent_at__gt=Now() - ANSWER_TIME)
+    orders = orders.exclude(underway)
     for pk, account_id, state in orders.order_by("created_at").values_list("pk", "account_id", "state"):
-        (unsent if state in UNSENT else unresolved)[account_id].append(pk)
+        found[account_id, kinds[state]].append(pk)
     signals: dict[int, list[int]] = defaultdict(list)
     pending = Signal.objects.filter(account_id__in=identifiers, outcome=Signal.Outcome.PENDING)
     for pk, account_id in pending.order_by("pk").values_list("pk", "account_id"):
@@ -55,7 +63,15 @@ def owner_work(account_ids: Collection[int], prices: Mapping[str, Decimal] = NO_
     doubted = set(failing.filter(mode=F("account__mode")).values_list("account_id", flat=True))
     limits = limits_of(accounts)
     return {
-        pk: OwnerWork(unsent[pk], signals[pk], unresolved[pk], pk in doubted, limits[pk], exposure)
+        pk: OwnerWork(
+            found[pk, INTENTS],
+            found[pk, CHANGES],
+            signals[pk],
+            found[pk, UNRESOLVED],
+            pk in doubted,
+            limits[pk],
+            exposure,
+        )
         for pk, exposure in account_exposures(identifiers, prices).items()
         if pk in limits
     }
