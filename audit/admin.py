@@ -215,8 +215,9 @@ class ComponentHeartbeatAdmin(ReadOnlyAdmin):
     list_display = ("component", "instance", "status", "updated_at")
 
 
-@admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
+    """Whoever registers it says whose alerts a user may see."""
+
     list_display = ("last_raised_at", "level", "kind", "account_id", "message", "count", "acknowledged_by")
     list_filter = ("level", ("acknowledged_at", admin.EmptyFieldListFilter), "kind")
     search_fields = ("message", "key", "kind")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 GENESIS = "0" * 64
 PLATFORM = "platform"
@@ -41,8 +41,7 @@ def account_chain(account_id: int) -> str:
     return f"account:{account_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     sequence: int
     previous_hash: str
     hash: str

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
+from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -18,8 +19,9 @@ from audit.services import HASHED
 EXPORTED = (*HASHED, "previous_hash", "hash")
 JSON_FIELDS = ("parameters", "before", "after")
 # orjson reads integers above 64 bits as floats.
-LONG_NUMBER = re.compile(r"[0-9]{19}")
-READ_AT_ONCE = 2_000
+LONG = 19
+LONG_NUMBER = re.compile(f"[0-9]{{{LONG}}}")
+READ_AT_ONCE = 1_000
 # Times and JSON as text: Python's own reading of them would take most of the time.
 ROWS = (
     "SELECT chain, sequence, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"'), actor, "
@@ -41,18 +43,29 @@ def chain_heads() -> list[Head]:
     return [Head(row.name, row.sequence, row.hash) for row in rows]
 
 
-def exported_rows(name: str, first: int, last: int) -> Iterator[dict[str, Any]]:
-    """The events ``first`` to ``last`` of one chain, each with its hashes, in memory that does not grow with them."""
-    with transaction.atomic(), connection.chunked_cursor() as cursor:
-        cursor.execute(ROWS, [name, first, last])
-        while rows := cursor.fetchmany(READ_AT_ONCE):
-            for values in rows:
-                row = dict(zip(EXPORTED, values, strict=True))
-                for field in JSON_FIELDS:
-                    text = row[field]
-                    if text is not None:
-                        row[field] = json.loads(text) if LONG_NUMBER.search(text) else orjson.loads(text)
-                yield row
+def _stored(name: str, first: int, last: int) -> Generator[tuple[Any, ...]]:
+    """The columns of :data:`ROWS`, in memory that does not grow with them: the database goes on reading while we hash.
+    Nothing else may use the connection before the end, so whoever may stop earlier closes this."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        yield from cursor.cursor.stream(ROWS, [name, first, last], size=READ_AT_ONCE)
+
+
+def _value(text: str | None) -> Any:
+    """JSON as it was recorded."""
+    if text is None:
+        return None
+    return json.loads(text) if len(text) >= LONG and LONG_NUMBER.search(text) else orjson.loads(text)
+
+
+def exported_rows(name: str, first: int, last: int) -> Generator[dict[str, Any]]:
+    """The events ``first`` to ``last`` of one chain, each with its hashes. Close it if you stop earlier: until then the
+    connection is not free."""
+    with closing(_stored(name, first, last)) as stored:
+        for values in stored:
+            row = dict(zip(EXPORTED, values, strict=True))
+            for field in JSON_FIELDS:
+                row[field] = _value(row[field])
+            yield row
 
 
 def quick_hash(previous_hash: str, content: Mapping[str, Any]) -> str:
@@ -63,11 +76,25 @@ def quick_hash(previous_hash: str, content: Mapping[str, Any]) -> str:
         return ""
 
 
-def chain_links(name: str, last: int | None = None) -> Iterator[Link]:
-    """Oldest first, up to the event ``last``."""
-    for row in exported_rows(name, 1, MOST_EVENTS if last is None else last):
-        previous_hash, own_hash = row.pop("previous_hash"), row.pop("hash")
-        yield Link(row["sequence"], previous_hash, own_hash, row)
+def chain_links(name: str, last: int | None = None) -> Generator[Link]:
+    """Oldest first, up to the event ``last``. Close it as :func:`exported_rows`."""
+    with closing(_stored(name, 1, MOST_EVENTS if last is None else last)) as stored:
+        # Spelled out: this runs once for each event there ever was.
+        for chain, sequence, at, actor, action, subject, reason, trace, given, before, after, previous, own in stored:
+            content = {
+                "chain": chain,
+                "sequence": sequence,
+                "created_at": at,
+                "actor": actor,
+                "action": action,
+                "subject": subject,
+                "reason": reason,
+                "trace_id": trace,
+                "parameters": {} if given == "{}" else _value(given),
+                "before": _value(before),
+                "after": _value(after),
+            }
+            yield Link(sequence, previous, own, content)
 
 
 def chain_break(name: str, noted: Mapping[int, str] = NONE_NOTED) -> Break | None:
@@ -77,8 +104,9 @@ def chain_break(name: str, noted: Mapping[int, str] = NONE_NOTED) -> Break | Non
     return _break(Head(name, head.sequence, head.hash), links, noted)
 
 
-def _break(head: Head, links: Iterable[Link], noted: Mapping[int, str]) -> Break | None:
-    return first_break(links, head_sequence=head.sequence, head_hash=head.hash, noted=noted, digest=quick_hash)
+def _break(head: Head, links: Generator[Link], noted: Mapping[int, str]) -> Break | None:
+    with closing(links):
+        return first_break(links, head_sequence=head.sequence, head_hash=head.hash, noted=noted, digest=quick_hash)
 
 
 def trail_breaks(noted: Iterable[Head] = ()) -> dict[str, Break | None]:
@@ -98,12 +126,13 @@ def trail_breaks(noted: Iterable[Head] = ()) -> dict[str, Break | None]:
     return found
 
 
-def _noting(links: Iterable[Link], by_chain: dict[str, dict[int, str]]) -> Iterator[Link]:
+def _noting(links: Generator[Link], by_chain: dict[str, dict[int, str]]) -> Generator[Link]:
     """Keeps the heads of other chains that pass by."""
-    for link in links:
-        for head in heads_in(link):
-            by_chain.setdefault(head.chain, {}).setdefault(head.sequence, head.hash)
-        yield link
+    with closing(links):
+        for link in links:
+            for head in heads_in(link):
+                by_chain.setdefault(head.chain, {}).setdefault(head.sequence, head.hash)
+            yield link
 
 
 def first_since(name: str, since: datetime) -> int:

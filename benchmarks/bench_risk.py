@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from marketdata.instruments import InstrumentRules
 from risk.checks import Market, check_intent
 from risk.exposure import Exposure, PendingExposure, PositionExposure, Totals
-from risk.groups import SymbolGroup, SymbolGroups
+from risk.groups import GroupLimit, SymbolGroup, SymbolGroups
 from risk.intents import OrderIntent
 from risk.limits import Limits, combined
 from risk.returns import STEP_NS, Returns
@@ -61,6 +61,7 @@ WIDE = Limits(
     max_correlation=D("0.7"),
     max_correlated_positions=100,
     max_slippage_percent=D(5),
+    group_limits={"all": GroupLimit(100, D(10**9))},
 )
 
 

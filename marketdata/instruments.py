@@ -52,6 +52,10 @@ class InstrumentRules:
         """The largest quantity on the lot grid that is not above the given one."""
         return (quantity // self.lot_size) * self.lot_size
 
+    def orderable(self, quantity: Decimal) -> bool:
+        """Whether the venue takes an order of this quantity: at least the smallest, and on the lot grid."""
+        return quantity >= self.min_quantity and on_grid(quantity, self.lot_size)
+
     def round_price(self, price: Decimal) -> Decimal:
         """The nearest price on the tick grid."""
         return (price / self.tick_size).quantize(Decimal(1)) * self.tick_size
@@ -72,15 +76,17 @@ def violations(
     price: Decimal | None,
     reference_price: Decimal | None,
     reduce_only: bool = False,
+    closes_position: bool = False,
 ) -> tuple[Violation, ...]:
     """Every rule that an order would break. ``reference_price`` (mark or last) values market orders; None skips that.
 
-    Reduce-only orders need not reach the minimum notional: a small rest must stay closable.
+    Reduce-only orders need not reach the minimum notional: a small rest must stay closable. One that closes a whole
+    position at the market need not be :meth:`~InstrumentRules.orderable` either: the venue closes what there is.
     """
     found: list[Violation] = []
     if rules.status != "Trading":
         found.append(Violation("symbol", rules.symbol, f"the venue does not trade it now (status {rules.status})"))
-    found += _quantity_violations(rules, order_type, quantity)
+    found += _quantity_violations(rules, order_type, quantity, closes_position=closes_position)
     found += _price_violations(rules, order_type, price)
     valued_at = price if order_type == "Limit" else reference_price
     if not found and valued_at is not None and not reduce_only and quantity * valued_at < rules.min_notional:
@@ -89,15 +95,18 @@ def violations(
     return tuple(found)
 
 
-def _quantity_violations(rules: InstrumentRules, order_type: str, quantity: Decimal) -> list[Violation]:
+def _quantity_violations(
+    rules: InstrumentRules, order_type: str, quantity: Decimal, *, closes_position: bool
+) -> list[Violation]:
     shown = f"{quantity:f}"
     largest = rules.max_market_quantity if order_type == "Market" else rules.max_quantity
     if quantity <= 0:
         return [Violation("quantity", shown, "must be above 0")]
     found = []
-    if not on_grid(quantity, rules.lot_size):
+    any_size = closes_position and order_type == "Market"
+    if not any_size and not on_grid(quantity, rules.lot_size):
         found.append(Violation("quantity", shown, f"must be a multiple of the lot size {rules.lot_size:f}"))
-    if quantity < rules.min_quantity:
+    if not any_size and quantity < rules.min_quantity:
         found.append(Violation("quantity", shown, f"must be at least {rules.min_quantity:f}"))
     if quantity > largest:
         found.append(Violation("quantity", shown, f"must be at most {largest:f} for a {order_type.lower()} order"))

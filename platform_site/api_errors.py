@@ -15,7 +15,7 @@ from strategies.services import StrategyConfigRefused
 from trading.services.account_modes import ModeRefused
 from trading.services.amendments import OrderNotAmendable
 from trading.services.kill_switch import KillSwitchRefused
-from trading.services.orders import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
+from trading.services.order_refusals import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from risk.services import (
 )
 
 
-@admin.register(RiskLimit)
 class RiskLimitAdmin(admin.ModelAdmin):
     """Limits take effect in every engine at once; each change is on the audit trail."""
 
@@ -80,7 +79,6 @@ class SymbolGroupAdmin(admin.ModelAdmin):
         return False
 
 
-@admin.register(PositionPolicy)
 class PositionPolicyAdmin(admin.ModelAdmin):
     """How positions end; engines take a change up at once, for open positions too."""
 

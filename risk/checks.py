@@ -11,8 +11,9 @@ from decimal import Decimal
 
 from marketdata.instruments import InstrumentRules, violations
 from risk.exposure import IMMEDIATE, ZERO, Exposure
+from risk.groups import SymbolGroups
 from risk.intents import OrderIntent
-from risk.level_checks import CHECKS_OF_A_LEVEL, loss_percent
+from risk.level_checks import CHECKS_OF_A_LEVEL, loss_percent, symbol_groups
 from risk.limits import Limits
 from risk.questions import (
     CENT,
@@ -62,6 +63,7 @@ def trading_enabled(question: Question) -> Refusal | None:
 
 def instrument_grid(question: Question) -> Refusal | None:
     intent = question.intent
+    held = question.held if intent.side == "Sell" else -question.held
     found = violations(
         question.rules,
         order_type=intent.order_type,
@@ -69,6 +71,7 @@ def instrument_grid(question: Question) -> Refusal | None:
         price=intent.price,
         reference_price=question.reference_price,
         reduce_only=intent.reduce_only,
+        closes_position=intent.reduce_only and intent.quantity == held,
     )
     if not found:
         return None
@@ -201,23 +204,6 @@ def slippage(question: Question) -> Refusal | None:
     )
 
 
-def symbol_group(question: Question) -> Refusal | None:
-    exposure, symbol = question.exposure, question.intent.symbol
-    if not question.grows:
-        return None
-    for group in question.market.groups.of(symbol):
-        held = [other for other in exposure.notional if other in group.symbols and other != symbol]
-        if group.max_positions is not None and len(held) + 1 > group.max_positions:
-            message = f"it would be position number {len(held) + 1} in {group.name}; at most {group.max_positions}"
-            return refuse(f"group.{group.name}.max_positions", group.max_positions, len(held) + 1, message)
-        if group.max_notional is not None:
-            notional = sum((exposure.notional[other] for other in held), question.worst_notional)
-            if notional > group.max_notional:
-                message = f"{group.name} could reach {notional:.2f} USD; at most {shown(group.max_notional)} is allowed"
-                return refuse(f"group.{group.name}.max_notional", group.max_notional, notional, message)
-    return None
-
-
 CHECKS: tuple[Rule, ...] = (
     exposure_known,
     trading_enabled,
@@ -227,7 +213,6 @@ CHECKS: tuple[Rule, ...] = (
     slippage,
     order_notional,
     risk_per_trade,
-    symbol_group,
     leverage,
     available_balance,
 )
@@ -255,10 +240,14 @@ def check_levels(
     exposure: Exposure,
     rules: InstrumentRules,
     reference_price: Decimal,
+    groups: SymbolGroups,
 ) -> Decision:
-    """Ask only the rules of the given levels, by their names: for whoever has judged the rest before."""
+    """Ask only the rules of the given levels, by their names: for whoever has judged the rest before. What moves
+    together is not judged again: correlations are known to engines only."""
     limits = Limits(other_levels=tuple(levels.items()))
     question = Question.of(intent, limits, exposure, rules, reference_price, NO_MARKET)
     shared = [scope for scope in question.scopes if scope.level != "account"]
     refusals = [found for scope in shared for rule in CHECKS_OF_A_LEVEL if (found := rule(question, scope)) is not None]
+    question.market = Market(groups)
+    refusals += [found for scope in shared if (found := symbol_groups(question, scope)) is not None]
     return Decision(not refusals, tuple(refusals))

@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from itertools import pairwise
 
+from marketdata.instruments import InstrumentRules
 from risk.exposure import PositionExposure
 
 HUNDRED = Decimal(100)
@@ -92,6 +93,21 @@ def _check_steps(name: str, steps: Iterable[tuple[Decimal, Decimal]], least: Dec
             )
     if any(one[0] >= two[0] for one, two in pairwise(steps)):
         raise ExitRuleError(name, [f"{profit:f}" for profit, _ in steps], "rising profits")
+
+
+def exit_quantity(rules: InstrumentRules, held: Decimal, taken: Decimal, share: Decimal) -> Decimal:
+    """What an order shall close of a position of ``held`` base coin, of which ``taken`` is being closed already, when a
+    ``share`` of it (above 0 to 1) shall go; 0: nothing now.
+
+    A part leaves nothing that is too small to be ordered: then all goes. A position that is too small itself can only
+    be closed whole, by an order that asks the venue for just that, and only while no other order is closing it.
+    """
+    left = held - taken
+    wanted = left if share == ONE else min(left, rules.floor_quantity(held * share))
+    if wanted < left and rules.orderable(wanted) and not rules.orderable(left - wanted):
+        wanted = left
+    wanted = min(wanted, rules.max_market_quantity)
+    return wanted if rules.orderable(wanted) or wanted == held else Decimal(0)
 
 
 class ExitKind(StrEnum):

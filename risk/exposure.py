@@ -29,6 +29,11 @@ def loss_at_stop(side: str, quantity: Decimal, price: Decimal, stop_loss: Decima
     return quantity * distance if distance > 0 else ZERO
 
 
+def worth_in(notional: Mapping[str, Decimal], symbols: frozenset[str]) -> Decimal:
+    """What some of the symbols that are held are worth together."""
+    return sum((notional[symbol] for symbol in notional.keys() & symbols), ZERO)
+
+
 @dataclass(frozen=True, slots=True)
 class PositionExposure:
     side: str
@@ -120,6 +125,18 @@ class Totals:
     positions: int = 0
     open_orders: int = 0
     orders_last_second: int = 0
+    # Asked with every order, changed once a second.
+    _in_groups: dict[frozenset[str], tuple[int, Decimal]] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
+
+    def in_group(self, symbols: frozenset[str]) -> tuple[int, Decimal]:
+        """How many positions are held, or may come to be, in some symbols, and their worth in USD."""
+        found = self._in_groups.get(symbols)
+        if found is None:
+            count = sum(self.holders[symbol] for symbol in self.holders.keys() & symbols)
+            found = self._in_groups[symbols] = count, worth_in(self.notional, symbols)
+        return found
 
     def with_intent(self, intent: OrderIntent, price: Decimal) -> Totals:
         """Once another account's order is on its way."""
@@ -167,6 +184,9 @@ class Exposure:
     # Made of the above.
     total_risk: Decimal = field(init=False, default=ZERO, compare=False)
     notional: Mapping[str, Decimal] = field(init=False, default_factory=dict, compare=False)
+    _in_groups: dict[frozenset[str], tuple[int, Decimal]] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         risk = sum((position.risk for position in self.positions.values()), ZERO)
@@ -185,6 +205,13 @@ class Exposure:
     @property
     def day_start_equity(self) -> Decimal:
         return self.equity - self.day_pnl
+
+    def in_group(self, symbols: frozenset[str]) -> tuple[int, Decimal]:
+        """How many of some symbols are held, or may come to be, and their worth in USD."""
+        found = self._in_groups.get(symbols)
+        if found is None:
+            found = self._in_groups[symbols] = len(self.notional.keys() & symbols), worth_in(self.notional, symbols)
+        return found
 
     def with_pending(self, symbol: str, side: str, quantity: Decimal) -> Exposure:
         """The exposure once one more order is on its way that may open something."""

@@ -8,8 +8,19 @@ from decimal import Decimal
 
 
 @dataclass(frozen=True, slots=True)
+class GroupLimit:
+    """What one level allows in a group, pending orders included. None is no limit; USD."""
+
+    max_positions: int | None = None
+    max_notional: Decimal | None = None
+
+
+NO_GROUP_LIMIT = GroupLimit()
+
+
+@dataclass(frozen=True, slots=True)
 class SymbolGroup:
-    """Limits count one account's positions in the group, pending orders included. None is no limit; USD."""
+    """Its limits count one account's positions in the group, pending orders included. None is no limit; USD."""
 
     name: str
     symbols: frozenset[str]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import TypeVar
 
 from risk.exposure import ZERO
+from risk.groups import NO_GROUP_LIMIT
 from risk.questions import CENT, HUNDRED, Question, Refusal, Scope, ScopeRule, percent_of, refuse_of, shown
+
+Bound = TypeVar("Bound", int, Decimal)
 
 
 def others_known(question: Question, scope: Scope) -> Refusal | None:
@@ -62,25 +66,53 @@ def correlated_positions(question: Question, scope: Scope) -> Refusal | None:
     most, threshold = scope.limits.max_correlated_positions, scope.limits.max_correlation
     if threshold is None:
         threshold = question.limits.max_correlation
-    market, symbol = question.market, question.intent.symbol
+    symbol = question.intent.symbol
     if most is None or threshold is None or scope.holds(symbol):
         return None
-    named, count, least, known = [], 0, float(threshold), market.correlations.of(symbol)
-    for other in scope.symbols():
-        correlation = 1.0 if other == symbol else known.get(other)
-        if market.groups.together(symbol, other) if correlation is None else abs(correlation) >= least:
-            named.append(other)
-            count += scope.holders(other)
+    moving = question.moving_with(threshold)
+    count = scope.positions_in(moving)
     if count < most:
         return None
+    named = ", ".join(sorted(scope.among(moving)))
     return refuse_of(
         scope,
         "max_correlated_positions",
         most,
         count + 1,
-        f"{symbol} moves with {', '.join(sorted(named))} (correlation of {shown(threshold)} or more, or one group); "
+        f"{symbol} moves with {named} (correlation of {shown(threshold)} or more, or one group); "
         f"at most {most} such positions are allowed together",
     )
+
+
+def symbol_groups(question: Question, scope: Scope) -> Refusal | None:
+    """A group's own limits are each account's; every level may have its own for the group, which counts what the level
+    spans. The strictest wins."""
+    symbol, limits = question.intent.symbol, scope.limits.group_limits
+    of_account = scope.level == "account"
+    for group in question.market.groups.of(symbol):
+        limit = limits.get(group.name, NO_GROUP_LIMIT) if limits else NO_GROUP_LIMIT
+        positions, most = limit.max_positions, limit.max_notional
+        if of_account:
+            positions, most = _stricter(positions, group.max_positions), _stricter(most, group.max_notional)
+        if positions is None and most is None:
+            continue
+        count, worth = scope.in_group(group.symbols, symbol)
+        if not scope.holds(symbol):
+            count += 1
+        worth += question.worst_notional
+        if positions is not None and count > positions:
+            message = f"it would be position number {count} in {group.name}; at most {positions} are allowed"
+            return refuse_of(scope, f"group.{group.name}.max_positions", positions, count, message)
+        if most is not None and worth > most:
+            message = f"{group.name} could reach {worth:.2f} USD; at most {shown(most)} is allowed"
+            return refuse_of(scope, f"group.{group.name}.max_notional", most, worth, message)
+    return None
+
+
+def _stricter(one: Bound | None, other: Bound | None) -> Bound | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def open_orders(question: Question, scope: Scope) -> Refusal | None:
@@ -156,6 +188,7 @@ CHECKS_OF_A_LEVEL: tuple[ScopeRule, ...] = (
     position_count,
     positions_per_symbol,
     correlated_positions,
+    symbol_groups,
     open_orders,
     total_risk,
     daily_loss,

@@ -7,9 +7,13 @@ one strategy, one account, all accounts of a user, all accounts of the platform.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
+
+from risk.groups import GroupLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Limits:
     ``max_correlation`` 0 to 1.
 
     The fields are the account's; ``other_levels`` are the limits of the strategy, the user and the platform, by name.
+    ``group_limits``: what this level allows in a group of symbols, by the group's name.
     """
 
     trading_enabled: bool = True
@@ -36,12 +41,13 @@ class Limits:
     max_correlation: Decimal | None = None
     max_correlated_positions: int | None = None
     max_slippage_percent: Decimal | None = None
+    group_limits: Mapping[str, GroupLimit] = field(default_factory=lambda: MappingProxyType({}))
     other_levels: tuple[tuple[str, Limits], ...] = ()
 
     @property
     def counts_together(self) -> bool:
         """Whether any of them is on what is at stake together."""
-        return any(getattr(self, name) is not None for name in TOGETHER)
+        return bool(self.group_limits) or any(getattr(self, name) is not None for name in TOGETHER)
 
     @property
     def shared(self) -> bool:
@@ -49,7 +55,9 @@ class Limits:
         return any(level != "strategy" for level, _ in self.other_levels)
 
 
-NAMES = tuple(field.name for field in fields(Limits) if field.name not in ("trading_enabled", "other_levels"))
+NAMES = tuple(
+    each.name for each in fields(Limits) if each.name not in ("trading_enabled", "group_limits", "other_levels")
+)
 # Of one order: whoever's limit it breaks, it breaks it alone.
 OF_AN_ORDER = (
     "max_order_notional",

@@ -100,6 +100,12 @@ class RiskLimit(models.Model):
         "0.01", 100, "how far from the middle of the book a market order may fill on average; default 1"
     )
     max_order_rate = count_field(0, 10_000, "orders per second")
+    group_limits = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="by group of symbols: positions and USD that this level may have in it, e.g. "
+        '{"majors": {"max_positions": 3, "max_notional": "50000"}}; a group\'s own limits are those of each account',
+    )
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -119,14 +125,46 @@ class RiskLimit(models.Model):
     def clean(self) -> None:
         if self.level == self.Level.STRATEGY and self.max_drawdown_percent is not None:
             raise ValidationError({"max_drawdown_percent": "a strategy has no equity of its own; leave it empty"})
+        wrong = _wrong_group_limits(self.group_limits)
+        if wrong:
+            raise ValidationError({"group_limits": wrong})
 
     def __str__(self) -> str:
         subject = self.user or self.account or self.strategy
         return f"{self.level} limits" + (f" of {subject}" if subject else "")
 
 
+def _wrong_group_limits(given: Any) -> str:
+    """What is wrong with a level's limits on groups; empty when nothing is."""
+    example = 'expected {"majors": {"max_positions": 1 to 100, "max_notional": USD, 0 or more}}'
+    if not isinstance(given, dict) or not all(isinstance(each, dict) for each in given.values()):
+        return f"{str(given)[:80]} are no limits of groups; {example}"
+    known = set(SymbolGroup.objects.filter(name__in=list(given)).values_list("name", flat=True))
+    for name, limits in given.items():
+        if name not in known:
+            groups = ", ".join(SymbolGroup.objects.values_list("name", flat=True)) or "none yet"
+            return f"there is no group {name[:40]!r}; there are: {groups}. Make it first, under symbol groups"
+        if unknown := sorted(set(limits) - {"max_positions", "max_notional"}):
+            return f"{name}.{unknown[0][:40]} is no limit of a group; {example}"
+        positions, notional = limits.get("max_positions"), limits.get("max_notional")
+        if positions is not None and (type(positions) is not int or not 1 <= positions <= 100):
+            return f"{name}.max_positions is {str(positions)[:40]}; expected a whole number, 1 to 100"
+        if notional is not None and not _is_amount(notional):
+            return f"{name}.max_notional is {str(notional)[:40]}; expected USD, 0 or more"
+    return ""
+
+
+def _is_amount(value: Any) -> bool:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return False
+    return not isinstance(value, bool) and number.is_finite() and 0 <= number < 10**15
+
+
 class SymbolGroup(models.Model):
-    """Symbols that tend to fall together. Limits count one account's positions in the group; empty is no limit."""
+    """Symbols that tend to fall together. Its limits count one account's positions in the group; empty is no limit.
+    What a strategy, a user or the platform may have in it is among their risk limits."""
 
     name = models.SlugField(max_length=32, unique=True)
     symbols = models.JSONField(default=list, help_text='list of symbols, e.g. ["BTCUSDT", "ETHUSDT"]')

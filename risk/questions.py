@@ -108,10 +108,25 @@ class Scope:
         """Whether an order in the symbol adds to a position that is counted here already."""
         return symbol in (self.rest.notional if self.share else self.exposure.notional)
 
-    def symbols(self) -> set[str]:
-        """What is held, or may come to be held, at this level."""
-        own = () if self.share else self.exposure.notional
-        return {*own, *self.rest.notional}
+    def among(self, symbols: frozenset[str]) -> set[str]:
+        """Which of some symbols are held, or may come to be held, at this level."""
+        others = self.rest.notional.keys() & symbols
+        return others if self.share else others | (self.exposure.notional.keys() & symbols)
+
+    def positions_in(self, symbols: frozenset[str]) -> int:
+        """How many positions are held, or may come to be, in some symbols."""
+        holders = self.rest.holders
+        count = sum([holders[symbol] for symbol in holders.keys() & symbols]) if holders else 0
+        return count if self.share else count + len(self.exposure.notional.keys() & symbols)
+
+    def in_group(self, symbols: frozenset[str], without: str) -> tuple[int, Decimal]:
+        """How many positions are held, or may come to be, in some symbols, and what all but one symbol's are worth
+        together, USD; of that one only what others of this level hold."""
+        count, worth = self.rest.in_group(symbols)
+        if self.share:
+            return count, worth - self.rest.notional.get(without, ZERO)
+        own_count, own_worth = self.exposure.in_group(symbols)
+        return own_count + count, own_worth - self.exposure.notional.get(without, ZERO) + worth
 
     def other_notional(self, symbol: str) -> Decimal:
         """What others of this level hold of the symbol; of a strategy, nobody does."""
@@ -142,6 +157,27 @@ class Question:
     loss: Decimal
     worst_notional: Decimal
     scopes: tuple[Scope, ...]
+    _moving: dict[Decimal, frozenset[str]] = field(default_factory=dict)
+
+    def moving_with(self, threshold: Decimal) -> frozenset[str]:
+        """What is held at any level and moves with the order's symbol, itself too: by a correlation of ``threshold`` or
+        more either way, or by a group where too little was seen of the pair."""
+        found = self._moving.get(threshold)
+        if found is None:
+            symbol, market, least = self.intent.symbol, self.market, float(threshold)
+            known = market.correlations.of(symbol)
+            held = set(self.exposure.notional).union(*(scope.rest.notional for scope in self.scopes))
+            found = self._moving[threshold] = frozenset(
+                other
+                for other in held
+                if other == symbol
+                or (
+                    market.groups.together(symbol, other)
+                    if (correlation := known.get(other)) is None
+                    else abs(correlation) >= least
+                )
+            )
+        return found
 
     @classmethod
     def of(

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
 from django.db.models import Q
 
 from risk.exits import ExitRules
+from risk.groups import GroupLimit, SymbolGroups
 from risk.groups import SymbolGroup as SymbolGroupValue
-from risk.groups import SymbolGroups
 from risk.leverage import LeverageRules
 from risk.limits import NAMES, TOGETHER, Limits, combined, with_defaults
 from risk.models import PositionPolicy, RiskLimit, SymbolGroup
@@ -25,18 +26,26 @@ def limits_for(account: Any, strategy: Any = None) -> Limits:
     return _combined(RiskLimit.objects.filter(applies))
 
 
-def limits_of(accounts: Collection[Any]) -> dict[int, Limits]:
-    """:func:`limits_for` of many, in one query."""
+def watched_limits(accounts: Collection[Any]) -> dict[int, tuple[Limits, Mapping[str, Limits]]]:
+    """By account: :func:`limits_for` it, and the limits of its strategies by their names. In one query: asked every
+    second."""
     owners, identifiers = {account.owner_id for account in accounts}, [account.pk for account in accounts]
-    rows = RiskLimit.objects.filter(Q(level="platform") | Q(user_id__in=owners) | Q(account_id__in=identifiers))
-    found = list(rows)
+    applies = Q(level="platform") | Q(user_id__in=owners) | Q(account_id__in=identifiers)
+    found = list(RiskLimit.objects.filter(applies | Q(strategy__account_id__in=identifiers)).select_related("strategy"))
+    strategies: dict[int, dict[str, Limits]] = {pk: {} for pk in identifiers}
+    for row in found:
+        if row.strategy is not None:
+            strategies[row.strategy.account_id][row.strategy.name] = as_limits(row)
     return {
-        account.pk: _combined(
-            row
-            for row in found
-            if row.level == "platform"
-            or (row.level == "user" and row.user_id == account.owner_id)
-            or (row.level == "account" and row.account_id == account.pk)
+        account.pk: (
+            _combined(
+                row
+                for row in found
+                if row.level == "platform"
+                or (row.level == "user" and row.user_id == account.owner_id)
+                or (row.level == "account" and row.account_id == account.pk)
+            ),
+            MappingProxyType(strategies[account.pk]),
         )
         for account in accounts
     }
@@ -48,7 +57,18 @@ def _combined(rows: Iterable[RiskLimit]) -> Limits:
 
 
 def as_limits(row: RiskLimit) -> Limits:
-    return Limits(trading_enabled=row.trading_enabled, **{name: getattr(row, name) for name in NAMES})
+    groups = {
+        name: GroupLimit(
+            each.get("max_positions"),
+            None if each.get("max_notional") is None else Decimal(str(each["max_notional"])),
+        )
+        for name, each in row.group_limits.items()
+    }
+    return Limits(
+        trading_enabled=row.trading_enabled,
+        group_limits=MappingProxyType(groups),
+        **{name: getattr(row, name) for name in NAMES},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,7 @@ class TotalsAsked:
 
 def totals_asked(accounts: Collection[Any]) -> dict[int, TotalsAsked]:
     """By account, in one query: this is asked whenever an account's books change."""
-    asked = Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR)
+    asked = Q.create([(f"{name}__isnull", False) for name in TOGETHER], connector=Q.OR) | ~Q(group_limits={})
     owners, identifiers = {account.owner_id for account in accounts}, [account.pk for account in accounts]
     concerns = Q(level="platform") | Q(user_id__in=owners) | Q(strategy__account_id__in=identifiers)
     values = ("level", "user_id", "strategy__account_id", "strategy__name")

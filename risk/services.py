@@ -12,7 +12,7 @@ from risk.limits import NAMES, Limits
 from risk.models import PositionPolicy, RiskLimit, SymbolGroup
 from risk.selectors import as_limits
 
-LIMIT_FIELDS = ("trading_enabled", *NAMES)
+LIMIT_FIELDS = ("trading_enabled", *NAMES, "group_limits")
 GROUP_FIELDS = ("symbols", "max_positions", "max_notional")
 POLICY_FIELDS = tuple(
     field.name for field in PositionPolicy._meta.concrete_fields if field.name not in ("id", "account", "updated_at")

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from audit.admin import TracedAdmin
 from strategies.library import STRATEGIES
-from strategies.models import Signal, StrategyConfig
+from strategies.models import StrategyConfig
 from strategies.services import (
     CHANGEABLE,
     StrategyConfigRefused,
@@ -81,8 +81,9 @@ class StrategyConfigForm(forms.ModelForm):
         return values
 
 
-@admin.register(StrategyConfig)
 class StrategyConfigAdmin(admin.ModelAdmin):
+    """Whoever registers it says whose strategies a user may see and change."""
+
     list_display = ("name", "account", "strategy", "enabled", "sizing_mode", "sizing_value", "leverage", "version")
     list_filter = ("strategy", "enabled", "account")
     search_fields = ("name", "account__name")
@@ -154,14 +155,18 @@ class StrategyConfigAdmin(admin.ModelAdmin):
 
     def _each(self, request: HttpRequest, rows: QuerySet[StrategyConfig], service: Any) -> None:
         for config in rows:
+            if not self.has_change_permission(request, config):
+                self.message_user(request, f"{config}: only a manager of {config.account} may do that", messages.ERROR)
+                continue
             try:
                 service(config=config, actor=request.user.get_username())
             except StrategyConfigRefused as refused:
                 self.message_user(request, f"{config}: {refused}", messages.ERROR)
 
 
-@admin.register(Signal)
 class SignalAdmin(TracedAdmin):
+    """Whoever registers it says whose signals a user may see."""
+
     list_display = ("signalled_at", "account", "strategy", "symbol", "side", "strength", "outcome", "reason")
     list_filter = ("outcome", "strategy", "symbol", "account")
     search_fields = ("symbol", "reason", "trace_id")

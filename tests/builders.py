@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 
 from marketdata.instruments import InstrumentRules, rules_from_bybit
 from marketdata.services import instruments_sync
@@ -52,6 +53,12 @@ def ownership(account_id: int, seconds: float = 60) -> LeaseToken:
 
 def user(name: str, **options: Any) -> Any:
     return get_user_model().objects.create_user(name, password=f"{name}-password", **options)
+
+
+def permit(user: Any, *codenames: str) -> Any:
+    """Give Django permissions by name; returns the user."""
+    user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
+    return user
 
 
 def account(owner: Any, name: str = "", environment: str = "simulator", key: Any = None) -> Account:

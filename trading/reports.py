@@ -37,7 +37,8 @@ class SubmissionResult:
 class OrderReport:
     """One order as the venue sees it. Quantities in base coin, prices in quote coin, times in ms since 1970.
 
-    ``is_exit``: the venue made it, for the take-profit, stop-loss or trailing stop of a position.
+    ``is_exit``: the venue made it, for the take-profit, stop-loss or trailing stop of a position. ``trigger_price``: it
+    waits for that price; None for one that does not wait.
     """
 
     venue_order_id: str
@@ -57,7 +58,13 @@ class OrderReport:
     created_ms: int
     updated_ms: int
     is_exit: bool = False
+    trigger_price: Decimal | None = None
     payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def closes_whole(self) -> bool:
+        """Whether it has no quantity of its own: it closes what the position is when its price comes."""
+        return self.quantity == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
 // The dashboard: holds what is known, listens to the stream, and lets each part redraw at most once a frame.
+import { AmendDialog } from "./amend.js";
 import { request } from "./api.js";
 import { Chart } from "./chart.js";
 import { EquityChart } from "./equity.js";
@@ -72,6 +73,7 @@ const modeSwitch = new ModeSwitch({
     redraw("account");
   },
 });
+const amendDialog = new AmendDialog({ account: accountRow, digits, toast });
 let equityChart = null;
 
 // What tables may ask of the page.
@@ -79,21 +81,11 @@ const view = {
   digits,
   marks: state.marks,
   manages: () => accountRow()?.role === "manager",
+  trades: () => ["trader", "manager"].includes(accountRow()?.role),
   async cancelOrder(order) {
     await attempt(request("DELETE", `trading/order/${order.id}`), "cancel asked for");
   },
-  async amendOrder(order) {
-    const price = prompt(`${order.symbol}: new price`, order.price);
-    if (price === null) return;
-    const quantity = prompt(`${order.symbol}: new quantity (filled: ${order.filled_quantity})`, order.quantity);
-    if (quantity === null) return;
-    const amended = {};
-    if (price.trim() !== order.price) amended.price = price.trim();
-    if (quantity.trim() !== order.quantity) amended.quantity = quantity.trim();
-    if (!Object.keys(amended).length) return;
-    if (accountRow().environment === "live" && !confirm(`LIVE: change ${order.symbol} to ${quantity} at ${price}?`)) return;
-    await attempt(request("PATCH", `trading/order/${order.id}`, amended), "change asked for");
-  },
+  amendOrder: (order) => amendDialog.open(order),
   async closePosition(position) {
     if (accountRow().badge === "LIVE" && !confirm(`LIVE: close ${position.symbol}?`)) return;
     const side = position.side === "Buy" ? "Sell" : "Buy";
@@ -181,8 +173,8 @@ function rowsOf(tab) {
 
 function drawTable() {
   drawTabs();
-  $("cancel-all").hidden = state.tab !== "orders" || !rowsOf("orders").length;
-  $("reconcile").hidden = state.tab !== "differences" || !["trader", "manager"].includes(accountRow()?.role);
+  $("cancel-all").hidden = state.tab !== "orders" || !view.trades() || !rowsOf("orders").length;
+  $("reconcile").hidden = state.tab !== "differences" || !view.trades();
   if (state.tab === "equity") {
     if (!equityChart) {
       const box = element("div", "", "equity-chart");
@@ -265,6 +257,12 @@ function chooseAccount(id) {
 function show(viewName) {
   document.body.dataset.view = viewName;
   for (const button of document.querySelectorAll(".phone-tabs button")) button.setAttribute("aria-pressed", button.dataset.view === viewName);
+  showTab();
+}
+
+// On a phone the tabs are wider than the screen.
+function showTab() {
+  $("tabs").querySelector(`[data-tab="${state.tab}"]`)?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 // Hearing.
@@ -394,6 +392,7 @@ for (const name of Object.keys(TABS)) {
   button.dataset.tab = name;
   button.addEventListener("click", () => {
     state.tab = name;
+    showTab();
     redraw("table");
   });
   $("tabs").append(button);

@@ -33,7 +33,7 @@ export const TABS = {
       ["TP", (p) => fixed(p.take_profit, view.digits(p.symbol)), true],
       ["SL", (p) => fixed(p.stop_loss, view.digits(p.symbol)), true],
       ["Strategy", (p) => p.strategy],
-      ["", (p) => ({ label: "Close", act: () => view.closePosition(p) })],
+      ["", (p) => (view.trades() ? { label: "Close", act: () => view.closePosition(p) } : "")],
     ],
   },
   orders: {
@@ -49,8 +49,8 @@ export const TABS = {
       ["Filled", (o) => trimmed(o.filled_quantity), true],
       ["State", (o) => [o.state.replace("_", " "), o.state === "unknown" ? "warn" : ""]],
       ["Strategy", (o) => o.strategy],
-      ["", (o) => (["acknowledged", "partially_filled"].includes(o.state) && o.price ? { label: "Edit", act: () => view.amendOrder(o) } : "")],
-      ["", (o) => (o.state === "pending_cancel" ? "" : { label: "Cancel", act: () => view.cancelOrder(o) })],
+      ["", (o) => (view.trades() && ["acknowledged", "partially_filled"].includes(o.state) && o.price ? { label: "Edit", act: () => view.amendOrder(o) } : "")],
+      ["", (o) => (o.state === "pending_cancel" || !view.trades() ? "" : { label: "Cancel", act: () => view.cancelOrder(o) })],
     ],
   },
   history: {

@@ -75,7 +75,9 @@ export class Ticket {
     this.cost.textContent = value ? `${money(value)} USDT` : "—";
     this.submit.dataset.side = this.side;
     const badge = this.account()?.badge;
-    this.submit.textContent = `${["PAPER", "LIVE"].includes(badge) ? `${badge}: ` : ""}${this.side} ${this.quantity.value || ""} ${this.instrument?.symbol ?? ""}`.replace(/\s+/g, " ");
+    const looksOnly = this.account()?.role === "viewer";
+    this.submit.disabled = looksOnly;
+    this.submit.textContent = looksOnly ? "You may see this account, not trade on it" : `${["PAPER", "LIVE"].includes(badge) ? `${badge}: ` : ""}${this.side} ${this.quantity.value || ""} ${this.instrument?.symbol ?? ""}`.replace(/\s+/g, " ");
     this.clearErrors();
   }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
 from tests import builders
 from trading.models import Account, DeadManWatch, KillSwitch
+from trading.services.accounts import membership_grant
 from trading.services.kill_switch import kill_switch_done, kill_switch_engage
 
 pytestmark = pytest.mark.django_db
@@ -62,15 +64,19 @@ def test_adding_one_stops_the_account_and_the_action_re_arms_it(account: Account
 
 def test_djangos_permission_alone_stops_and_re_arms_nothing(account: Account) -> None:
     clerk = staff("clerk", "add_killswitch", "view_killswitch", "view_account", "change_account", "add_deadmanwatch")
-    assert add(clerk, account).status_code == 403
+    # Of accounts without access there is none to choose.
+    assert b"not one of the available choices" in add(clerk, account).content
     assert add(clerk, None).status_code == 403
     clerk.post(reverse("admin:trading_account_changelist"), {"action": "stop", "_selected_action": [account.pk]})
     assert not KillSwitch.objects.exists()
     switch = kill_switch_engage(account=account, actor="alice", reason="a test")
     kill_switch_done(task_id=switch.tasks.get().pk, closer="test")
+    assert rearm(clerk, switch) == ""
+    membership_grant(account=account, user=get_user_model().objects.get(username="clerk"), role="viewer", actor="alice")
     assert "you may not re-arm" in rearm(clerk, switch)
     switch.refresh_from_db()
     assert switch.rearmed_at is None
+    assert add(clerk, account).status_code == 403
     values = {"account": account.pk, "policy": "close", "venue_seconds": ""}
     assert clerk.post(reverse("admin:trading_deadmanwatch_add"), values).status_code == 403
     assert not DeadManWatch.objects.exists()

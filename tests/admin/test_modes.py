@@ -9,7 +9,8 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from tests import builders
-from trading.models import Account
+from trading.models import Account, Membership
+from trading.services.accounts import membership_grant
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/trading/account/"
@@ -59,6 +60,9 @@ def test_staff_who_may_not_manage_an_account_do_not_switch_it(client: Client, li
     staff = builders.user("staff", is_staff=True)
     staff.user_permissions.add(*Permission.objects.filter(codename__in=["change_account", "view_account"]))
     client.force_login(staff)
+    act(client, "trade_for_real", live, confirming="yes", confirm_name=live.name)
+    assert mode_of(live) == "paper"
+    membership_grant(account=live, user=staff, role=Membership.Role.TRADER, actor="alice")
     answer = act(client, "trade_for_real", live, confirming="yes", confirm_name=live.name)
     assert "only a manager of" in answer.content.decode()
     assert mode_of(live) == "paper"

@@ -14,7 +14,8 @@ from tests.api.conftest import Cast
 from trading.models import Order, OrderAmendment
 from trading.reports import Submission, SubmissionResult
 from trading.services.fills import order_report_apply
-from trading.services.orders import order_submission_apply, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_submission_apply
 
 pytestmark = pytest.mark.django_db
 PATH = "/api/v1/trading/order"

@@ -22,7 +22,8 @@ from trading.models import EngineSession, Fill, Order, Position
 from trading.reports import Submission, SubmissionResult, WalletReport
 from trading.services.accounts import wallet_apply
 from trading.services.fills import fill_apply
-from trading.services.orders import order_submission_apply, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_submission_apply
 
 pytestmark = pytest.mark.django_db
 D = Decimal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -35,7 +34,7 @@ def test_an_unbroken_chain_has_no_break() -> None:
 @pytest.mark.parametrize(
     ("damage", "sequence"),
     [
-        (lambda chain: [*chain[:2], replace(chain[2], content={"number": 99}), *chain[3:]], 3),
+        (lambda chain: [*chain[:2], chain[2]._replace(content={"number": 99}), *chain[3:]], 3),
         (lambda chain: [*chain[:2], *chain[3:]], 3),
         (lambda chain: [chain[1], chain[0], *chain[2:]], 1),
         (lambda chain: chain[:-1], 5),

@@ -25,7 +25,8 @@ from trading.reports import Submission, SubmissionResult
 from trading.services.accounts import membership_grant
 from trading.services.fills import fill_apply, order_report_apply
 from trading.services.kill_switch import kill_switch_engage
-from trading.services.orders import order_intend, order_submission_apply
+from trading.services.order_commits import order_intend
+from trading.services.order_outcomes import order_submission_apply
 from trading.services.signals import signal_note
 
 pytestmark = pytest.mark.django_db

@@ -21,7 +21,8 @@ from trading.lifecycle import OrderEvent
 from trading.models import Account, Fill, Order, Position, Wallet
 from trading.reports import WalletReport
 from trading.services.accounts import wallet_apply
-from trading.services.orders import advance, order_place
+from trading.services.order_steps import advance
+from trading.services.orders import order_place
 from trading.services.reports import reports_apply
 from trading.simulator.keys import DEMO_KEYS
 from trading.simulator.stepping import SteppedClock

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from risk.checks import Market, check_intent, loss_percent
 from risk.exposure import Exposure, PendingExposure, PositionExposure, Totals, loss_at_stop
-from risk.groups import SymbolGroup, SymbolGroups
+from risk.groups import GroupLimit, SymbolGroup, SymbolGroups
 from risk.limits import ACCOUNT_DEFAULTS, Limits, combined, with_defaults
 from risk.slippage import BookSide, FillEstimate, estimate_fill, side_of_quotes
 from tests.builders import RULES, intent
@@ -169,6 +169,70 @@ def test_a_group_has_limits_of_its_own() -> None:
         assert list(refusals({}, Limits(), held, Market(SymbolGroups([group])))) == [limit]
     roomy = SymbolGroup("majors", symbols, 2, D(30_600))
     assert refusals({}, Limits(), held, Market(SymbolGroups([roomy]))) == {}
+
+
+MAJORS = frozenset({"BTCUSDT", "ETHUSDT", "SOLUSDT"})
+
+
+@pytest.mark.parametrize("level", ["user", "platform"])
+@pytest.mark.parametrize(
+    ("limit", "name", "words"),
+    [
+        (GroupLimit(max_positions=4), "max_positions", "position number 5 in majors; at most 4"),
+        (GroupLimit(max_notional=D(70_500)), "max_notional", "majors could reach 70600.00 USD; at most 70500"),
+    ],
+)
+def test_a_users_and_the_platforms_limits_on_a_group_count_all_their_accounts(
+    level: str, limit: GroupLimit, name: str, words: str
+) -> None:
+    # 30,000 in ETH here, 40,000 in BTC in two other accounts, one more of theirs outside the group; 600 are asked for.
+    others = Totals(
+        notional={"BTCUSDT": D(38_000), "ETHUSDT": D(2_000), "XRPUSDT": D(9_000)},
+        holders={"BTCUSDT": 2, "ETHUSDT": 1, "XRPUSDT": 1},
+        positions=4,
+    )
+    exposure = replace(RICH, positions={"ETHUSDT": position()}, **{level: others})
+    market = Market(SymbolGroups([SymbolGroup("majors", MAJORS)]))
+    limits = combined(Limits(), **{level: Limits(group_limits={"majors": limit})})
+    found = refusals({}, limits, exposure, market)
+    assert list(found) == [f"{level}.group.majors.{name}"] and words in found[f"{level}.group.majors.{name}"]
+    roomy = GroupLimit(5, D(70_600))
+    assert not refusals({}, combined(Limits(), **{level: Limits(group_limits={"majors": roomy})}), exposure, market)
+    elsewhere = Market(SymbolGroups([SymbolGroup("majors", frozenset({"ETHUSDT"}))]))
+    assert not refusals({}, limits, exposure, elsewhere)
+
+
+def test_a_strategys_limits_on_a_group_count_its_share_and_the_strictest_level_wins() -> None:
+    held = replace(RICH, positions={"ETHUSDT": position(), "SOLUSDT": position()})
+    market = Market(SymbolGroups([SymbolGroup("majors", MAJORS, max_positions=5)]))
+    one = Limits(group_limits={"majors": GroupLimit(max_positions=1)})
+    share = Totals(notional={"ETHUSDT": D(100)}, holders={"ETHUSDT": 1}, positions=1)
+    assert not refusals({}, combined(Limits(), strategy=one), replace(held, strategies={"test": Totals()}), market)
+    found = refusals({}, combined(Limits(), strategy=one), replace(held, strategies={"test": share}), market)
+    assert list(found) == ["strategy.group.majors.max_positions"]
+    # The group's own limit is five; the account's is stricter, the user's not.
+    two = Limits(group_limits={"majors": GroupLimit(max_positions=2)})
+    levels = combined(two, user=Limits(group_limits={"majors": GroupLimit(max_positions=3)}))
+    assert list(refusals({}, levels, replace(held, user=Totals()), market)) == ["group.majors.max_positions"]
+
+
+@given(
+    st.dictionaries(st.sampled_from(["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]), AMOUNTS.filter(bool), max_size=4),
+    st.dictionaries(st.sampled_from(["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]), AMOUNTS.filter(bool), max_size=4),
+)
+def test_what_a_group_holds_is_the_sum_over_all_accounts(mine: dict[str, D], theirs: dict[str, D]) -> None:
+    worth = {symbol: quantity * PRICE for symbol, quantity in theirs.items()}
+    exposure = replace(
+        RICH,
+        positions={symbol: position(quantity=f"{quantity:f}") for symbol, quantity in mine.items()},
+        user=Totals(notional=worth, holders=dict.fromkeys(theirs, 1), positions=len(theirs)),
+    )
+    bought = D("0.01")
+    expected = (sum(q for s, q in [*mine.items(), *theirs.items()] if s in MAJORS) + bought) * PRICE
+    market = Market(SymbolGroups([SymbolGroup("majors", MAJORS)]))
+    for limit, refused in ((expected, False), (expected - D("0.01"), True)):
+        levels = combined(Limits(), user=Limits(group_limits={"majors": GroupLimit(max_notional=limit)}))
+        assert ("user.group.majors.max_notional" in refusals({}, levels, exposure, market)) == refused
 
 
 def test_a_market_order_that_the_book_cannot_fill_near_its_middle_is_refused() -> None:

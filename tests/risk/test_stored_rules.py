@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 
 from audit.models import AuditEvent
 from risk.exits import ExitRules
+from risk.groups import GroupLimit
 from risk.limits import ACCOUNT_DEFAULTS
 from risk.models import PositionPolicy, RiskLimit, SymbolGroup
 from risk.selectors import TotalsAsked, limits_for, policies, symbol_groups, totals_asked
@@ -114,6 +115,35 @@ def test_groups_are_there_and_can_be_changed() -> None:
     assert event.before["symbols"] == ["BTCUSDT", "ETHUSDT"] and event.after["max_positions"] == 1
     with pytest.raises(ValidationError, match="'btc' is no symbol"), transaction.atomic():
         symbol_group_set(name="majors", actor="desk", symbols=["btc"])
+
+
+def test_each_level_may_limit_a_group_and_others_accounts_are_asked_for_where_one_does(account: Account) -> None:
+    bob = builders.account(builders.user("bob"))
+    given = {"majors": {"max_positions": 3, "max_notional": "50000.5"}}
+    risk_limit_set(level="user", user=account.owner, actor="desk", group_limits=given)
+    limits = dict(limits_for(account).other_levels)["user"]
+    assert limits.group_limits == {"majors": GroupLimit(3, D("50000.5"))}
+    assert totals_asked(account).user and not totals_asked(bob).user and not limits_for(bob).other_levels
+    assert AuditEvent.objects.get(action="risk_limit.set").after["group_limits"] == given
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"nope": {}}, "there is no group 'nope'; there are: defi, layer1, majors"),
+        ({"majors": {"max_position": 1}}, "majors.max_position is no limit of a group"),
+        ({"majors": {"max_positions": 0}}, "majors.max_positions is 0; expected a whole number, 1 to 100"),
+        ({"majors": {"max_positions": True}}, "expected a whole number, 1 to 100"),
+        ({"majors": {"max_notional": "NaN"}}, "majors.max_notional is NaN; expected USD, 0 or more"),
+        ({"majors": {"max_notional": "-1"}}, "expected USD, 0 or more"),
+        ({"majors": 3}, "are no limits of groups"),
+        ([1], "are no limits of groups"),
+    ],
+)
+def test_limits_of_groups_that_are_none_are_refused_in_words(account: Account, given: Any, words: str) -> None:
+    with pytest.raises(ValidationError) as refused, transaction.atomic():
+        risk_limit_set(level="user", user=account.owner, actor="desk", group_limits=given)
+    assert words in refused.value.message_dict["group_limits"][0]
 
 
 def test_a_policy_holds_for_its_account_and_the_default_for_all_others(account: Account) -> None:

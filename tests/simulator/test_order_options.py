@@ -175,6 +175,24 @@ def test_quantity_zero_closes_the_position_up_to_the_largest_size() -> None:
             place(venue, "alice", "Sell", "0", **more)
 
 
+def test_a_waiting_order_of_quantity_zero_closes_what_is_held_when_its_price_comes() -> None:
+    venue = exchange()
+    close = {"reduceOnly": True, "closeOnTrigger": True, "triggerPrice": "95.0", "triggerDirection": 2}
+    place(venue, "alice", "Buy", "2")
+    waiting = place(venue, "alice", "Sell", "0", **close)
+    assert (waiting.status, waiting.as_row()["qty"], waiting.as_row()["leavesQty"]) == ("Untriggered", "0", "0")
+    venue.amend("alice", {"symbol": "BTCUSDT", "orderId": waiting.order_id, "triggerPrice": "94.0"}, 2)
+    place(venue, "alice", "Buy", "3")
+    market = venue.market("BTCUSDT")
+    market.last_price = D("94.0")
+    venue.exits.look(market, 3)
+    assert (waiting.status, waiting.quantity, waiting.filled) == ("Filled", 5, 5)
+    nothing = place(venue, "alice", "Sell", "0", **(close | {"triggerPrice": "80.0"}))
+    market.last_price = D("80.0")
+    venue.exits.look(market, 4)
+    assert (nothing.status, nothing.cancel_type) == ("Cancelled", "CancelByReduceOnly")
+
+
 def test_a_reduce_only_order_cannot_carry_exits() -> None:
     venue = exchange()
     place(venue, "alice", "Buy", "1")

@@ -46,7 +46,8 @@ from trading.services import reports as booking
 from trading.services.accounts import account_keys_replace
 from trading.services.amendments import order_amend_request
 from trading.services.leases import LeaseLost
-from trading.services.orders import order_cancel_request, order_place, order_take
+from trading.services.order_commits import order_take
+from trading.services.orders import order_cancel_request, order_place
 from trading.services.owner_work import owner_work
 from trading.services.reconciliations import reconciliation_record
 from trading.simulator.keys import ApiKey

@@ -26,15 +26,10 @@ from trading.services.amendments import (
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply
 from trading.services.kill_switch import kill_switch_engage
-from trading.services.orders import (
-    KillSwitchEngaged,
-    OrderRefused,
-    order_cancel_apply,
-    order_cancel_request,
-    order_place,
-    order_submission_apply,
-    order_take,
-)
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_cancel_apply, order_submission_apply
+from trading.services.order_refusals import KillSwitchEngaged, OrderRefused
+from trading.services.orders import order_cancel_request, order_place
 
 pytestmark = pytest.mark.django_db
 D = Decimal

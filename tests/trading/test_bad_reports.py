@@ -29,7 +29,9 @@ from trading.pipeline import Pipeline
 from trading.report_text import Report, reports_as_text
 from trading.reports import Submission, SubmissionResult
 from trading.runtime.dead_letters import NotReplayed, letter_replay
-from trading.services.orders import order_place, order_submission_apply, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_submission_apply
+from trading.services.orders import order_place
 from trading.services.reports import reports_apply
 
 D = Decimal

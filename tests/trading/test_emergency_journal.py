@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from trading.models import Account, KillSwitch
 from trading.runtime import emergency
@@ -20,6 +22,21 @@ pytestmark = pytest.mark.django_db
 def stored(account: Account, settings: Any, tmp_path: Any) -> StoredAccount:
     settings.DATA_DIR = tmp_path
     return StoredAccount(account.pk, account.name, account.environment, "", "")
+
+
+def test_a_machine_without_the_accounts_is_told_what_to_do_and_prepared_by_one_command(
+    account: Account, settings: Any, tmp_path: Any
+) -> None:
+    settings.DATA_DIR = tmp_path
+    with pytest.raises(CommandError, match="copy that file from there to here") as refused:
+        call_command("kill_switch", "emergency-close", "--reason", "a test")
+    assert "prepare-emergency" in str(refused.value) and str(tmp_path) in str(refused.value)
+    said = io.StringIO()
+    call_command("kill_switch", "prepare-emergency", stdout=said)
+    assert "1 accounts are in" in said.getvalue()
+    (stored,) = emergency.stored_accounts()
+    assert (stored.account_id, stored.name) == (account.pk, account.name)
+    assert "secret" not in (emergency.folder() / "accounts.json").read_text().replace('"secret":', "")
 
 
 def test_a_line_that_was_torn_does_not_swallow_the_next_runs_first(account: Account, stored: StoredAccount) -> None:

@@ -17,7 +17,9 @@ from trading.models import Account, Fill, Order, Position, Wallet
 from trading.reports import WalletReport
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
-from trading.services.orders import advance, order_place, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_steps import advance
+from trading.services.orders import order_place
 
 pytestmark = pytest.mark.django_db
 D = Decimal

@@ -30,7 +30,9 @@ from trading.runtime.order_sender import amend_order
 from trading.runtime.reconciler import FORGOTTEN_AFTER, READS_TO_PROVE, reconcile_account, reconcile_fills
 from trading.services.amendments import order_amend_request, order_amend_take
 from trading.services.fills import fill_apply, order_adopt
-from trading.services.orders import order_place, order_submission_apply, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_submission_apply
+from trading.services.orders import order_place
 from trading.simulator.keys import DEMO_KEYS
 
 D = Decimal

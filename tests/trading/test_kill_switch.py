@@ -35,14 +35,9 @@ from trading.services.kill_switch import (
     kill_switch_rearm,
 )
 from trading.services.leases import Holder, LeaseLost, LeaseToken, account_leases_take, lease_confirm, sessions_renew
-from trading.services.orders import (
-    KillSwitchEngaged,
-    order_close_intend,
-    order_intend,
-    order_place,
-    order_send_again,
-    order_take,
-)
+from trading.services.order_commits import order_close_intend, order_intend, order_send_again, order_take
+from trading.services.order_refusals import KillSwitchEngaged
+from trading.services.orders import order_place
 
 D = Decimal
 pytestmark = pytest.mark.django_db

@@ -187,7 +187,7 @@ def test_a_process_paused_in_the_middle_of_a_commit_does_not_keep_its_symbol(
 
 @pytest.fixture
 def config(account: Account) -> StrategyConfig:
-    return StrategyConfig.objects.create(account=account, name="imbalance", strategy="scalping.imbalance")
+    return StrategyConfig.objects.create(account=account, name="imbalance", strategy="scalping.imbalance", enabled=True)
 
 
 SIGNAL = Signal("imbalance", "BTCUSDT", "Buy", 0.5, D(60_000), D(61_000), D("59500"), "why", 1_795_000_000 * 10**9)

@@ -38,16 +38,10 @@ from trading.services.amendments import (
     order_amend_take,
 )
 from trading.services.exposures import account_exposure
-from trading.services.orders import (
-    OrderNotCancellable,
-    OrderRefused,
-    order_cancel_apply,
-    order_cancel_request,
-    order_place,
-    order_prove_absent,
-    order_submission_apply,
-    order_take,
-)
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_cancel_apply, order_prove_absent, order_submission_apply
+from trading.services.order_refusals import OrderNotCancellable, OrderRefused
+from trading.services.orders import order_cancel_request, order_place
 from trading.services.reports import reports_apply
 
 D = Decimal

@@ -18,18 +18,10 @@ from trading.models import Account, Fill, Order, OrderTransition, Position
 from trading.reports import ReportRefused, Submission, SubmissionResult
 from trading.services.exposures import account_exposure
 from trading.services.fills import fill_apply, order_report_apply
-from trading.services.orders import (
-    ClientOrderIdTaken,
-    OrderNotCancellable,
-    OrderRefused,
-    order_cancel_apply,
-    order_cancel_request,
-    order_intend,
-    order_place,
-    order_prove_absent,
-    order_submission_apply,
-    order_take,
-)
+from trading.services.order_commits import order_intend, order_take
+from trading.services.order_outcomes import order_cancel_apply, order_prove_absent, order_submission_apply
+from trading.services.order_refusals import ClientOrderIdTaken, OrderNotCancellable, OrderRefused
+from trading.services.orders import order_cancel_request, order_place
 
 pytestmark = pytest.mark.django_db
 D = Decimal

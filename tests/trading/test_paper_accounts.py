@@ -39,7 +39,9 @@ from trading.services.fills import fill_apply
 from trading.services.kill_switch import kill_switch_engage
 from trading.services.leases import LeaseLost
 from trading.services.modes import ModeChanged
-from trading.services.orders import OrderRefused, order_close_intend, order_intend, order_place, order_take
+from trading.services.order_commits import order_close_intend, order_intend, order_take
+from trading.services.order_refusals import OrderRefused
+from trading.services.orders import order_place
 from trading.services.reports import reports_apply
 
 D = Decimal

@@ -238,7 +238,7 @@ async def test_a_users_loss_over_all_accounts_counts(account: Account, desk: Lon
     guard._limits = replace(guard._limits, other_levels=(("user", replace(guard._limits, max_drawdown_percent=None)),))
     lost = Totals(equity=D(0), day_start_equity=guard._exposure.equity)
     guard._exposure = replace(guard._exposure, user=lost)
-    assert [loss.limit for loss in guard._losses(guard.equity())] == ["user.max_daily_loss_percent"]
+    assert [loss.named for loss in guard._losses(guard.equity())] == ["user.max_daily_loss_percent"]
     # Yesterday's loss is not today's, as long as the day has no first report.
     guard._exposure = replace(guard._exposure, day=date(2026, 1, 1))
     assert list(guard._losses(guard.equity())) == []
@@ -246,9 +246,9 @@ async def test_a_users_loss_over_all_accounts_counts(account: Account, desk: Lon
 
 async def test_a_person_may_measure_the_drawdown_anew(account: Account, desk: LoneDesk) -> None:
     await trading(desk)
-    await ask(lambda: Wallet.objects.update(peak_equity=10**9, drawdown_alarm=10**9))()
+    await ask(lambda: Wallet.objects.update(peak_equity=10**9))()
     wallet = await ask(lambda: peak_equity_reset(account=account, actor="alice"))()
-    assert wallet.peak_equity == wallet.equity and wallet.drawdown_alarm is None
+    assert wallet.peak_equity == wallet.equity
     assert await ask(lambda: AuditEvent.objects.filter(action="account.peak_equity_reset", actor="alice").exists())()
 
 

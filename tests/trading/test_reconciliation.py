@@ -46,7 +46,9 @@ from trading.services.exposures import account_exposure
 from trading.services.kill_switch import kill_switch_engage
 from trading.services.ledger import coin_balance_accept, coin_balances_compare
 from trading.services.modes import ModeChanged
-from trading.services.orders import order_place, order_submission_apply, order_take
+from trading.services.order_commits import order_take
+from trading.services.order_outcomes import order_submission_apply
+from trading.services.orders import order_place
 from trading.services.owner_work import owner_work
 from trading.services.reconciliations import discrepancy_resolve, foreign_orders_set, reconciliation_request
 from trading.simulator.keys import ApiKey
@@ -352,6 +354,55 @@ def test_an_order_that_was_flagged_is_adopted_under_another_policy_and_counted_o
     assert kinds(account, resolved_at=None) == []
     with pytest.raises(ValueError, match="expected one of adopt, flag"):
         foreign_orders_set(account=account, policy="eat", actor="alice")
+
+
+def close_whole(gateway: BybitGateway, identifier: str, price: str = "20000") -> None:
+    """What a person sets at the venue: close all that is held then, whatever it is, when the price falls so far."""
+    gateway._http.place_order(
+        category="linear", symbol="BTCUSDT", side="Sell", orderType="Market", qty="0", reduceOnly=True,
+        closeOnTrigger=True, triggerPrice=price, triggerDirection=2, orderLinkId=identifier,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", ["adopt", "flag"])
+def test_a_waiting_order_that_closes_the_whole_position_is_told_and_left_to_its_owner(
+    gateway: BybitGateway, account: Account, policy: str
+) -> None:
+    foreign_orders_set(account=account, policy=policy, actor="alice")
+    gateway.submit(market(f"open-{policy}"))
+    close_whole(gateway, f"whole-{policy}")
+    gateway.submit(request(f"limit-{policy}", quantity=D("0.004")))
+    for _ in range(2):
+        compared(account, gateway, "beat")
+    flagged = ForeignOrder.objects.get(client_order_id=f"whole-{policy}")
+    assert (flagged.amount, flagged.reduce_only, flagged.gone_at) == ("the whole position", True, None)
+    assert Order.objects.filter(client_order_id=f"limit-{policy}").exists() == (policy == "adopt")
+    found = Discrepancy.objects.get(subject=flagged.venue_order_id)
+    assert (found.theirs, found.sightings) == ("Sell the whole position of BTCUSDT, waiting for 20000", 2)
+    assert found.resolved_at is None
+    pending = account_exposure(account.pk).pending["BTCUSDT"]
+    assert (pending.buy_quantity, pending.closing_sell) == (D("0.004"), 0)
+    gateway.cancel("BTCUSDT", f"whole-{policy}", "")
+    compared(account, gateway, "beat")
+    found.refresh_from_db()
+    flagged.refresh_from_db()
+    assert found.resolved_at is not None and flagged.gone_at is not None
+
+
+def test_a_kill_switch_ends_a_waiting_order_that_closes_the_whole_position(
+    gateway: BybitGateway, account: Account
+) -> None:
+    gateway.submit(market("open-before-kill"))
+    close_whole(gateway, "whole-before-kill")
+    compared(account, gateway, "beat")
+    kill_switch_engage(actor="alice", reason="a test", account=account)
+    lease = AccountLease(account.pk, "test")
+    assert lease.acquire()
+    with kept(lease):
+        execution = KillExecution(account.pk, gateway, lease)
+        until(lambda: execution.step() is None, 20)
+    assert not gateway.open_orders() and not [each for each in gateway.positions() if each.quantity]
+    assert not Order.objects.filter(client_order_id="whole-before-kill").exists()
 
 
 # Hedge mode.

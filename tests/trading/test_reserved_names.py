@@ -17,7 +17,8 @@ from trading.reports import Submission
 from trading.runtime.ownership import AccountLease
 from trading.services.fills import order_adopt, order_report_apply
 from trading.services.kill_switch import kill_switch_engage
-from trading.services.orders import OrderRefused, order_place
+from trading.services.order_refusals import OrderRefused
+from trading.services.orders import order_place
 
 pytestmark = pytest.mark.django_db(transaction=True)
 __all__ = ["account", "gateway", "lease", "venue"]

@@ -29,7 +29,8 @@ from tests import builders
 from tests.processes import RunningProcess, ServerProcess, until
 from trading.lifecycle import OrderState
 from trading.models import Account, EngineSession, Lease, Order
-from trading.services.orders import INTENT_LIFETIME, order_place
+from trading.services.order_commits import INTENT_LIFETIME
+from trading.services.orders import order_place
 from trading.simulator.keys import DEMO_KEYS
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]

@@ -12,14 +12,15 @@ from django.db import connection, transaction
 
 from mlops.validation import Verdict
 from risk.checks import Decision
-from risk.services import risk_limit_set
+from risk.services import risk_limit_set, symbol_group_set
 from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
 from tests import builders
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, Wallet
 from trading.services.leases import LeaseToken
-from trading.services.orders import order_place, order_take
+from trading.services.order_commits import order_take
+from trading.services.orders import order_place
 from trading.services.shared_limits import RiskDenied
 from trading.services.signals import signal_order
 
@@ -125,6 +126,19 @@ def test_another_users_orders_do_not_count_and_closing_is_never_held_back(accoun
     with pytest.raises(RiskDenied):
         commit(accounts[0], "one-more", owner, lease)
     assert commit(accounts[0], "closing", owner, lease, reduce_only=True).state == OrderState.PENDING_SUBMIT
+
+
+def test_a_users_limit_on_a_group_is_judged_where_orders_are_committed(accounts: tuple[Account, Account]) -> None:
+    first, second = accounts
+    symbol_group_set(name="majors", actor="admin", symbols=["BTCUSDT"])
+    limits = {"majors": {"max_positions": 1}}
+    risk_limit_set(level="user", actor="admin", user=first.owner, group_limits=limits)
+    lease, owners = builders.lease(), [builders.ownership(each.pk) for each in accounts]
+    commit(first, "first", owners[0], lease)
+    with pytest.raises(RiskDenied) as denied:
+        commit(second, "second", owners[1], lease)
+    (refusal,) = denied.value.refusals
+    assert (refusal.limit, refusal.value, refusal.requested) == ("user.group.majors.max_positions", "1", "2")
 
 
 def test_an_order_of_a_person_is_denied_with_the_limit_its_value_and_what_was_asked(

@@ -14,7 +14,7 @@ from trading.lifecycle import OrderEvent
 from trading.models import Account
 from trading.services.exposures import account_exposure
 from trading.services.leases import leases_take, session_open, session_renew, symbol_resource
-from trading.services.orders import advance
+from trading.services.order_steps import advance
 
 pytestmark = pytest.mark.django_db
 D = Decimal

@@ -26,7 +26,8 @@ class TooManyPages(GatewayError):
 class OrderRequest:
     """One order as it is sent: everything already on the instrument's grid. ``latest_ms``: the latest timestamp, in ms
     since 1970, that the request may carry; later it is not sent any more. ``position_index``: which side of an account
-    in hedge mode, 0 in one-way mode."""
+    in hedge mode, 0 in one-way mode. ``closes_position``: a reduce-only market order that closes whatever the position
+    is, for one whose quantity the venue would not take by its number."""
 
     client_order_id: str
     symbol: str
@@ -40,6 +41,7 @@ class OrderRequest:
     stop_loss: Decimal | None
     latest_ms: int | None = None
     position_index: int = 0
+    closes_position: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,8 @@ class BybitGateway:
             fields |= {"price": plain(request.price), "timeInForce": request.time_in_force}
         if request.reduce_only:
             fields["reduceOnly"] = True
+            if request.closes_position:
+                fields |= {"qty": "0", "closeOnTrigger": True}
         else:
             # Bybit refuses TP/SL on reduce-only orders.
             if request.take_profit is not None:

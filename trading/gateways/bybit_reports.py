@@ -42,6 +42,7 @@ def order_report(row: Mapping[str, Any]) -> OrderReport:
         created_ms=_milliseconds(row, "createdTime"),
         updated_ms=_milliseconds(row, "updatedTime"),
         is_exit=_words(row, "stopOrderType") in EXITS,
+        trigger_price=_optional(row, "triggerPrice"),
         payload=dict(row),
     )
 

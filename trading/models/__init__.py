@@ -5,6 +5,7 @@ from trading.models.exit_state import PositionExit
 from trading.models.idempotency import IdempotencyKey
 from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
 from trading.models.lease import EngineSession, Lease
+from trading.models.loss_alarm import LossAlarm
 from trading.models.order import Fill, Order, OrderAmendment, OrderTransition
 from trading.models.position import Position, ReconciliationRun
 from trading.models.reconciliation import (
@@ -32,6 +33,7 @@ __all__ = [
     "KillSwitchTask",
     "Lease",
     "LedgerEntry",
+    "LossAlarm",
     "Membership",
     "Mode",
     "Order",

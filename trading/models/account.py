@@ -104,9 +104,6 @@ class Wallet(models.Model):
     day_start_equity = PriceField(default=0, help_text="equity at the first report of the UTC day")
     day = models.DateField(null=True)
     peak_equity = PriceField(default=0, help_text="the highest seen, or since a person began anew")
-    # So that one crossing is one alarm, however often it is looked at and whoever restarts meanwhile.
-    daily_loss_alarm = models.DateField(null=True, help_text="day whose loss has raised the alarm")
-    drawdown_alarm = PriceField(null=True, help_text="peak whose drawdown has raised the alarm")
     updated_at = models.DateTimeField()
 
     def __str__(self) -> str:

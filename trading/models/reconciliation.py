@@ -70,7 +70,8 @@ class Discrepancy(models.Model):
 
 class ForeignOrder(models.Model):
     """A working order of the venue that is not ours and was not adopted. It may still fill: it counts as exposure until
-    it is gone."""
+    it is gone. One with the quantity 0 closes what the position is when its price comes: it cannot be adopted before,
+    and can add nothing to what is at stake."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="foreign_orders")
     mode = mode_field()
@@ -96,6 +97,11 @@ class ForeignOrder(models.Model):
         indexes = [
             models.Index(fields=["account"], name="trading_foreign_order_open", condition=Q(gone_at=None)),
         ]
+
+    @property
+    def amount(self) -> str:
+        """Its quantity as people read it."""
+        return f"{self.quantity:f}" if self.quantity else "the whole position"
 
     def __str__(self) -> str:
         return self.client_order_id or self.venue_order_id

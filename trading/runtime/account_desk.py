@@ -62,7 +62,8 @@ from trading.services.amendments import grows
 from trading.services.exposures import account_exposure
 from trading.services.kill_switch import dead_man_refused
 from trading.services.leases import LeaseLost, LeaseToken, symbol_quote
-from trading.services.orders import INTENT_LIFETIME
+from trading.services.order_commits import INTENT_LIFETIME
+from trading.services.order_gate import halt_refusal
 from trading.services.owner_work import OwnerWork
 from trading.services.reports import frame_refuse, reports_apply
 from trading.services.signals import signal_hand_over
@@ -233,7 +234,7 @@ class AccountDesk:
             await self._sweep(work)
             await self._wallet_when_due(work.exposure)
             await self._know(work.exposure, booked, began)
-            await self.guard.tick(work.limits, may_exit=self.state == "trading")
+            await self.guard.tick(work.limits, work.strategy_limits, may_exit=self.state == "trading")
             await self._prepare_leverages()
         except (DatabaseError, GatewayError) as error:
             log.warning("account %s: %s: %s", self.account_name, type(error).__name__, error)
@@ -533,8 +534,7 @@ class AccountDesk:
             return (Refusal("account_state", "trading", self.state, message),), None
         limits = await self._books(partial(limits_for, order.account))
         if order.account.trading_state == Account.TradingState.HALTED and not order.reduce_only:
-            message = f"the account is halted: {order.account.halt_reason or 'no reason was given'}"
-            return (Refusal("trading_state", "active", "halted", message),), None
+            return (halt_refusal(order.account.halt_reason),), None
         quote = None
         if self._pipeline.reference_price(intent.symbol) is None:
             quote = await self._books(partial(symbol_quote, intent.symbol))

@@ -90,8 +90,10 @@ def stored_accounts() -> list[StoredAccount]:
         return [StoredAccount(**row) for row in orjson.loads(path.read_bytes())]
     except FileNotFoundError:
         raise EmergencyError(
-            f"{path} is not there: engines and workers write it while the database is up. Run this on a machine where "
-            "one of them ran, with its data folder as BALLAST_DATA_DIR and the deployment's BALLAST_MASTER_KEY"
+            f"{path} is not there: engines and workers write the accounts and their encrypted keys to it while the "
+            "database is up. Run this on a machine where one of them ran, with its data folder as BALLAST_DATA_DIR and "
+            "the deployment's BALLAST_MASTER_KEY; or copy that file from there to here. While the database answers, "
+            "`kill_switch prepare-emergency` writes it on any machine, and `kill_switch engage` needs none of this"
         ) from None
     except (orjson.JSONDecodeError, TypeError) as error:
         raise EmergencyError(f"{path} cannot be read: {error}") from None

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from django.db import IntegrityError
@@ -31,7 +32,7 @@ from trading.runtime.reconciler import reconcile_account, resolve_order
 from trading.selectors import kill_switch_task
 from trading.services.kill_switch import kill_switch_done, kill_switch_progress
 from trading.services.leases import LeaseLost
-from trading.services.orders import order_close_intend, order_send_again
+from trading.services.order_commits import order_close_intend, order_send_again
 
 log = logging.getLogger(__name__)
 
@@ -247,10 +248,19 @@ def close_by_name(
         if known is None:
             # Should it be on its way already, the venue refuses this one: the name is taken once.
             tell(identifier)
-            return gateway.submit(_closing_request(position, identifier))
+            return _close_by_number_or_whole(gateway, _closing_request(position, identifier))
         if known.status in ("New", "PartiallyFilled", "Untriggered"):
             return None
     raise GatewayError(f"{position.symbol} was not closed by {MOST_ATTEMPTS} orders; look at it at the venue")
+
+
+def _close_by_number_or_whole(gateway: Gateway, request: OrderRequest) -> SubmissionResult:
+    """What is left may be too small for an order by its number, and there is nobody to ask: the venue's refusal tells,
+    and leaves the name free."""
+    result = gateway.submit(request)
+    if result.outcome is Submission.REJECTED:
+        result = gateway.submit(replace(request, closes_position=True))
+    return result
 
 
 def closing_id(prefix: str, symbol: str, attempt: int, position_index: int = 0) -> str:

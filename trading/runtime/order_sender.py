@@ -19,6 +19,7 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from audit.trace import tracing
+from marketdata.selectors import instrument_rules
 from risk.checks import Decision, Refusal
 from risk.exposure import Exposure
 from risk.intents import OrderIntent
@@ -36,13 +37,9 @@ from trading.services.accounts import leverage_note
 from trading.services.amendments import order_amend_apply, order_amend_take
 from trading.services.leases import LeaseLost, LeaseToken
 from trading.services.modes import crossing_record
-from trading.services.orders import (
-    INTENT_LIFETIME,
-    OrderRefused,
-    order_cancel_apply,
-    order_submission_apply,
-    order_take,
-)
+from trading.services.order_commits import INTENT_LIFETIME, order_take
+from trading.services.order_outcomes import order_cancel_apply, order_submission_apply
+from trading.services.order_refusals import OrderRefused
 from trading.services.shared_limits import RiskDenied
 from trading.services.signals import signal_note, signal_order, signal_take
 
@@ -342,12 +339,21 @@ def _submit(order: Order, gateway: Gateway) -> SubmissionResult:
             stop_loss=order.stop_loss,
             latest_ms=int(latest.timestamp() * 1000),
             position_index=order.position_index,
+            closes_position=_closes_position(order),
         )
         result = sent(request, gateway)
     reach("order.answered")
     order_submission_apply(order_id=order.pk, result=result)
     reach("order.booked")
     return result
+
+
+def _closes_position(order: Order) -> bool:
+    """An order of a size that the venue takes of nobody was recorded because it is all that is held."""
+    if not order.reduce_only or order.order_type != Order.OrderType.MARKET:
+        return False
+    rules = instrument_rules(order.instrument.symbol)
+    return rules is not None and not rules.orderable(order.quantity)
 
 
 def sent(request: OrderRequest, gateway: Gateway) -> SubmissionResult:

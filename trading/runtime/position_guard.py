@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from django.db import DatabaseError
 
 from risk.checks import CENT, NO_TOTALS, loss_percent
-from risk.exits import Exit, ExitState, advance, judge
+from risk.exits import Exit, ExitState, advance, exit_quantity, judge
 from risk.exposure import ZERO, Exposure, PositionExposure
 from risk.limits import Limits
 from risk.reversal import indicators_against
@@ -31,7 +32,7 @@ from trading.reports import WalletReport
 from trading.services.exit_states import exit_order_place, exit_states, exit_states_save
 from trading.services.leases import symbol_quote
 from trading.services.loss_alarms import loss_alarm_raise, peak_equity_raise
-from trading.services.orders import OrderRefused
+from trading.services.order_refusals import OrderRefused
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -42,6 +43,16 @@ SAVE_SECONDS = 0.25
 # After a fill its profit may be in the wallet already and in the position still: such a worth is no peak.
 PEAK_SETTLE_SECONDS = 2.0
 CONFIRM_SECONDS, CONFIRM_WAIT_SECONDS = 1.0, 3.0
+# An alarm that was raised may be armed again by a person: for so long nobody asks.
+ALARM_SECONDS = 10.0
+DAILY_LOSS, DRAWDOWN = "max_daily_loss_percent", "max_drawdown_percent"
+NO_LIMITS: Mapping[str, Limits] = MappingProxyType({})
+WHOSE = {
+    "account": "the account",
+    "strategy": "strategy {strategy}",
+    "user": "the accounts of the user together",
+    "platform": "the accounts of the platform together",
+}
 
 
 class OnBooks(Protocol):
@@ -50,12 +61,30 @@ class OnBooks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A limit on losses that is crossed. ``episode``: the day or the peak that it is crossed for."""
+    """A limit on losses that is crossed, of which level (and strategy). ``episode``: the day or the peak that it is
+    crossed for."""
 
+    level: str
     limit: str
     value: Decimal
     percent: Decimal
     episode: date | Decimal
+    strategy: str = ""
+
+    @property
+    def named(self) -> str:
+        return self.limit if self.level == "account" else f"{self.level}.{self.limit}"
+
+    @property
+    def crossing(self) -> tuple[Any, ...]:
+        """What has one alarm."""
+        return self.level, self.strategy, self.limit, self.value, self.episode
+
+    @property
+    def message(self) -> str:
+        since = "midnight (UTC)" if self.limit == DAILY_LOSS else "the peak of equity"
+        whose = WHOSE[self.level].format(strategy=self.strategy)
+        return f"{whose} lost {self.percent} % since {since}; {self.named} is {self.value:f} %"
 
 
 @dataclass(slots=True)
@@ -83,6 +112,7 @@ class PositionGuard:
         self._on_books, self._exit_recorded, self._venue_wallet = on_books, exit_recorded, venue_wallet
         self._exposure = Exposure()
         self._limits = Limits()
+        self._strategy_limits = NO_LIMITS
         self._states: dict[str, tuple[int, ExitState]] | None = None
         self._unrealised: dict[str, Decimal] = {}
         self._peak, self._peak_from = ZERO, 0.0
@@ -90,7 +120,8 @@ class PositionGuard:
         self._unsaved: set[str] = set()
         self._saving = False
         self._confirm_at = 0.0
-        self._alarmed: set[tuple[str, date | Decimal]] = set()
+        # When the alarm of a crossing may be asked for again.
+        self._alarmed: dict[tuple[Any, ...], float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def follow(self, exposure: Exposure) -> None:
@@ -123,9 +154,10 @@ class PositionGuard:
         self._unrealised.clear()
         self._unsaved.clear()
 
-    async def tick(self, limits: Limits, *, may_exit: bool) -> None:
-        """Once a second: the account's limits as they are now, and prices of symbols that other engines follow."""
-        self._limits = limits
+    async def tick(self, limits: Limits, strategy_limits: Mapping[str, Limits] = NO_LIMITS, *, may_exit: bool) -> None:
+        """Once a second: the account's and its strategies' limits as they are now, and prices of symbols that other
+        engines follow."""
+        self._limits, self._strategy_limits = limits, strategy_limits
         for symbol in list(self._exposure.positions):
             if self._pipeline.reference_price(symbol) is None:
                 quote = await self._on_books(partial(symbol_quote, symbol))
@@ -191,15 +223,11 @@ class PositionGuard:
         rules = self._pipeline.rules(symbol)
         if rules is None:
             return ZERO
-        quantity = (
-            position.quantity if exit_now.share == 1 else rules.floor_quantity(position.quantity * exit_now.share)
-        )
         pending = self._pipeline.exposure(self.account_id).pending.get(symbol)
         taken = ZERO
         if pending is not None:
             taken = pending.closing_sell if position.side == "Buy" else pending.closing_buy
-        quantity = min(quantity, position.quantity - taken, rules.max_market_quantity)
-        return quantity if quantity >= rules.min_quantity else ZERO
+        return exit_quantity(rules, position.quantity, taken, exit_now.share)
 
     async def _order(
         self, symbol: str, position: PositionExposure, done: ExitState, exit_now: Exit, quantity: Decimal
@@ -280,7 +308,8 @@ class PositionGuard:
 
     def _crossed(self, equity: Decimal) -> list[Loss]:
         """Limits that a worth of the account crosses, and that have not had their alarm."""
-        return [loss for loss in self._losses(equity) if (loss.limit, loss.episode) not in self._alarmed]
+        now = time.monotonic()
+        return [loss for loss in self._losses(equity) if self._alarmed.get(loss.crossing, 0.0) <= now]
 
     def _losses(self, equity: Decimal) -> Iterator[Loss]:
         exposure, today = self._exposure, datetime.now(UTC).date()
@@ -290,19 +319,28 @@ class PositionGuard:
             others = {"user": exposure.user, "platform": exposure.platform}.get(level, NO_TOTALS)
             if others is None:
                 continue
-            prefix = "" if level == "account" else f"{level}."
             worth = equity + others.equity
             daily, drawdown = limits.max_daily_loss_percent, limits.max_drawdown_percent
             # From midnight to its first report a day has no start yet: yesterday's loss is not today's.
             if daily is not None and exposure.day == today:
                 percent = loss_percent(exposure.day_start_equity + others.day_start_equity, worth)
                 if percent >= daily:
-                    yield Loss(f"{prefix}max_daily_loss_percent", daily, percent.quantize(CENT), today)
+                    yield Loss(level, DAILY_LOSS, daily, percent.quantize(CENT), today)
             if drawdown is not None:
                 percent = loss_percent(self.peak_equity + others.peak_equity, worth)
                 if percent >= drawdown:
-                    named = f"{prefix}max_drawdown_percent"
-                    yield Loss(named, drawdown, percent.quantize(CENT), self.peak_equity)
+                    yield Loss(level, DRAWDOWN, drawdown, percent.quantize(CENT), self.peak_equity)
+        if exposure.day == today:
+            yield from self._losses_of_strategies(today)
+
+    def _losses_of_strategies(self, today: date) -> Iterator[Loss]:
+        """By what the books told of them last."""
+        for name, limits in self._strategy_limits.items():
+            daily, share = limits.max_daily_loss_percent, self._exposure.strategies.get(name)
+            if daily is not None and share is not None:
+                percent = loss_percent(share.day_start_equity, share.equity)
+                if percent >= daily:
+                    yield Loss("strategy", DAILY_LOSS, daily, percent.quantize(CENT), today, name)
 
     async def _confirm(self) -> None:
         """By the venue's own figure: for a moment after a fill, a profit may be in the wallet not yet and in no
@@ -318,26 +356,26 @@ class PositionGuard:
         except (GatewayError, TimeoutError) as error:
             log.warning("account %s: a loss is not confirmed by the venue: %s", self.account_id, error)
         for loss in self._crossed(equity):
-            what = "is lost since midnight (UTC)" if "daily" in loss.limit else "is lost since the peak of equity"
-            message = f"{loss.percent} % {what}; {loss.limit} is {loss.value:f} %"
             try:
                 raised = await self._on_books(
                     partial(
                         loss_alarm_raise,
                         account_id=self.account_id,
+                        level=loss.level,
+                        strategy=loss.strategy,
                         limit=loss.limit,
                         value=loss.value,
                         percent=loss.percent,
                         equity=equity,
-                        message=message,
+                        message=loss.message,
                     )
                 )
             except DatabaseError as error:
                 log.error("account %s: the alarm of a loss was not raised: %s", self.account_id, error)
                 continue
-            self._alarmed.add((loss.limit, loss.episode))
+            self._alarmed[loss.crossing] = time.monotonic() + ALARM_SECONDS
             if raised:
-                log.critical("account %s: %s", self.account_id, message)
+                log.critical("account %s: %s", self.account_id, loss.message)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -39,7 +39,8 @@ from trading.services.fills import (
 from trading.services.foreign_orders import foreign_orders_keep
 from trading.services.leases import account_taken_at
 from trading.services.modes import booking
-from trading.services.orders import CONFIRMED, absence_read, order_prove_absent, order_prove_ended
+from trading.services.order_outcomes import absence_read, order_prove_absent, order_prove_ended
+from trading.services.order_steps import CONFIRMED
 from trading.services.reconciliations import reconciliation_record
 from trading.services.reports import fill_book, order_report_book
 
@@ -202,11 +203,11 @@ def reconcile_orders(account_id: int, gateway: Gateway) -> list[Difference]:
         for report in foreign_orders(_known_ids(account_id, reports), reports)
         if instrument_by_symbol(report.symbol) is not None
     ]
-    return found + (
-        _flagged(account_id, foreign, gateway.mode)
-        if _flags(account_id, gateway.mode)
-        else _adopted(account_id, foreign, gateway)
-    )
+    # An order without a quantity of its own cannot be one of our rows: it stays its owner's until its price comes.
+    flagged = foreign if _flags(account_id, gateway.mode) else [report for report in foreign if report.closes_whole]
+    found += _adopted(account_id, [report for report in foreign if report not in flagged], gateway)
+    # Whatever else was flagged before, under another policy perhaps, is in our books now, or gone.
+    return found + _flagged(account_id, flagged, gateway.mode)
 
 
 def _flags(account_id: int, mode: str) -> bool:
@@ -231,13 +232,13 @@ def _adopted(account_id: int, foreign: Sequence[OrderReport], gateway: Gateway) 
             fills = gateway.fills_of(report.symbol, report.client_order_id, report.venue_order_id)
             _book(account_id, gateway.mode, fills)
         found.append(Difference(DifferenceKind.FOREIGN_ORDER, report.venue_order_id, "none", _order_text(report)))
-    # Whatever was flagged under the policy before is in our books now, or gone.
-    foreign_orders_keep(account_id=account_id, reports=(), mode=gateway.mode)
     return found
 
 
 def _order_text(report: OrderReport) -> str:
-    return f"{report.side} {report.quantity:f} {report.symbol}"
+    amount = "the whole position of" if report.closes_whole else f"{report.quantity:f}"
+    waits = "" if report.trigger_price is None else f", waiting for {report.trigger_price:f}"
+    return f"{report.side} {amount} {report.symbol}{waits}"
 
 
 def _ended_here_only(account_id: int, open_at_venue: Mapping[str, OrderReport]) -> list[Difference]:

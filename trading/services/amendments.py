@@ -20,17 +20,11 @@ from trading.models import Order, OrderAmendment
 from trading.reports import OrderReport, ReportRefused, Submission, SubmissionResult
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseToken, lease_confirm
-from trading.services.modes import mode_held
-from trading.services.orders import (
-    INTENT_LIFETIME,
-    OrderRefused,
-    advance,
-    amendment_decide,
-    open_amendment,
-    order_locked,
-    step_record,
-    stopped_refuse,
-)
+from trading.services.modes import standing_held
+from trading.services.order_commits import INTENT_LIFETIME
+from trading.services.order_gate import halt_refusal
+from trading.services.order_refusals import OrderRefused, stopped_refuse
+from trading.services.order_steps import advance, amendment_decide, open_amendment, order_locked, step_record
 
 Outcome = OrderAmendment.Outcome
 UNDERWAY = (Outcome.SENT, Outcome.UNKNOWN)
@@ -150,11 +144,13 @@ def order_amend_take(
     amendment = open_amendment(order)
     if amendment is None or amendment.outcome != Outcome.REQUESTED:
         return None
-    mode = mode_held(order.account_id)
-    if order.mode != mode:
-        message = f"the order is {order.mode}, and the account is {mode} by now"
-        refusals = [*refusals, Refusal("mode", mode, order.mode, message)]
+    standing = standing_held(order.account_id)
+    if order.mode != standing.mode:
+        message = f"the order is {order.mode}, and the account is {standing.mode} by now"
+        refusals = [*refusals, Refusal("mode", standing.mode, order.mode, message)]
     if grows(order, amendment.quantity, amendment.price) and not order.reduce_only:
+        if standing.halt_reason is not None and not refusals:
+            refusals = [halt_refusal(standing.halt_reason)]
         stopped = stopped_by(order.account_id)
         if stopped is not None:
             refusals = [*refusals, Refusal("kill_switch", "engaged", "new risk", stopped.sentence)]

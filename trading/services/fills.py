@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -20,7 +21,7 @@ from trading.positions import FillValues, PositionEvent, PositionState, apply_fi
 from trading.reports import FillReport, OrderReport, PositionReport, ReportRefused
 from trading.services.amendments import fill_proves_replaced, venue_values_apply, venue_values_known
 from trading.services.modes import mode_held
-from trading.services.orders import advance, illegal_move_record
+from trading.services.order_steps import advance, illegal_move_record
 
 log = logging.getLogger(__name__)
 
@@ -242,6 +243,9 @@ def order_report_apply(*, account_id: int, report: OrderReport) -> Order | None:
         if order is None:
             return None
         _refuse_contradiction(order, report)
+        if report.closes_whole and order.reduce_only:
+            # How much that is the venue knows when it fills; ours says how much it was when it was decided.
+            report = replace(report, quantity=order.quantity)
         if not (report.quantity.is_finite() and report.price.is_finite() and report.quantity > 0 <= report.price):
             raise ReportRefused(
                 f"order {order.client_order_id} is of {report.quantity} at {report.price}; expected a quantity above 0"

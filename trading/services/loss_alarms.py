@@ -1,52 +1,78 @@
-"""What is done when an account has lost too much: once for each crossing, whoever restarts meanwhile."""
+"""What is done when too much is lost: once for each crossing at each level, whoever restarts meanwhile."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from audit import bus
 from audit.services import alert_raise, record, recorded_together
-from trading.models import Account, Wallet
+from strategies.models import StrategyConfig
+from strategies.services import strategy_disable
+from trading.models import Account, LossAlarm, Wallet
 from trading.services.kill_switch import kill_switch_engage
 
 ACTOR = "risk"
+Level, Limit = LossAlarm.Level, LossAlarm.Limit
 
 
 @transaction.atomic
 def loss_alarm_raise(
-    *, account_id: int, limit: str, value: Decimal, percent: Decimal, equity: Decimal, message: str
+    *,
+    account_id: int,
+    limit: str,
+    value: Decimal,
+    percent: Decimal,
+    equity: Decimal,
+    message: str,
+    level: str = "account",
+    strategy: str = "",
 ) -> bool:
-    """A loss has crossed a limit: a critical alert, and the account's kill switch. ``limit`` is
-    ``max_daily_loss_percent`` or ``max_drawdown_percent``, with its level before a dot where it is not the account's.
-    False when this crossing has had its alarm: that of a day until the next one (UTC), that of a peak until equity
-    passes it or a person begins anew."""
+    """A loss has crossed a limit of some level: a critical alert, and the account's kill switch; a strategy's limit
+    disables the strategy instead. False when this crossing has had its alarm: at this level, by this limit, for the
+    day (UTC) or the peak of equity, and since it was armed again."""
     # `of`: the account is locked after its lease, by the kill switch, as by those who commit orders.
     wallets = Wallet.objects.select_for_update(of=("self",), no_key=True).select_related("account")
     wallet = wallets.get(account_id=account_id)
-    if limit.endswith("max_daily_loss_percent"):
-        today = datetime.now(UTC).date()
-        if wallet.daily_loss_alarm == today:
-            return False
-        wallet.daily_loss_alarm = today
-    else:
-        if wallet.drawdown_alarm == wallet.peak_equity:
-            return False
-        wallet.drawdown_alarm = wallet.peak_equity
-    wallet.save(update_fields=["daily_loss_alarm", "drawdown_alarm"])
-    message = f"{wallet.account.tag}{message}"
-    detail = {"limit": limit, "value": value, "percent": percent, "equity": equity}
+    account = wallet.account
+    daily = limit == Limit.DAILY_LOSS
+    episode: dict[str, Any] = {
+        "day": datetime.now(UTC).date() if daily else None,
+        "peak_equity": None if daily else wallet.peak_equity,
+        "value": value,
+    }
+    named: dict[str, Any] = {
+        "account": account,
+        "mode": account.mode,
+        "level": level,
+        "strategy": strategy,
+        "limit": limit,
+    }
+    if LossAlarm.objects.filter(**named, **episode, rearmed_at=None).exists():
+        return False
+    raised = {**episode, "percent": percent, "raised_at": timezone.now(), "rearmed_at": None, "rearmed_by": ""}
+    alarm, _ = LossAlarm.objects.update_or_create(**named, defaults=raised)
+    message = f"{account.tag}{message}"
+    detail = {"level": level, "limit": alarm.named, "value": value, "percent": percent, "equity": equity}
+    if strategy:
+        detail["strategy"] = strategy
     with recorded_together():  # the trail is the last row to be locked, after both alerts
-        kill_switch_engage(account=wallet.account, actor=ACTOR, reason=message)
+        if level == Level.STRATEGY:
+            for config in StrategyConfig.objects.filter(account=account, name=strategy, enabled=True):
+                strategy_disable(config=config, actor=ACTOR)
+        else:
+            kill_switch_engage(account=account, actor=ACTOR, reason=message)
         alert_raise(
             level="critical",
             kind="loss_limit",
             message=message,
             account_id=account_id,
             detail=detail,
-            key=f"loss:{limit}",
+            key=f"loss:{alarm.named}{':' if strategy else ''}{strategy}",
         )
         record(
             actor=ACTOR,
@@ -57,6 +83,25 @@ def loss_alarm_raise(
             parameters=detail,
         )
     return True
+
+
+@transaction.atomic
+def loss_alarm_rearm(*, alarm: LossAlarm, actor: str) -> LossAlarm:
+    """Let one limit of one level raise its alarm again, the others stay as they are: a person's decision. While the
+    loss is still beyond the limit it is raised at once."""
+    alarm = LossAlarm.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=alarm.pk)
+    if alarm.rearmed_at is not None:
+        return alarm
+    alarm.rearmed_at, alarm.rearmed_by = timezone.now(), actor
+    alarm.save(update_fields=["rearmed_at", "rearmed_by"])
+    record(
+        actor=actor,
+        action="risk.loss_alarm_rearmed",
+        subject=f"account:{alarm.account_id}",
+        account_id=alarm.account_id,
+        parameters={"level": alarm.level, "strategy": alarm.strategy, "limit": alarm.named, "value": alarm.value},
+    )
+    return alarm
 
 
 @transaction.atomic
@@ -77,8 +122,10 @@ def peak_equity_reset(*, account: Account, actor: str) -> Wallet | None:
     if wallet is None:
         return None
     before = {"peak_equity": wallet.peak_equity}
-    wallet.peak_equity, wallet.drawdown_alarm = wallet.equity, None
-    wallet.save(update_fields=["peak_equity", "drawdown_alarm"])
+    wallet.peak_equity = wallet.equity
+    wallet.save(update_fields=["peak_equity"])
+    drawdowns = LossAlarm.objects.filter(account=account, mode=account.mode, limit=Limit.DRAWDOWN, rearmed_at=None)
+    drawdowns.update(rearmed_at=timezone.now(), rearmed_by=actor)
     record(
         actor=actor,
         action="account.peak_equity_reset",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from django.db import connection, transaction
 
@@ -15,13 +16,30 @@ class ModeChanged(Exception):
     """The account was switched between paper and real meanwhile: what this was about belongs to the other books."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account's mode, and why it is halted; None: it is not."""
+
+    mode: str
+    halt_reason: str | None
+
+
+def standing_held(account_id: int) -> Standing:
+    """How the account stands, which cannot change before the transaction ends."""
+    with connection.cursor() as cursor:
+        # The ORM has no FOR SHARE: many may book at once, only a switch or a halt has to wait.
+        cursor.execute(
+            "SELECT mode, CASE WHEN trading_state = %s THEN halt_reason END"
+            " FROM trading_account WHERE id = %s FOR SHARE",
+            [Account.TradingState.HALTED, account_id],
+        )
+        row = cursor.fetchone()
+    return Standing("", None) if row is None else Standing(*row)
+
+
 def mode_held(account_id: int) -> str:
     """The account's mode, which cannot be switched before the transaction ends."""
-    with connection.cursor() as cursor:
-        # The ORM has no FOR SHARE: many may book at once, only a switch has to wait.
-        cursor.execute("SELECT mode FROM trading_account WHERE id = %s FOR SHARE", [account_id])
-        row = cursor.fetchone()
-    return "" if row is None else str(row[0])
+    return standing_held(account_id).mode
 
 
 def mode_confirm(account_id: int, mode: str | None) -> str:

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from risk.exposure import Exposure
 from risk.limits import Limits
-from risk.selectors import limits_of
+from risk.selectors import watched_limits
 from strategies.models import Signal
 from trading.lifecycle import OrderState
 from trading.models import Account, AccountReconciliation, KillSwitchTask, Order
@@ -33,7 +33,7 @@ ANSWER_TIME = timedelta(seconds=2)
 class OwnerWork:
     """Of one account: orders to send, orders to change or cancel, and signals to judge, the oldest first; orders whose
     fate is open; whether the last comparisons with the venue failed, whichever process made them; what limits it and
-    what it has at stake."""
+    its strategies, by their names, and what it has at stake."""
 
     intents: Sequence[int]
     changes: Sequence[int]
@@ -41,6 +41,7 @@ class OwnerWork:
     unresolved: Sequence[int]
     doubted: bool
     limits: Limits
+    strategy_limits: Mapping[str, Limits]
     exposure: Exposure
 
 
@@ -61,7 +62,7 @@ def owner_work(account_ids: Collection[int], prices: Mapping[str, Decimal] = NO_
         signals[account_id].append(pk)
     failing = AccountReconciliation.objects.filter(account_id__in=identifiers, failures__gte=MOST_FAILURES)
     doubted = set(failing.filter(mode=F("account__mode")).values_list("account_id", flat=True))
-    limits = limits_of(accounts)
+    limits = watched_limits(accounts)
     return {
         pk: OwnerWork(
             found[pk, INTENTS],
@@ -69,7 +70,7 @@ def owner_work(account_ids: Collection[int], prices: Mapping[str, Decimal] = NO_
             signals[pk],
             found[pk, UNRESOLVED],
             pk in doubted,
-            limits[pk],
+            *limits[pk],
             exposure,
         )
         for pk, exposure in account_exposures(identifiers, prices).items()

@@ -12,7 +12,9 @@ from decimal import Decimal
 
 from marketdata.selectors import instrument_rules
 from risk.checks import Refusal, check_levels
+from risk.groups import SymbolGroups
 from risk.intents import OrderIntent
+from risk.selectors import symbol_groups
 from risk.services import shared_limits_locked
 from trading.models import Account
 from trading.services.exposures import account_exposure
@@ -39,4 +41,6 @@ def shared_refusals(*, account_id: int, intent: OrderIntent, prices: Mapping[str
     if rules is None or price is None:
         message = f"nothing is known of the market of {intent.symbol}: limits of several accounts cannot be judged"
         return (Refusal("market_data", "required", "none", message),)
-    return check_levels(intent, levels, account_exposure(account_id, prices), rules, price).refusals
+    limited = any(limits.group_limits for limits in levels.values())
+    groups = symbol_groups() if limited else SymbolGroups()
+    return check_levels(intent, levels, account_exposure(account_id, prices), rules, price, groups).refusals

@@ -20,8 +20,8 @@ from trading.models import Order
 from trading.selectors import stopped_by
 from trading.services.leases import LeaseLost, LeaseToken, lease_confirm, symbol_resource
 from trading.services.modes import mode_held
+from trading.services.order_commits import order_intend
 from trading.services.order_gate import OrderGate, order_gate
-from trading.services.orders import order_intend
 from trading.services.shared_limits import shared_refusals
 
 
@@ -63,11 +63,12 @@ def signal_order(
 
     Raises:
         LeaseLost: the symbol or the account is another engine's by now; nothing is kept, and nothing may be sent.
-        RiskDenied: orders of other accounts have used up a limit meanwhile.
+        RiskDenied: orders of other accounts have used up a limit meanwhile, the strategy was disabled, or the account
+            halted.
         KillSwitchEngaged: the account is stopped, and the order does not only reduce a position.
     """
     with recorded_together():
-        gate = order_gate(owner, lease, account_id=account_id, symbol=intent.symbol)
+        gate = order_gate(owner, lease, account_id=account_id, symbol=intent.symbol, config_id=config_id)
         row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate)
         return order_intend(
             account_id=account_id,
@@ -148,15 +149,16 @@ def signal_take(
     """The owner's answer to a pending signal, and its order, in one transaction. None when there is no order, or when
     the signal was answered before. Raises LeaseLost when the account is somebody else's by now, who will answer it."""
     with transaction.atomic(), recorded_together():
-        lease_confirm(owner)
-        if decision.approved and intent is not None and not intent.reduce_only:
-            stopped = stopped_by(signal.account_id)
+        gate = order_gate(owner, account_id=signal.account_id, symbol=signal.symbol, config_id=signal.config_id)
+        if decision.approved and intent is not None:
+            forbidden = gate.refusals(reduce_only=intent.reduce_only)
+            stopped = stopped_by(signal.account_id) if gate.stopped and not intent.reduce_only else None
             if stopped is not None:
-                decision = Decision(False, (Refusal("kill_switch", "engaged", "new risk", stopped.sentence),))
-        mode = mode_held(signal.account_id)
-        if decision.approved and signal.mode != mode:
-            message = f"the signal was made {signal.mode}, and the account is {mode} by now"
-            decision = Decision(False, (Refusal("mode", mode, signal.mode, message),))
+                forbidden = (Refusal("kill_switch", "engaged", "new risk", stopped.sentence), *forbidden)
+            decision = Decision(not forbidden, forbidden)
+        if decision.approved and signal.mode != gate.mode:
+            message = f"the signal was made {signal.mode}, and the account is {gate.mode} by now"
+            decision = Decision(False, (Refusal("mode", gate.mode, signal.mode, message),))
         if decision.approved:
             try:
                 lease_confirm(LeaseToken(symbol_resource(signal.symbol), signal.lease_epoch or 0))
@@ -176,6 +178,7 @@ def signal_take(
             signal_id=signal.pk,
             receive_window_ms=receive_window_ms,
             owner=owner,
+            gate=gate,
         )
 
 

@@ -150,7 +150,7 @@ class Exchange:
             quantity = checks.quantity_of(market, request["qty"], order.order_type)
         if request.get("price") not in (None, "") and order.order_type == "Limit":
             price = checks.price_of(market, "price", request["price"])
-        if quantity <= order.filled:
+        if quantity <= order.filled and not order.whole_position:
             raise parameter_error("qty is not above what has been filled already")
         changed = self._amend_conditions(market, order, request)
         if (quantity, price) == (order.quantity, order.price):

@@ -85,6 +85,8 @@ class Exits:
         account = self._exchange.accounts[order.user]
         if order.whole_position:
             order.quantity = self._position(order).quantity
+            if not order.is_exit:
+                order.quantity = min(order.quantity, checks.largest_quantity(market, order.order_type))
             order.lots = order.leaves_lots = market.grids.quantities.units(f"{order.quantity:f}")
         self.forget(order)
         order.status, order.updated_ms = "Triggered", now_ms

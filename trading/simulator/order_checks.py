@@ -66,14 +66,16 @@ def _plain_order(
     best = bbo_price(market, side, order_type, request)
     price = price_of(market, "price", best or request.get("price")) if order_type == "Limit" else ZERO
     reduce_only, close = flag(request, "reduceOnly"), flag(request, "closeOnTrigger")
+    closes_all = market.category == "linear" and reduce_only and close and str(request.get("qty")) == "0"
+    waits = _waits(request)
     budget, unit = ZERO, ""
     if market.category == "spot":
         unit = one_of(request, "marketUnit", ("baseCoin", "quoteCoin"), "quoteCoin" if side == "Buy" else "baseCoin")
         if order_type == "Market" and unit == "quoteCoin":
             budget = number("qty", request.get("qty"), SPOT_INVALID)
-    if budget:
+    if budget or (closes_all and waits):
         quantity = ZERO
-    elif market.category == "linear" and reduce_only and close and str(request.get("qty")) == "0":
+    elif closes_all:
         quantity = min(held_against(account, market, side, request), largest_quantity(market, order_type))
     else:
         splits = reduce_only and market.category == "linear"
@@ -94,6 +96,7 @@ def _plain_order(
         leaves_lots=lots,
         reduce_only=reduce_only,
         close_on_trigger=close,
+        whole_position=closes_all and waits,
         created_ms=now_ms,
         category=market.category,
         smp_type=one_of(request, "smpType", SELF_MATCH, "None"),
@@ -133,8 +136,12 @@ def held_against(account: SimulatedAccount, market: Market, side: str, request: 
     return position.quantity
 
 
+def _waits(request: Mapping[str, Any]) -> bool:
+    return request.get("triggerPrice") not in (None, "", "0")
+
+
 def _set_trigger(market: Market, order: SimulatedOrder, request: Mapping[str, Any]) -> None:
-    if request.get("triggerPrice") in (None, "", "0"):
+    if not _waits(request):
         return
     order.trigger_price = price_of(market, "triggerPrice", request["triggerPrice"])
     if market.category == "spot":

@@ -14,7 +14,7 @@ OPEN_STATUSES = frozenset({"New", "PartiallyFilled", "Untriggered"})
 class SimulatedOrder:
     """``tick`` and ``lots`` are price and quantity on the instrument's grids (``tick`` None: a market order).
 
-    ``whole_position`` marks an exit that closes whatever the position is when it triggers. ``trailing`` is the distance
+    ``whole_position`` marks one that closes whatever the position is when it triggers. ``trailing`` is the distance
     of a trailing stop, ``active_price`` where it begins to follow (zero: at once). ``quote_budget`` is what a spot
     market buy may spend when its quantity was given in the quote coin. ``entry`` is its handle while it rests;
     ``reserved`` and ``counted`` are how it is part of its account's sums.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import gzip
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,8 +54,8 @@ class Command(BaseCommand):
             with opened(unfinished, compressed=options["file"].suffix == ".gz") as file:
                 file.write(export_line(header))
                 for each in sections:
-                    for row in selectors.exported_rows(each.chain, each.after + 1, each.sequence):
-                        file.write(export_line(row))
+                    with closing(selectors.exported_rows(each.chain, each.after + 1, each.sequence)) as rows:
+                        file.writelines(export_line(row) for row in rows)
             unfinished.replace(options["file"])
         except OSError as error:
             raise CommandError(f"{options['file']} cannot be written: {error}") from error

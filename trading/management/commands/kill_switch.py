@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, connection
@@ -14,10 +15,12 @@ from trading.credentials import CredentialsError
 from trading.models import Account, KillSwitch, KillSwitchTask
 from trading.permissions import may_manage, may_operate_platform
 from trading.runtime import emergency
+from trading.runtime.configuration import ENVIRONMENTS, load_accounts_to_stop
 from trading.runtime.kill_takeover import carry_out
 from trading.services.kill_switch import KillSwitchRefused, kill_switch_engage, kill_switch_rearm
 
 POLL_SECONDS = 0.5
+VERBS = ("engage", "rearm", "status", "resume", "emergency-close", "import-journal", "prepare-emergency")
 
 
 class Command(BaseCommand):
@@ -29,9 +32,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        for verb in ("engage", "rearm", "status", "resume", "emergency-close", "import-journal"):
+        for verb in VERBS:
             each = verbs.add_parser(verb)
-            if verb not in ("import-journal", "resume"):
+            if verb not in ("import-journal", "prepare-emergency", "resume"):
                 each.add_argument("--account", help="its name; without it: the whole platform")
             if verb in ("engage", "rearm", "emergency-close"):
                 each.add_argument("--reason", required=True, help="for the trail, and for whoever re-arms")
@@ -144,6 +147,15 @@ class Command(BaseCommand):
         )
         if not proven:
             raise CommandError("not everything is proven closed; see above")
+
+    def _prepare_emergency(self, options: dict[str, Any]) -> None:
+        """For a machine where no engine and no worker runs: what they would leave there, from the database."""
+        accounts = load_accounts_to_stop(ENVIRONMENTS[settings.EXCHANGE])
+        emergency.export_accounts(accounts)
+        self.stdout.write(
+            f"{len(accounts)} accounts are in {emergency.folder()}, their keys encrypted: emergency-close works here "
+            "now with BALLAST_MASTER_KEY. Run this again when accounts or keys change."
+        )
 
     def _import_journal(self, options: dict[str, Any]) -> None:
         if not emergency.import_journal():
