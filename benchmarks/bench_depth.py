@@ -1,6 +1,6 @@
 """How fast depth analytics are: six depths of a book, snapshots a minute, packed days, rows stored, the API's answers.
 
-    python benchmarks/bench_depth.py [--quick] [--api] [--collect] [--load ROWS]
+    python benchmarks/bench_depth.py [--quick] [--api] [--collect] [--load ROWS] [--pages]
 
 The rest starts PostgreSQL and Valkey of its own in a folder that is thrown away. What was measured is written to
 benchmarks/results/depth.md, where the sections of other runs stay.
@@ -9,6 +9,7 @@ benchmarks/results/depth.md, where the sections of other runs stay.
     --collect  100 symbols from the exchange simulator for some minutes
     --load     so many minutes are stored, in the proportions of 60 days, and asked for (50000000: about ten minutes and
                3 GB of disk)
+    --pages    the charts page in a browser
 """
 
 from __future__ import annotations
@@ -269,6 +270,7 @@ def main() -> None:
     parser.add_argument("--load", type=int, default=0, metavar="ROWS", help="store so many minutes and ask for them")
     parser.add_argument("--plain-days", type=int, default=14, metavar="DAYS", help="so many of them are not packed")
     parser.add_argument("--only", action="store_true", help="nothing but what the other options ask for")
+    parser.add_argument("--pages", action="store_true", help="measure the charts page in a browser too")
     options = parser.parse_args()
     rounds = 3 if options.quick else 7
     report = Report()
@@ -316,6 +318,10 @@ def with_servers(options: argparse.Namespace, report: Report) -> None:
         if options.load:
             report.section("Months of many symbols")
             months(options.load, options.plain_days, report)
+        if options.pages:
+            from benchmarks.bench_depth_pages import pages
+
+            pages(6 if options.quick else 20)
     finally:
         services.stop()
 

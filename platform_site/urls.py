@@ -28,5 +28,6 @@ urlpatterns = [
     path("api/v1/", include("trading.api.urls")),
     re_path(r"^api/.*$", unknown_endpoint),
     path("metrics", metrics),
+    path("depth/", include("marketdata.urls")),
     path("", include("trading.urls")),
 ]

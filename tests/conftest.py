@@ -15,14 +15,13 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
 from django.db import connection, transaction
 from django.test import TransactionTestCase
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from pytest_django.plugin import DjangoDbBlocker
 
 from audit.models import AuditEvent
 from tests import processes, services_plugin
+from tests.chromium import running_chromium
 from tests.processes import RunningProcess, ServerProcess, start_site
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="session")
@@ -159,19 +158,7 @@ def browser() -> Iterator[Browser]:
     """A real Chromium, through Playwright's blocking interface.
 
     Of one module, not of the session: while it is open an event loop runs in this thread, and asyncio tests cannot
-    start theirs. For the same reason Django has to be told that its blocking calls are meant here.
+    start theirs.
     """
-    if not CHROMIUM.exists():
-        pytest.skip(f"Browser tests need Chromium: {CHROMIUM} is not there (Debian: apt-get install chromium).")
-    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        )
+    with running_chromium() as chromium:
         yield chromium
-        chromium.close()
-    if before is None:
-        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-    else:
-        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before

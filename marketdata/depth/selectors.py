@@ -274,6 +274,20 @@ def collector_symbols() -> Sequence[DepthSymbol]:
     return list(DepthSymbol.objects.all())
 
 
+def charted_symbols() -> list[dict[str, Any]]:
+    """What pages offer to look at, by symbol: where its books come from (None: they come no more) and the markets that
+    something is stored of."""
+    found: dict[str, dict[str, Any]] = {
+        each.symbol: {"symbol": each.symbol, "source": each.source, "markets": []} for each in collector_symbols()
+    }
+    for symbol, market in DepthSeries.objects.order_by().values_list("symbol", "market_type").distinct():
+        row = found.setdefault(symbol, {"symbol": symbol, "source": None, "markets": []})
+        row["markets"].append(market)
+    for row in found.values():
+        row["markets"].sort()
+    return sorted(found.values(), key=lambda row: str(row["symbol"]))
+
+
 def collector_heartbeat() -> tuple[ComponentHeartbeat | None, bool]:
     """What the collector process last said of itself, and whether that is new enough to be believed."""
     newest = heartbeats(HEARTBEAT).first()

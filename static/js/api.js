@@ -20,7 +20,8 @@ export async function request(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw new ApiError(0, { message: "the server does not answer; nothing is known to have happened, check the orders before you repeat" });
+    const unknown = "; nothing is known to have happened, check the orders before you repeat";
+    throw new ApiError(0, { message: `the server does not answer${method === "GET" ? "" : unknown}` });
   }
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new ApiError(answer.status, content.error || { message: `the server answered ${answer.status}` });

@@ -1,13 +1,16 @@
-// The order book ladder. Rows are made once and rewritten; a click on a price fills the ticket.
+// The order book ladder. Rows are made once and rewritten; a click on a price fills the ticket. With `fixedRows` it has
+// that many a side and is only looked at.
 import { element, fixed } from "./formats.js";
 
 const ROW_HEIGHT = 19;
 
 export class Ladder {
-  constructor(root, onPrice) {
+  constructor(root, onPrice, fixedRows = 0) {
     this.root = root;
     this.onPrice = onPrice;
+    this.fixedRows = fixedRows;
     this.rows = [];
+    if (fixedRows) return;
     new ResizeObserver(() => this.layout()).observe(root);
     root.addEventListener("click", (event) => {
       const level = event.target.closest(".level");
@@ -25,11 +28,11 @@ export class Ladder {
 
   layout() {
     const height = matchMedia("(max-width: 860px)").matches ? 26 : ROW_HEIGHT;
-    const count = Math.max(3, Math.min(25, Math.floor((this.root.clientHeight - 40) / 2 / height)));
+    const count = this.fixedRows || Math.max(3, Math.min(25, Math.floor((this.root.clientHeight - 40) / 2 / height)));
     if (!this.frame || this.rows.length === count) return;
     const make = (side) => Array.from({ length: count }, () => {
-      const row = element("button", "", `level ${side}`);
-      row.type = "button";
+      const row = element(this.fixedRows ? "div" : "button", "", `level ${side}`);
+      if (!this.fixedRows) row.type = "button";
       row.append(element("i"), element("span"), element("span"), element("span"));
       return row;
     });

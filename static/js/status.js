@@ -1,9 +1,13 @@
 // The status page: asks the health endpoint every few seconds and says so when it does not answer.
+import { ago, clock } from "./formats.js";
+
 const overall = document.getElementById("overall");
 const rows = document.getElementById("components");
 const feeds = document.getElementById("feeds");
 const engines = document.getElementById("engines");
 const modes = document.getElementById("modes");
+const depth = document.getElementById("depth");
+const depthPart = document.getElementById("depth-part");
 const breakers = document.getElementById("breakers");
 const budgets = document.getElementById("budgets");
 
@@ -43,12 +47,24 @@ function showAccess(processes) {
   }));
 }
 
+// Of what was never heard of there is no time; others say both when it was and how long ago.
+const lastUpdate = (updated) => (updated ? `${clock(updated)}, ${ago(Date.now() - Date.parse(updated))}` : "—");
+
+function showDepth(found) {
+  depthPart.hidden = !found;
+  depth.replaceChildren(...Object.entries(found?.components ?? {}).map(([name, each]) => {
+    const texts = [name.replace("_", " "), each.status, each.detail, lastUpdate(each.updated), milliseconds(each.latency_ms)];
+    return line(texts, each.status);
+  }));
+}
+
 function show(health) {
   overall.textContent = `${health.status} · version ${health.version} · ${health.exchange}`;
   overall.dataset.status = health.status;
   const watched = health.watched_positions.map(({ symbol, positions }) => `${symbol} (${positions})`).join(", ");
   showModes([...health.degraded_modes, ...(watched ? [{ name: "watched_positions", sentence: `positions watched in memory: ${watched}` }] : [])]);
   showAccess(health.venue_access);
+  showDepth(health.depth);
   rows.replaceChildren(...Object.entries(health.components).map(([name, each]) => line([name, each.status, each.detail], each.status)));
   feeds.replaceChildren(...health.feeds.map((each) => {
     const state = each.connected ? "connected" : "not connected";

@@ -48,7 +48,7 @@ export class Stream {
     socket.onclose = (event) => {
       if (socket !== this.socket) return;
       if (event.code === 4401) {
-        location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+        location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
         return;
       }
       this.retry();

@@ -123,7 +123,8 @@ def test_each_level_may_limit_a_group_and_others_accounts_are_asked_for_where_on
     risk_limit_set(level="user", user=account.owner, actor="desk", group_limits=given)
     limits = dict(limits_for(account).other_levels)["user"]
     assert limits.group_limits == {"majors": GroupLimit(3, D("50000.5"))}
-    assert totals_asked(account).user and not totals_asked(bob).user and not limits_for(bob).other_levels
+    asked = totals_asked([account, bob])
+    assert asked[account.pk].user and not asked[bob.pk].user and not limits_for(bob).other_levels
     assert AuditEvent.objects.get(action="risk_limit.set").after["group_limits"] == given
 
 
