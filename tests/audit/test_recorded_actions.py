@@ -21,7 +21,7 @@ from tests import builders
 from tests.api.conftest import Cast
 from trading.models import Membership, Order
 from trading.reports import PositionReport
-from trading.services import accounts, fills, kill_switch, orders
+from trading.services import accounts, fills, kill_switch, order_commits, orders
 
 pytestmark = pytest.mark.django_db
 D = Decimal
@@ -56,7 +56,7 @@ def stops_set(cast: Cast) -> None:
 
 
 def closing(cast: Cast) -> None:
-    orders.order_close_intend(
+    order_commits.order_close_intend(
         account_id=cast.alices.pk,
         symbol="BTCUSDT",
         side="Sell",
