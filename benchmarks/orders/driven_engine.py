@@ -73,13 +73,11 @@ class Driver:
         BybitGateway.submit = submit_measured  # type: ignore[method-assign]
         OrderSender.place = place_told  # type: ignore[method-assign]
         connection_created.connect(self.watch)
-        acquire, reconcile = account_desk.AccountLease.acquire, account_desk.reconcile_account
+        taken, reconcile = account_desk.AccountLease.taken, account_desk.reconcile_account
 
-        def acquire_noted(lease: Any, *arguments: Any) -> bool:
-            taken = acquire(lease, *arguments)
-            if taken:
-                moments["lease"] = time.time()
-            return taken
+        def taken_noted(lease: Any, *arguments: Any) -> None:
+            taken(lease, *arguments)
+            moments["lease"] = time.time()
 
         def reconcile_noted(*arguments: Any) -> Any:
             first("reconciliation_began")
@@ -89,7 +87,7 @@ class Driver:
                 finally:
                     first("reconciled")
 
-        account_desk.AccountLease.acquire = acquire_noted  # type: ignore[method-assign]
+        account_desk.AccountLease.taken = taken_noted  # type: ignore[method-assign]
         account_desk.reconcile_account = reconcile_noted
 
     def watch(self, connection: Any, **_: Any) -> None:
