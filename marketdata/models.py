@@ -38,6 +38,14 @@ __all__ = [
 ]
 
 
+def without_trailing_zeros(value: Decimal | None) -> Decimal | None:
+    """A column's value as people write it: 0.5, not 0.500000000000000000."""
+    if value is None:
+        return None
+    exponent = value.normalize()
+    return exponent.quantize(Decimal(1)) if exponent.as_tuple().exponent > 0 else exponent  # type: ignore[operator]
+
+
 class PriceField(models.DecimalField):
     """A price, quantity or amount of money: exact, with room for the smallest tick and the largest notional."""
 
@@ -47,11 +55,7 @@ class PriceField(models.DecimalField):
         super().__init__(*args, **options)
 
     def from_db_value(self, value: Decimal | None, *_: Any) -> Decimal | None:
-        """Without the column's trailing zeros: 0.5, not 0.500000000000000000."""
-        if value is None:
-            return None
-        exponent = value.normalize()
-        return exponent.quantize(Decimal(1)) if exponent.as_tuple().exponent > 0 else exponent  # type: ignore[operator]
+        return without_trailing_zeros(value)
 
 
 class Instrument(models.Model):

@@ -40,6 +40,6 @@ class BriefTokenAuthentication(TokenAuthentication):
 class BriefTokenScheme(TokenScheme):
     """For the API's documentation, which wants a name for each way to log in."""
 
-    target_class = BriefTokenAuthentication
+    target_class = "marketdata.api.brief_tokens.BriefTokenAuthentication"
     name = "briefTokenAuth"
     priority = 1
