@@ -19,6 +19,20 @@ from tests.strategies.bars import Bars, at_once, bar_by_bar, hostile, real, rows
 # Of each, parameters with which a few hundred bars of a walk signal often.
 LIVELY: dict[str, dict[str, Any]] = {
     "supertrend": {"period": 5, "multiplier": 1.5},
+    "momentum.breakout": {
+        "lookback": 20,
+        "resistance_strength": 1,
+        "volume_multiplier": 0.8,
+        "price_threshold": 0.0005,
+    },
+    "momentum.trend_following": {"ma_fast": 5, "adx_threshold": 12, "rsi_period": 5, "adx_period": 5, "atr_period": 5},
+    "momentum.mean_reversion": {
+        "bollinger_period": 12,
+        "bollinger_deviations": 1.8,
+        "zscore": 2,
+        "min_volatility": 1e-3,
+    },
+    "volume_profile": {"lookback": 30, "rows": 20, "poc_strength": 1.1},
 }
 KINDS = sorted(LIVELY)
 SEEDS = st.integers(0, 10_000)
