@@ -117,8 +117,8 @@ class Quote:
 @dataclass(frozen=True, slots=True)
 class StrategyFault:
     """A strategy that raised, or took too long. It was isolated: the others went on. ``where``: the file and line of
-    its own code, which ``error`` ends with; ``in_a_row``: how often it has by now, without a call in between that went
-    well. With the last that it may it ``is_over``: it is not asked any more."""
+    its own code, which ``error`` ends with; ``in_a_row``: how often it has by now, without a call of the same kind in
+    between that went well. With the last that it may it ``is_over``: it is not asked any more."""
 
     running: RunningStrategy
     symbol: str
@@ -136,15 +136,13 @@ class _Instance:
     running: RunningStrategy
     strategy: Strategy
     candles_seen: int = 0
-    faults: int = 0
+    # In a row, by what it was told: one that always fails on trades is not excused by books that it passes over.
+    faults: dict[Callable[..., Any], int] = field(default_factory=dict)
+    is_over: bool = False
 
     @property
     def warm(self) -> bool:
         return self.candles_seen >= self.strategy.warm_up
-
-    @property
-    def is_over(self) -> bool:
-        return self.faults >= MOST_FAULTS
 
 
 Outcome = PipelineResult | UnjudgedSignal | StrategyFault
@@ -364,10 +362,12 @@ class Pipeline:
                 signal = self._call((instance.running, symbol), tell, instance.strategy, news)
         except ENDS_A_CALL as error:
             # One that did not come back in time would keep everybody waiting each time.
-            instance.faults = MOST_FAULTS if isinstance(error, Overrun) else instance.faults + 1
-            faults.append(_fault(instance.running, symbol, error, type(instance.strategy), instance.faults))
+            in_a_row = MOST_FAULTS if isinstance(error, Overrun) else instance.faults.get(tell, 0) + 1
+            instance.faults[tell], instance.is_over = in_a_row, in_a_row >= MOST_FAULTS
+            faults.append(_fault(instance.running, symbol, error, type(instance.strategy), in_a_row))
             return None
-        instance.faults = 0
+        if instance.faults:
+            instance.faults.pop(tell, None)
         return signal
 
     def _offer(self, symbol: str, tell: Callable[..., Signal | None], news: Any) -> list[Outcome]:

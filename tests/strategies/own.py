@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-GOOD = '''
+GOOD = """
 from decimal import Decimal
 
 from strategies.base import ParameterSpec, QuietStrategy
@@ -49,7 +49,7 @@ class Mine(QuietStrategy):
             take_profit=candle.close + 2 * stop, stop_loss=candle.close - stop, reason=f"{self.bars} bars rose",
             time_ns=(candle.start_ms + int(self._timeframe) * 60_000) * 1_000_000,
         )
-'''
+"""
 
 
 def written(folder: Path, name: str, *changes: tuple[str, str], source: str = GOOD) -> Path:

@@ -54,7 +54,11 @@ def test_a_changed_file_is_taken_up_and_a_removed_one_forgotten_when_it_is_asked
         (("class Mine", "raise SystemExit(3)\nclass Mine"), "SystemExit", "ends the process"),
         (('name = "own.mine"', 'name = "My Strategy"'), "class Mine", "name is 'My Strategy'; expected up to 40 small"),
         (('"candles it watches"', '""'), "class Mine", "parameter 'timeframe' has no help"),
-        (('"int", 3', '"int", 300'), "class Mine", "'bars' has the default 300, which must be a whole number from 1 to"),
+        (
+            ('"int", 3', '"int", 300'),
+            "class Mine",
+            "'bars' has the default 300, which must be a whole number from",
+        ),
         (('"int", 3', '"integer", 3'), "class Mine", "has the kind 'integer'; expected one of int, float, choice"),
         (('"bars", 1, 50', '"bars"'), "class Mine", "expected a minimum and a maximum"),
         (("(QuietStrategy)", ""), "class Mine", "defines no strategy"),
@@ -107,7 +111,8 @@ def test_a_file_that_cannot_be_read_or_is_too_large_says_so(tmp_path: Path) -> N
     (tmp_path / "large.py").write_text("#" * 1_000_001)
     (tmp_path / "nowhere.py").symlink_to(tmp_path / "gone")
     words = {each.file: each.words for each in registry(tmp_path).problems}
-    assert words == {"large.py": "is larger than 1000000 bytes", "nowhere.py": "cannot be read: No such file or directory"}
+    assert words.pop("large.py") == "is larger than 1000000 bytes"
+    assert words == {"nowhere.py": "cannot be read: No such file or directory"}
 
 
 def test_the_settings_name_the_folder_and_refuse_one_that_is_not_there(tmp_path: Path) -> None:
@@ -116,7 +121,9 @@ def test_the_settings_name_the_folder_and_refuse_one_that_is_not_there(tmp_path:
 
     def start(folder: Path) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "STRATEGIES_DIR": str(folder)}
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=environment)
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=environment
+        )
 
     assert start(tmp_path / "ours").stdout.strip() == "True"
     refused = start(tmp_path / "gone")
