@@ -82,6 +82,15 @@ def test_others_are_read_only_where_limits_ask_and_another_users_only_for_the_pl
     assert everyone.risk == D(1_080) and everyone.holders == {"BTCUSDT": 1, "ETHUSDT": 1}
 
 
+def test_a_strategys_market_order_counts_by_the_mark_of_whoever_holds_the_symbol(account: Account) -> None:
+    wallet(account)
+    config = builders.supertrend(account)
+    risk_limit_set(level="strategy", strategy=config, actor="a", max_daily_loss_percent=D(5))
+    hold(account, strategy="manual", mark_price=D(51_000))
+    send(account, strategy="trend", order_type="Market", price=None)
+    assert account_exposure(account.pk).strategies["trend"].notional == {"BTCUSDT": D(510)}
+
+
 def test_a_strategys_share_is_what_it_opened_ordered_and_made_today(account: Account) -> None:
     wallet(account)
     config = strategy_config_create(
