@@ -226,6 +226,20 @@ async def test_what_was_wanted_last_is_collected_while_the_database_is_away(tmp_
         journal.close()
 
 
+async def test_an_engines_book_that_is_not_understood_costs_no_other_its_minute(tmp_path: Path) -> None:
+    hot = selectors.hot()
+    hot._redis.flushdb()
+    tell_as_engines_do()
+    hot._redis.hset(hot._latest(Market.BYBIT), "BTCUSDT", b'{"of": "another version"}')
+    journals = Journal(tmp_path / "rows", SnapshotLines()), Journal(tmp_path / "heat", HeatLines())
+    writers = [JournaledWriter(len, journal, away=(OSError,)) for journal in journals]  # type: ignore[var-annotated]
+    collector = Collector(DeskThatIsAway(), *writers, hot)
+    await collector.collect_kept(time.time())
+    assert {each.symbol for each in journals[0].read(100)} == {"SOLUSDT"}
+    for journal in journals:
+        journal.close()
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", "[1]", '{"running": true, "rest": "BTCUSDT", "stream": []}', '{"running": true, "rest": [1]}']
 )
