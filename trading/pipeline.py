@@ -7,8 +7,9 @@ time comes with the data, so a replay of a recording decides bit for bit as the 
 
 from __future__ import annotations
 
+import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
@@ -107,11 +108,12 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class StrategyFault:
-    """A strategy that raised. It was isolated: the others went on."""
+    """A strategy that raised. It was isolated: the others went on. ``where``: file and line."""
 
     running: RunningStrategy
     symbol: str
     error: str
+    where: str = ""
 
 
 @dataclass(slots=True)
@@ -270,6 +272,16 @@ class Pipeline:
                     instance.candles_seen += 1
         return outcomes
 
+    def on_signal(self, running: RunningStrategy, signal: Signal) -> PipelineResult | UnjudgedSignal:
+        """Judge a signal that a strategy made elsewhere: backtests ask a kernel for those of many bars at once."""
+        return self._judge(running, signal)
+
+    def instances(self) -> Iterator[tuple[RunningStrategy, str, Strategy]]:
+        """Every strategy object with its symbol, in the order in which a symbol's are asked."""
+        for symbol, many in self._instances.items():
+            for instance in many:
+                yield instance.running, symbol, instance.strategy
+
     def check(
         self,
         intent: OrderIntent,
@@ -306,7 +318,7 @@ class Pipeline:
                 signal = ask(instance.strategy)
             except Exception as error:  # a strategy is other people's code: it may fail, alone
                 fault = f"{type(error).__name__}: {error}"
-                outcomes.append(StrategyFault(instance.running, symbol, fault))
+                outcomes.append(StrategyFault(instance.running, symbol, fault, place_of(error)))
                 continue
             if signal is not None and instance.warm and self._may_act(symbol):
                 outcomes.append(self._judge(instance.running, signal))
@@ -472,6 +484,12 @@ class Pipeline:
             if account_id != intent.account_id and (other.user is not None or other.platform is not None):
                 same_owner = other.owner_id == exposure.owner_id
                 self._exposures[account_id] = other.with_others_intent(intent, price, same_owner=same_owner)
+
+
+def place_of(error: BaseException) -> str:
+    """The file and line that raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 def unproven(symbol: str) -> Refusal:
