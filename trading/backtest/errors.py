@@ -8,10 +8,11 @@ class BacktestError(ValueError):
 
 
 class StrategyStopped(BacktestError):
-    """A strategy raised, took too long, or knew the future. ``where`` is its file and line."""
+    """A strategy raised, took too long, or knew the future. ``where`` is its file and line, which ``reason`` ends with
+    (in brackets)."""
 
     def __init__(self, strategy: str, symbol: str, reason: str, where: str) -> None:
-        super().__init__(f"{strategy} on {symbol} was stopped: {reason}" + (f" ({where})" if where else ""))
+        super().__init__(f"{strategy} on {symbol} was stopped: {reason}")
         self.strategy, self.symbol, self.reason, self.where = strategy, symbol, reason, where
 
 

@@ -29,7 +29,7 @@ from risk.policies import Policies
 from risk.returns import WINDOW
 from strategies.base import ParameterError, Strategy, parse_parameters
 from strategies.candle_strategy import CandleStrategy
-from strategies.library import STRATEGIES
+from strategies.registry import STRATEGIES
 from trading.backtest.bars import Bars, candle_of, longer
 from trading.backtest.books import ACCOUNT, Books, Execution, Holding, Order
 from trading.backtest.errors import BacktestCancelled, BacktestError, StrategyStopped
@@ -37,7 +37,7 @@ from trading.backtest.exits import ahead, band, behind, next_stop, venue_exit
 from trading.backtest.market_fills import MarketFills, rate_of
 from trading.backtest.request import BacktestRequest, Source, StrategyRun
 from trading.backtest.result import BacktestResult, BacktestSignal
-from trading.backtest.signal_times import Told, kernel_signals
+from trading.backtest.signal_times import Told, kernel_signals, stopped
 from trading.pipeline import (
     Outcome,
     Pipeline,
@@ -45,7 +45,6 @@ from trading.pipeline import (
     PipelineResult,
     RunningStrategy,
     StrategyFault,
-    place_of,
 )
 
 Candles = Mapping[tuple[str, str], CandleSeries]
@@ -536,8 +535,7 @@ class _Run:
         try:
             signal = told.strategy.signal(candle, told.rows[place])
         except Exception as error:
-            words = f"{type(error).__name__}: {error}"
-            raise StrategyStopped(told.running.name, told.symbol, words, place_of(error)) from error
+            raise stopped(told.running, told.symbol, error, type(told.strategy)) from error
         return [self._pipeline.on_signal(told.running, signal)]
 
     def _refuse_faults(self, outcomes: list[Outcome]) -> None:

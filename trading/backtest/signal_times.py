@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from marketdata.candles.series import CandleSeries
 from strategies.candle_strategy import ROW, CandleStrategy
+from strategies.faults import Place, file_of, place_of, words_of
 from trading.backtest.bars import candle_of, series_part
 from trading.backtest.errors import StrategyStopped
-from trading.pipeline import RunningStrategy, place_of
+from trading.pipeline import RunningStrategy
 
 BLOCK = 65_536
 # So many bars are also decided one by one: a kernel that looks ahead in its arrays decides otherwise.
@@ -53,7 +54,7 @@ def kernel_signals(running: RunningStrategy, strategy: CandleStrategy, series: C
             found_at.append(at[:count] + first)
             found_rows.append(rows[:count].copy())
     except Exception as error:
-        raise StrategyStopped(running.name, symbol, f"{type(error).__name__}: {error}", place_of(error)) from error
+        raise stopped(running, symbol, error, type(strategy)) from error
     if not found_at:
         return at[:0], rows[:0]
     bars, values = np.concatenate(found_at), np.concatenate(found_rows)
@@ -87,18 +88,23 @@ def _prove(running: RunningStrategy, strategy: CandleStrategy, series: CandleSer
     if alone != together:
         first = min(set(alone) ^ set(together))
         says = "signals" if first in set(together) else "does not signal"
+        where = _line_of(type(strategy))
         raise StrategyStopped(
             running.name,
             series.symbol,
             f"its run() {says} at the bar of {candle_of(series, first).start_ms} ms, its decide() does the opposite: "
-            "one of them asks for the future, or they are not the same rule",
-            _line_of(strategy),
+            f"one of them asks for the future, or they are not the same rule ({where})",
+            where,
         )
 
 
-def _line_of(strategy: CandleStrategy) -> str:
-    kind = type(strategy)
+def stopped(running: RunningStrategy, symbol: str, error: BaseException, kind: type) -> StrategyStopped:
+    where = str(place_of(error, file_of(kind)))
+    return StrategyStopped(running.name, symbol, f"{words_of(error)} ({where})", where)
+
+
+def _line_of(kind: type) -> str:
     try:
-        return f"{inspect.getsourcefile(kind)}:{inspect.getsourcelines(kind)[1]}"
+        return str(Place(file_of(kind), inspect.getsourcelines(kind)[1]))
     except (OSError, TypeError):
         return kind.__module__
