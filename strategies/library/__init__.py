@@ -6,6 +6,7 @@ from strategies.base import Strategy
 from strategies.library.breakout import Breakout
 from strategies.library.mean_reversion import MeanReversion
 from strategies.library.orderbook_imbalance import OrderBookImbalance
+from strategies.library.sar_wave import SarWave
 from strategies.library.supertrend import SuperTrend
 from strategies.library.trend_following import TrendFollowing
 from strategies.library.volume_profile import VolumeProfile
@@ -15,6 +16,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     Breakout.name: Breakout,
     TrendFollowing.name: TrendFollowing,
     MeanReversion.name: MeanReversion,
+    SarWave.name: SarWave,
     VolumeProfile.name: VolumeProfile,
     OrderBookImbalance.name: OrderBookImbalance,
 }
