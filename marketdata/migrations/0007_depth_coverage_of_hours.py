@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketdata', '0005_depth_heat'),
+        ('marketdata', '0006_candle_archive'),
     ]
 
     operations = [
