@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import orjson
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
@@ -14,6 +16,7 @@ from marketdata.services import instruments_sync
 from risk.intents import OrderIntent
 from strategies.models import StrategyConfig
 from strategies.services import strategy_config_create
+from trading.backtest.result import BacktestFill, BacktestResult, BacktestSignal, BacktestTrade
 from trading.models import Account
 from trading.reports import FillReport, OrderReport
 from trading.services.accounts import account_create
@@ -176,3 +179,78 @@ def market_frame(**changes: Any) -> str:
         "features": {},
     }
     return orjson.dumps({"type": "market_data", "timestamp": 1, "data": data | changes}).decode()
+
+
+def backtest_trade(pnl: str, closed_ms: int, **changes: Any) -> BacktestTrade:
+    """A long of an hour that ended at ``closed_ms`` with this net profit."""
+    values: dict[str, Any] = {
+        "symbol": "BTCUSDT",
+        "strategy": "supertrend",
+        "side": "Buy",
+        "opened_ms": closed_ms - 3_600_000,
+        "closed_ms": closed_ms,
+        "quantity": Decimal("0.1"),
+        "entry_price": Decimal(60_000),
+        "exit_price": Decimal(60_000) + Decimal(pnl) * 10,
+        "fees": Decimal("1.5"),
+        "funding": Decimal("-0.25"),
+        "pnl": Decimal(pnl),
+        "best": 1.5,
+        "worst": -0.5,
+        "why": "take_profit",
+    }
+    return BacktestTrade(**(values | changes))
+
+
+def backtest_fills(trade: BacktestTrade) -> list[BacktestFill]:
+    """The two fills of a trade."""
+    out = "Sell" if trade.side == "Buy" else "Buy"
+    gross = trade.pnl + trade.fees - trade.funding
+    return [
+        BacktestFill(
+            *(trade.opened_ms, trade.symbol, trade.strategy, trade.side, trade.entry_price, trade.quantity),
+            *(trade.fees / 2, False, Decimal(0), "signal"),
+        ),
+        BacktestFill(
+            *(trade.closed_ms, trade.symbol, trade.strategy, out, trade.exit_price, trade.quantity),
+            *(trade.fees / 2, False, gross, trade.why),
+        ),
+    ]
+
+
+def backtest_signal(time_ms: int, outcome: str = "approved", words: str = "") -> BacktestSignal:
+    prices = (Decimal(60_000), Decimal(61_200), Decimal(59_400))
+    return BacktestSignal(time_ms, "BTCUSDT", "supertrend", "Buy", 0.7, *prices, outcome, words)
+
+
+def backtest_result(
+    equity: Sequence[float] = (),
+    *,
+    trades: Sequence[BacktestTrade] = (),
+    signals: Sequence[BacktestSignal] = (),
+    start_ms: int = 1_767_225_600_000,
+    step_ms: int = 86_400_000,
+    balance: str = "10000",
+    exposed: Sequence[float] | None = None,
+) -> BacktestResult:
+    """What a run found: one point of equity at the end of each step since 2026-01-01."""
+    times = start_ms + step_ms * np.arange(1, len(equity) + 1, dtype=np.int64)
+    fills = [fill for trade in trades for fill in backtest_fills(trade)]
+    return BacktestResult(
+        signals=tuple(signals),
+        fills=tuple(sorted(fills, key=lambda each: each.time_ms)),
+        trades=tuple(trades),
+        equity_ms=times,
+        equity=np.array(equity, dtype=np.float64),
+        exposed=np.zeros(len(equity)) if exposed is None else np.array(exposed, dtype=np.float64),
+        balance=Decimal(balance),
+        events=len(equity),
+        data=(("candles/BTCUSDT/1", "d" * 64),),
+        code="test",
+    )
+
+
+def backtest_request(**changes: Any) -> dict[str, Any]:
+    """What a person asks for, as JSON."""
+    strategy = {"strategy": "supertrend", "symbols": ["BTCUSDT"], "parameters": {"timeframe": "5"}}
+    return {"strategies": [strategy], "start": "2026-01-01", "end": "2026-01-11"} | changes

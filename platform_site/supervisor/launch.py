@@ -89,7 +89,7 @@ class Launch:
         # The first time it takes as long as everything else together.
         kernels = None if kernel_cache.is_filled() else supervisor.begin(plan.kernels())
         self._prepare_database(plan, database)
-        for spec in (plan.web(), plan.worker(), plan.beat()):
+        for spec in (plan.web(), plan.worker(), plan.research(), plan.beat()):
             supervisor.start(spec)
         if kernels is not None:
             supervisor.await_end(kernels, HEALTH_SECONDS)
