@@ -8,7 +8,7 @@ time comes with the data, so a replay of a recording decides bit for bit as the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
@@ -326,6 +326,16 @@ class Pipeline:
                 if instance.strategy.timeframe == candle.interval:
                     instance.candles_seen += 1
         return outcomes
+
+    def on_signal(self, running: RunningStrategy, signal: Signal) -> PipelineResult | UnjudgedSignal:
+        """Judge a signal that a strategy made elsewhere: backtests ask a kernel for those of many bars at once."""
+        return self._judge(running, signal)
+
+    def instances(self) -> Iterator[tuple[RunningStrategy, str, Strategy]]:
+        """Every strategy object with its symbol, in the order in which a symbol's are asked."""
+        for symbol, many in self._instances.items():
+            for instance in many:
+                yield instance.running, symbol, instance.strategy
 
     def check(
         self,
