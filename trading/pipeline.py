@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from marketdata.events import BookView, Candle, Trade
 from marketdata.instruments import InstrumentRules
-from mlops.validation import PassThroughValidator, Validator, Verdict
+from mlops.validation import PassThroughValidator, Validator, Verdict, held_to
 from risk.checks import Decision, Market, Refusal, check_intent
 from risk.exits import ExitRules
 from risk.exposure import Exposure
@@ -423,7 +423,8 @@ class Pipeline:
 
     def _verdict(self, signal: Signal) -> Verdict:
         try:
-            return self._configuration.validator.judge(signal, self._features.get(signal.symbol))
+            verdict = self._configuration.validator.judge(signal, self._features.get(signal.symbol))
+            return held_to(signal, verdict)
         except Exception as error:  # an error of the model never executes
             return Verdict(False, None, "error", f"validation failed: {type(error).__name__}: {error}")
 
