@@ -174,7 +174,9 @@ def advance(rules: ExitRules, position: PositionExposure, state: ExitState, pric
         reached = [distance for profit, distance in rules.trailing_stop_distances if profit <= peak]
         distance = reached[-1] if reached else rules.trailing_stop_distances[0][1]
         stop = _nearer(position, stop, price_at(position, peak - distance))
-    return replace(state, best_price=best, take_price=take, stop_price=stop)
+    if best == state.best_price and take == state.take_price and stop == state.stop_price:
+        return state
+    return ExitState(best, take, stop, state.partials, state.reversal_ns)
 
 
 def judge(

@@ -149,9 +149,10 @@ def workplace(options: Options) -> Iterator[Path]:
 
 def compile_kernels() -> None:
     """Once, before every lane's engines would at the same time. Raises CalledProcessError."""
-    for cache, module in ((ENGINE, "marketdata.engine"), (STRATEGIES, "strategies.kernels")):
-        if not cache.is_filled():
-            subprocess.run([sys.executable, "-m", module], cwd=REPOSITORY, check=True)
+    if not ENGINE.is_filled():
+        subprocess.run([sys.executable, "-m", "marketdata.engine"], cwd=REPOSITORY, check=True)
+    if not STRATEGIES.is_filled():
+        subprocess.run([sys.executable, "-m", "strategies.kernels"], cwd=REPOSITORY, check=True)
 
 
 @contextmanager

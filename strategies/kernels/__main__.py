@@ -1,4 +1,4 @@
-"""``python -m strategies.kernels [PACKAGE ...]``: compile every indicator and every strategy's kernel that is not in the
+"""``python -m strategies.kernels [PACKAGE ...]``: compile every indicator and kernel of a strategy that is not in the
 cache yet, and those of the packages that are named.
 
 Once, instead of in each process that needs them at the same time.
