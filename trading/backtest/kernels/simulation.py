@@ -64,7 +64,7 @@ IS_TAKE_PROFIT, IS_STOP_LOSS, IS_LIQUIDATION, IS_MAX_LOSS, IS_TRAILING_STOP, IS_
 )
 IS_SIGNAL, IS_END = int(Kind.SIGNAL), int(Kind.END)
 OPENED, CLOSES, HELD_ALREADY = int(Outcome.OPENED), int(Outcome.CLOSES), int(Outcome.HELD_ALREADY)
-TOO_SMALL, TOO_LARGE, NO_BALANCE = int(Outcome.TOO_SMALL), int(Outcome.TOO_LARGE), int(Outcome.NO_BALANCE)
+TOO_SMALL, OFF_LIMITS, NO_BALANCE = int(Outcome.TOO_SMALL), int(Outcome.OFF_LIMITS), int(Outcome.NO_BALANCE)
 PERCENT, FIXED_USD = int(Sizing.PERCENT), int(Sizing.FIXED_USD)
 ASK_QUANTITY, ASK_PARTIAL = int(Question.QUANTITY), int(Question.PARTIAL)
 DONE, FILLS_ARE_FULL, BAD_SIGNAL, OUT_OF_RANGE = (int(status) for status in Status)
@@ -123,6 +123,9 @@ def due_in_part(given: Given, state: Ints, price: int) -> tuple[int, int]:
     call_back(given.ask[CALLBACK], ASK_PARTIAL, price, 0, 0)
     quantity = state[ANSWER]
     if quantity <= 0:
+        # Too little to be ordered; together with the next one it may be enough.
+        further = reached < len(partials)
+        state[PARTIAL] = level_beyond(given.ask, state, partials[reached]) if further else 0
         return -1, 0
     state[PARTIALS] = reached
     return IS_PARTIAL, quantity
@@ -245,8 +248,8 @@ def judge(given: Given, state: Ints, row: Floats, number: int, close: int, outco
         quantity = closing + opening
         if opening == 0:
             refused = TOO_SMALL
-        elif quantity > ask[MAX_QUANTITY]:
-            refused = TOO_LARGE
+        elif quantity > ask[MAX_QUANTITY] or quantity % ask[LOT] != 0:
+            refused = OFF_LIMITS
         elif not affordable(ask, state, quantity, close):
             refused = NO_BALANCE
         if refused >= 0:

@@ -118,7 +118,7 @@ class Outcome(_Places):
     CLOSES = auto()
     HELD_ALREADY = auto()
     TOO_SMALL = auto()
-    TOO_LARGE = auto()
+    OFF_LIMITS = auto()
     NO_BALANCE = auto()
 
 
