@@ -35,22 +35,30 @@ Floats = NDArray[np.float64]
 BLOCK = 16_384
 FILLS = 4_096
 LARGEST_PRICE_LEVEL = 2**59
+NO_BARS, NO_ROWS, NOTHING = np.zeros(0, dtype=np.int64), np.zeros((0, ROW)), np.zeros(0)
 _ANSWERED = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRun:
-    """What a run found, as arrays: ``fills`` by ``Filled``, in the units of ``terms.grid``; ``signals`` by bar, outcome
-    and quantity (``Outcome``), ``rows`` as their kernel wrote them; ``equity`` and ``exposed`` at each bar's end."""
+    """What a run found, as arrays: ``fills`` by ``Filled``, in the units of the market's grid; ``signals``: at the ends
+    of which bars, with the ``rows`` that their kernel wrote and their ``outcomes`` (``Outcome``, quantity)."""
 
     request: BacktestRequest
     market: Market
     fills: Ints
     signals: Ints
     rows: Floats
-    equity: Floats
-    exposed: Floats
+    outcomes: Ints
     balance: Decimal
+
+    def curve(self) -> tuple[Floats, Floats]:
+        """Equity and the worth of what is held at each bar's end, USDT: the account is gone through once more."""
+        equity, exposed = np.empty(len(self.market.series)), np.empty(len(self.market.series))
+        account = Account(self.request, self.market, equity, exposed)
+        account.go(self.signals, self.rows)
+        account.finish()
+        return equity, exposed
 
     @property
     def trades(self) -> tuple[BacktestTrade, ...]:
@@ -58,14 +66,14 @@ class CompiledRun:
 
     def result(self) -> BacktestResult:
         """As the full path tells it, without the signals and the digests of its data."""
-        series, words = self.market.series, self._words
+        series, words, (equity, exposed) = self.market.series, self._words, self.curve()
         return BacktestResult(
             signals=(),
             fills=tuple(fills_of(self.fills, words)),
             trades=self.trades,
             equity_ms=series.start_ms + series.interval_ms,
-            equity=self.equity,
-            exposed=self.exposed,
+            equity=equity,
+            exposed=exposed,
             balance=self.balance,
             events=len(series),
             data=(),
@@ -99,16 +107,16 @@ def run_compiled(
     if not issubclass(strategy, CandleStrategy):
         raise CompiledUnfit(compiled_reason(request))
     parameters = parse_parameters(strategy.parameters, request.strategies[0].parameters)
-    equity, exposed = np.empty(len(market.series)), np.empty(len(market.series))
-    account = Account(request, market, equity, exposed)
-    found = []
+    account = Account(request, market)
+    bars, kept, outcomes = [NO_BARS], [NO_ROWS], [account.outcomes[:0]]
     for at, rows in signals_of(strategy.create(symbol, parameters), market, candles):
         account.go(at, rows)
-        found.append((np.column_stack([at, account.outcomes[: len(at)]]), rows.copy()))
+        bars.append(at.copy())
+        kept.append(rows.copy())
+        outcomes.append(account.outcomes[: len(at)].copy())
     account.finish()
-    signals = np.concatenate([each[0] for each in found]) if found else np.zeros((0, 3), dtype=np.int64)
-    kept = np.concatenate([each[1] for each in found]) if found else np.zeros((0, ROW))
-    return CompiledRun(request, market, account.filled, signals, kept, equity, exposed, account.balance)
+    at, rows = np.concatenate(bars), np.concatenate(kept)
+    return CompiledRun(request, market, account.filled, at, rows, np.concatenate(outcomes), account.balance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +194,10 @@ def signals_of(
     timeframe, whole, kernel = strategy.timeframe, market.whole, strategy.kernel()
     same = timeframe == whole.interval
     series = whole if same else candles.get((whole.symbol, timeframe)) or longer(whole, timeframe)
-    state, size = kernel.new_state(strategy.numbers), min(BLOCK, len(series))
+    state, size, told = kernel.new_state(strategy.numbers), min(BLOCK, len(series)), Told(series)
     at, rows = np.zeros(size, dtype=np.int64), np.zeros((size, ROW))
     for first in range(0, len(series), BLOCK):
-        part = slice(first, min(first + BLOCK, len(series)))
-        count = int(kernel.run(state, strategy.numbers, *told(series, part), at, rows))
+        count = int(kernel.run(state, strategy.numbers, *told.part(first, min(first + BLOCK, len(series))), at, rows))
         at[:count] += first
         cold = int(np.searchsorted(at[:count], strategy.warm_up))
         bars = at[cold:count]
@@ -203,18 +210,31 @@ def signals_of(
         yield bars[early:] - market.offset, rows[cold + early : cold + len(bars)]
 
 
-def told(series: CandleSeries, part: slice) -> tuple[NDArray[Any], ...]:
-    """Bars as a strategy's kernel takes them."""
-    prices = (series.prices(each[part]) for each in (series.open, series.high, series.low, series.close))
-    volume = series.volume[part] / 10.0**series.volume_decimals
-    return (np.ascontiguousarray(series.start_ms[part]), *prices, volume)
+class Told:
+    """Bars as a strategy's kernel takes them, a block at a time in the same places."""
+
+    def __init__(self, series: CandleSeries) -> None:
+        from trading.backtest.kernels.simulation import as_floats  # noqa: PLC0415 numba: only who tests needs it
+
+        self._as_floats, self._start_ms = as_floats, np.ascontiguousarray(series.start_ms)
+        bars = (series.open, series.high, series.low, series.close, series.volume)
+        self._units = tuple(np.ascontiguousarray(each) for each in bars)
+        self._ones = 10.0**series.price_decimals, 10.0**series.volume_decimals
+        self._floats = tuple(np.empty(min(BLOCK, len(series))) for _ in bars)
+
+    def part(self, first: int, end: int) -> tuple[NDArray[Any], ...]:
+        floats = tuple(each[: end - first] for each in self._floats)
+        self._as_floats(*(each[first:end] for each in self._units), *self._ones, *floats)
+        return (self._start_ms[first:end], *floats)
 
 
 class Account:
-    """One account in a kernel's arrays. ``equity`` and ``exposed`` have a place for each tested bar, or, with ``base``
-    moved along, for those of a block."""
+    """One account in a kernel's arrays. ``equity`` and ``exposed``, where they are wanted, have a place for each tested
+    bar, or, with ``base`` moved along, for those of a block."""
 
-    def __init__(self, request: BacktestRequest, market: Market, equity: Floats, exposed: Floats) -> None:
+    def __init__(
+        self, request: BacktestRequest, market: Market, equity: Floats = NOTHING, exposed: Floats = NOTHING
+    ) -> None:
         from trading.backtest.kernels.simulation import close_out, simulate  # noqa: PLC0415 numba: only who tests needs it
 
         self._simulate, self._close_out = simulate, close_out
@@ -224,7 +244,7 @@ class Account:
         self.state[At.CASH], self.state[At.CASH_BILLIONTHS] = self.terms.balance
         self.fills = np.zeros((FILLS, len(Filled)), dtype=np.int64)
         self.outcomes = np.zeros((BLOCK, 2), dtype=np.int64)
-        self._rows: Floats = np.zeros((0, ROW))
+        self._rows = NO_ROWS
         self._failed: Exception | None = None
         ask = self.terms.ask.copy()
         if len(self.terms.partials) or request.strategies[0].size_by_confidence:
@@ -262,9 +282,10 @@ class Account:
     def finish(self) -> None:
         """The bars after the last signal, and the end of what is held."""
         last = len(self.market.series) - 1
-        self.go(np.zeros(0, dtype=np.int64), np.zeros((0, ROW)), last + 1)
+        self.go(NO_BARS, NO_ROWS, last + 1)
         self._close_out(*self._given, self.state, self.fills, last, self.market.prices[3][last])
-        self.equity[last - self.base] = float(self.balance)
+        if len(self.equity):
+            self.equity[last - self.base] = float(self.balance)
 
     def _answer(self, question: int, price: int, number: int, _: int) -> None:
         """What Decimal rounds in a way of its own, a kernel asks."""

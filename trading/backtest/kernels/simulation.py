@@ -73,6 +73,7 @@ SIGNAL_TAKE_PROFIT, SIGNAL_STOP_LOSS = int(Slot.TAKE_PROFIT), int(Slot.STOP_LOSS
 GRID = 10.0**PRICE_DECIMALS
 LARGEST_LEVEL = 2.0**62
 LARGEST_WORTH = 2.0**60
+STRIDE = 32
 # What may lie on a way: in the position's favour the first AHEAD, against it the others.
 LEVELS = (TAKE_PROFIT, PARTIAL, KEPT, STOP_LOSS, LIQUIDATION, MAX_LOSS, TRAILING_STOP, TRAILING_TAKE)
 KINDS = (
@@ -168,6 +169,16 @@ def go(given: Given, state: Ints, fills: Ints, bar: int, begin: int, end: int) -
         if target == end:
             return
         begin = target
+
+
+@inner
+def walk(given: Given, state: Ints, fills: Ints, bar: int, open_: int, high: int, low: int, close: int) -> None:
+    """The way within a bar: to the extreme against its direction first."""
+    first, second = (low, high) if close > open_ else (high, low)
+    exit_at(given, state, fills, bar, open_)
+    go(given, state, fills, bar, open_, first)
+    go(given, state, fills, bar, first, second)
+    go(given, state, fills, bar, second, close)
 
 
 @inner
@@ -297,21 +308,46 @@ def fits(ask: Ints, state: Ints, price: int) -> bool:
 
 
 @inner
+def quiet_until(given: Given, state: Ints, low: Ints, high: Ints) -> int:
+    """How many bars pass on which nothing happens to the position."""
+    bottom, top = band(given, state)
+    lowest, highest, count, bar = state[LOWEST], state[HIGHEST], len(low), 0
+    while bar < count:
+        # A few bars at a time, so that the processor compares several at once.
+        end = min(bar + STRIDE, count)
+        least, most = low[bar], high[bar]
+        for value in low[bar:end]:
+            least = min(least, value)
+        for value in high[bar:end]:
+            most = max(most, value)
+        if least <= bottom or most >= top:
+            while low[bar] > bottom and high[bar] < top:
+                lowest, highest = min(lowest, low[bar]), max(highest, high[bar])
+                bar += 1
+            break
+        lowest, highest, bar = min(lowest, least), max(highest, most), end
+    state[LOWEST], state[HIGHEST] = lowest, highest
+    return bar
+
+
+@inner
 def note(
     state: Ints, close: Ints, first: int, end: int, base: int, one: float, equity: Floats, exposed: Floats
 ) -> None:
     """Equity and worth of what is held at the ends of bars."""
+    if len(equity) == 0:
+        return
     cash = (state[CASH] + state[CASH_BILLIONTHS] / BILLION) / one
+    worth, at_stake, closes = equity[first - base : end - base], exposed[first - base : end - base], close[first:end]
     if state[SIDE] == 0:
-        for bar in range(first, end):
-            equity[bar - base] = cash
-            exposed[bar - base] = 0.0
+        worth[:] = cash
+        at_stake[:] = 0.0
         return
     entry, quantity = state[ENTRY], state[QUANTITY] / one
     signed = state[SIDE] * quantity
-    for bar in range(first, end):
-        equity[bar - base] = cash + (close[bar] - entry) * signed
-        exposed[bar - base] = close[bar] * quantity
+    for bar in range(len(closes)):
+        worth[bar] = cash + (closes[bar] - entry) * signed
+        at_stake[bar] = closes[bar] * quantity
 
 
 @kernel(
@@ -348,7 +384,8 @@ def simulate(
 ) -> int:
     """Bars from ``state[At.BAR]`` to before ``end``. ``funding_bars``: at the open of which bars funding is paid.
     ``signal_at``: the bars at whose ends signals are, with their ``rows``; ``outcomes`` of them (``Outcome``,
-    quantity). ``equity`` and ``exposed`` at the end of bar ``b`` go to place ``b - base``. A ``Status``: after
+    quantity). ``equity`` and ``exposed`` at the end of bar ``b`` go to place ``b - base``; where they have
+    no places, nowhere. A ``Status``: after
     FILLS_ARE_FULL call again with more room and the same signals."""
     given = Given(ask, partials, take_shares, take_ones, stop_steps, impact, quantity_one, volume)
     one = float(ask[MONEY_ONE])
@@ -362,12 +399,7 @@ def simulate(
         if state[ORDER_SIDE] == 0 and event > bar:
             stop = event
             if state[SIDE] != 0:
-                bottom, top = band(given, state)
-                lowest, highest, stop = state[LOWEST], state[HIGHEST], bar
-                while stop < event and low[stop] > bottom and high[stop] < top:
-                    lowest, highest = min(lowest, low[stop]), max(highest, high[stop])
-                    stop += 1
-                state[LOWEST], state[HIGHEST] = lowest, highest
+                stop = quiet_until(given, state, low[bar:event], high[bar:event]) + bar
             note(state, close, bar, stop, base, one, equity, exposed)
             bar = stop
             if bar == end:
@@ -384,13 +416,8 @@ def simulate(
             state[FUNDING] += 1
         if state[ORDER_SIDE] != 0:
             arrive(given, state, fills, bar, open_[bar])
-        if state[SIDE] != 0:
-            exit_at(given, state, fills, bar, open_[bar])
-            rose = close[bar] > open_[bar]
-            first, second = (low[bar], high[bar]) if rose else (high[bar], low[bar])
-            go(given, state, fills, bar, open_[bar], first)
-            go(given, state, fills, bar, first, second)
-            go(given, state, fills, bar, second, close[bar])
+        if state[SIDE] != 0 and quiet_until(given, state, low[bar : bar + 1], high[bar : bar + 1]) == 0:
+            walk(given, state, fills, bar, open_[bar], high[bar], low[bar], close[bar])
         note(state, close, bar, bar + 1, base, one, equity, exposed)
         if number < signals and signal_at[number] == bar:
             if not is_a_signal(ask, rows[number], close[bar]):
@@ -425,3 +452,29 @@ def close_out(
     given = Given(ask, partials, take_shares, take_ones, stop_steps, impact, quantity_one, volume)
     if state[SIDE] != 0:
         fill(given, state, fills, bar, IS_END, -state[SIDE], price, state[QUANTITY])
+
+
+@kernel(
+    "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64, float64, "
+    "float64[::1], float64[::1], float64[::1], float64[::1], float64[::1])"
+)
+def as_floats(
+    open_: Ints,
+    high: Ints,
+    low: Ints,
+    close: Ints,
+    volume: Ints,
+    price_one: float,
+    volume_one: float,
+    opens: Floats,
+    highs: Floats,
+    lows: Floats,
+    closes: Floats,
+    volumes: Floats,
+) -> None:
+    """Bars in quote and base coin, as strategies read them: divided, which rounds once, as reading their text does."""
+    for units, floats in ((open_, opens), (high, highs), (low, lows), (close, closes)):
+        for bar in range(len(units)):
+            floats[bar] = units[bar] / price_one
+    for bar in range(len(volume)):
+        volumes[bar] = volume[bar] / volume_one
