@@ -56,8 +56,7 @@ class CompiledRun:
         """Equity and the worth of what is held at each bar's end, USDT: the account is gone through once more."""
         equity, exposed = np.empty(len(self.market.series)), np.empty(len(self.market.series))
         account = Account(self.request, self.market, equity, exposed)
-        account.go(self.signals, self.rows)
-        account.finish()
+        account.finish(self.signals, self.rows)
         return equity, exposed
 
     @property
@@ -109,8 +108,9 @@ def run_compiled(
     parameters = parse_parameters(strategy.parameters, request.strategies[0].parameters)
     account = Account(request, market)
     bars, kept, outcomes = [NO_BARS], [NO_ROWS], [account.outcomes[:0]]
-    for at, rows in signals_of(strategy.create(symbol, parameters), market, candles):
-        account.go(at, rows)
+    made = strategy.create(symbol, parameters)
+    for at, rows, until in signals_of(made, market, Told.of(made.timeframe, market, candles)):
+        account.go(at, rows, until)
         bars.append(at.copy())
         kept.append(rows.copy())
         outcomes.append(account.outcomes[: len(at)].copy())
@@ -186,18 +186,16 @@ def _funding(series: CandleSeries, funding: FundingSeries | None) -> tuple[list[
     return [int(bar) for bar in bars], rates
 
 
-def signals_of(
-    strategy: CandleStrategy, market: Market, candles: Mapping[tuple[str, str], CandleSeries]
-) -> Iterator[tuple[Ints, Floats]]:
+def signals_of(strategy: CandleStrategy, market: Market, told: Told) -> Iterator[tuple[Ints, Floats, int]]:
     """Block by block the tested bars at whose ends the strategy signals, and the rows of its signals: views that the
-    next block overwrites."""
-    timeframe, whole, kernel = strategy.timeframe, market.whole, strategy.kernel()
-    same = timeframe == whole.interval
-    series = whole if same else candles.get((whole.symbol, timeframe)) or longer(whole, timeframe)
-    state, size, told = kernel.new_state(strategy.numbers), min(BLOCK, len(series)), Told(series)
+    next block overwrites; and the bar from which on later blocks have theirs."""
+    whole, series, kernel = market.whole, told.series, strategy.kernel()
+    same = series.interval == whole.interval
+    state, size = kernel.new_state(strategy.numbers), min(told.block, len(series))
     at, rows = np.zeros(size, dtype=np.int64), np.zeros((size, ROW))
-    for first in range(0, len(series), BLOCK):
-        count = int(kernel.run(state, strategy.numbers, *told.part(first, min(first + BLOCK, len(series))), at, rows))
+    for first in range(0, len(series), told.block):
+        end = min(first + told.block, len(series))
+        count = int(kernel.run(state, strategy.numbers, *told.part(first, end), at, rows))
         at[:count] += first
         cold = int(np.searchsorted(at[:count], strategy.warm_up))
         bars = at[cold:count]
@@ -206,23 +204,43 @@ def signals_of(
             ends = series.start_ms[bars] + series.interval_ms
             known = int(np.searchsorted(ends, whole.start_ms[-1] + whole.interval_ms, side="right"))
             bars = np.searchsorted(whole.start_ms, ends[:known]) - 1
+            end = int(np.searchsorted(whole.start_ms, series.start_ms[end - 1] + series.interval_ms))
         early = int(np.searchsorted(bars, market.offset))
-        yield bars[early:] - market.offset, rows[cold + early : cold + len(bars)]
+        until = max(end - market.offset, 0)
+        yield bars[early:] - market.offset, rows[cold + early : cold + len(bars)], until
 
 
 class Told:
     """Bars as a strategy's kernel takes them, a block at a time in the same places."""
 
-    def __init__(self, series: CandleSeries) -> None:
+    def __init__(self, series: CandleSeries, block: int = BLOCK) -> None:
         from trading.backtest.kernels.simulation import as_floats  # noqa: PLC0415 numba: only who tests needs it
 
         self._as_floats, self._start_ms = as_floats, np.ascontiguousarray(series.start_ms)
+        self.series, self.block, self._kept = series, block, False
         bars = (series.open, series.high, series.low, series.close, series.volume)
         self._units = tuple(np.ascontiguousarray(each) for each in bars)
         self._ones = 10.0**series.price_decimals, 10.0**series.volume_decimals
-        self._floats = tuple(np.empty(min(BLOCK, len(series))) for _ in bars)
+        self._floats = tuple(np.empty(min(block, len(series))) for _ in bars)
+
+    @classmethod
+    def of(cls, timeframe: str, market: Market, candles: Mapping[tuple[str, str], CandleSeries]) -> Told:
+        """Those of the timeframe that are given, or made of the market's."""
+        whole = market.whole
+        if timeframe == whole.interval:
+            return cls(whole)
+        return cls(candles.get((whole.symbol, timeframe)) or longer(whole, timeframe))
+
+    def all_at_once(self, block: int) -> Told:
+        """The same for many readers: all bars are made now."""
+        made = Told(self.series, len(self.series))
+        made.part(0, len(self.series))
+        made.block, made._kept = block, True
+        return made
 
     def part(self, first: int, end: int) -> tuple[NDArray[Any], ...]:
+        if self._kept:
+            return (self._start_ms[first:end], *(each[first:end] for each in self._floats))
         floats = tuple(each[: end - first] for each in self._floats)
         self._as_floats(*(each[first:end] for each in self._units), *self._ones, *floats)
         return (self._start_ms[first:end], *floats)
@@ -249,16 +267,15 @@ class Account:
         ask = self.terms.ask.copy()
         if len(self.terms.partials) or request.strategies[0].size_by_confidence:
             self._callback = _ANSWERED(self._answer)
-            ask[Ask.CALLBACK] = ctypes.cast(self._callback, ctypes.c_void_p).value
+            ask[Ask.CALLBACK] = ctypes.cast(self._callback, ctypes.c_void_p).value or 0
         self._given = (ask, *self.terms.arrays[1:], float(10**self.terms.grid.quantity), market.volume)
 
     @property
     def filled(self) -> Ints:
         return self.fills[: self.state[At.FILLS]]
 
-    def go(self, at: Ints, rows: Floats, end: int = 0) -> None:
-        """On to before the bar ``end``, and through that of the last signal; ``at`` and ``rows`` are those until there."""
-        end = max(end, int(at[-1]) + 1) if len(at) else end
+    def go(self, at: Ints, rows: Floats, end: int) -> None:
+        """On to before the bar ``end``; ``at`` and ``rows``: all signals until there, and perhaps others."""
         self._rows, market = rows, self.market
         if len(at) > len(self.outcomes):
             self.outcomes = np.zeros((len(at), 2), dtype=np.int64)
@@ -279,10 +296,10 @@ class Account:
                 raise CompiledUnfit(f"the signal at bar {bar} contradicts itself; the full path says how")
             raise CompiledUnfit(f"worths at bar {bar} have too many digits for the compiled path")
 
-    def finish(self) -> None:
-        """The bars after the last signal, and the end of what is held."""
+    def finish(self, at: Ints = NO_BARS, rows: Floats = NO_ROWS) -> None:
+        """The rest of the bars with these signals, and the end of what is held."""
         last = len(self.market.series) - 1
-        self.go(NO_BARS, NO_ROWS, last + 1)
+        self.go(at, rows, last + 1)
         self._close_out(*self._given, self.state, self.fills, last, self.market.prices[3][last])
         if len(self.equity):
             self.equity[last - self.base] = float(self.balance)
@@ -290,8 +307,8 @@ class Account:
     def _answer(self, question: int, price: int, number: int, _: int) -> None:
         """What Decimal rounds in a way of its own, a kernel asks."""
         try:
-            ask = self._quantity if question == Question.QUANTITY else self._partial
-            exact = ask(Decimal(price).scaleb(-self.terms.grid.price), number)
+            asked = self._quantity if question == Question.QUANTITY else self._partial
+            exact = asked(Decimal(price).scaleb(-self.terms.grid.price), number)
             self.state[At.ANSWER] = int(exact.scaleb(self.terms.grid.quantity))
         except Exception as error:  # nothing may go through a kernel: it is raised when it has returned
             self._failed, self.state[At.ANSWER] = error, 0
@@ -313,8 +330,8 @@ class Account:
         side = "Buy" if self.state[At.SIDE] > 0 else "Sell"
         held, entry = self._held, self._entry
         position = PositionExposure(side, held, entry, price, Decimal(1))
-        state = ExitState(best_price=entry, partials=int(self.state[At.PARTIALS]))
-        _, out = judge(rules, position, state, price, 0)
+        done = ExitState(best_price=entry, partials=int(self.state[At.PARTIALS]))
+        _, out = judge(rules, position, done, price, 0)
         return exit_quantity(self.market.rules, held, ZERO, out.share) if out is not None else ZERO
 
     @property

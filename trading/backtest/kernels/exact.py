@@ -1,8 +1,8 @@
 """Arithmetic of compiled backtests: int64 throughout, and exact, so that it says to the last digit what Decimal says.
 
 Prices are in units of ``10 ** -price_decimals``, quantities of ``10 ** -quantity_decimals``; their products are money
-in units of both. What is finer, fees and funding, is kept beside it in billionths of such a unit. Levels that are met on
-the way are in units of 1e-10 quote coin.
+in units of both. What is finer, fees and funding, is kept beside it in billionths of such a unit. Levels that are met
+on the way are in units of 1e-10 quote coin.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def floor_ratio(first: int, second: int, divisor: int) -> tuple[int, int]:
     The product may be larger than an int64, the quotient must fit and the divisor be from 1 to 2 ** 60: products wrap
     around, but what an estimate in floats leaves over is small, so that it comes out right.
     """
-    quotient = np.int64(np.floor(float(first) * float(second) / float(divisor)))
-    rest = np.int64(first) * np.int64(second) - quotient * np.int64(divisor)
-    more = np.int64(np.floor(float(rest) / float(divisor)))
+    quotient = int(np.floor(float(first) * float(second) / float(divisor)))
+    rest = first * second - quotient * divisor
+    more = int(np.floor(float(rest) / float(divisor)))
     quotient += more
-    rest -= more * np.int64(divisor)
+    rest -= more * divisor
     for _ in range(_CORRECTIONS):
         if rest < 0:
             quotient -= 1

@@ -286,6 +286,15 @@ def affordable(ask: Ints, state: Ints, quantity: int, price: int) -> bool:
 
 
 @inner
+def pay(given: Given, state: Ints, fills: Ints, bar: int, price: int, bars: Ints, rates: Ints) -> None:
+    """Funding that is due at the open of a bar."""
+    while state[FUNDING] < len(bars) and bars[state[FUNDING]] <= bar:
+        if state[SIDE] != 0:
+            pay_funding(given, state, fills, bar, price, rates[state[FUNDING]])
+        state[FUNDING] += 1
+
+
+@inner
 def arrive(given: Given, state: Ints, fills: Ints, bar: int, price: int) -> None:
     """The order that waits reaches the market. What only closes is cut to what is held."""
     side, quantity, held = state[ORDER_SIDE], state[ORDER_QUANTITY], state[SIDE]
@@ -338,16 +347,17 @@ def note(
     if len(equity) == 0:
         return
     cash = (state[CASH] + state[CASH_BILLIONTHS] / BILLION) / one
-    worth, at_stake, closes = equity[first - base : end - base], exposed[first - base : end - base], close[first:end]
+    worth, closes, one_way = equity[first - base : end - base], close[first:end], state[QUANTITY] / one
+    signed, entry = state[SIDE] * one_way, state[ENTRY]
     if state[SIDE] == 0:
         worth[:] = cash
-        at_stake[:] = 0.0
-        return
-    entry, quantity = state[ENTRY], state[QUANTITY] / one
-    signed = state[SIDE] * quantity
-    for bar in range(len(closes)):
-        worth[bar] = cash + (closes[bar] - entry) * signed
-        at_stake[bar] = closes[bar] * quantity
+    else:
+        for bar in range(len(closes)):
+            worth[bar] = cash + (closes[bar] - entry) * signed
+    if len(exposed) != 0:
+        at_stake = exposed[first - base : end - base]
+        for bar in range(len(closes)):
+            at_stake[bar] = closes[bar] * one_way
 
 
 @kernel(
@@ -410,10 +420,7 @@ def simulate(
         if not fits(ask, state, high[bar]):
             state[BAR] = bar
             return OUT_OF_RANGE
-        while state[FUNDING] < len(funding_bars) and funding_bars[state[FUNDING]] <= bar:
-            if state[SIDE] != 0:
-                pay_funding(given, state, fills, bar, open_[bar], funding_rates[state[FUNDING]])
-            state[FUNDING] += 1
+        pay(given, state, fills, bar, open_[bar], funding_bars, funding_rates)
         if state[ORDER_SIDE] != 0:
             arrive(given, state, fills, bar, open_[bar])
         if state[SIDE] != 0 and quiet_until(given, state, low[bar : bar + 1], high[bar : bar + 1]) == 0:

@@ -140,3 +140,19 @@ class Status(_Places):
     FILLS_ARE_FULL = auto()
     BAD_SIGNAL = auto()
     TOO_LARGE = auto()
+
+
+class Seen(_Places):
+    """What a run of a sweep has seen, floats. ``DAY_END``: of the day that is not over yet."""
+
+    PEAK = auto()
+    TROUGH = auto()
+    DRAWDOWN = auto()
+    DAY_END = auto()
+    DAY_BEFORE = auto()
+    LAST = auto()
+    DAYS = auto()
+    MEAN = auto()
+    SQUARES = auto()
+    TRADES = auto()
+    HELD = auto()
