@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import numpy as np
@@ -50,9 +51,9 @@ def test_fifty_symbols_of_a_year_of_minutes_are_kept_in_hundreds_of_megabytes_an
     ]
     took, used = time.perf_counter() - began, time.process_time() - used
     count = sum(map(len, loaded))
-    print(
+    sys.stdout.write(
         f"\n{count} bars: {size / 2**20:.0f} MB in PostgreSQL, {size / count:.2f} bytes a bar; loaded in {took:.1f} s "
-        f"({used:.1f} s of the processor), one symbol stored in {stored:.1f} s"
+        f"({used:.1f} s of the processor), one symbol stored in {stored:.1f} s\n"
     )
     assert count == SYMBOLS * MINUTES
     np.testing.assert_array_equal(loaded[-1].close, loaded[0].close)
