@@ -9,7 +9,6 @@ from django.utils import timezone
 from audit.services import record
 from marketdata.instruments import Violation
 from marketdata.selectors import instruments
-from strategies.base import ParameterSpec
 from strategies.library import STRATEGIES
 from trading.backtest.report import Report
 from trading.backtest.request import BacktestRequest, Source
@@ -34,18 +33,13 @@ class BacktestLost(Exception):
     """The run was taken up by another worker, or is over, or is gone: what this one finds is not wanted any more."""
 
 
-def parameter_specs(strategy: str) -> tuple[ParameterSpec, ...] | None:
-    factory = STRATEGIES.get(strategy)
-    return None if factory is None else factory.parameters
-
-
 def backtest_request(data: Any) -> BacktestRequest:
     """What was asked, checked against the strategies and instruments of this deployment.
 
     Raises:
         RequestInvalid: with every field that breaks a rule.
     """
-    request = request_from_json(data, parameter_specs)
+    request = request_from_json(data, {name: factory.parameters for name, factory in STRATEGIES.items()})
     listed = set(instruments().filter(symbol__in=request.symbols).values_list("symbol", flat=True))
     found = [
         Violation(f"strategies.{place}.symbols", symbol, "is no instrument that this deployment lists")
