@@ -259,6 +259,8 @@ try:
 except ValueError as error:
     raise ImproperlyConfigured(f"DETECTOR_PARAMETERS: {error}.") from error
 DETECTIONS_DAYS = environment.integer("DETECTIONS_DAYS", 7, minimum=1, maximum=3_650)
+# Users' own strategies, one Python file each (docs/strategies.md). Whoever may write here runs code in every process.
+STRATEGIES_DIR = environment.folder("STRATEGIES_DIR", DATA_DIR / "strategies")
 # Raw frames go to files of this folder; empty: they are not recorded.
 RECORD_DIR = environment.text("RECORD_DIR")
 RECORD_FILE_MEGABYTES = environment.integer("RECORD_FILE_MEGABYTES", 256, minimum=1, maximum=65_536)

@@ -77,6 +77,10 @@ class Plan:
         """Compiles the engine's kernels; ends by itself."""
         return self._python("kernels", "-m", "marketdata.engine")
 
+    def strategy_kernels(self) -> ChildSpec:
+        """Compiles indicators and strategies; ends by itself."""
+        return self._python("strategy-kernels", "-m", "strategies.kernels")
+
     def command(self, name: str) -> ChildSpec:
         """A management command that ends by itself."""
         return self._manage(name, name)

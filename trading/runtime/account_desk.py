@@ -448,6 +448,7 @@ class AccountDesk:
             signal_hand_over(
                 account_id=self.account_id,
                 config_id=unjudged.running.config_id,
+                code=unjudged.running.code,
                 signal=unjudged.signal,
                 verdict=unjudged.verdict,
                 trace_id=unjudged.trace_id,

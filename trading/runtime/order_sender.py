@@ -393,6 +393,7 @@ def _as_recorded(result: PipelineResult, lease: LeaseToken) -> dict[str, Any]:
     return {
         "account_id": result.running.account_id,
         "config_id": result.running.config_id,
+        "code": result.running.code,
         "signal": result.signal,
         "verdict": result.verdict,
         "decision": result.decision,
