@@ -20,14 +20,17 @@ from audit.selectors import chain_heads
 from audit.services import dead_letters
 from marketdata.candles.series import INTERVALS as BAR_INTERVALS
 from marketdata.selectors import INTERVALS, instruments
-from strategies.library import STRATEGIES
+from strategies.registry import STRATEGIES
 from trading.api.backtest_schema import choices_of_form
 from trading.backtest.request_json import VENUES, request_from_json, request_to_json
 from trading.permissions import is_staff, may_operate_platform
 from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
 from trading.selectors import trace_timeline, visible_accounts, visible_backtests
 from trading.serializers import AccountSerializer
+from trading.services.backtests import candle_strategies
 
+# What the form begins with.
+USUAL = "supertrend"
 PK = re.compile(r"[0-9]{1,18}")
 LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 ACTIONS = {"replay": letter_replay, "discard": letter_discard}
@@ -134,8 +137,8 @@ class BacktestsPage(LoginRequiredMixin, TemplateView):
                 "user": self.request.user.get_username(),
                 "list": reverse("backtests"),
                 "strategies": [
-                    {"key": key, "title": each.title, "parameters": [asdict(spec) for spec in each.parameters]}
-                    for key, each in sorted(STRATEGIES.items())
+                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in specs]}
+                    for key, specs in sorted(candle_strategies().items())
                 ],
                 "symbols": symbols,
                 "intervals": BAR_INTERVALS,
@@ -163,9 +166,9 @@ def usual_request(symbols: list[str]) -> dict[str, Any]:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     end = today.replace(day=1)
     start = (end - timedelta(days=1)).replace(day=1)
-    strategy = {"strategy": min(STRATEGIES), "symbols": symbols or ["BTCUSDT"]}
+    specs = candle_strategies()
+    strategy = {"strategy": USUAL if USUAL in specs else min(specs), "symbols": symbols or ["BTCUSDT"]}
     asked = {"strategies": [strategy], "start": start.isoformat(), "end": end.isoformat()}
-    specs = {key: each.parameters for key, each in STRATEGIES.items()}
     return request_to_json(request_from_json(asked, specs))
 
 

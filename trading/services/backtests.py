@@ -9,7 +9,8 @@ from django.utils import timezone
 from audit.services import record
 from marketdata.instruments import Violation
 from marketdata.selectors import instruments
-from strategies.library import STRATEGIES
+from strategies.base import ParameterSpec
+from strategies.registry import STRATEGIES
 from trading.backtest.report import Report
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.request_json import RequestInvalid, request_from_json, request_to_json
@@ -33,13 +34,19 @@ class BacktestLost(Exception):
     """The run was taken up by another worker, or is over, or is gone: what this one finds is not wanted any more."""
 
 
+def candle_strategies() -> dict[str, tuple[ParameterSpec, ...]]:
+    """The parameters of the strategies that decide on candles, by key: those that have a timeframe."""
+    found = {key: kind.parameters for key, kind in STRATEGIES.refresh().items()}
+    return {key: specs for key, specs in found.items() if any(spec.name == "timeframe" for spec in specs)}
+
+
 def backtest_request(data: Any) -> BacktestRequest:
     """What was asked, checked against the strategies and instruments of this deployment.
 
     Raises:
         RequestInvalid: with every field that breaks a rule.
     """
-    request = request_from_json(data, {name: factory.parameters for name, factory in STRATEGIES.items()})
+    request = request_from_json(data, candle_strategies())
     listed = set(instruments().filter(symbol__in=request.symbols).values_list("symbol", flat=True))
     found = [
         Violation(f"strategies.{place}.symbols", symbol, "is no instrument that this deployment lists")
