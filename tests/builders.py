@@ -258,7 +258,7 @@ def backtest_result(
 def backtest_request(**changes: Any) -> dict[str, Any]:
     """What a person asks for, as JSON."""
     strategy = {"strategy": "supertrend", "symbols": ["BTCUSDT"], "parameters": {"timeframe": "5"}}
-    return {"strategies": [strategy], "start": "2026-01-01", "end": "2026-01-11"} | changes
+    return {"strategies": [strategy], "start": "2026-01-01", "end": "2026-01-11", "interval": "5"} | changes
 
 
 def candle_series(bars: int = 600, symbol: str = "BTCUSDT", interval: str = "5") -> CandleSeries:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
@@ -73,7 +74,7 @@ def backtest_create(*, owner: Any, data: Any, name: Any = "") -> BacktestRun:
         raise RequestInvalid([Violation("name", str(name)[:100], NAME_RULE)])
     request = backtest_request(data)
     # Locked, so that two requests at once do not both find the last place.
-    type(owner).objects.select_for_update(no_key=True).get(pk=owner.pk)
+    get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
     waiting = BacktestRun.objects.filter(owner=owner, state__in=[State.QUEUED, State.RUNNING]).count()
     if waiting >= MOST_UNFINISHED:
         raise BacktestRefused(f"{waiting} of your backtests are not finished; wait for one, or stop one")

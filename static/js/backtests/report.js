@@ -10,6 +10,7 @@ const ENDS = { signal: "by a signal", take_profit: "take-profit", stop_loss: "st
 export const percent = (share, digits = 2) => (share === null || share === undefined ? "—" : `${signed(share * 100, digits)} %`);
 export const share = (value, digits = 1) => (value === null || value === undefined ? "—" : `${money(value * 100, digits)} %`);
 export const ratio = (value) => (value === null || value === undefined ? "—" : signed(value, 2));
+const times = (value) => (value === null || value === undefined ? "—" : money(value));
 const usd = (value) => (value === null || value === undefined ? "—" : signed(value, 2));
 export const utc = (ms) => (ms === null || ms === undefined ? "—" : new Date(ms).toISOString().slice(0, 16).replace("T", " "));
 const ends = (why) => ENDS[why] ?? why;
@@ -48,8 +49,8 @@ export function figures({ statistics: s }) {
     Trades: [
       ["Trades", money(s.trades, 0), "", `${s.longs} long, ${s.trades - s.longs} short`],
       ["Win rate", share(s.win_rate), "", `${s.wins} with a net profit, ${s.losses} with a loss`],
-      ["Profit factor", ratio(s.profit_factor), "", "all profits over all losses"],
-      ["Average win / loss", `${usd(s.average_win)} / ${usd(s.average_loss)}`, "", `payoff ${ratio(s.payoff)}`],
+      ["Profit factor", times(s.profit_factor), "", "all profits over all losses"],
+      ["Average win / loss", `${usd(s.average_win)} / ${usd(s.average_loss)}`, "", `payoff ${times(s.payoff)}`],
       ["Expectancy", usd(s.expectancy), tone(s.expectancy), "USDT, mean net profit of a trade"],
       ["Best / worst", `${usd(s.best_trade)} / ${usd(s.worst_trade)}`, "", "USDT"],
       ["Mean duration", span(s.mean_duration_ms), "", ""],
@@ -390,6 +391,7 @@ export function drawReport(root, run, source) {
   equity.head.append(element("span", "UTC", "muted"));
   drawEquity(equity.made, run);
   const prices = sheet(root, "Trades on the price");
+  prices.head.append(element("span", "those of the table's page below; press one to see it", "muted"));
   const board = element("div", "", "figure-board");
   root.append(board);
   for (const [title, rows] of Object.entries(all)) {
