@@ -47,6 +47,17 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def folder(name: str, default: Path) -> Path:
+    """An absolute path. One that somebody names must be there; the default one may come later."""
+    value = os.environ.get(name)
+    if not value:
+        return default.absolute()
+    path = Path(value).expanduser().absolute()
+    if not path.is_dir():
+        raise ImproperlyConfigured(f"{name} is {value!r}, which is no folder; make it, or unset {name}.")
+    return path
+
+
 def secret(name: str, default: str = "") -> str:
     """The value of NAME, or the content of the file that NAME_FILE points to (a missing file fails loudly)."""
     file_name = os.environ.get(f"{name}_FILE")

@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from audit.admin import TracedAdmin
-from strategies.library import STRATEGIES
 from strategies.models import StrategyConfig
+from strategies.registry import STRATEGIES
 from strategies.services import (
     CHANGEABLE,
     StrategyConfigRefused,

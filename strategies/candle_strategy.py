@@ -107,8 +107,10 @@ class CandleStrategy(QuietStrategy):
         return self._timeframe
 
     def on_candle(self, candle: Candle) -> Signal | None:
-        """An open candle, one of another interval, and one that was seen before are no news."""
-        if not candle.closed or candle.interval != self._timeframe or candle.start_ms <= self._last_start_ms:
+        """An open candle, one of another symbol or interval, and one that was seen before are no news."""
+        if not candle.closed or candle.symbol != self.symbol or candle.interval != self._timeframe:
+            return None
+        if candle.start_ms <= self._last_start_ms:
             return None
         self._last_start_ms = candle.start_ms
         decided = self._kernel.decide(

@@ -17,7 +17,7 @@ class StrategyConfig(models.Model):
 
     account = models.ForeignKey("trading.Account", on_delete=models.CASCADE, related_name="strategies")
     name = models.SlugField(max_length=40)
-    strategy = models.CharField(max_length=40, help_text="key in strategies.library.STRATEGIES")
+    strategy = models.CharField(max_length=40, help_text="key in strategies.registry.STRATEGIES")
     symbols = models.JSONField(default=list, help_text='list of symbols, e.g. ["BTCUSDT"]')
     parameters = models.JSONField(default=dict, blank=True)
     sizing_mode = models.CharField(max_length=16, choices=Sizing.choices, default=Sizing.PERCENT_OF_BALANCE)
@@ -31,6 +31,13 @@ class StrategyConfig(models.Model):
     )
     allow_reversal = models.BooleanField(default=True, help_text="an opposite signal closes and opens the other way")
     enabled = models.BooleanField(default=False)
+    code = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        editable=False,
+        help_text="SHA-256 of the strategy's file when it was enabled; empty for built-in ones",
+    )
     version = models.PositiveIntegerField(default=1)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     updated_at = models.DateTimeField(auto_now=True)
@@ -57,6 +64,7 @@ class Signal(models.Model):
     mode = models.CharField(max_length=5, default="real", editable=False, help_text="the account's, when it was made")
     config = models.ForeignKey(StrategyConfig, null=True, on_delete=models.SET_NULL, related_name="signals")
     strategy = models.CharField(max_length=40)
+    code = models.CharField(max_length=64, blank=True, default="", help_text="of the file that made it, as above")
     symbol = models.CharField(max_length=32)
     side = models.CharField(max_length=4)
     strength = models.FloatField()

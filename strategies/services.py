@@ -9,12 +9,12 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from audit import bus
-from audit.services import as_json, insert_together, record
+from audit.services import alert_raise, as_json, insert_together, record
 from marketdata.instruments import Violation
 from marketdata.selectors import instrument_by_symbol
 from strategies.base import ParameterError, parse_parameters
-from strategies.library import STRATEGIES
 from strategies.models import Signal, StrategyConfig
+from strategies.registry import STRATEGIES
 from strategies.signals import Signal as SignalValue
 
 CHANGEABLE = (
@@ -98,6 +98,28 @@ def strategy_enable(*, config: StrategyConfig, actor: str) -> StrategyConfig:
 
 
 @transaction.atomic
+def strategy_stop(*, config_id: int, actor: str, reason: str, where: str = "", version: int | None = None) -> bool:
+    """Disable a strategy that must not go on, and alert people; False where it was disabled already, or is another
+    ``version`` by now than the one that the reason is about."""
+    config = StrategyConfig.objects.select_for_update(no_key=True).filter(pk=config_id, enabled=True).first()
+    if config is None or version not in (None, config.version):
+        return False
+    config.enabled = False
+    config.save(update_fields=["enabled", "updated_at"])
+    alert_raise(
+        level="critical",
+        kind="strategy_stopped",
+        message=f"{config.name} ({config.strategy}) is disabled: {reason}. Its open positions stay; enable it again "
+        "when the cause is gone",
+        account_id=config.account_id,
+        detail={"config": config.pk, "strategy": config.strategy, "where": where, "reason": reason},
+        key=f"strategy_stopped:{config.pk}",
+    )
+    _recorded(config, "strategy.stopped", actor, before={"enabled": True}, reason=reason)
+    return True
+
+
+@transaction.atomic
 def strategy_disable(*, config: StrategyConfig, actor: str) -> StrategyConfig:
     """Stop new signals; open orders and positions stay as they are."""
     return _set_enabled(config, False, actor)
@@ -109,8 +131,10 @@ def _set_enabled(config: StrategyConfig, enabled: bool, actor: str) -> StrategyC
         return config
     if enabled:
         _refuse_violations(config)
+        # The code that was there when somebody said so is what may run; engines stop another one.
+        config.code = STRATEGIES.code(config.strategy)
     config.enabled = enabled
-    config.save(update_fields=["enabled", "updated_at"])
+    config.save(update_fields=["enabled", "code", "updated_at"])
     _recorded(config, "strategy.enabled" if enabled else "strategy.disabled", actor, before={"enabled": not enabled})
     return config
 
@@ -127,7 +151,7 @@ def checked_config(config: StrategyConfig) -> StrategyConfig:
 
 def _refuse_violations(config: StrategyConfig) -> None:
     found: list[Violation] = []
-    factory = STRATEGIES.get(config.strategy)
+    factory = STRATEGIES.refresh().get(config.strategy)
     if factory is None:
         found.append(Violation("strategy", config.strategy, f"must be one of {', '.join(sorted(STRATEGIES))}"))
     else:
@@ -160,15 +184,18 @@ def _refuse_violations(config: StrategyConfig) -> None:
 
 
 def _snapshot(config: StrategyConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in (*CHANGEABLE, "enabled", "version")}
+    return {name: getattr(config, name) for name in (*CHANGEABLE, "enabled", "version", "code")}
 
 
-def _recorded(config: StrategyConfig, action: str, actor: str, *, before: Mapping[str, Any] | None) -> None:
+def _recorded(
+    config: StrategyConfig, action: str, actor: str, *, before: Mapping[str, Any] | None, reason: str = ""
+) -> None:
     record(
         actor=actor,
         action=action,
         subject=f"strategy:{config.pk}",
         account_id=config.account_id,
+        reason=reason,
         before=before,
         after=_snapshot(config),
         parameters={"name": config.name, "strategy": config.strategy},
@@ -190,6 +217,7 @@ def signal_record(
     reference_price: Decimal | None = None,
     signal_id: int | None = None,
     mode: str = "real",
+    code: str = "",
 ) -> Signal:
     """Keep what a strategy wanted and what became of it. Call it inside the transaction that books the order; with the
     key that its row shall have it is written together with the audit trail."""
@@ -199,6 +227,7 @@ def signal_record(
         mode=mode,
         config_id=config_id,
         strategy=signal.strategy,
+        code=code,
         symbol=signal.symbol,
         side=signal.side,
         strength=signal.strength,

@@ -8,7 +8,7 @@ time comes with the data, so a replay of a recording decides bit for bit as the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
@@ -32,17 +32,25 @@ from risk.returns import Returns
 from risk.sizing import size_position, within_limits
 from risk.slippage import BookSide, estimate_fill
 from strategies.base import Strategy
-from strategies.library import STRATEGIES
+from strategies.call_watch import Overrun
+from strategies.faults import file_of, place_of, words_of
+from strategies.registry import STRATEGIES
 from strategies.signals import Signal
 
 LIVE = "LIVE"
 # Getting out must be possible in a symbol of which nothing is heard: what only reduces is not judged by its worth.
 NO_PRICE = Decimal(0)
+# A strategy that raises so often in a row is not asked again.
+MOST_FAULTS = 10
+ENDS_A_CALL = (Exception, Overrun, SystemExit)
+# To make a strategy may take so many times as long as to ask it: it may have to compile.
+MAKING = 12
 
 
 @dataclass(frozen=True, slots=True)
 class RunningStrategy:
-    """One enabled strategy configuration with the limits that apply to it."""
+    """One enabled strategy configuration with the limits that apply to it. ``code``: the digest of the strategy's file,
+    empty for a built-in one."""
 
     config_id: int
     version: int
@@ -58,6 +66,7 @@ class RunningStrategy:
     limits: Limits
     size_by_confidence: bool = False
     adaptive_leverage: bool = False
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +116,19 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class StrategyFault:
-    """A strategy that raised. It was isolated: the others went on."""
+    """A strategy that raised, or took too long. It was isolated: the others went on. ``where``: the file and line of
+    its own code, which ``error`` ends with; ``in_a_row``: how often it has by now, without a call of the same kind in
+    between that went well. With the last that it may it ``is_over``: it is not asked any more."""
 
     running: RunningStrategy
     symbol: str
     error: str
+    where: str = ""
+    in_a_row: int = 1
+
+    @property
+    def is_over(self) -> bool:
+        return self.in_a_row >= MOST_FAULTS
 
 
 @dataclass(slots=True)
@@ -119,6 +136,9 @@ class _Instance:
     running: RunningStrategy
     strategy: Strategy
     candles_seen: int = 0
+    # In a row, by what it was told: one that always fails on trades is not excused by books that it passes over.
+    faults: dict[Callable[..., Any], int] = field(default_factory=dict)
+    is_over: bool = False
 
     @property
     def warm(self) -> bool:
@@ -133,7 +153,8 @@ class Pipeline:
     book is LIVE now: what candles and trades signal does not trade on another one either. ``may_act`` says whether a
     symbol's signals count here: strategies that only stand by see the same market and keep silent. ``owns`` says
     whether an account's risk is judged here. ``book_side`` shows what a market order of a side would take,
-    ``book_features`` the book's features now; both None where the book is not here."""
+    ``book_features`` the book's features now; both None where the book is not here. ``call(subject, ask, argument)``
+    asks a strategy: with a watch (``strategies.call_watch``) where an endless loop must not stop everything."""
 
     def __init__(
         self,
@@ -143,7 +164,11 @@ class Pipeline:
         owns: Callable[[int], bool] = lambda account_id: True,
         book_side: Callable[[str, str], BookSide | None] = lambda symbol, side: None,
         book_features: Callable[[str], NDArray[np.float64] | None] = lambda symbol: None,
+        call: Callable[..., Any] | None = None,
     ) -> None:
+        self._call = call
+        self._faults: list[StrategyFault] = []
+        self._unmade: set[tuple[tuple[int, int, str], str]] = set()
         self._new_trace_id, self._book_side, self._book_features = new_trace_id, book_side, book_features
         self._book_proven, self._may_act, self._owns = book_proven, may_act, owns
         self._followed: frozenset[str] | None = None
@@ -155,9 +180,12 @@ class Pipeline:
         self._features: dict[str, NDArray[np.float64]] = {}
 
     def configure(self, configuration: PipelineConfiguration) -> tuple[RunningStrategy, ...]:
-        """Swap the configuration whole. A strategy whose version is unchanged keeps its object, so its warm-up is not
-        lost; returns those that are new or changed, whose candles the caller should replay through :meth:`warm`."""
-        kept = {(i.running.config_id, i.running.version, s): i for s, many in self._instances.items() for i in many}
+        """Swap the configuration whole. A strategy whose version and code are unchanged keeps its object, so that its
+        warm-up is not lost; returns those that are new or changed, whose candles the caller should replay through
+        :meth:`warm`. One that cannot be made is left out: :meth:`take_faults` says why."""
+        kept = {(_identity(i.running), s): i for s, many in self._instances.items() for i in many}
+        current = {_identity(running) for running in configuration.strategies}
+        self._unmade = {(identity, symbol) for identity, symbol in self._unmade if identity in current}
         instances: dict[str, list[_Instance]] = defaultdict(list)
         fresh = []
         for running in configuration.strategies:
@@ -165,16 +193,38 @@ class Pipeline:
             for symbol in running.symbols:
                 if self._followed is not None and symbol not in self._followed:
                     continue
-                instance = kept.get((running.config_id, running.version, symbol))
+                instance = kept.get((_identity(running), symbol))
                 if instance is None:
-                    strategy = STRATEGIES[running.strategy].create(symbol, running.parameters)
-                    instance, is_fresh = _Instance(running, strategy), True
+                    instance = self._made(running, symbol)
+                    if instance is None:
+                        continue
+                    is_fresh = True
                 instance.running = running
                 instances[symbol].append(instance)
             if is_fresh:
                 fresh.append(running)
         self._configuration, self._instances = configuration, dict(instances)
         return tuple(fresh)
+
+    def _made(self, running: RunningStrategy, symbol: str) -> _Instance | None:
+        if (_identity(running), symbol) in self._unmade:
+            return None
+        kind = STRATEGIES[running.strategy]
+        try:
+            if self._call is None:
+                return _Instance(running, kind.create(symbol, running.parameters))
+            subject = (running, symbol)
+            return _Instance(running, self._call(subject, kind.create, symbol, running.parameters, times=MAKING))
+        except ENDS_A_CALL as error:
+            # Nothing of what it is made from can change but with its version or its code.
+            self._unmade.add((_identity(running), symbol))
+            self._faults.append(_fault(running, symbol, error, kind, MOST_FAULTS))
+            return None
+
+    def take_faults(self) -> list[StrategyFault]:
+        """Of strategies that could not be made or warmed up, since the last call."""
+        taken, self._faults = self._faults, []
+        return taken
 
     def follow(self, symbols: frozenset[str]) -> None:
         """Run strategies on these symbols only (on all of their configuration before the first call). One that comes
@@ -209,7 +259,7 @@ class Pipeline:
         for candle in history:
             for instance in self._instances.get(candle.symbol, ()):
                 if candle.closed and id(instance) in cold and instance.strategy.timeframe == candle.interval:
-                    instance.strategy.on_candle(candle)
+                    self._ask(instance, candle.symbol, _tell_candle, candle, self._faults)
                     instance.candles_seen += 1
 
     def leverages(self, account_id: int) -> dict[str, Decimal]:
@@ -257,18 +307,28 @@ class Pipeline:
         if view.state != LIVE:
             return []
         self._features[view.symbol] = view.features
-        return self._offer(view.symbol, lambda strategy: strategy.on_book(view))
+        return self._offer(view.symbol, _tell_book, view)
 
     def on_trade(self, trade: Trade) -> list[Outcome]:
-        return self._offer(trade.symbol, lambda strategy: strategy.on_trade(trade))
+        return self._offer(trade.symbol, _tell_trade, trade)
 
     def on_candle(self, candle: Candle) -> list[Outcome]:
-        outcomes = self._offer(candle.symbol, lambda strategy: strategy.on_candle(candle))
+        outcomes = self._offer(candle.symbol, _tell_candle, candle)
         if candle.closed:
             for instance in self._instances.get(candle.symbol, ()):
                 if instance.strategy.timeframe == candle.interval:
                     instance.candles_seen += 1
         return outcomes
+
+    def on_signal(self, running: RunningStrategy, signal: Signal) -> PipelineResult | UnjudgedSignal:
+        """Judge a signal that a strategy made elsewhere: backtests ask a kernel for those of many bars at once."""
+        return self._judge(running, signal)
+
+    def instances(self) -> Iterator[tuple[RunningStrategy, str, Strategy]]:
+        """Every strategy object with its symbol, in the order in which a symbol's are asked."""
+        for symbol, many in self._instances.items():
+            for instance in many:
+                yield instance.running, symbol, instance.strategy
 
     def check(
         self,
@@ -299,15 +359,31 @@ class Pipeline:
             self._reserve(intent, price)
         return decision
 
-    def _offer(self, symbol: str, ask: Callable[[Strategy], Signal | None]) -> list[Outcome]:
+    def _ask(
+        self, instance: _Instance, symbol: str, tell: Callable[..., Signal | None], news: Any, faults: list[Any]
+    ) -> Signal | None:
+        """A strategy is other people's code: it may fail, alone."""
+        if instance.is_over:
+            return None
+        try:
+            if self._call is None:
+                signal = tell(instance.strategy, news)
+            else:
+                signal = self._call((instance.running, symbol), tell, instance.strategy, news)
+        except ENDS_A_CALL as error:
+            # One that did not come back in time would keep everybody waiting each time.
+            in_a_row = MOST_FAULTS if isinstance(error, Overrun) else instance.faults.get(tell, 0) + 1
+            instance.faults[tell], instance.is_over = in_a_row, in_a_row >= MOST_FAULTS
+            faults.append(_fault(instance.running, symbol, error, type(instance.strategy), in_a_row))
+            return None
+        if instance.faults:
+            instance.faults.pop(tell, None)
+        return signal
+
+    def _offer(self, symbol: str, tell: Callable[..., Signal | None], news: Any) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for instance in self._instances.get(symbol, ()):
-            try:
-                signal = ask(instance.strategy)
-            except Exception as error:  # a strategy is other people's code: it may fail, alone
-                fault = f"{type(error).__name__}: {error}"
-                outcomes.append(StrategyFault(instance.running, symbol, fault))
-                continue
+            signal = self._ask(instance, symbol, tell, news, outcomes)
             if signal is not None and instance.warm and self._may_act(symbol):
                 outcomes.append(self._judge(instance.running, signal))
         return outcomes
@@ -472,6 +548,28 @@ class Pipeline:
             if account_id != intent.account_id and (other.user is not None or other.platform is not None):
                 same_owner = other.owner_id == exposure.owner_id
                 self._exposures[account_id] = other.with_others_intent(intent, price, same_owner=same_owner)
+
+
+def _tell_book(strategy: Strategy, view: BookView) -> Signal | None:
+    return strategy.on_book(view)
+
+
+def _tell_trade(strategy: Strategy, trade: Trade) -> Signal | None:
+    return strategy.on_trade(trade)
+
+
+def _tell_candle(strategy: Strategy, candle: Candle) -> Signal | None:
+    return strategy.on_candle(candle)
+
+
+def _identity(running: RunningStrategy) -> tuple[int, int, str]:
+    return running.config_id, running.version, running.code
+
+
+def _fault(running: RunningStrategy, symbol: str, error: BaseException, kind: type, in_a_row: int) -> StrategyFault:
+    where = str(place_of(error, file_of(kind)))
+    words = "it did not come back in time" if isinstance(error, Overrun) else words_of(error)
+    return StrategyFault(running, symbol, f"{words} ({where})", where, in_a_row)
 
 
 def unproven(symbol: str) -> Refusal:

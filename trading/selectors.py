@@ -15,6 +15,8 @@ from trading.lifecycle import LIVE
 from trading.models import (
     Account,
     AccountReconciliation,
+    BacktestPart,
+    BacktestRun,
     CoinBalance,
     DeadManWatch,
     Discrepancy,
@@ -185,6 +187,20 @@ def discrepancy_counts() -> list[tuple[str, int, int]]:
     rows = Discrepancy.objects.order_by().values("kind")
     counted = rows.annotate(found=Count("pk"), open=Count("pk", filter=Q(resolved_at=None)))
     return sorted(counted.values_list("kind", "found", "open"))
+
+
+def visible_backtests(user: Any) -> QuerySet[BacktestRun]:
+    """A user's own; staff see everybody's."""
+    if not getattr(user, "is_authenticated", False) or not user.is_active:
+        return BacktestRun.objects.none()
+    rows = BacktestRun.objects.select_related("owner")
+    return rows if is_staff(user) else rows.filter(owner=user)
+
+
+def backtest_part(run: BacktestRun, kind: str) -> bytes | None:
+    """One kind of a run's rows as they were packed; None where there are none yet."""
+    part = BacktestPart.objects.filter(run=run, kind=kind).values_list("data", flat=True).first()
+    return None if part is None else bytes(part)
 
 
 # The work of an account's owner.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from marketdata.engine import kernel_cache
+from marketdata.engine.kernel_cache import ENGINE
 
 # Kernels are compiled when their module is imported; these two import all others.
 for module in ("marketdata.engine.book", "marketdata.engine.detectors.symbol"):
     import_module(module)
-kernel_cache.note_filled()
+ENGINE.note_filled()

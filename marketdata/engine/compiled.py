@@ -14,10 +14,9 @@ from numba.core.ccallback import CFunc
 from numba.core.runtime import rtsys
 from numba.core.sigutils import normalize_signature
 
-from marketdata.engine.kernel_cache import made_folder
+from marketdata.engine.kernel_cache import ENGINE
 
 _settings: Any = numba.config
-CACHE_FOLDER = made_folder()
 
 
 class _KernelCache(FunctionCache):
@@ -35,18 +34,48 @@ class _KernelCache(FunctionCache):
 _INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
-def compiled(signature: str, *, nogil: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A kernel that Python calls: compiled, or loaded from the cache, when its module is imported."""
+class Kernels:
+    """Decorators for functions whose machine code is kept in one folder; empty: where numba keeps its own."""
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        dispatcher: Any = numba.njit(nogil=nogil, error_model="numpy")(function)
-        with _our_cache():
-            dispatcher._cache = _KernelCache(function)
-            dispatcher.compile(signature)
-        dispatcher.disable_compile()
-        return cast("Callable[..., Any]", dispatcher)
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
 
-    return decorate
+    def compiled(self, signature: str, *, nogil: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """A kernel that Python calls: compiled, or loaded from the cache, when its module is imported."""
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            dispatcher: Any = numba.njit(nogil=nogil, error_model="numpy")(function)
+            with self._cache():
+                dispatcher._cache = _KernelCache(function)
+                dispatcher.compile(signature)
+            dispatcher.disable_compile()
+            return cast("Callable[..., Any]", dispatcher)
+
+        return decorate
+
+    def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A kernel that only other kernels call: it is part of their machine code, so a warm start does not load it."""
+        with self._cache():
+            return _once(numba.njit(cache=True, **_INNER)(function))
+
+    def callback(self, function: Callable[..., Any]) -> int:
+        """The address of a function of four int64 that kernels call through it: what few books need is not part of the
+        kernels of all, which would compile and load it."""
+        made: Any = CFunc(function, _CALLBACK, locals={}, options={"error_model": "numpy"})
+        with self._cache():
+            made._cache = _KernelCache(function)
+            made.compile()
+        _CALLBACKS.append(made)
+        return cast("int", made.address)
+
+    @contextmanager
+    def _cache(self) -> Iterator[None]:
+        usual = _settings.CACHE_DIR
+        _settings.CACHE_DIR = self.folder or usual
+        try:
+            yield
+        finally:
+            _settings.CACHE_DIR = usual
 
 
 def without_dispatch(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,36 +87,9 @@ def without_dispatch(function: Callable[..., Any]) -> Callable[..., Any]:
     return entry
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel that only other kernels call: it is part of their machine code, so a warm start does not load it."""
-    with _our_cache():
-        return _once(numba.njit(cache=True, **_INNER)(function))
-
-
-def callback(function: Callable[..., Any]) -> int:
-    """The address of a function of four int64 that kernels call through it: what few books need is not part of the
-    kernels of all, which would compile and load it."""
-    made: Any = CFunc(function, _CALLBACK, locals={}, options={"error_model": "numpy"})
-    with _our_cache():
-        made._cache = _KernelCache(function)
-        made.compile()
-    _CALLBACKS.append(made)
-    return cast("int", made.address)
-
-
 _CALLBACK = normalize_signature("void(int64, int64, int64, int64)")
 # Kept for as long as anybody might call them.
 _CALLBACKS: list[Any] = []
-
-
-@contextmanager
-def _our_cache() -> Iterator[None]:
-    usual = _settings.CACHE_DIR
-    _settings.CACHE_DIR = CACHE_FOLDER or usual
-    try:
-        yield
-    finally:
-        _settings.CACHE_DIR = usual
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,3 +102,7 @@ def _once(dispatcher: Any) -> Callable[..., Any]:
     resolve = dispatcher.get_call_template
     dispatcher.get_call_template = lambda given, named: resolve(tuple(types.unliteral(each) for each in given), named)
     return dispatcher
+
+
+_ENGINE = Kernels(ENGINE.made_folder())
+compiled, kernel, callback = _ENGINE.compiled, _ENGINE.kernel, _ENGINE.callback

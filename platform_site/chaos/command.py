@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marketdata.engine import kernel_cache
+from marketdata.engine.kernel_cache import ENGINE
 from platform_site.chaos.deployment import MARK, REPOSITORY, LanePlan
 from platform_site.chaos.summary import summarise
 from platform_site.supervisor.child import Child, ChildSpec, last_lines
+from strategies.kernel_cache import STRATEGIES
 
 RESULTS = "results.jsonl"
 LOOK_SECONDS = 0.2
@@ -148,8 +149,10 @@ def workplace(options: Options) -> Iterator[Path]:
 
 def compile_kernels() -> None:
     """Once, before every lane's engines would at the same time. Raises CalledProcessError."""
-    if not kernel_cache.is_filled():
+    if not ENGINE.is_filled():
         subprocess.run([sys.executable, "-m", "marketdata.engine"], cwd=REPOSITORY, check=True)
+    if not STRATEGIES.is_filled():
+        subprocess.run([sys.executable, "-m", "strategies.kernels"], cwd=REPOSITORY, check=True)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from marketdata.engine import kernel_cache
+from marketdata.engine.kernel_cache import ENGINE
 from platform_site import deployment
 from platform_site.supervisor import embedded
 from platform_site.supervisor.banner import LOGINS, banner, read_logins
@@ -22,6 +22,7 @@ from platform_site.supervisor.postgres import EmbeddedPostgres
 from platform_site.supervisor.refusals import StopRequested
 from platform_site.supervisor.supervision import Supervisor
 from platform_site.supervisor.valkey import EmbeddedValkey
+from strategies.kernel_cache import STRATEGIES
 
 RECORD = "supervisor.json"
 SERVER_SECONDS = 60.0
@@ -87,12 +88,13 @@ class Launch:
         # Without it the accounts on paper would not be well. It follows the simulator in the demo, where that answers.
         supervisor.start(plan.paper())
         # The first time it takes as long as everything else together.
-        kernels = None if kernel_cache.is_filled() else supervisor.begin(plan.kernels())
+        wanted = ((ENGINE, plan.kernels()), (STRATEGIES, plan.strategy_kernels()))
+        kernels = [supervisor.begin(spec) for cache, spec in wanted if not cache.is_filled()]
         self._prepare_database(plan, database)
-        for spec in (plan.web(), plan.worker(), plan.beat()):
+        for spec in (plan.web(), plan.worker(), plan.research(), plan.beat()):
             supervisor.start(spec)
-        if kernels is not None:
-            supervisor.await_end(kernels, HEALTH_SECONDS)
+        for compiling in kernels:
+            supervisor.await_end(compiling, HEALTH_SECONDS)
         for spec in plan.engines():
             supervisor.start(spec)
         health = self._wait_for_health(simulator)

@@ -3,9 +3,10 @@ the trend holds. One kernel, fed bar by bar, live and offline."""
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
+
+from strategies.compiled import kernel
 
 # Slots of the state array.
 BARS, PREVIOUS_CLOSE, TRUE_RANGE_SUM, ATR, UPPER, LOWER, DIRECTION = range(7)
@@ -17,7 +18,7 @@ def new_state() -> NDArray[np.float64]:
     return np.zeros(STATE_SIZE)
 
 
-@nb.njit("float64(float64[::1], float64, float64, float64, int64, float64)", cache=True, nogil=True)
+@kernel("float64(float64[::1], float64, float64, float64, int64, float64)")
 def supertrend_update(
     state: NDArray[np.float64], high: float, low: float, close: float, period: int, multiplier: float
 ) -> float:

@@ -16,7 +16,6 @@ from risk.limits import ACCOUNT_DEFAULTS
 from risk.models import PositionPolicy, RiskLimit, SymbolGroup
 from risk.selectors import TotalsAsked, limits_for, policies, symbol_groups, totals_asked
 from risk.services import position_policy_set, risk_limit_set, symbol_group_set
-from strategies.services import strategy_config_create
 from tests import builders
 from trading.models import Account
 from trading.runtime.configuration import load_configuration
@@ -32,17 +31,7 @@ def account() -> Account:
 
 
 def strategy(account: Account, **changes: Any) -> Any:
-    values: dict[str, Any] = {
-        "name": "imbalance",
-        "strategy": "scalping.imbalance",
-        "symbols": ["BTCUSDT"],
-        "parameters": {},
-        "sizing_mode": "percent",
-        "sizing_value": D(1),
-        "leverage": D(10),
-        "actor": "alice",
-    }
-    return strategy_config_create(account=account, **(values | changes))
+    return builders.strategy(account, **({"name": "imbalance", "strategy": "scalping.imbalance"} | changes))
 
 
 @pytest.mark.parametrize(

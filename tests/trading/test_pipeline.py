@@ -298,8 +298,8 @@ def swings(start: int, bars: int) -> list[Candle]:
 
 def test_nothing_is_signalled_before_the_warm_up_and_history_warms_without_trading() -> None:
     cold = pipeline(supertrend())
-    assert cold.cold() == {("BTCUSDT", "1"): 20}
-    assert [cold.on_candle(bar) for bar in swings(0, 20)] == [[]] * 20
+    assert cold.cold() == {("BTCUSDT", "1"): 30}
+    assert [cold.on_candle(bar) for bar in swings(0, 30)] == [[]] * 30
     warm = pipeline(supertrend())
     warm.warm(swings(0, 40))
     assert warm.cold() == {}

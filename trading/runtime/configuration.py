@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from types import MappingProxyType
 
 from django.db.models import Q
 
+from audit.models import Alert
+from audit.services import alert_raise
 from marketdata.selectors import as_rules, instruments
 from risk.selectors import limits_for, policies, symbol_groups
-from strategies.library import STRATEGIES
 from strategies.models import StrategyConfig
+from strategies.registry import STRATEGIES
+from strategies.services import strategy_stop
 from trading.lifecycle import WORKING
 from trading.models import Account, Mode, Order, Position
 from trading.pipeline import PipelineConfiguration, RunningStrategy
 from trading.selectors import stopped_by
+
+log = logging.getLogger(__name__)
 
 # Which accounts a deployment trades, by the exchange that it is pointed at.
 ENVIRONMENTS = {"simulator": "simulator", "bybit-testnet": "testnet", "bybit": "live"}
@@ -38,11 +44,41 @@ def load_accounts_to_stop(environment: str) -> list[Account]:
 
 def load_configuration(environment: str) -> PipelineConfiguration:
     rows = StrategyConfig.objects.filter(enabled=True, account__environment=environment).select_related("account")
-    running = [running_strategy(config) for config in rows.order_by("pk") if config.strategy in STRATEGIES]
+    running = [running_strategy(config) for config in rows.order_by("pk") if why_not_runnable(config) is None]
     rules = {row.symbol: as_rules(row) for row in instruments()}
     return PipelineConfiguration(
         strategies=tuple(running), rules=MappingProxyType(rules), groups=symbol_groups(), policies=policies()
     )
+
+
+def why_not_runnable(config: StrategyConfig) -> str | None:
+    """What runs is the code that was there when somebody enabled it, and nothing else."""
+    if config.strategy not in STRATEGIES:
+        return f"there is no strategy {config.strategy} now: its file is gone, or cannot be used"
+    if STRATEGIES.code(config.strategy) != config.code:
+        return "its file has changed since it was enabled"
+    return None
+
+
+def stop_changed_strategies(environment: str, actor: str) -> None:
+    """Take up what has changed in the strategies folder: disable enabled strategies whose file is another one now, and
+    tell people of files that cannot be used. A file that is merely gone only pauses: it may be back."""
+    STRATEGIES.refresh()
+    for problem in STRATEGIES.problems:
+        told = Alert.objects.filter(key=f"strategy_file:{problem.file}", message=str(problem), acknowledged_at=None)
+        if not told.exists():
+            alert_raise(
+                level="warning", kind="strategy_file", message=str(problem), key=f"strategy_file:{problem.file}"
+            )
+    rows = StrategyConfig.objects.filter(enabled=True, account__environment=environment)
+    for config in rows:
+        reason = why_not_runnable(config)
+        if reason is None:
+            continue
+        if config.strategy in STRATEGIES:
+            strategy_stop(config_id=config.pk, actor=actor, reason=reason, version=config.version)
+        else:
+            log.error("strategy %s does not run: %s", config.name, reason)
 
 
 def running_strategy(config: StrategyConfig) -> RunningStrategy:
@@ -64,4 +100,5 @@ def running_strategy(config: StrategyConfig) -> RunningStrategy:
         limits=limits,
         size_by_confidence=config.size_by_confidence,
         adaptive_leverage=config.adaptive_leverage,
+        code=config.code,
     )

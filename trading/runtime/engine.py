@@ -41,7 +41,13 @@ from trading.runtime.account_desk import AccountDesk
 from trading.runtime.account_desks import AccountDesks
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
-from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_accounts_to_stop, load_configuration
+from trading.runtime.configuration import (
+    ENVIRONMENTS,
+    load_accounts,
+    load_accounts_to_stop,
+    load_configuration,
+    stop_changed_strategies,
+)
 from trading.runtime.database import ask_database
 from trading.runtime.detection_store import DetectionStore
 from trading.runtime.detection_watch import DetectionWatch
@@ -52,6 +58,7 @@ from trading.runtime.market_access import bybit_gate
 from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
 from trading.runtime.shards import Shards
+from trading.runtime.strategy_watch import StrategyWatch
 from trading.runtime.venue_access import venue_access_tell
 from trading.runtime.venue_link import stored_keys
 from trading.selectors import account_of_order, account_of_signal
@@ -72,6 +79,7 @@ class Engine:
         self.name = name
         self.environment = ENVIRONMENTS[settings.EXCHANGE]
         self.endpoints = BybitEndpoints.of_environment(self.environment, settings.SIMULATOR_URL)
+        self._strategies = StrategyWatch(name)
         self.pipeline = Pipeline(
             lambda: secrets.token_hex(16),
             self._book_proven,
@@ -79,6 +87,7 @@ class Engine:
             self._owns,
             self._book_side,
             self._book_features,
+            self._strategies.calls.call,
         )
         self.desks = AccountDesks(self.pipeline.reference_prices)
         self._exposures = ExposureReader(self.pipeline.reference_prices)
@@ -96,7 +105,7 @@ class Engine:
         self._reload = asyncio.Event()
         self._stopping = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
-        self._counts = {"signals": 0, "orders": 0, "handed_over": 0, "faults": 0}
+        self._counts = {"signals": 0, "orders": 0, "handed_over": 0}
 
     async def run(self) -> None:
         """Until :meth:`stop`, however far the beginning has come by then."""
@@ -132,6 +141,7 @@ class Engine:
         if self._recorder is not None:
             grids = {each.symbol: (each.tick_size, each.lot_size) for each in self._rules.values()}
             self._recorder.start(plane_replay.about(grids))
+        self._strategies.calls.start()
         self.shards = Shards(self.name, self._rules, self)
         self.pipeline.follow(frozenset())
         await self._configure()
@@ -160,6 +170,7 @@ class Engine:
     async def _shut_down(self) -> None:
         """Orders stay as they are at the venue; the next start reconciles them."""
         await end_tasks(self._background)
+        self._strategies.calls.stop()
         if self.shards is not None:
             await self.shards.close()
         await self.desks.close()
@@ -300,8 +311,7 @@ class Engine:
     def _act(self, outcomes: list[Outcome], receive_ns: int) -> None:
         for outcome in outcomes:
             if isinstance(outcome, StrategyFault):
-                self._counts["faults"] += 1
-                log.error("strategy %s on %s: %s", outcome.running.name, outcome.symbol, outcome.error)
+                self._note_faults([outcome])
                 continue
             self._counts["signals"] += 1
             desk = self.desks.get(outcome.running.account_id)
@@ -332,8 +342,11 @@ class Engine:
                 await asyncio.sleep(VENUE_RETRY_SECONDS)
 
     async def _configure(self) -> None:
+        await ask_database(partial(stop_changed_strategies, self.environment, f"engine:{self.name}"))
         configuration = await ask_database(partial(load_configuration, self.environment))
+        await asyncio.to_thread(self._strategies.prepare, configuration.strategies)
         fresh = self.pipeline.configure(configuration)
+        self._note_faults(self.pipeline.take_faults())
         if fresh:
             log.info("running %d strategies, %d new or changed", len(configuration.strategies), len(fresh))
         self._spawn(self._warm())
@@ -373,6 +386,11 @@ class Engine:
                 self.pipeline.warm(await self._candles.history(symbol, interval, bars))
             except VenueError as error:
                 log.warning("%s %s cannot be warmed up yet: %s", symbol, interval, error)
+        self._note_faults(self.pipeline.take_faults())
+
+    def _note_faults(self, faults: list[StrategyFault]) -> None:
+        if self._strategies.note(faults):
+            self._spawn(self._strategies.settle())
 
     async def _watch_configuration(self) -> None:
         while True:
@@ -464,6 +482,7 @@ class Engine:
                 for desk in self.desks.values()
             },
             **self._counts,
+            "faults": self._strategies.count,
         }
 
     def _spawn(self, work: Any) -> None:

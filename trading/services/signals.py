@@ -34,6 +34,7 @@ def signal_note(
     decision: Decision | None,
     trace_id: str,
     lease: LeaseToken,
+    code: str = "",
 ) -> Signal:
     """Keep a signal that becomes no order, with its reasons.
 
@@ -41,7 +42,7 @@ def signal_note(
         LeaseLost: the symbol is another engine's by now; nothing is kept, that one sees the same market.
     """
     lease_confirm(lease)
-    return _noted(account_id, config_id, signal, verdict, decision, trace_id, lease)
+    return _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, code)
 
 
 @transaction.atomic
@@ -58,6 +59,7 @@ def signal_order(
     receive_window_ms: int,
     owner: LeaseToken,
     prices: Mapping[str, Decimal] | None = None,
+    code: str = "",
 ) -> Order:
     """A signal and its approved order, ready to be sent when this returns. ``prices`` as for :func:`order_intend`.
 
@@ -69,7 +71,7 @@ def signal_order(
     """
     with recorded_together():
         gate = order_gate(owner, lease, account_id=account_id, symbol=intent.symbol, config_id=config_id)
-        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, gate)
+        row = _noted(account_id, config_id, signal, verdict, decision, trace_id, lease, code, gate)
         return order_intend(
             account_id=account_id,
             intent=intent,
@@ -89,6 +91,7 @@ def _noted(
     decision: Decision | None,
     trace_id: str,
     lease: LeaseToken,
+    code: str,
     gate: OrderGate | None = None,
 ) -> Signal:
     ordered = decision is not None and decision.approved
@@ -104,6 +107,7 @@ def _noted(
         lease_epoch=lease.epoch,
         signal_id=gate.signal_id if gate is not None else None,
         mode=gate.mode if gate is not None else mode_held(account_id),
+        code=code,
     )
 
 
@@ -117,6 +121,7 @@ def signal_hand_over(
     trace_id: str,
     reference_price: Decimal,
     lease: LeaseToken,
+    code: str = "",
 ) -> Signal:
     """Leave a signal to the engine that owns the account, which judges its risk exactly once: the row is the message,
     and pending until it is answered. Raises LeaseLost as :func:`signal_note`."""
@@ -132,6 +137,7 @@ def signal_hand_over(
         lease_epoch=lease.epoch,
         reference_price=reference_price,
         mode=mode_held(account_id),
+        code=code,
     )
     bus.engines_command("signal_take", row.pk)
     return row
