@@ -53,6 +53,8 @@ class Staging:
         self._rows: list[Numbers] = []
         self._unit = options.time_unit
         self.read = 0
+        # Rows that have no place in time.
+        self.lost = 0
         self.price_decimals = self.volume_decimals = 0
         self.times: Numbers = np.empty(0, dtype=np.int64)
         self.rows: Numbers = np.empty(0, dtype=np.int64)
@@ -66,16 +68,19 @@ class Staging:
         if self.read > self._most_rows:
             raise TableError(f"it has more than {self._most_rows} rows; import it in parts")
         dropped = self._dropped
+        self.lost += len(block.bad)
         for row, problem in block.bad:
             self._findings.add(Kind.COLUMNS, row, problem, handled=dropped)
         if not len(block.rows):
             return
         times, good = self._times_of(block)
+        timely = good.copy()
+        self.lost += int(np.count_nonzero(~good))
         columns, decimals = self._columns_of(block, good)
         if self._names[0] != RATE:
             self._check_bars(block, columns, good)
         # What is refused anyway stays in its place: else there would seem to be gaps.
-        kept = good if dropped else np.ones(len(good), dtype=np.bool_)
+        kept = good if dropped else timely
         values = np.column_stack([column[kept] for column in columns])
         first = self._parts[-1].first + self._parts[-1].count if self._parts else 0
         self._parts.append(_Part(first, len(values), *decimals))
