@@ -19,8 +19,8 @@ from marketdata.candles.tables import PRICES, RATE, TIME, VOLUME, Block, Column,
 
 Numbers = NDArray[np.int64]
 
-# Of one file: 40 years of minutes. Times are kept in memory, 24 bytes a row.
-MOST_ROWS = 20_000_000
+# Of one file: eleven years of minutes. Times are kept in memory and compared there: some 60 bytes a row.
+MOST_ROWS = 6_000_000
 # A rate beyond this is no rate of funding.
 MOST_RATE = 1.0
 TIME_UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
