@@ -106,9 +106,9 @@ class Staging:
             part, chosen = self._parts[number], part_of == number
             block = self._block(part)[places[chosen] - part.first]
             prices = slice(0, -1) if len(self._names) > 1 else slice(0, 1)
-            block[:, prices] *= 10 ** (self.price_decimals - part.price_decimals)
+            _scale(block[:, prices], self.price_decimals - part.price_decimals)
             if len(self._names) > 1:
-                block[:, -1] *= 10 ** (self.volume_decimals - part.volume_decimals)
+                _scale(block[:, -1], self.volume_decimals - part.volume_decimals)
             found[chosen] = block
         return [np.ascontiguousarray(column) for column in found.T]
 
@@ -269,6 +269,12 @@ def unit_of(times: Numbers) -> str:
         if EARLIEST_MS <= middle * nanoseconds // _NS_A_MS <= LATEST_MS:
             return name
     return "ms"
+
+
+def _scale(numbers: Numbers, places: int) -> None:
+    """In place; that there is room was seen before. Zeros stay, whatever the places."""
+    if places and np.any(numbers):
+        numbers *= 10**places
 
 
 def _units_of_array(column: NDArray[Any]) -> Units:
