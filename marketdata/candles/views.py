@@ -83,6 +83,8 @@ class ArchivePage(LoginRequiredMixin, TemplateView):
             imports=selectors.imports()[:IMPORTS_SHOWN] if self.may_import else [],
             intervals=[*INTERVALS, FUNDING],
             markets=[each.value for each in PriceOf],
-            repairs=[(repair.value, text) for repair, text in REPAIR_HELP.items()],
+            repairs=[
+                (repair.value, f"--{repair.value.replace('_', '-')}", text) for repair, text in REPAIR_HELP.items()
+            ],
             **context,
         )
