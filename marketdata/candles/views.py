@@ -83,8 +83,6 @@ class ArchivePage(LoginRequiredMixin, TemplateView):
             imports=selectors.imports()[:IMPORTS_SHOWN] if self.may_import else [],
             intervals=[*INTERVALS, FUNDING],
             markets=[each.value for each in PriceOf],
-            repairs=[
-                (repair.value, f"--{repair.value.replace('_', '-')}", text) for repair, text in REPAIR_HELP.items()
-            ],
+            repairs=[(name.value, f"--{name.value.replace('_', '-')}", text) for name, text in REPAIR_HELP.items()],
             **context,
         )

@@ -167,3 +167,16 @@ def test_a_policy_outside_its_ranges_names_field_and_range(values: dict[str, Any
         position_policy_set(actor="desk", **values)
     assert words in refused.value.message_dict[field][0]
     assert not PositionPolicy.objects.exists()
+
+
+def test_signals_are_combined_for_accounts_whose_policy_says_so_and_for_others_by_the_one_for_all(
+    account: Account,
+) -> None:
+    alice, bob = account, builders.account(builders.user("bob"))
+    position_policy_set(actor="root", account=alice, combine_signals=True)
+    assert (policies().combines(alice.pk), policies().combines(bob.pk)) == (True, False)
+    position_policy_set(actor="root", combine_signals=True)
+    position_policy_set(actor="root", account=alice, combine_signals=False)
+    assert (policies().combines(alice.pk), policies().combines(bob.pk)) == (False, True)
+    after = AuditEvent.objects.filter(action="position_policy.set").latest("pk").after
+    assert after["combine_signals"] is False
