@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rest_framework.test import APIClient
 
 from marketdata.candles.findings import ImportOptions
 from marketdata.candles.series_key import SeriesKey
@@ -64,6 +65,8 @@ def test_a_backtest_over_bars_of_the_archive_is_reported_and_the_same_each_time(
     # Fees and funding are in each trade's profit, so equity is the start and all of them.
     times, equity, _ = unpack_equity(backtest_part(first, "equity") or b"")
     assert equity[-1] == pytest.approx(float(Decimal(10_000) + sum(Decimal(row["pnl"]) for row in trades)), abs=1e-6)
+    assert found["start_balance"] == "10000" and found["final_equity"] == equity[-1]
+    assert found["total_return"] == pytest.approx(equity[-1] / 10_000 - 1)
     assert len(times) == BARS and times[-1] == START + BARS * 300_000
     assert first.summary["coverage"] == [
         {
@@ -71,6 +74,10 @@ def test_a_backtest_over_bars_of_the_archive_is_reported_and_the_same_each_time(
             **{"first_ms": START, "last_ms": START + (BARS - 1) * 300_000},
         }
     ]
+    client = APIClient()
+    client.force_authenticate(alice)
+    finer = client.get(f"/api/v1/backtests/{first.pk}/prices?symbol=BTCUSDT&from={START}&to={START + 3_600_000}").json()
+    assert len(finer["close"]) == 12 and finer["interval_ms"] == 300_000
     assert first.code and first.data == second.data and first.summary == second.summary
     assert trades == json_rows("trades", backtest_part(second, "trades") or b"")
 
