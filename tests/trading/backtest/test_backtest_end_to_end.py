@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from marketdata.candles.series_key import SeriesKey
 from marketdata.candles.services import file_import
 from marketdata.candles.tables import TableForm
 from tests import builders
+from tests.processes import RunningProcess
 from trading import tasks
 from trading.backtest.result_packing import json_rows, unpack_equity
 from trading.models import BacktestRun
@@ -86,3 +89,26 @@ def test_what_is_not_in_the_archive_is_told_with_what_to_do(alice: Any) -> None:
     run = run_for(alice)
     assert run.state == "failed"
     assert "there are no 5 bars of BTCUSDT at bybit" in run.error and "candles_import" in run.error
+
+
+@pytest.mark.long
+def test_a_worker_of_the_research_queue_takes_what_the_api_was_asked(
+    alice: Any, process_environment: dict[str, str], tmp_path: Path
+) -> None:
+    bring_bars()
+    arguments = ["worker", "--queues", "research", "--loglevel", "info", "--concurrency", "1", "--without-mingle"]
+    log = tmp_path / "research.log"
+    worker = RunningProcess.start(["-m", "celery", "-A", "platform_site", *arguments], process_environment, log)
+    try:
+        client = APIClient()
+        client.force_authenticate(alice)
+        asked = client.post("/api/v1/backtests", builders.backtest_request(end="2026-01-06"), format="json")
+        run = BacktestRun.objects.filter(pk=asked.json()["id"])
+        deadline = time.monotonic() + 240
+        while run.get().state in ("queued", "running"):
+            assert time.monotonic() < deadline and worker.process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        assert run.get().state == "done", run.get().error
+        assert run.get().summary["statistics"]["trades"] > 3
+    finally:
+        worker.stop()
