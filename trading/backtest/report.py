@@ -65,11 +65,11 @@ def report_of(result: BacktestResult, request: BacktestRequest, candles: Candles
 def summary_of(result: BacktestResult, request: BacktestRequest) -> dict[str, Any]:
     """Plain JSON: ``statistics``, ``months``, ``curve`` (time_ms, equity, drawdown), ``by_symbol``, ``by_strategy``,
     ``by_side``, ``by_end``, ``refusals`` and ``trade_order``."""
-    times, equity = with_start(result, request)
+    times, equity = with_start(result, request.start_ms)
     kept = thinned(times, equity, CURVE_POINTS)
     drawn = trade_order(result.trades, float(request.balance), request.seed)
     found = {
-        "statistics": statistics_of(result, request),
+        "statistics": statistics_of(result, request.start_ms, request.end_ms),
         "months": monthly_table(times, equity),
         "curve": {"time_ms": times[kept], "equity": equity[kept], "drawdown": drawdowns(equity)[kept]},
         "by_symbol": grouped(result.trades, lambda trade: trade.symbol),

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.candles.series import DAY_MS
-from trading.backtest.request import BacktestRequest
 from trading.backtest.result import BacktestResult, BacktestTrade
 
 DAYS_A_YEAR = 365
@@ -94,12 +93,12 @@ class Statistics:
     denied: int
 
 
-def statistics_of(result: BacktestResult, request: BacktestRequest) -> Statistics:
-    """All figures of what a request found."""
-    balance = float(request.balance)
-    times, equity = with_start(result, request)
+def statistics_of(result: BacktestResult, start_ms: int, end_ms: int) -> Statistics:
+    """All figures of a run over ``[start_ms, end_ms)``."""
+    balance = float(start_balance(result))
+    times, equity = with_start(result, start_ms)
     returns = daily_returns(times, equity)
-    days = max(0, request.end_ms - request.start_ms) / DAY_MS
+    days = max(0, end_ms - start_ms) / DAY_MS
     total = float(equity[-1]) / balance - 1.0 if balance else 0.0
     ruined = bool((equity <= 0).any())
     total = -1.0 if ruined else total
@@ -110,7 +109,7 @@ def statistics_of(result: BacktestResult, request: BacktestRequest) -> Statistic
     worth = sum((fill.price * fill.quantity for fill in result.fills), Decimal(0))
     exposed = result.exposed > 0
     return Statistics(
-        start_balance=request.balance,
+        start_balance=start_balance(result),
         final_equity=float(equity[-1]),
         net_profit=sum((trade.pnl for trade in result.trades), Decimal(0)),
         days=days,
@@ -177,10 +176,15 @@ def ratio(above: float | None, below: float) -> float | None:
     return None if above is None or not below else above / below
 
 
-def with_start(result: BacktestResult, request: BacktestRequest) -> tuple[NDArray[np.int64], Floats]:
+def start_balance(result: BacktestResult) -> Decimal:
+    """What it began with: the balance at the end without what all trades brought."""
+    return result.balance - sum((trade.pnl for trade in result.trades), Decimal(0))
+
+
+def with_start(result: BacktestResult, start_ms: int) -> tuple[NDArray[np.int64], Floats]:
     """Times and equity, the starting balance first."""
-    times = np.concatenate([np.array([request.start_ms], dtype=np.int64), result.equity_ms])
-    return times, np.concatenate([np.array([float(request.balance)]), result.equity])
+    times = np.concatenate([np.array([start_ms], dtype=np.int64), result.equity_ms])
+    return times, np.concatenate([np.array([float(start_balance(result))]), result.equity])
 
 
 def daily_equity(times: NDArray[np.int64], equity: Floats) -> tuple[NDArray[np.int64], Floats]:

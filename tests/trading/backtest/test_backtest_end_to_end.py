@@ -68,7 +68,7 @@ def test_a_backtest_over_bars_of_the_archive_is_reported_and_the_same_each_time(
     # Fees and funding are in each trade's profit, so equity is the start and all of them.
     times, equity, _ = unpack_equity(backtest_part(first, "equity") or b"")
     assert equity[-1] == pytest.approx(float(Decimal(10_000) + sum(Decimal(row["pnl"]) for row in trades)), abs=1e-6)
-    assert found["start_balance"] == "10000" and found["final_equity"] == equity[-1]
+    assert Decimal(found["start_balance"]) == 10_000 and found["final_equity"] == equity[-1]
     assert found["total_return"] == pytest.approx(equity[-1] / 10_000 - 1)
     assert len(times) == BARS and times[-1] == START + BARS * 300_000
     assert first.summary["coverage"] == [

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from tests import builders
 from trading.backtest import statistics
-from trading.backtest.request import BacktestRequest
 from trading.backtest.result import BacktestResult
 from trading.backtest.result_packing import as_json
 from trading.backtest.statistics import Statistics, statistics_of
@@ -31,16 +30,12 @@ START = 1_767_225_600_000  # 2026-01-01
 DAY, HOUR = 86_400_000, 3_600_000
 
 
-def asked(result: BacktestResult) -> BacktestRequest:
-    return BacktestRequest((), START, int(result.equity_ms[-1]) if len(result.equity_ms) else START + DAY)
-
-
 def figures(result: BacktestResult) -> Statistics:
-    return statistics_of(result, asked(result))
+    return statistics_of(result, START, int(result.equity_ms[-1]) if len(result.equity_ms) else START + DAY)
 
 
 def curve(result: BacktestResult) -> Any:
-    return statistics.with_start(result, asked(result))
+    return statistics.with_start(result, START)
 
 
 def with_trades(*pnls: str) -> BacktestResult:
