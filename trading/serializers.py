@@ -368,6 +368,7 @@ class StrategySerializer(serializers.ModelSerializer):
             "allow_reversal",
             "enabled",
             "version",
+            "code",
             "updated_at",
         ]
 
