@@ -19,6 +19,8 @@ HUNDRED = Decimal(100)
 ONE = Decimal(1)
 # Each step divides the distance again; after ten it is nothing that a price would not cross by chance.
 MOST_STEPS = 10
+# Quotients are not exact: without this a price that is the level would miss it by the 28th digit.
+LEVEL_DECIMALS = Decimal("1e-10")
 SECOND_NS = 1_000_000_000
 
 
@@ -167,12 +169,14 @@ def advance(rules: ExitRules, position: PositionExposure, state: ExitState, pric
         steps = int((peak - rules.take_profit_activation_percent) / rules.take_profit_step_percent)
         distance = rules.take_profit_step_percent / rules.take_profit_acceleration ** min(steps, MOST_STEPS)
         kept = max(peak - distance, min(rules.min_profit_percent, peak))
-        take = _nearer(position, take, _price_at(position, kept))
+        take = _nearer(position, take, price_at(position, kept))
     if rules.trailing_stop and peak >= rules.trailing_stop_activation_percent:
         reached = [distance for profit, distance in rules.trailing_stop_distances if profit <= peak]
         distance = reached[-1] if reached else rules.trailing_stop_distances[0][1]
-        stop = _nearer(position, stop, _price_at(position, peak - distance))
-    return replace(state, best_price=best, take_price=take, stop_price=stop)
+        stop = _nearer(position, stop, price_at(position, peak - distance))
+    if best == state.best_price and take == state.take_price and stop == state.stop_price:
+        return state
+    return ExitState(best, take, stop, state.partials, state.reversal_ns)
 
 
 def judge(
@@ -234,10 +238,11 @@ def _fallen(position: PositionExposure, state: ExitState, price: Decimal) -> Dec
     return lost / state.best_price * HUNDRED if state.best_price > 0 else Decimal(0)
 
 
-def _price_at(position: PositionExposure, profit: Decimal) -> Decimal:
-    """The price at which the position has gained a percentage."""
+def price_at(position: PositionExposure, profit: Decimal) -> Decimal:
+    """The price at which the position has gained a percentage, to 10 decimals."""
     share = profit / HUNDRED
-    return position.entry_price * (ONE + share if position.side == "Buy" else ONE - share)
+    price = position.entry_price * (ONE + share if position.side == "Buy" else ONE - share)
+    return price.quantize(LEVEL_DECIMALS).normalize()
 
 
 def _nearer(position: PositionExposure, level: Decimal | None, other: Decimal) -> Decimal:

@@ -79,6 +79,17 @@ def pnl(side: str, quantity: Decimal, entry_price: Decimal, price: Decimal) -> D
     return difference * quantity
 
 
+def trade_fee(price: Decimal, quantity: Decimal, rate: Decimal) -> Decimal:
+    """What a venue takes for a trade, in quote coin; below zero: what it gives."""
+    return price * quantity * rate
+
+
+def funding_payment(side: str, quantity: Decimal, price: Decimal, rate: Decimal) -> Decimal:
+    """What a position pays, in quote coin, and below zero what it receives: longs pay the rate on their worth."""
+    payment = quantity * price * rate
+    return payment if side == "Buy" else -payment
+
+
 def margin(quantity: Decimal, entry_price: Decimal, leverage: Decimal) -> Decimal:
     """What the position ties up: entry value over leverage."""
     return quantity * entry_price / leverage if leverage > 0 else quantity * entry_price

@@ -48,7 +48,7 @@ class StrategyRun:
     symbols: tuple[str, ...]
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     name: str = ""
-    sizing_mode: str = "percent_of_balance"
+    sizing_mode: str = "percent"
     sizing_value: Decimal = Decimal(1)
     leverage: Decimal = Decimal(10)
     allow_reversal: bool = True

@@ -9,6 +9,7 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from trading.positions import funding_payment, trade_fee
 from trading.simulator.accounts import SETTLE_COIN, SimulatedAccount
 from trading.simulator.markets import Market
 from trading.simulator.orders import ZERO, SimulatedOrder
@@ -77,7 +78,7 @@ class Ledger:
     ) -> None:
         """One execution of a contract: the position, the realised PnL, the fee, and all records of it."""
         account = self._exchange.accounts[order.user]
-        fee = price * quantity * rate
+        fee = trade_fee(price, quantity, rate)
         position = account.position(market.symbol, order.position_index)
         position.mark_price = market.mark_price or price
         entry_price = position.entry_price
@@ -129,8 +130,9 @@ class Ledger:
 
     def pay_funding(self, market: Market, account: SimulatedAccount, position: SimulatedPosition, now_ms: int) -> None:
         """One funding payment: longs pay the rate on the value at the mark price, shorts receive it."""
-        value = position.quantity * (market.mark_price or position.entry_price)
-        payment = value * market.funding_rate * (1 if position.side == "Buy" else -1)
+        price = market.mark_price or position.entry_price
+        value = position.quantity * price
+        payment = funding_payment(position.side, position.quantity, price, market.funding_rate)
         account.pay(SETTLE_COIN, -payment)
         position.realised -= payment
         position.realised_now -= payment

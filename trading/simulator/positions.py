@@ -36,6 +36,7 @@ class SimulatedPosition:
     opened_ms: int = 0
     updated_ms: int = 0
     sequence: int = -1
+    maintenance_rate: Decimal = MAINTENANCE_RATE
 
     @property
     def unrealised(self) -> Decimal:
@@ -52,7 +53,7 @@ class SimulatedPosition:
     @property
     def maintenance_margin(self) -> Decimal:
         """Of the value at the mark price, as liquidation judges it."""
-        return self.quantity * (self.mark_price or self.entry_price) * MAINTENANCE_RATE
+        return self.quantity * (self.mark_price or self.entry_price) * self.maintenance_rate
 
     @property
     def exit_side(self) -> str:
@@ -82,9 +83,9 @@ class SimulatedPosition:
         if self.quantity == 0:
             return ZERO
         if self.side == "Buy":
-            price = (self.value - cushion) / (self.quantity * (1 - MAINTENANCE_RATE))
+            price = (self.value - cushion) / (self.quantity * (1 - self.maintenance_rate))
         else:
-            price = (self.value + cushion) / (self.quantity * (1 + MAINTENANCE_RATE))
+            price = (self.value + cushion) / (self.quantity * (1 + self.maintenance_rate))
         return max(price, ZERO)
 
     def as_row(self, cushion: Decimal, adl_rank: int, *, websocket: bool = False) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""Bars of one symbol on the grid of a test's times, and bars of longer timeframes made of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketdata.candles.series import CandleSeries, interval_ms
+from marketdata.events import Candle
+
+NOTHING = Decimal(0)
+
+
+class Bars:
+    """``steps`` number the moments of a test: bar ``i`` is at step ``(start_ms[i] - grid_ms) // interval``."""
+
+    def __init__(self, series: CandleSeries, grid_ms: int) -> None:
+        self.series, self.length = series, len(series)
+        self.steps: NDArray[np.int64] = (series.start_ms - grid_ms) // series.interval_ms
+        self.high, self.low = (np.ascontiguousarray(each, dtype=np.int64) for each in (series.high, series.low))
+        self._first = int(self.steps[0]) if self.length else 0
+        self._whole = self.length > 0 and int(self.steps[-1]) - self._first == self.length - 1
+        self._decimals = series.price_decimals
+
+    def at(self, step: int) -> int | None:
+        """The bar that starts at a step; None where there is none."""
+        index = self.from_step(step)
+        return index if index < self.length and self.step(index) == step else None
+
+    def from_step(self, step: int) -> int:
+        """The first bar that starts at a step or later."""
+        if self._whole:
+            return min(max(step - self._first, 0), self.length)
+        return int(np.searchsorted(self.steps, step))
+
+    def until(self, step: int) -> int:
+        """The last bar that starts at a step or before; -1 where none does."""
+        return self.from_step(step + 1) - 1
+
+    def step(self, index: int) -> int:
+        return self._first + index if self._whole else int(self.steps[index])
+
+    def price(self, units: np.int64 | int) -> Decimal:
+        return Decimal(int(units)).scaleb(-self._decimals)
+
+    def open(self, index: int) -> Decimal:
+        return self.price(self.series.open[index])
+
+    def close(self, index: int) -> Decimal:
+        return self.price(self.series.close[index])
+
+    def volume(self, index: int) -> Decimal:
+        return Decimal(int(self.series.volume[index])).scaleb(-self.series.volume_decimals)
+
+    def way(self, index: int) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+        """The points that the price goes by within a bar (docs/backtest.md, rule 2)."""
+        series = self.series
+        opened, closed = int(series.open[index]), int(series.close[index])
+        high, low = self.price(series.high[index]), self.price(series.low[index])
+        if closed > opened:
+            return self.price(opened), low, high, self.price(closed)
+        return self.price(opened), high, low, self.price(closed)
+
+    def closes(self, first: int, end: int) -> NDArray[np.float64]:
+        """The last close at each step of ``[first, end)``, quote coin."""
+        if self._whole and first >= self._first and end - self._first <= self.length:
+            units = self.series.close[first - self._first : end - self._first]
+        else:
+            last = np.searchsorted(self.steps, np.arange(first, end), side="right") - 1
+            units = self.series.close[np.maximum(last, 0)]
+        return units / 10.0**self._decimals
+
+
+def candle_of(series: CandleSeries, index: int) -> Candle:
+    """A closed bar as strategies are told it. Archives know no turnover."""
+    price = series.price
+    return Candle(
+        series.symbol,
+        series.interval,
+        int(series.start_ms[index]),
+        price(series.open[index]),
+        price(series.high[index]),
+        price(series.low[index]),
+        price(series.close[index]),
+        Decimal(int(series.volume[index])).scaleb(-series.volume_decimals),
+        NOTHING,
+        True,
+    )
+
+
+def longer(series: CandleSeries, interval: str) -> CandleSeries:
+    """Bars of a longer timeframe, of those there are; the first one is whole, and so is the last.
+
+    Raises:
+        ValueError: the interval is no multiple of the bars' own.
+    """
+    length = interval_ms(interval)
+    if length % series.interval_ms:
+        raise ValueError(f"bars of {interval} cannot be made of bars of {series.interval}")
+    starts = series.start_ms // length * length
+    if len(starts):
+        begun = int(np.searchsorted(starts, starts[0], side="right")) if series.start_ms[0] != starts[0] else 0
+        ended = len(starts)
+        if int(series.start_ms[-1]) + series.interval_ms != int(starts[-1]) + length:
+            ended = int(np.searchsorted(starts, starts[-1]))
+        series, starts = series_part(series, begun, max(ended, begun)), starts[begun : max(ended, begun)]
+    first = np.flatnonzero(np.diff(starts, prepend=-1)) if len(starts) else np.zeros(0, dtype=np.int64)
+    last = np.append(first[1:], len(starts)) - 1 if len(first) else first
+    reduced = (
+        (np.maximum.reduceat(series.high, first), np.minimum.reduceat(series.low, first),
+         np.add.reduceat(series.volume, first))
+        if len(first) else (series.high, series.low, series.volume)
+    )  # fmt: skip
+    return CandleSeries(
+        series.venue,
+        series.symbol,
+        interval,
+        series.price_decimals,
+        series.volume_decimals,
+        starts[first],
+        series.open[first],
+        reduced[0],
+        reduced[1],
+        series.close[last],
+        reduced[2],
+    )
+
+
+def series_part(series: CandleSeries, first: int, end: int) -> CandleSeries:
+    arrays = (series.start_ms, series.open, series.high, series.low, series.close, series.volume)
+    return CandleSeries(
+        series.venue,
+        series.symbol,
+        series.interval,
+        series.price_decimals,
+        series.volume_decimals,
+        *(array[first:end] for array in arrays),
+    )

@@ -1,0 +1,252 @@
+"""One account's books in a backtest: its balance, what it holds, and the record of how both came to be.
+
+The arithmetic of fees, positions and profits is the simulator's and the desk's own (trading/positions.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import NamedTuple
+
+from risk.exits import ExitState
+from risk.exposure import ZERO, Exposure, PendingExposure, PositionExposure
+from risk.questions import NO_TOTALS
+from trading.backtest.result import BacktestFill, BacktestTrade
+from trading.positions import ENTRY_DIGITS, funding_payment, trade_fee
+from trading.simulator.positions import SimulatedPosition
+
+ACCOUNT = 1
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """A market order on its way: it is filled at the open of its symbol's bar number ``bar``."""
+
+    symbol: str
+    side: str
+    quantity: Decimal
+    reduce_only: bool
+    strategy: str
+    why: str
+    bar: int
+    leverage: Decimal
+    reference_price: Decimal
+    take_profit: Decimal | None = None
+    stop_loss: Decimal | None = None
+
+
+class Execution(NamedTuple):
+    """One fill: ``bar`` is the bar of its symbol, ``step`` the test's moment."""
+
+    symbol: str
+    side: str
+    quantity: Decimal
+    price: Decimal
+    rate: Decimal
+    time_ms: int
+    step: int
+    bar: int
+    strategy: str
+    why: str
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """A position from nothing to nothing. ``number`` tells it from the one before; the fields of exits are those of the
+    order that opened it. ``bottom`` and ``top`` are prices between which nothing happens to it, ``worst`` what it is
+    worth to the account there at least, maintenance taken off."""
+
+    symbol: str
+    number: int
+    book: SimulatedPosition
+    strategy: str
+    side: str
+    opened_ms: int
+    opened_bar: int
+    take_profit: Decimal | None
+    stop_loss: Decimal | None
+    state: ExitState
+    largest: Decimal = ZERO
+    entered: Decimal = ZERO
+    entered_worth: Decimal = ZERO
+    left: Decimal = ZERO
+    left_worth: Decimal = ZERO
+    fees: Decimal = ZERO
+    funding: Decimal = ZERO
+    realised: Decimal = ZERO
+    since_step: int = 0
+    worst: float = 0.0
+
+    @property
+    def is_long(self) -> bool:
+        return self.side == "Buy"
+
+    def exposure(self, mark_price: Decimal) -> PositionExposure:
+        book = self.book
+        return PositionExposure(
+            self.side, book.quantity, book.entry_price, mark_price, book.leverage, self.stop_loss, self.strategy,
+            self.number,
+        )  # fmt: skip
+
+
+class Stretch(NamedTuple):
+    """What was held of a symbol at the ends of the steps ``[first, end)``."""
+
+    symbol: str
+    first: int
+    end: int
+    signed_quantity: float
+    entry_price: float
+
+
+@dataclass(slots=True, eq=False)
+class Books:
+    balance: Decimal
+    maintenance_rate: Decimal
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    fills: list[BacktestFill] = field(default_factory=list)
+    trades: list[BacktestTrade] = field(default_factory=list)
+    stretches: list[Stretch] = field(default_factory=list)
+    # The balance from the end of a step on.
+    balances: list[tuple[int, Decimal]] = field(default_factory=list)
+    opened: int = 0
+
+    def execute(
+        self,
+        done: Execution,
+        *,
+        leverage: Decimal,
+        take_profit: Decimal | None,
+        stop_loss: Decimal | None,
+        seen: tuple[float, float] | None = None,
+    ) -> None:
+        """Book one fill. ``seen``: the best and the worst percent that a position which it ends has seen."""
+        holding = self.holdings.get(done.symbol)
+        book = holding.book if holding is not None else SimulatedPosition(done.symbol)
+        held = book.quantity
+        if holding is not None:
+            self._stretch(holding, done.step)
+        realised, closed = book.apply(done.side, done.quantity, done.price, done.time_ms)
+        fee = trade_fee(done.price, done.quantity, done.rate)
+        self._pay(realised - fee, done.step)
+        self.fills.append(
+            BacktestFill(
+                done.time_ms, done.symbol, done.strategy, done.side, done.price, done.quantity, fee, False, realised,
+                done.why,
+            )
+        )  # fmt: skip
+        if holding is not None and closed:
+            self._reduce(holding, done, closed, realised)
+            if closed == held:
+                self._finish(holding, done, seen or (0.0, 0.0))
+                holding = None
+        opening = done.quantity - closed
+        if opening:
+            book.leverage, book.maintenance_rate = leverage, self.maintenance_rate
+            if holding is None:
+                holding = self._open(done, book, take_profit, stop_loss)
+            holding.take_profit, holding.stop_loss = take_profit, stop_loss
+            holding.entered += opening
+            holding.entered_worth += opening * done.price
+            holding.fees += trade_fee(done.price, opening, done.rate)
+            holding.largest = max(holding.largest, book.quantity)
+            holding.since_step = done.step
+
+    def pay_funding(self, holding: Holding, price: Decimal, rate: Decimal, step: int) -> None:
+        payment = funding_payment(holding.side, holding.book.quantity, price, rate)
+        holding.funding -= payment
+        self._pay(-payment, step)
+
+    def _pay(self, amount: Decimal, step: int) -> None:
+        self.balance += amount
+        self.balances.append((step, self.balance))
+
+    def _open(
+        self, done: Execution, book: SimulatedPosition, take_profit: Decimal | None, stop_loss: Decimal | None
+    ) -> Holding:
+        self.opened += 1
+        holding = self.holdings[done.symbol] = Holding(
+            done.symbol, self.opened, book, done.strategy, done.side, done.time_ms, done.bar, take_profit, stop_loss,
+            ExitState(best_price=book.entry_price), since_step=done.step,
+        )  # fmt: skip
+        return holding
+
+    def _reduce(self, holding: Holding, done: Execution, closed: Decimal, realised: Decimal) -> None:
+        holding.left += closed
+        holding.left_worth += closed * done.price
+        holding.fees += trade_fee(done.price, closed, done.rate)
+        holding.realised += realised
+        holding.since_step = done.step
+
+    def _finish(self, holding: Holding, done: Execution, seen: tuple[float, float]) -> None:
+        del self.holdings[holding.symbol]
+        self.trades.append(
+            BacktestTrade(
+                symbol=holding.symbol,
+                strategy=holding.strategy,
+                side=holding.side,
+                opened_ms=holding.opened_ms,
+                closed_ms=done.time_ms,
+                quantity=holding.largest,
+                entry_price=_mean(holding.entered_worth, holding.entered),
+                exit_price=_mean(holding.left_worth, holding.left),
+                fees=holding.fees,
+                funding=holding.funding,
+                pnl=holding.realised - holding.fees + holding.funding,
+                best=seen[0],
+                worst=seen[1],
+                why=done.why,
+            )
+        )
+
+    def _stretch(self, holding: Holding, end: int) -> None:
+        if holding.since_step < end:
+            signed = float(holding.book.quantity) * (1.0 if holding.is_long else -1.0)
+            entry = float(holding.book.entry_price)
+            self.stretches.append(Stretch(holding.symbol, holding.since_step, end, signed, entry))
+
+    # What it is worth.
+
+    def equity(self, prices: Mapping[str, Decimal]) -> Decimal:
+        total = self.balance
+        for symbol, holding in self.holdings.items():
+            holding.book.mark_price = prices[symbol]
+            total += holding.book.unrealised
+        return total
+
+    def exposure(
+        self, prices: Mapping[str, Decimal], orders: Iterable[Order], *, day_start: Decimal, peak: Decimal
+    ) -> Exposure:
+        """What the account has at stake when its positions have these prices."""
+        equity = self.equity(prices)
+        margin = sum((each.book.initial_margin for each in self.holdings.values()), ZERO)
+        pending: dict[str, PendingExposure] = {}
+        count = 0
+        for order in orders:
+            count += 1
+            before = pending.get(order.symbol, PendingExposure())
+            if order.reduce_only:
+                pending[order.symbol] = before.plus_reducing(order.side, order.quantity, immediate=True)
+            else:
+                price, stop = order.reference_price, order.stop_loss
+                pending[order.symbol] = before.plus(order.side, order.quantity, price, stop)
+        return Exposure(
+            known=True,
+            equity=equity,
+            available_balance=max(equity - margin, ZERO),
+            day_pnl=equity - day_start,
+            positions=MappingProxyType({name: each.exposure(prices[name]) for name, each in self.holdings.items()}),
+            pending=MappingProxyType(pending),
+            open_orders=count,
+            wallet_balance=self.balance,
+            peak_equity=max(peak, equity),
+            user=NO_TOTALS,
+            platform=NO_TOTALS,
+        )
+
+
+def _mean(worth: Decimal, quantity: Decimal) -> Decimal:
+    return (worth / quantity).quantize(ENTRY_DIGITS).normalize()
