@@ -264,7 +264,6 @@ ARCHIVE_UPLOAD_MEGABYTES = environment.integer("ARCHIVE_UPLOAD_MEGABYTES", 64, m
 ARCHIVE_UPLOAD_ROWS = environment.integer("ARCHIVE_UPLOAD_ROWS", 600_000, minimum=1, maximum=20_000_000)
 # Users' own strategies, one Python file each (docs/strategies.md). Whoever may write here runs code in every process.
 STRATEGIES_DIR = environment.folder("STRATEGIES_DIR", DATA_DIR / "strategies")
->>>>>>> b7686a3fd30b416ebbb8a61483dbaa021459d2db
 # Raw frames go to files of this folder; empty: they are not recorded.
 RECORD_DIR = environment.text("RECORD_DIR")
 RECORD_FILE_MEGABYTES = environment.integer("RECORD_FILE_MEGABYTES", 256, minimum=1, maximum=65_536)
