@@ -119,7 +119,7 @@ def test_the_html_file_needs_no_network_and_runs_no_words_of_strangers(cast: Cas
 
 
 def test_live_results_of_the_same_configuration_are_compared_signal_by_signal(cast: Cast) -> None:
-    config = builders.supertrend(cast.alices)
+    config = builders.strategy(cast.alices)
     run = builders.backtest_run(
         cast.alice, strategies=[{"strategy": "supertrend", "symbols": ["BTCUSDT"], "parameters": config.parameters}]
     )

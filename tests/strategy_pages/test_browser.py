@@ -75,7 +75,7 @@ def test_a_strategy_is_found_added_corrected_enabled_and_disabled(
 def test_on_a_phone_nothing_scrolls_sideways_and_a_stopped_strategy_says_why(
     log_in: Callable[..., Page], site: ServerProcess, alices: Account
 ) -> None:
-    config = strategy_enable(config=builders.supertrend(alices), actor="alice")
+    config = strategy_enable(config=builders.strategy(alices), actor="alice")
     why = "ZeroDivisionError: division by zero (mine.py:3 in on_candle), on BTCUSDT"
     strategy_stop(config_id=config.pk, actor="engine:1", reason=why)
     page = log_in(alices.owner)

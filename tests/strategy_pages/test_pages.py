@@ -41,7 +41,7 @@ class Cast:
         for name, role in (("vera", "VIEWER"), ("tara", "TRADER"), ("mia", "MANAGER")):
             role = Membership.Role[role]
             membership_grant(account=self.alices, user=self.users[name], role=role, actor="test")
-        self.config = builders.supertrend(self.alices)
+        self.config = builders.strategy(self.alices)
 
     def client(self, name: str) -> Client:
         client = Client()
