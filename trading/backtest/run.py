@@ -253,7 +253,7 @@ class _Run:
 
     def _far_from_liquidation(self) -> bool:
         balance = float(self._books.balance)
-        return balance + sum(each.worst for each in self._books.holdings.values()) > abs(balance) * MARGIN_OF_FLOATS
+        return balance + self._books.worst > abs(balance) * MARGIN_OF_FLOATS
 
     # One bar of one symbol.
 
@@ -300,7 +300,7 @@ class _Run:
         self._may_be_liquidated = self._near_liquidation(market, holdings[symbol], min(points), max(points))
         self._look(market, at, index, step)
         for end in points[1:]:
-            while (holding := holdings.get(symbol)) is not None:
+            while (holding := holdings.get(symbol)) is not None and not self._is_quiet(holding, end):
                 against = (end < at) == holding.is_long
                 toward = next_stop(self._levels(market, holding, step, against=against), at, end, market.tick)
                 if toward is None:
@@ -312,6 +312,10 @@ class _Run:
             if at != end:
                 at = market.move(end)
                 self._look(market, at, index, step)
+
+    def _is_quiet(self, holding: Holding, price: Decimal) -> bool:
+        quiet = holding.quiet
+        return quiet is not None and not self._may_be_liquidated and quiet[0] < price < quiet[1]
 
     def _levels(self, market: _Market, holding: Holding, step: int, *, against: bool) -> Iterator[Decimal]:
         if not against:
@@ -326,6 +330,9 @@ class _Run:
         rules, symbol = self._exit_rules, market.symbol
         now = (self._grid_ms + step * self._length) * NS
         while (holding := self._books.holdings.get(symbol)) is not None:
+            if self._is_quiet(holding, price):
+                return
+            holding.quiet = None
             why = venue_exit(holding, price)
             if why is not None:
                 self._close(market, holding, holding.book.quantity, price, index, step, why)
@@ -383,7 +390,7 @@ class _Run:
         """Whether the account could be liquidated within a bar; by more than what floats could be wrong."""
         if self._every_bar:
             return True
-        others = sum(each.worst for each in self._books.holdings.values() if each is not holding)
+        others = self._books.worst - holding.worst
         here = self._worst(holding, float(low if holding.is_long else high))
         balance = float(self._books.balance)
         return balance + others + here <= abs(balance) * MARGIN_OF_FLOATS
@@ -405,6 +412,7 @@ class _Run:
     def _liquidate(self, market: _Market, step: int) -> bool:
         """Close the position that loses most, if the account cannot bear what it holds."""
         books, prices = self._books, self._prices_within(step, market)
+        books.mark(prices)
         equity = books.equity(prices)
         held = list(books.holdings.values())
         if equity > sum((each.book.maintenance_margin for each in held), ZERO):
@@ -428,8 +436,7 @@ class _Run:
             if market is walked and market.price is not None:
                 prices[symbol] = market.price
             else:
-                bars = market.bars
-                prices[symbol] = bars.close(bars.until(step if market.rank < walked.rank else step - 1))
+                prices[symbol] = market.bars.last_close(step if market.rank < walked.rank else step - 1)
         return prices
 
     # Until when nothing happens.
@@ -453,13 +460,14 @@ class _Run:
         """In units of the bars' prices."""
         bars, book = market.bars, holding.book
         bottom, top = band(self._exit_rules, holding, bars.close(index))
-        holding.worst = self._worst(holding, float(bottom if holding.is_long else top))
+        self._books.fear(holding, self._worst(holding, float(bottom if holding.is_long else top)))
         if len(self._books.holdings) == 1 and not self._far_from_liquidation():
             liquidation = book.liquidation_price(self._books.balance)
             if holding.is_long:
                 bottom = max(bottom, liquidation)
             elif liquidation:
                 top = min(top, liquidation)
+        holding.quiet = bottom, top
         scale = bars.series.price_decimals
         return math.floor(bottom.scaleb(scale)), min(math.ceil(top.scaleb(scale)), NEVER)
 
@@ -589,8 +597,9 @@ class _Run:
         if last < 0:
             return
         if self._wants_returns:
-            for each in {symbol, *self._books.holdings}:
-                self._tell_returns(self._markets[each], step)
+            waited_for = (each.symbol for each in self._by_rank if each.orders)
+            for name in dict.fromkeys([symbol, *self._books.holdings, *waited_for]):
+                self._tell_returns(self._markets[name], step)
         self._pipeline.update_reference_price(symbol, bars.close(last))
 
     def _tell_returns(self, market: _Market, step: int) -> None:
@@ -605,11 +614,8 @@ class _Run:
 
     def _prices(self, step: int) -> dict[str, Decimal]:
         """The last closes of what is held, at the end of a step."""
-        prices = {}
-        for symbol in self._books.holdings:
-            bars = self._markets[symbol].bars
-            prices[symbol] = bars.close(bars.until(step))
-        return prices
+        markets = self._markets
+        return {symbol: markets[symbol].bars.last_close(step) for symbol in self._books.holdings}
 
     def _watch_losses(self, until: int) -> bool:
         """Look at what the account was worth at the ends of steps before ``until``; True where it lost too much and
