@@ -304,7 +304,7 @@ class Account:
         if len(self.equity):
             self.equity[last - self.base] = float(self.balance)
 
-    def _answer(self, question: int, price: int, number: int, _: int) -> None:
+    def _answer(self, question: int, price: int, number: int, unused: int) -> None:
         """What Decimal rounds in a way of its own, a kernel asks."""
         try:
             asked = self._quantity if question == Question.QUANTITY else self._partial
@@ -325,7 +325,7 @@ class Account:
             confidence=float(self._rows[number, Slot.STRENGTH]),
         )
 
-    def _partial(self, price: Decimal, _: int) -> Decimal:
+    def _partial(self, price: Decimal, number: int) -> Decimal:
         rules = replace(self.request.exit_rules, trailing_take_profit=False, trailing_stop=False, reversal=False)
         side = "Buy" if self.state[At.SIDE] > 0 else "Sell"
         held, entry = self._held, self._entry
