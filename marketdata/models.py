@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import models
 
+from marketdata.candles.models import ArchiveImport, ArchiveMonth, ArchiveSeries
 from marketdata.depth.models import (
     DepthCollector,
     DepthDay,
@@ -21,6 +22,9 @@ from marketdata.engine.detectors.kinds import DetectionKind
 from marketdata.events import FeedEventKind
 
 __all__ = [
+    "ArchiveImport",
+    "ArchiveMonth",
+    "ArchiveSeries",
     "Candle",
     "DepthCollector",
     "DepthDay",

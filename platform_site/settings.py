@@ -176,6 +176,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60, "global_keyprefix": f"{REDIS_PREFIX}:celery:"}
 CELERY_TASK_TIME_LIMIT = 300
+# What may take hours has workers of its own: a kill switch must not wait behind it.
+CELERY_TASK_ROUTES = {"trading.tasks.carry_out_backtest": {"queue": "research"}}
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 # Entries are created in django-celery-beat's tables at the start of beat and can be edited in the admin from then on.
@@ -188,6 +190,7 @@ CELERY_BEAT_SCHEDULE = {
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
     "prune idempotency keys": {"task": "trading.tasks.prune_idempotency_keys", "schedule": timedelta(hours=1)},
+    "take up backtests": {"task": "trading.tasks.take_up_backtests", "schedule": timedelta(seconds=10)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "make depth days": {"task": "marketdata.tasks.make_depth_days", "schedule": timedelta(hours=1)},
     "refresh depth aggregates": {"task": "marketdata.tasks.refresh_depth_aggregates", "schedule": timedelta(minutes=5)},
@@ -256,6 +259,9 @@ try:
 except ValueError as error:
     raise ImproperlyConfigured(f"DETECTOR_PARAMETERS: {error}.") from error
 DETECTIONS_DAYS = environment.integer("DETECTIONS_DAYS", 7, minimum=1, maximum=3_650)
+# Files of past bars that the API takes (a year of minutes is 525,600 rows); larger ones are for `candles_import`.
+ARCHIVE_UPLOAD_MEGABYTES = environment.integer("ARCHIVE_UPLOAD_MEGABYTES", 64, minimum=1, maximum=4_096)
+ARCHIVE_UPLOAD_ROWS = environment.integer("ARCHIVE_UPLOAD_ROWS", 600_000, minimum=1, maximum=20_000_000)
 # Users' own strategies, one Python file each (docs/strategies.md). Whoever may write here runs code in every process.
 STRATEGIES_DIR = environment.folder("STRATEGIES_DIR", DATA_DIR / "strategies")
 # Raw frames go to files of this folder; empty: they are not recorded.

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import orjson
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
+from marketdata.candles.series import CandleSeries, interval_ms
 from marketdata.instruments import InstrumentRules, rules_from_bybit
 from marketdata.services import instruments_sync
 from risk.intents import OrderIntent
 from strategies.models import StrategyConfig
 from strategies.services import strategy_config_create
-from trading.models import Account
+from trading.backtest.request import BacktestRequest
+from trading.backtest.result import BacktestFill, BacktestResult, BacktestSignal, BacktestTrade
+from trading.models import Account, BacktestRun
 from trading.reports import FillReport, OrderReport
+from trading.runtime.backtest_data import BacktestData
+from trading.runtime.backtest_run import carry_out_backtest
 from trading.services.accounts import account_create
+from trading.services.backtests import backtest_create
 from trading.services.leases import Holder, LeaseToken, account_leases_take, leases_take, session_open, symbol_resource
 from trading.simulator.instruments import INSTRUMENTS
 
@@ -72,19 +80,19 @@ def account(owner: Any, name: str = "", environment: str = "simulator", key: Any
     )
 
 
-def supertrend(account: Account, actor: str = "test") -> StrategyConfig:
+def strategy(account: Account, **changes: Any) -> StrategyConfig:
     """A strategy of an account as a person would add it; not running."""
-    return strategy_config_create(
-        account=account,
-        name="trend",
-        strategy="supertrend",
-        symbols=["BTCUSDT"],
-        parameters={},
-        sizing_mode="percent",
-        sizing_value=Decimal(1),
-        leverage=Decimal(10),
-        actor=actor,
-    )
+    values: dict[str, Any] = {
+        "name": "trend",
+        "strategy": "supertrend",
+        "symbols": ["BTCUSDT"],
+        "parameters": {},
+        "sizing_mode": "percent",
+        "sizing_value": Decimal(1),
+        "leverage": Decimal(10),
+        "actor": "test",
+    }
+    return strategy_config_create(account=account, **(values | changes))
 
 
 def intent(**changes: Any) -> OrderIntent:
@@ -176,3 +184,143 @@ def market_frame(**changes: Any) -> str:
         "features": {},
     }
     return orjson.dumps({"type": "market_data", "timestamp": 1, "data": data | changes}).decode()
+
+
+def backtest_trade(pnl: str, closed_ms: int, **changes: Any) -> BacktestTrade:
+    """A long of an hour that ended at ``closed_ms`` with this net profit."""
+    values: dict[str, Any] = {
+        "symbol": "BTCUSDT",
+        "strategy": "supertrend",
+        "side": "Buy",
+        "opened_ms": closed_ms - 3_600_000,
+        "closed_ms": closed_ms,
+        "quantity": Decimal("0.1"),
+        "entry_price": Decimal(60_000),
+        "exit_price": Decimal(60_000) + Decimal(pnl) * 10,
+        "fees": Decimal("1.5"),
+        "funding": Decimal("-0.25"),
+        "pnl": Decimal(pnl),
+        "best": 1.5,
+        "worst": -0.5,
+        "why": "take_profit",
+    }
+    return BacktestTrade(**(values | changes))
+
+
+def backtest_fills(trade: BacktestTrade) -> list[BacktestFill]:
+    """The two fills of a trade."""
+    out = "Sell" if trade.side == "Buy" else "Buy"
+    gross = trade.pnl + trade.fees - trade.funding
+    return [
+        BacktestFill(
+            *(trade.opened_ms, trade.symbol, trade.strategy, trade.side, trade.entry_price, trade.quantity),
+            *(trade.fees / 2, False, Decimal(0), "signal"),
+        ),
+        BacktestFill(
+            *(trade.closed_ms, trade.symbol, trade.strategy, out, trade.exit_price, trade.quantity),
+            *(trade.fees / 2, False, gross, trade.why),
+        ),
+    ]
+
+
+def backtest_signal(time_ms: int, outcome: str = "approved", words: str = "") -> BacktestSignal:
+    prices = (Decimal(60_000), Decimal(61_200), Decimal(59_400))
+    return BacktestSignal(time_ms, "BTCUSDT", "supertrend", "Buy", 0.7, *prices, outcome, words)
+
+
+def backtest_result(
+    equity: Sequence[float] = (),
+    *,
+    trades: Sequence[BacktestTrade] = (),
+    signals: Sequence[BacktestSignal] = (),
+    start_ms: int = 1_767_225_600_000,
+    step_ms: int = 86_400_000,
+    balance: str = "10000",
+    exposed: Sequence[float] | None = None,
+) -> BacktestResult:
+    """What a run found: one point of equity at the end of each step since 2026-01-01."""
+    times = start_ms + step_ms * np.arange(1, len(equity) + 1, dtype=np.int64)
+    fills = [fill for trade in trades for fill in backtest_fills(trade)]
+    return BacktestResult(
+        signals=tuple(signals),
+        fills=tuple(sorted(fills, key=lambda each: each.time_ms)),
+        trades=tuple(trades),
+        equity_ms=times,
+        equity=np.array(equity, dtype=np.float64),
+        exposed=np.zeros(len(equity)) if exposed is None else np.array(exposed, dtype=np.float64),
+        balance=Decimal(balance),
+        events=len(equity),
+        data=(("candles/BTCUSDT/1", "d" * 64),),
+        code="test",
+    )
+
+
+def backtest_request(**changes: Any) -> dict[str, Any]:
+    """What a person asks for, as JSON."""
+    strategy = {"strategy": "supertrend", "symbols": ["BTCUSDT"], "parameters": {"timeframe": "5"}}
+    return {"strategies": [strategy], "start": "2026-01-01", "end": "2026-01-11", "interval": "5"} | changes
+
+
+def candle_series(bars: int = 600, symbol: str = "BTCUSDT", interval: str = "5") -> CandleSeries:
+    """A slow wave around 60,000 since 2026-01-01, two decimals."""
+    wave = 6_000_000 + (200_000 * np.sin(np.arange(bars + 1) / 40)).astype(np.int64)
+    opens, closes = wave[:-1], wave[1:]
+    return CandleSeries(
+        *("bybit", symbol, interval, 2, 3),
+        start_ms=1_767_225_600_000 + interval_ms(interval) * np.arange(bars, dtype=np.int64),
+        open=opens,
+        high=np.maximum(opens, closes) + 5_000,
+        low=np.minimum(opens, closes) - 5_000,
+        close=closes,
+        volume=np.full(bars, 12_000, dtype=np.int64),
+    )
+
+
+def backtest_data(request: BacktestRequest) -> BacktestData:
+    """Bars for everything that is asked for."""
+    bars = (request.end_ms - request.start_ms) // interval_ms(request.interval)
+    candles = {
+        (symbol, request.interval): candle_series(min(bars, 3_000), symbol, request.interval)
+        for symbol in request.symbols
+    }
+    return BacktestData(candles, {}, dict.fromkeys(request.symbols, RULES))
+
+
+def backtest_found(trades: int = 60) -> BacktestResult:
+    """A run of ten days with trades that win and lose, some signals denied."""
+    start, hour = 1_767_225_600_000, 3_600_000
+    ends = ("take_profit", "stop_loss", "trailing_stop", "signal")
+    rows = [
+        backtest_trade(
+            f"{(170, -90, 45, -160, 110, -130, 95)[place % 7]}.5",
+            start + hour * (4 * place + 3),
+            side="Buy" if place % 3 else "Sell",
+            why=ends[place % 4],
+        )
+        for place in range(trades)
+    ]
+    steps = np.zeros(240)
+    for row in rows:
+        steps[min(239, (row.closed_ms - start) // hour - 1)] += float(row.pnl)
+    signals = [backtest_signal(row.opened_ms) for row in rows]
+    denied = "max_positions: 1 position is open, at most 1 may be"
+    signals += [backtest_signal(row.opened_ms + hour // 2, "denied", denied) for row in rows[::5]]
+    signals += [
+        backtest_signal(row.opened_ms + hour // 3, "vetoed", "confidence 0.51 is below 0.65") for row in rows[::9]
+    ]
+    return backtest_result(
+        (10_000 + np.cumsum(steps)).tolist(),
+        trades=rows,
+        signals=sorted(signals, key=lambda each: each.time_ms),
+        step_ms=hour,
+        exposed=[6_000.0 if place % 4 > 1 else 0.0 for place in range(240)],
+    )
+
+
+def backtest_run(owner: Any, *, done: bool = True, name: str = "", **changes: Any) -> BacktestRun:
+    """A backtest of somebody; ``done``: with what it found, otherwise waiting."""
+    run = backtest_create(owner=owner, data=backtest_request(**changes), name=name)
+    if done:
+        carry_out_backtest(run.pk, load=backtest_data, simulate=lambda request, data, pulse: backtest_found())
+        run.refresh_from_db()
+    return run

@@ -8,12 +8,14 @@ from django.conf import settings
 from trading.credentials import CredentialsError
 from trading.gateways.bybit import BybitGateway
 from trading.models import Account, DeadManWatch, KillSwitchTask
+from trading.runtime import backtest_run
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_accounts_to_stop
 from trading.runtime.emergency import export_accounts
 from trading.runtime.kill_takeover import carry_out, needs_a_closer
 from trading.runtime.reconciler import reconcile_account
 from trading.runtime.venue_access import venue_access_tell, venue_guard, worker_name
 from trading.runtime.venue_link import venue_link
+from trading.services.backtests import backtests_take_up
 from trading.services.idempotency import idempotency_keys_prune
 from trading.services.kill_switch import dead_man_look
 from trading.services.leases import account_owned
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # One account that the venue does not answer for must not keep a worker for long; the next run goes on.
 KILL_SWITCH_SECONDS = 60.0
+# Longer than any that somebody waits for; what loops for ever is ended, and then has failed.
+BACKTEST_SECONDS = 24 * 3_600
 
 
 @shared_task(expires=10)
@@ -98,6 +102,21 @@ def watch_engines() -> int:
 def prune_idempotency_keys() -> int:
     """Forget answers to requests that nobody may repeat any more."""
     return idempotency_keys_prune()
+
+
+@shared_task(time_limit=BACKTEST_SECONDS)
+def carry_out_backtest(run_id: int) -> str:
+    """Sent when somebody asks for it, and again by :func:`take_up_backtests`: whoever is second finds nothing to do."""
+    return backtest_run.carry_out_backtest(run_id)
+
+
+@shared_task(expires=10)
+def take_up_backtests() -> int:
+    """Send backtests again whose worker died, or whose message was lost; returns how many."""
+    found = backtests_take_up()
+    for run_id in found:
+        carry_out_backtest.delay(run_id)
+    return len(found)
 
 
 def gateway_of(account: Account) -> BybitGateway:

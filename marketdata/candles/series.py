@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 MINUTE_MS = 60_000
 DAY_MS = 1_440 * MINUTE_MS
-INTERVALS = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D")
+INTERVALS = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "480", "720", "D")
 
 
 def interval_ms(interval: str) -> int:
-    """How long a bar is. Intervals in Bybit's words: minutes, or D.
+    """How long a bar is. Intervals in Bybit's words: minutes, or D (and 480, which Binance has).
 
     Raises:
         ValueError: an interval that is none.

@@ -91,7 +91,7 @@ class Launch:
         wanted = ((ENGINE, plan.kernels()), (STRATEGIES, plan.strategy_kernels()))
         kernels = [supervisor.begin(spec) for cache, spec in wanted if not cache.is_filled()]
         self._prepare_database(plan, database)
-        for spec in (plan.web(), plan.worker(), plan.beat()):
+        for spec in (plan.web(), plan.worker(), plan.research(), plan.beat()):
             supervisor.start(spec)
         for compiling in kernels:
             supervisor.await_end(compiling, HEALTH_SECONDS)

@@ -42,6 +42,12 @@ class Plan:
         # Its pool notices the leader's death by itself. (SIGQUIT, Celery's cold shutdown, hangs without the broker.)
         return self._celery("worker", *arguments)
 
+    def research(self) -> ChildSpec:
+        """The worker of what may take hours, like backtests; politely behind everything else."""
+        arguments = ("worker", "--queues", "research", "--hostname", "research@%h", "--loglevel", "info")
+        worker = self._celery("research", *arguments, "--concurrency", "1", "--without-mingle", "--without-gossip")
+        return replace(worker, command=("nice", "-n", "10", *worker.command))
+
     def beat(self) -> ChildSpec:
         # No pid file: after a power cut it would keep the next beat from starting. The supervisor runs only one.
         return self._celery("beat", "beat", "--loglevel", "info", "--pidfile", "")

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Alone on two cores it takes under 15 seconds; here the other worker's tests run beside it, and more on a busy machine.
 START_SECONDS = 170.0
 STOP_SECONDS = 10.0
-OWN_PROCESSES = {"postgres", "valkey", "simulator", "paper", "web", "engine", "depth", "worker", "beat"}
+OWN_PROCESSES = {"postgres", "valkey", "simulator", "paper", "web", "engine", "depth", "worker", "research", "beat"}
 INHERITED = {"DATABASE_URL", "REDIS_URL", "BALLAST_SECRET_KEY", "BALLAST_MASTER_KEY", "BALLAST_REDIS_PREFIX"}
 
 

@@ -333,7 +333,7 @@ class Account:
         held, entry = self._held, self._entry
         position = PositionExposure(side, held, entry, price, Decimal(1))
         done = ExitState(best_price=entry, partials=int(self.state[At.PARTIALS]))
-        _, out = judge(rules, position, done, price, 0)
+        out = judge(rules, position, done, price, 0)[1]
         return exit_quantity(self.market.rules, held, ZERO, out.share) if out is not None else ZERO
 
     @property

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from trading.models.account import Account, EquitySnapshot, Membership, Mode, ParkedWallet, Wallet
+from trading.models.backtest import BacktestPart, BacktestRun
 from trading.models.exit_state import PositionExit
 from trading.models.idempotency import IdempotencyKey
 from trading.models.kill_switch import DeadManWatch, KillSwitch, KillSwitchTask
@@ -21,6 +22,8 @@ __all__ = [
     "AbsenceReading",
     "Account",
     "AccountReconciliation",
+    "BacktestPart",
+    "BacktestRun",
     "CoinBalance",
     "DeadManWatch",
     "Discrepancy",
