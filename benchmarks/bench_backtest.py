@@ -1,9 +1,9 @@
 """The backtester, measured beside its peers: one run, one process, in turns.
 
 ``make bench-backtest`` sets up the peers (requirements/bench.txt) and runs this. The table goes to
-benchmarks/results/backtest.md, every number to backtest.json beside it. All trade the same: crossing means of 50 and 200
-closes, orders at the next open, turned at each crossing; how many positions each closed is in the table. Ratios mean
-something, absolute times are this machine's.
+benchmarks/results/backtest.md, every number to backtest.json beside it. All trade the same: crossing means of 50 and
+200 closes, orders at the next open, turned at each crossing; how many positions each closed is in the table. Ratios
+mean something, absolute times are this machine's.
 """
 
 from __future__ import annotations
@@ -162,9 +162,8 @@ class Benchmark:
         fresh = Task("vectorbt, one set after the other", lambda: peers.vectorbt_sweep(self.bars, pairs), ">= 20x")
         theirs = self.known(fresh, "vectorbt")
         small = market.bars_of(5_000)
-        for task in theirs:
+        if theirs:
             peers.vectorbt_sweep(small, pairs[:2])()
-            del task
         section = (
             f"{len(sets)} parameter sets, {len(self.bars.close):,} bars, wall time; trades, profit, Sharpe, drawdown"
         )
@@ -195,7 +194,7 @@ class Benchmark:
         )
         if theirs:
             peers.backtesting_run(small, FAST, SLOW)()
-        nautilus = self.known(Task("nautilus_trader", lambda: None, ">= 25x"), "nautilus_trader")  # type: ignore[arg-type, return-value]
+        nautilus = self.known(Task("nautilus_trader", lambda: lambda: None, ">= 25x"), "nautilus_trader")
         if nautilus:
             peers.nautilus_run(small, FAST, SLOW)()()
             nautilus[0].fresh = peers.nautilus_run(self.bars, FAST, SLOW)
@@ -284,8 +283,9 @@ def write(benchmark: Benchmark, before: dict[str, Any]) -> None:
         "",
         f"{before['when']}, {before['cpu']}, {before['cores']} cores, {versions}.",
         f"Load average before {before['load']:.1f}, after {after['load']:.1f} (this benchmark is 1 of it, a sweep 2).",
-        "Medians of turns, each after a run that is not counted (compiling is not in them); a ratio is the median of each",
-        "turn's, against the first row of its table. Ratios mean something, absolute times are this machine's at this hour.",
+        "Medians of turns, each after a run that is not counted (compiling is not in them); a ratio is the median of",
+        "each turn's, against the first row of its table. Ratios mean something, absolute times are this machine's at",
+        "this hour. Sharpe ratios differ a little: vectorbt's first day is not compared with the starting balance.",
         f"Crossing means of {FAST} and {SLOW} closes of generated bars. Made by `make bench-backtest`.",
         "",
         "Absent: " + ("; ".join(benchmark.absent) or "nothing") + ".",
