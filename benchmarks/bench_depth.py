@@ -15,10 +15,8 @@ benchmarks/results/depth.md, where the sections of other runs stay.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +27,7 @@ import numpy as np
 import orjson
 
 from benchmarks.depth.report import Report
+from benchmarks.own_servers import own_servers
 
 FROM_SCRATCH_US, INCREMENTAL_US, CORE_PERCENT = 20.0, 0.5, 2.0
 LEVELS = 5_000
@@ -285,25 +284,7 @@ def main() -> None:
 
 
 def with_servers(options: argparse.Namespace, report: Report) -> None:
-    from tests.services import TestServices
-
-    services = TestServices()
-    try:
-        services.start()
-        os.environ.update(services.environment)
-        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "platform_site.settings")
-        os.environ.setdefault("BALLAST_SECRET_KEY", "a-key-for-a-benchmark-" + "x" * 40)
-        import django
-        import psycopg
-
-        url = os.environ["DATABASE_URL"]
-        if "DATABASE_URL" in services.environment:
-            with psycopg.connect(url.rpartition("/")[0] + "/postgres", autocommit=True) as link:
-                link.execute("CREATE DATABASE ballast")
-        django.setup()
-        from django.core.management import call_command
-
-        call_command("migrate", verbosity=0)
+    with own_servers():
         if not options.only:
             report.section("Storage")
             storage(1 if options.quick else 5, report)
@@ -322,11 +303,7 @@ def with_servers(options: argparse.Namespace, report: Report) -> None:
             from benchmarks.bench_depth_pages import pages
 
             pages(6 if options.quick else 20)
-    finally:
-        services.stop()
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("BALLAST_DATA_DIR", folder)
-        main()
+    main()

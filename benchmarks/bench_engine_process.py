@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.engine.load_venue import LISTINGS  # noqa: E402
+from benchmarks.own_servers import create_database  # noqa: E402
 from tests.services import TestServices  # noqa: E402
 
 RATES = (10_000, 15_000, 20_000, 25_000, 30_000, 40_000)
@@ -195,11 +196,8 @@ def prepare_database() -> None:
     """Tables, an account, and a strategy that looks at every book. Nothing is traded: the account's keys are no
     venue's."""
     import django
-    import psycopg
 
-    server = os.environ["DATABASE_URL"].removesuffix("/ballast")
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute("CREATE DATABASE ballast")
+    create_database()
     django.setup()
     from decimal import Decimal
 

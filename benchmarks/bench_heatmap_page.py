@@ -11,11 +11,12 @@ import argparse
 import os
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.own_servers import own_servers
 
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 # One event a frame, from within the page: what a driver outside sends comes when it comes. ``nothing`` is what the
@@ -78,7 +79,6 @@ def browse(url: str, session: str, frames: int) -> None:
 
 
 def serve(minutes: int, frames: int) -> None:
-    from django.core.management import call_command
     from django.test import Client
 
     from marketdata.depth import services
@@ -88,7 +88,6 @@ def serve(minutes: int, frames: int) -> None:
     from tests.depth_pages.rows import tell_book
     from tests.processes import start_site
 
-    call_command("migrate", verbosity=0)
     services.collector_symbols_add(symbols=["BTCUSDT"], source="stream", actor="bench")
     print(f"{store_heat('BTCUSDT', Market.SPOT, minutes)} minutes of 200 rows")
     tell_book(price=84_000)
@@ -106,29 +105,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=1_440, help="stored ones; default 1440, 720 columns")
     parser.add_argument("--frames", type=int, default=600, help="of each gesture; default 600")
     options = parser.parse_args()
-    from tests.services import TestServices
-
-    services = TestServices()
-    try:
-        services.start()
-        os.environ.update(services.environment)
-        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "platform_site.settings")
-        os.environ.setdefault("BALLAST_SECRET_KEY", "a-key-for-a-benchmark-" + "x" * 40)
-        import django
-        import psycopg
-
-        if "DATABASE_URL" in services.environment:
-            url = os.environ["DATABASE_URL"]
-            with psycopg.connect(url.rpartition("/")[0] + "/postgres", autocommit=True) as link:
-                link.execute("CREATE DATABASE ballast")
-        django.setup()
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with own_servers():
         serve(options.minutes, options.frames)
-    finally:
-        services.stop()
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("BALLAST_DATA_DIR", folder)
-        main()
+    main()

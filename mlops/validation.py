@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +23,24 @@ class Verdict:
 
 class Validator(Protocol):
     def judge(self, signal: Signal, features: NDArray[np.float64] | None) -> Verdict: ...
+
+
+def held_to(signal: Signal, verdict: Verdict) -> Verdict:
+    """A signal may ask for a model: with ``min_probability`` in its metadata (0 to 1) it is vetoed unless one judged it
+    with at least that confidence.
+
+    Raises:
+        ValueError: what it asks for is no number.
+    """
+    asked = signal.metadata.get("min_probability")
+    if asked is None or not verdict.executed:
+        return verdict
+    least = float(asked)
+    if verdict.confidence is not None and verdict.confidence >= least:
+        return verdict
+    found = "no model judged it" if verdict.confidence is None else f"its confidence is {verdict.confidence:.2f}"
+    reason = f"{signal.strategy} asks for a model's confidence of at least {least:.2f}; {found}"
+    return replace(verdict, executed=False, reason=reason)
 
 
 class PassThroughValidator:

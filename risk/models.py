@@ -218,6 +218,9 @@ class PositionPolicy(models.Model):
     leverage_low = PriceField(default=20, help_text="in a calm market; 1 to 50")
     leverage_medium = PriceField(default=10, help_text="in between; 1 to 50")
     leverage_high = PriceField(default=5, help_text="in a wild market; 1 to 50")
+    combine_signals = models.BooleanField(
+        default=False, help_text="several strategies' signals on one symbol at one moment become one, by their results"
+    )
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

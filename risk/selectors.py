@@ -114,11 +114,15 @@ def policies() -> Policies:
 def as_policies(rows: Iterable[PositionPolicy]) -> Policies:
     exits: dict[Any, ExitRules] = {}
     leverage: dict[Any, LeverageRules] = {}
+    combining: dict[Any, bool] = {}
     for row in rows:
         exits[row.account_id], leverage[row.account_id] = row.exit_rules(), row.leverage_rules()
+        combining[row.account_id] = row.combine_signals
     return Policies(
         exits.pop(None, ExitRules()),
         leverage.pop(None, LeverageRules()),
         MappingProxyType(exits),
         MappingProxyType(leverage),
+        combining.pop(None, False),
+        MappingProxyType(combining),
     )

@@ -10,7 +10,13 @@ from marketdata.engine.kernel_cache import KernelCache
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent
 _FOLDERS = (_HERE / "indicators", _HERE / "kernels")
-_SOURCES = (*_FOLDERS, _HERE / "candle_strategy.py", _HERE / "compiled.py", _ROOT / "marketdata/engine/compiled.py")
+_SOURCES = (
+    *_FOLDERS,
+    _HERE / "candle_strategy.py",
+    _HERE / "signals.py",
+    _HERE / "compiled.py",
+    _ROOT / "marketdata/engine/compiled.py",
+)
 # Filled by ``python -m strategies.kernels``.
 STRATEGIES = KernelCache(_ROOT, _SOURCES, _HERE / "__pycache__", "strategies")
 

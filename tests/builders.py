@@ -80,19 +80,19 @@ def account(owner: Any, name: str = "", environment: str = "simulator", key: Any
     )
 
 
-def supertrend(account: Account, actor: str = "test") -> StrategyConfig:
+def strategy(account: Account, **changes: Any) -> StrategyConfig:
     """A strategy of an account as a person would add it; not running."""
-    return strategy_config_create(
-        account=account,
-        name="trend",
-        strategy="supertrend",
-        symbols=["BTCUSDT"],
-        parameters={},
-        sizing_mode="percent",
-        sizing_value=Decimal(1),
-        leverage=Decimal(10),
-        actor=actor,
-    )
+    values: dict[str, Any] = {
+        "name": "trend",
+        "strategy": "supertrend",
+        "symbols": ["BTCUSDT"],
+        "parameters": {},
+        "sizing_mode": "percent",
+        "sizing_value": Decimal(1),
+        "leverage": Decimal(10),
+        "actor": "test",
+    }
+    return strategy_config_create(account=account, **(values | changes))
 
 
 def intent(**changes: Any) -> OrderIntent:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from marketdata.events import BookView, Candle, Trade
 from marketdata.instruments import InstrumentRules
-from mlops.validation import PassThroughValidator, Validator, Verdict
+from mlops.validation import PassThroughValidator, Validator, Verdict, held_to
 from risk.checks import Decision, Market, Refusal, check_intent
 from risk.exits import ExitRules
 from risk.exposure import Exposure
@@ -36,6 +36,7 @@ from strategies.call_watch import Overrun
 from strategies.faults import file_of, place_of, words_of
 from strategies.registry import STRATEGIES
 from strategies.signals import Signal
+from strategies.weights import Combiner, Combining
 
 LIVE = "LIVE"
 # Getting out must be possible in a symbol of which nothing is heard: what only reduces is not judged by its worth.
@@ -77,6 +78,7 @@ class PipelineConfiguration:
     validator: Validator = field(default_factory=PassThroughValidator)
     groups: SymbolGroups = field(default_factory=SymbolGroups)
     policies: Policies = field(default_factory=Policies)
+    combining: Combining = field(default_factory=Combining)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ class Pipeline:
         self._reference_prices: dict[str, Decimal] = {}
         self._returns = Returns()
         self._features: dict[str, NDArray[np.float64]] = {}
+        self._combiner = Combiner()
 
     def configure(self, configuration: PipelineConfiguration) -> tuple[RunningStrategy, ...]:
         """Swap the configuration whole. A strategy whose version and code are unchanged keeps its object, so that its
@@ -204,6 +207,8 @@ class Pipeline:
                 instances[symbol].append(instance)
             if is_fresh:
                 fresh.append(running)
+        accounts = {each.account_id for each in configuration.strategies}
+        self._combiner.hold_for(filter(configuration.policies.combines, accounts), configuration.combining)
         self._configuration, self._instances = configuration, dict(instances)
         return tuple(fresh)
 
@@ -308,12 +313,14 @@ class Pipeline:
         if view.state != LIVE:
             return []
         self._features[view.symbol] = view.features
+        self._combiner.note_book(view)
         return self._offer(view.symbol, _tell_book, view)
 
     def on_trade(self, trade: Trade) -> list[Outcome]:
         return self._offer(trade.symbol, _tell_trade, trade)
 
     def on_candle(self, candle: Candle) -> list[Outcome]:
+        self._combiner.note_candle(candle)
         outcomes = self._offer(candle.symbol, _tell_candle, candle)
         if candle.closed:
             for instance in self._instances.get(candle.symbol, ()):
@@ -383,10 +390,21 @@ class Pipeline:
 
     def _offer(self, symbol: str, tell: Callable[..., Signal | None], news: Any) -> list[Outcome]:
         outcomes: list[Outcome] = []
+        signals: list[tuple[RunningStrategy, Signal]] = []
         for instance in self._instances.get(symbol, ()):
             signal = self._ask(instance, symbol, tell, news, outcomes)
             if signal is not None and instance.warm and self._may_act(symbol):
-                outcomes.append(self._judge(instance.running, signal))
+                signals.append((instance.running, signal))
+        combinations = self._combiner.combined((each.account_id, each.config_id, signal) for each, signal in signals)
+        for running, signal in signals:
+            combined = combinations.get(running.account_id)
+            if combined is None:
+                outcomes.append(self._judge(running, signal))
+            elif combined.carrier is not None and combined.carrier.key == running.config_id:
+                outcomes.append(self._judge(running, combined.carrier.signal))
+            else:
+                verdict = Verdict(False, None, "combination", combined.words)
+                outcomes.append(PipelineResult(running, signal, verdict, None, None, self._new_trace_id()))
         return outcomes
 
     def _judge(self, running: RunningStrategy, signal: Signal) -> PipelineResult | UnjudgedSignal:
@@ -434,7 +452,8 @@ class Pipeline:
 
     def _verdict(self, signal: Signal) -> Verdict:
         try:
-            return self._configuration.validator.judge(signal, self._features.get(signal.symbol))
+            verdict = self._configuration.validator.judge(signal, self._features.get(signal.symbol))
+            return held_to(signal, verdict)
         except Exception as error:  # an error of the model never executes
             return Verdict(False, None, "error", f"validation failed: {type(error).__name__}: {error}")
 

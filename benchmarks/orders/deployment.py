@@ -15,6 +15,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
+from benchmarks.own_servers import create_database
 from platform_site.supervisor.ports import free_port
 from tests import services
 from tests.processes import REPOSITORY
@@ -177,11 +178,8 @@ class OrderDeployment:
 
 def prepare_database(users: list[str]) -> None:
     import django
-    import psycopg
 
-    server = os.environ["DATABASE_URL"].removesuffix("/ballast")
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute("CREATE DATABASE ballast")
+    create_database()
     django.setup()
     from django.core.management import call_command
 

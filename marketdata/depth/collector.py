@@ -144,8 +144,7 @@ class Collector:
             await self._take(books.market, new, minute)
             await self._take_heat(books.market, levels, minute)
         engines = await self._to_valkey(lambda: self._hot.all_latest(Market.BYBIT)) or {}
-        newest = int(moment * 1000) - ENGINE_BOOK_MS
-        proven = {symbol: volumes_of(book) for symbol, book in engines.items() if book["timestamp"] >= newest}
+        proven = _proven(engines, int(moment * 1000) - ENGINE_BOOK_MS)
         self._engine_books = len(proven)
         self._engines_heard = moment if proven else self._engines_heard
         await self._take(Market.BYBIT, self._new(Market.BYBIT, proven, minute), minute)
@@ -296,3 +295,15 @@ class Collector:
             "heat_writer": self._heat_writer.status(),
             **self.counts,
         }
+
+
+def _proven(engines: Mapping[str, Mapping[str, Any]], oldest: int) -> dict[str, list[DepthVolume]]:
+    """By symbol, of the books that engines told since ``oldest`` (milliseconds)."""
+    found = {}
+    for symbol, book in engines.items():
+        try:
+            if book["timestamp"] >= oldest:
+                found[symbol] = volumes_of(book)
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:  # an engine of another version, perhaps
+            log.error("an engine's book of %s is not understood: %s: %s", symbol, type(error).__name__, error)
+    return found

@@ -20,6 +20,8 @@ from marketdata.depth.snapshots import MINUTE, Market
 # How far from the best prices rows are kept, per mille, and what part of the price a row shall be: some 200 rows.
 REACH_PER_MILLE = 50
 ROW_OF_PRICE = Decimal("0.0005")
+# Of a book that shows less than that (Bybit's 200 levels of BTCUSDT are 0.04 % of it), what it shows has so many.
+FEWEST_ROWS = 80
 # A step is kept until it is so many times too fine or too coarse: a price on the border must not change it each minute.
 STEP_LEEWAY = 3
 LARGEST_SUM = 2.0**61
@@ -75,9 +77,15 @@ class BookLevels:
     reach: tuple[Decimal, Decimal]
 
 
-def row_step(price: Decimal, tick_size: Decimal, before: Decimal | None = None) -> Decimal:
-    """How large a row is at a price: the one ``before`` as long as it will do."""
-    ideal = max(price * ROW_OF_PRICE, tick_size)
+def row_step(
+    price: Decimal, tick_size: Decimal, before: Decimal | None = None, shown: Decimal | None = None
+) -> Decimal:
+    """How large a row is at a price: the one ``before`` as long as it will do. ``shown``: from the lowest bid of the
+    book to its highest ask."""
+    ideal = price * ROW_OF_PRICE
+    if shown is not None:
+        ideal = min(ideal, shown / FEWEST_ROWS)
+    ideal = max(ideal, tick_size)
     if before is not None and before >= tick_size and before / STEP_LEEWAY <= ideal <= before * STEP_LEEWAY:
         return before
     power = Decimal(1).scaleb(ideal.adjusted())
@@ -94,7 +102,8 @@ def heat_rows(book: BookLevels, before: Decimal | None = None) -> HeatRows:
     """
     if not len(book.bids) or not len(book.asks):
         raise HeatError("a side is empty")
-    step = row_step(int(book.bids[0, 0]) * book.tick_size, book.tick_size, before)
+    shown = int(book.asks[-1, 0] - book.bids[-1, 0]) * book.tick_size
+    step = row_step(int(book.bids[0, 0]) * book.tick_size, book.tick_size, before, shown)
     units = min(int(size.as_tuple().exponent) for size in (book.tick_size, step))
     tick, row = (int(size.scaleb(-units)) for size in (book.tick_size, step))
     best_bid, best_ask = int(book.bids[0, 0]) * tick, int(book.asks[0, 0]) * tick

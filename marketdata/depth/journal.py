@@ -109,7 +109,7 @@ class Journal(Generic[Item]):
         self._file: BinaryIO | None = None
         self._mutex = threading.Lock()
         self._read_at = 0
-        self._taken = 0
+        self._taken = self._damaged = 0
         self.waiting = sum(self._lines_of(number) for number in self._sizes)
 
     @property
@@ -152,11 +152,12 @@ class Journal(Generic[Item]):
         """The oldest that are not stored yet, in the order in which they came; :meth:`stored` goes on behind them."""
         found: list[Item] = []
         with self._mutex:
-            self._taken = 0
+            self._taken = self._damaged = 0
             while self._sizes and not found:
                 oldest = min(self._sizes)
                 self._read_file(oldest, most, found)
                 if not found:
+                    self._pass_damaged()
                     self._forget(oldest)
         return found
 
@@ -166,6 +167,7 @@ class Journal(Generic[Item]):
             self._read_at += self._taken
             self._taken = 0
             self.waiting -= count
+            self._pass_damaged()
             oldest = min(self._sizes, default=0)
             if self._sizes and self._read_at >= self._sizes[oldest]:
                 self._forget(oldest)
@@ -184,8 +186,14 @@ class Journal(Generic[Item]):
                 try:
                     found.append(self._form.item(_text(line)))
                 except (ValueError, InvalidOperation) as error:
-                    self.counts["damaged"] += 1
+                    self._damaged += 1
                     log.error("a line of the journal in %s is damaged: %s", self._folder, error)
+
+    def _pass_damaged(self) -> None:
+        """Damaged lines are counted once they are behind us: until then each reading comes across them again."""
+        self.counts["damaged"] += self._damaged
+        self.waiting -= self._damaged
+        self._damaged = 0
 
     def _forget(self, number: int) -> None:
         """Remove a file that was read to its end."""

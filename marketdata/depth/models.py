@@ -71,12 +71,15 @@ class DepthPack(models.Model):
 
 class DepthAggregate(models.Model):
     """A series over a longer time: how many minutes, and of each volume the sum, the least and the largest. Means are
-    made of the sums, so that days of hours are exact."""
+    made of the sums, so that days of hours are exact. ``bid_covered_count``: in how many minutes every bid of the depth
+    was known."""
 
     pk = models.CompositePrimaryKey("series_id", "start")
     series = models.ForeignKey(DepthSeries, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
     start = models.DateTimeField(db_index=True)
     count = models.IntegerField()
+    bid_covered_count = models.IntegerField(default=0)
+    ask_covered_count = models.IntegerField(default=0)
     bid_volume_sum = NumericField()
     bid_volume_min = NumericField()
     bid_volume_max = NumericField()
@@ -95,6 +98,15 @@ class DepthAggregate(models.Model):
 
     def __str__(self) -> str:
         return f"series {self.series_id} {self.start:%Y-%m-%d %H:%M}"
+
+    @property
+    def bid_covered(self) -> bool:
+        """Whether no bid was unknown in any minute."""
+        return self.bid_covered_count == self.count
+
+    @property
+    def ask_covered(self) -> bool:
+        return self.ask_covered_count == self.count
 
 
 class DepthHour(DepthAggregate):

@@ -192,7 +192,7 @@ def group_minutes(market: Market, depth: int, start: datetime, end: datetime) ->
 def group_means(
     market: Market, depth: int, interval: str, start: datetime, end: datetime
 ) -> dict[int, dict[str, DepthVolume]]:
-    """The same of hours or days (``INTERVALS``): the mean volumes of each symbol, of which coverage is not known."""
+    """The same of hours or days (``INTERVALS``): the mean volumes of each symbol, covered where all minutes were."""
     symbols = _symbols_by_series(market, depth)
     rows = INTERVALS[interval]._default_manager.filter(series_id__in=symbols, start__gte=start, start__lte=end)
     found: dict[int, dict[str, DepthVolume]] = {}
@@ -206,7 +206,8 @@ def mean_volume(row: DepthAggregate, depth: int) -> DepthVolume:
         bid, ask, bid_usd, ask_usd = (
             (getattr(row, f"{name}_sum") / row.count).quantize(MEAN_UNIT).normalize() for name in VOLUMES
         )
-    return DepthVolume(depth, bid, ask, bid_usd, ask_usd, bid_covered=False, ask_covered=False)
+    covered = {"bid_covered": row.bid_covered, "ask_covered": row.ask_covered}
+    return DepthVolume(depth, bid, ask, bid_usd, ask_usd, **covered)
 
 
 def _symbols_by_series(market: Market, depth: int) -> dict[int, str]:

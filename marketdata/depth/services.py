@@ -75,12 +75,18 @@ ON CONFLICT (hour) DO UPDATE SET marks = stale.marks + 1
 RECENT_HOURS = f"""
 SELECT DISTINCT date_trunc('hour', minute, 'UTC') FROM {TABLE} WHERE minute >= %s AND minute <= %s ORDER BY 1
 """  # noqa: S608
-AGGREGATED = [f"{name}_{how}" for name in VOLUMES for how in ("sum", "min", "max")]
+COVERED = ("bid_covered", "ask_covered")
+_EXTREMES = [(name, how) for name in VOLUMES for how in ("sum", "min", "max")]
+AGGREGATED = [*(f"{name}_count" for name in COVERED), *(f"{name}_{how}" for name, how in _EXTREMES)]
 _KEEP_NEWEST = f"""
 ON CONFLICT (series_id, start) DO UPDATE SET {", ".join(f"{name} = EXCLUDED.{name}" for name in ("count", *AGGREGATED))}
 """
-_OF_ROWS = ", ".join(f"{how}({name})" for name in VOLUMES for how in ("sum", "min", "max"))
-_OF_HOURS = ", ".join(f"{name.rpartition('_')[2]}({name})" for name in AGGREGATED)
+_OF_ROWS = ", ".join(
+    [*(f"count(*) FILTER (WHERE {name})" for name in COVERED), *(f"{how}({name})" for name, how in _EXTREMES)]
+)
+_OF_HOURS = ", ".join(
+    [*(f"sum({name}_count)" for name in COVERED), *(f"{how}({name}_{how})" for name, how in _EXTREMES)]
+)
 AGGREGATE_HOUR = f"""
 INSERT INTO {DepthHour._meta.db_table} (series_id, start, count, {", ".join(AGGREGATED)})
 SELECT series_id, %(start)s, count(*), {_OF_ROWS} FROM {TABLE}
@@ -201,6 +207,7 @@ def _refresh_hour(hour: datetime) -> None:
 
 def _store_hour(series_id: int, hour: datetime, rows: Sequence[DepthVolume]) -> None:
     values: dict[str, Any] = {"count": len(rows)}
+    values |= {f"{name}_count": sum(getattr(row, name) for row in rows) for name in COVERED}
     for at, name in enumerate(VOLUMES):
         column = [row.volumes[at] for row in rows]
         values |= {f"{name}_sum": sum(column), f"{name}_min": min(column), f"{name}_max": max(column)}

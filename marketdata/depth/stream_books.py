@@ -16,6 +16,7 @@ from marketdata.depth.heat import BookLevels
 from marketdata.depth.snapshots import DepthVolume, Market
 from marketdata.engine import sources
 from marketdata.engine.book import SymbolBook
+from marketdata.engine.grid import Grid, GridError
 from marketdata.engine.process import Work
 from marketdata.engine.sources import BookSource
 from marketdata.engine.sync import BookOutcome, BookState
@@ -46,7 +47,7 @@ class _Stream:
 
 class StreamBooks:
     """Listens to one feed. ``on_event`` hears of what happens to it. Symbols that the market does not list are left out
-    and named in the status."""
+    and named in the status, as are those whose steps no book can be kept in."""
 
     def __init__(
         self, market: Market, feed: BinanceFeed, rest: BinanceRest, on_event: Callable[[FeedEvent], None]
@@ -76,7 +77,8 @@ class StreamBooks:
         wanted = set(wanted)
         new = wanted - self._streams.keys() - set(self.unlisted)
         if new:
-            self._grids = await self._rest.grids()
+            listed = await self._rest.grids()
+            self._grids = {name: steps for name, steps in listed.items() if name not in wanted or _fits(name, steps)}
         self.unlisted = sorted(symbol for symbol in wanted if self._grids and symbol not in self._grids)
         gone = [symbol for symbol in self._streams if symbol not in wanted]
         self._feed.remove(gone)
@@ -204,7 +206,20 @@ async def followed(books: StreamBooks, wanted: Iterable[str]) -> None:
         except VenueError as error:
             failures += 1
             log.warning("what the market lists is not known: %s", error)
-            await asyncio.sleep(back_off(failures))
+        except Exception:  # nobody waits for this: it would end unheard, and nothing be followed
+            failures += 1
+            log.exception("streams are not followed yet")
+        await asyncio.sleep(back_off(failures))
+
+
+def _fits(symbol: str, steps: tuple[Decimal, Decimal]) -> bool:
+    try:
+        for step in steps:
+            Grid(step)
+    except GridError as error:
+        log.error("%s is left out: %s", symbol, error)
+        return False
+    return True
 
 
 def _is_live(stream: _Stream) -> bool:

@@ -120,24 +120,39 @@ def _count(state: State, running: float) -> None:
             state[FIRST_HEIGHT] = abs(turns[waves - 1] - turns[waves]) if waves < WAVE_C else abs(running - turns[0])
 
 
-@kernel("float64(float64[::1], float64, float64, float64, float64, float64, int64)")
-def elliott_update(
+@inner
+def elliott_follow(
     state: State, high: float, low: float, close: float, percent: float, multiple: float, period: int
-) -> float:
-    """The wave under way (``WAVE``), from the second turn on; parameters are the zigzag's. Constant time."""
+) -> bool:
+    """Take a bar without counting: counting takes far longer than all else, and is needed only where somebody asks.
+    False while there are fewer than two turns."""
     zigzag = state[TURNS + MOST_TURNS :]
     pivot = zigzag_update(zigzag, high, low, close, percent, multiple, period)
     if math.isnan(pivot):
-        return np.nan
+        return False
     if zigzag[CONFIRMED] > 0:
         for index in range(MOST_TURNS - 1, 0, -1):
             state[TURNS + index] = state[TURNS + index - 1]
         state[TURNS] = zigzag[PIVOT]
         state[KNOWN] += 1
-    if state[KNOWN] < 2:
-        return np.nan
-    _count(state, zigzag[EXTREME])
+    return bool(state[KNOWN] >= 2)
+
+
+@inner
+def elliott_count(state: State) -> float:
+    """The wave under way (``WAVE``) after the bar that :func:`elliott_follow` took."""
+    _count(state, state[TURNS + MOST_TURNS + EXTREME])
     return state[WAVE]
+
+
+@kernel("float64(float64[::1], float64, float64, float64, float64, float64, int64)")
+def elliott_update(
+    state: State, high: float, low: float, close: float, percent: float, multiple: float, period: int
+) -> float:
+    """The wave under way (``WAVE``), from the second turn on; parameters are the zigzag's. Constant time."""
+    if not elliott_follow(state, high, low, close, percent, multiple, period):
+        return np.nan
+    return elliott_count(state)
 
 
 @kernel("float64[:, ::1](float64[::1], float64[::1], float64[::1], float64, float64, int64)")

@@ -30,7 +30,8 @@ def realised_volatility_update(state: NDArray[np.float64], close: float, period:
     if state[COUNT] == 1:
         return np.nan
     change = math.log(close / previous)
-    return math.sqrt(max(0.0, sum_update(state[SQUARES:], change * change, period)) / period)
+    squares = sum_update(state[SQUARES:], change * change, period)
+    return math.sqrt(max(squares, 0.0) / period) if not math.isnan(squares) else np.nan
 
 
 @kernel("float64[::1](float64[::1], int64)")

@@ -52,7 +52,7 @@ def _breaks(
 ) -> bool:
     """Whether a bar breaks the level of those before it."""
     lookback, threshold = int(numbers[LOOKBACK]), numbers[PRICE_THRESHOLD]
-    if state[BARS] < lookback or not volume > numbers[VOLUME_MULTIPLIER] * state[MEAN_VOLUME]:
+    if state[BARS] < lookback or not volume > numbers[VOLUME_MULTIPLIER] * state[MEAN_VOLUME] > 0.0:
         return False
     channel = HIGHS + 2 * lookback
     if close > state[channel + UPPER] * (1.0 + threshold):
@@ -68,7 +68,7 @@ def _breaks(
         return False
     distance = abs(close - behind)
     distance = clamped_stop(distance, close, numbers[MIN_STOP_PERCENT], numbers[MAX_STOP_PERCENT])
-    ratio = volume / state[MEAN_VOLUME] if state[MEAN_VOLUME] > 0.0 else 0.0
+    ratio = volume / state[MEAN_VOLUME]
     busy = min(ratio / numbers[VOLUME_MULTIPLIER] - 1.0, 1.0)
     tested = min(touches / needed - 1.0, 1.0)
     row[NOTES], row[NOTES + 1], row[NOTES + 2] = level, touches, ratio

@@ -13,8 +13,6 @@ from django.urls import reverse
 
 from audit.models import AuditEvent
 from risk.models import RiskLimit
-from strategies.models import StrategyConfig
-from strategies.services import strategy_config_create
 from tests import builders
 from trading.credentials import decrypt
 from trading.models import Account, Order
@@ -52,22 +50,8 @@ def account(client: Client) -> Account:
     return account
 
 
-def strategy(account: Account) -> StrategyConfig:
-    return strategy_config_create(
-        account=account,
-        name="trend",
-        strategy="supertrend",
-        symbols=["BTCUSDT"],
-        parameters={},
-        sizing_mode="percent",
-        sizing_value=Decimal(1),
-        leverage=Decimal(10),
-        actor="test",
-    )
-
-
 def test_every_list_and_every_detail_page_opens(client: Client, account: Account) -> None:
-    strategy(account)
+    builders.strategy(account)
     opened = 0
     for model in admin.site._registry:
         prefix = f"admin:{model._meta.app_label}_{model._meta.model_name}"
@@ -133,7 +117,7 @@ def test_limits_are_set_through_the_service(client: Client, account: Account) ->
 
 
 def test_strategy_parameters_are_fields_with_their_ranges(client: Client, account: Account) -> None:
-    config = strategy(account)
+    config = builders.strategy(account)
     url = reverse("admin:strategies_strategyconfig_change", args=[config.pk])
     page = client.get(url).content.decode()
     assert "parameter_period" in page and "2 to 200" in page
@@ -158,7 +142,7 @@ def test_orders_are_cancelled_through_the_service(client: Client, account: Accou
 
 
 def test_staff_who_may_only_look_neither_halt_nor_enable_nor_cancel(account: Account) -> None:
-    config, order = strategy(account), Order.objects.get()
+    config, order = builders.strategy(account), Order.objects.get()
     looker = builders.user("looker", is_staff=True)
     looker.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client = Client()

@@ -53,7 +53,7 @@ def with_everything(account: Account) -> Account:
     dead_man_set(account=account, policy="alert", venue_seconds=None, actor="t")
     risk_limit_set(level="account", account=account, actor="t", max_positions=7)
     position_policy_set(account=account, actor="t", max_loss_percent=D(3))
-    config = builders.supertrend(account)
+    config = builders.strategy(account)
     signal = Signal("trend", "BTCUSDT", "Buy", 0.9, D(60_000), D(62_000), D(59_000), "why", 10**18)
     signal_record(
         account_id=account.pk, config_id=config.pk, signal=signal, outcome="vetoed", verdict={}, refusals=[],

@@ -100,7 +100,7 @@ def test_a_repeated_client_order_id_is_the_first_order_and_another_body_a_confli
 
 def test_nobody_sees_or_touches_what_is_another_tenants(cast: Cast) -> None:
     order = cast.client(cast.alice).post("/api/v1/trading/order", ORDER, format="json").json()
-    config = builders.supertrend(cast.alices)
+    config = builders.strategy(cast.alices)
     fill_apply(account_id=cast.alices.pk, report=builders.fill_report())
     signal_record(
         account_id=cast.alices.pk,
@@ -140,7 +140,7 @@ def test_nobody_sees_or_touches_what_is_another_tenants(cast: Cast) -> None:
 
 def test_a_viewer_sees_but_neither_trades_nor_configures(cast: Cast) -> None:
     order = cast.client(cast.alice).post("/api/v1/trading/order", ORDER, format="json").json()
-    config, client = builders.supertrend(cast.alices), cast.client(cast.vera)
+    config, client = builders.strategy(cast.alices), cast.client(cast.vera)
     assert client.get(f"/api/v1/trading/order/{order['id']}").status_code == 200
     for answer in (
         client.post("/api/v1/trading/order", ORDER, format="json"),
@@ -168,7 +168,7 @@ def test_a_token_logs_a_bot_in_and_a_wrong_password_does_not(cast: Cast) -> None
 
 
 def test_strategies_change_whole_or_not_at_all(cast: Cast) -> None:
-    config, client = builders.supertrend(cast.alices), cast.client(cast.alice)
+    config, client = builders.strategy(cast.alices), cast.client(cast.alice)
     bad = client.put(f"/api/v1/strategies/{config.pk}", {"leverage": "5", "parameters": {"period": 1}}, format="json")
     assert bad.status_code == 400 and error(bad)["fields"][0]["field"] == "parameters.period"
     config.refresh_from_db()

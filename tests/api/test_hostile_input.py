@@ -26,7 +26,7 @@ NUMBERS = [
 
 @pytest.fixture
 def config(cast: Cast) -> StrategyConfig:
-    return builders.supertrend(cast.alices)
+    return builders.strategy(cast.alices)
 
 
 def silent(client: Any) -> Any:

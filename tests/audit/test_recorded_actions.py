@@ -100,7 +100,7 @@ def dead_man(cast: Cast) -> None:
 
 
 def strategy_life(cast: Cast) -> None:
-    config = strategy_config_update(config=builders.supertrend(cast.alices, "alice"), actor="alice", leverage=D(5))
+    config = strategy_config_update(config=builders.strategy(cast.alices, actor="alice"), actor="alice", leverage=D(5))
     strategy_disable(config=strategy_enable(config=config, actor="alice"), actor="alice")
 
 

@@ -116,6 +116,20 @@ async def test_a_book_that_nobody_tells_of_any_more_turns_stale() -> None:
     await page.disconnect()
 
 
+async def test_a_book_that_is_not_understood_keeps_no_other_from_being_told() -> None:
+    page = await connected(await user())
+    await tell(Market.FUTURES, bid="1")
+    hot = selectors.hot()
+    hot._redis.hset(hot._latest(Market.SPOT), "BTCUSDT", b'{"timestamp": "now"}')
+    await subscribe(page)
+    assert bid_of(await said(page, "depth_book")) == "1"
+    await tell(Market.FUTURES, bid="2")
+    assert bid_of(await said(page, "depth_book")) == "2"
+    await tell(bid="3")
+    assert (await said(page, "depth_book"))["book"] == "SPOT:BTCUSDT"
+    await page.disconnect()
+
+
 async def test_valkey_is_asked_once_for_all_pages_and_not_at_all_when_none_is_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import json
 import re
 import time
 from decimal import Decimal
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Download, Page, Route, WebSocketRoute, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from marketdata.depth import services
 from marketdata.depth.models import DepthDay, DepthHour
 from marketdata.depth.snapshots import DEPTHS, DepthSnapshot, DepthVolume, Market
 from marketdata.views import PAGES
 from tests import builders
+from tests.depth_pages.downloads import file_of
 from tests.depth_pages.rows import last_minutes, store_aggregates, store_minutes, tell_book
 from tests.marketdata.depth.volumes import volume
 from tests.processes import ServerProcess
@@ -210,32 +209,23 @@ def test_scrolling_back_loads_what_is_older_and_the_address_follows(page: Page, 
     expect(page.locator(legend(page))).to_have_text(shown(rows[-1].volume.bid_volume))
 
 
-def text_of(download: Download) -> str:
-    return Path(download.path()).read_text()
-
-
 def test_files_have_exactly_what_the_chart_shows(page: Page, site: ServerProcess, minutes: list[DepthSnapshot]) -> None:
     page.goto(f"{site.url}/depth/")
     expect(page.locator(legend(page))).to_have_text(shown(minutes[-1].volume.bid_volume))
     export = page.locator(".export")
     export.locator("summary").click()
-    with page.expect_download() as found:
-        export.locator("[data-shown=csv]").click()
-    assert found.value.suggested_filename == "BTCUSDT-SPOT-5.csv"
-    rows = list(csv.DictReader(io.StringIO(text_of(found.value))))
+    name, text = file_of(export.locator("[data-shown=csv]"))
+    assert name == "BTCUSDT-SPOT-5.csv"
+    rows = list(csv.DictReader(text.splitlines()))
     assert [Decimal(row["bidVolume"]) for row in rows] == [row.volume.bid_volume for row in minutes]
     assert [Decimal(row["askVolume"]) for row in rows] == [row.volume.ask_volume for row in minutes]
     page.locator("#units").get_by_text("$").click()
     page.locator("#sides").get_by_text("Asks").click()
     export.locator("summary").click()
-    with page.expect_download() as found:
-        export.locator("[data-shown=json]").click()
-    first = json.loads(text_of(found.value))[0]
+    first = json.loads(file_of(export.locator("[data-shown=json]"))[1])[0]
     assert Decimal(first["askVolumeUsd"]) == minutes[0].volume.ask_volume_usd and "bidVolumeUsd" not in first
     export.locator("summary").click()
-    with page.expect_download() as found:
-        export.locator("[data-server=csv]").click()
-    assert text_of(found.value).startswith("timestamp,bidVolume,askVolume")
+    assert file_of(export.locator("[data-server=csv]"))[1].startswith("timestamp,bidVolume,askVolume")
 
 
 def test_an_api_that_fails_is_told_and_asked_again(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from marketdata.depth import services
 from marketdata.depth.snapshots import DepthSnapshot, DepthVolume, Market
+from tests.depth_pages.downloads import csv_of
 from tests.depth_pages.rows import last_minutes
 from tests.processes import ServerProcess
 
@@ -31,9 +30,7 @@ def minutes() -> None:
     services.depth_rows_store(rows)
 
 
-def test_the_matrix_is_a_table_that_keys_walk_and_time_moves(
-    page: Page, site: ServerProcess, minutes: None, tmp_path: Path
-) -> None:
+def test_the_matrix_is_a_table_that_keys_walk_and_time_moves(page: Page, site: ServerProcess, minutes: None) -> None:
     page.goto(f"{site.url}/depth/correlation/?window=15&span=3h")
     table = page.get_by_role("table", name=re.compile("Correlation of resting volume, spot"))
     expect(table.get_by_role("rowheader")).to_have_text(["BTC", "ETH", "SOL"])
@@ -51,10 +48,7 @@ def test_the_matrix_is_a_table_that_keys_walk_and_time_moves(
     expect(cells.nth(2)).to_have_text("-1.00")
     expect(page).to_have_url(re.compile(r"at=\d{10}"))
     shared = page.url
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").click()
-    download.value.save_as(tmp_path / "matrix.csv")
-    rows = list(csv.DictReader((tmp_path / "matrix.csv").open()))
+    rows = csv_of(page.get_by_role("button", name="CSV"))
     assert {row["ETHUSDT"] for row in rows if row["symbol"] == "BTCUSDT"} >= {"1"}
     page.goto(shared)
     expect(cells.nth(2)).to_have_text("-1.00")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import time
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from marketdata.depth import services
 from marketdata.depth.snapshots import MINUTE, Market, minute_of
+from tests.depth_pages.downloads import csv_of
 from tests.depth_pages.heat import store_heat
 from tests.depth_pages.rows import tell_book
 from tests.marketdata.depth.volumes import heat_minute
@@ -27,9 +26,7 @@ PAINTED = """() => {
 }"""
 
 
-def test_what_rests_is_painted_read_by_keys_zoomed_and_exported(
-    page: Page, site: ServerProcess, tmp_path: Path
-) -> None:
+def test_what_rests_is_painted_read_by_keys_zoomed_and_exported(page: Page, site: ServerProcess) -> None:
     services.collector_symbols_add(symbols=["BTCUSDT"], source="stream", actor="test")
     store_heat("BTCUSDT", Market.SPOT, 90)
     tell_book(price=84_000)
@@ -53,10 +50,7 @@ def test_what_rests_is_painted_read_by_keys_zoomed_and_exported(
         page.keyboard.press(key)
     expect(page).to_have_url(re.compile(r"scale=linear&view=\d+,\d+,[\d.]+,[\d.]+"))
     shared = page.url
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").click()
-    download.value.save_as(tmp_path / "heat.csv")
-    part = list(csv.DictReader((tmp_path / "heat.csv").open()))
+    part = csv_of(page.get_by_role("button", name="CSV"))
     assert 0 < len(part) < 90 * 200 / 2
     page.goto(shared)
     expect(page.locator("#heat")).to_have_attribute("data-state", "ready")

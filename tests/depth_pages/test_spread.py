@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from marketdata.depth import services
 from marketdata.depth.snapshots import DEPTHS, DepthSnapshot, Market
+from tests.depth_pages.downloads import csv_of
 from tests.depth_pages.rows import last_minutes, tell_book
 from tests.marketdata.depth.volumes import volume
 from tests.processes import ServerProcess
@@ -21,9 +19,7 @@ def tell(market: Market, bid: str, ask: str = "8") -> None:
     tell_book(market=market, volumes=[volume(depth, bid, ask) for depth in DEPTHS])
 
 
-def test_both_markets_and_their_difference_are_shown_now_and_as_they_were(
-    page: Page, site: ServerProcess, tmp_path: Path
-) -> None:
+def test_both_markets_and_their_difference_are_shown_now_and_as_they_were(page: Page, site: ServerProcess) -> None:
     services.collector_symbols_add(symbols=["BTCUSDT"], source="stream", actor="test")
     for market, bid in ((Market.SPOT, "10"), (Market.FUTURES, "15")):
         rows = [DepthSnapshot("BTCUSDT", market, minute, volume(30, bid)) for minute in last_minutes(12)]
@@ -38,10 +34,7 @@ def test_both_markets_and_their_difference_are_shown_now_and_as_they_were(
     expect(page.locator("#bid-percent")).to_have_text("+150.00 %")
     expect(page.locator("#ask-percent")).to_have_text("0.00 %")
     expect(page.locator("#legend")).to_contain_text("Futures over spot +150.00 %")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").click()
-    download.value.save_as(tmp_path / "spread.csv")
-    found = list(csv.DictReader((tmp_path / "spread.csv").open()))
+    found = csv_of(page.get_by_role("button", name="CSV"))
     assert {row["futuresOverSpotPercent"] for row in found[:11]} == {"50"}
     assert found[-1]["futures"] == "25" and found[-1]["futuresOverSpotPercent"] == "150"
     page.get_by_role("group", name="Depth").get_by_role("button", name="8 %").click()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
 from marketdata.depth import services
 from marketdata.depth.snapshots import DEPTHS, Market
+from tests.depth_pages.downloads import csv_of
 from tests.depth_pages.rows import last_minutes, store_minutes, tell_book
 from tests.marketdata.depth.volumes import volume
 from tests.processes import ServerProcess
@@ -22,9 +21,7 @@ def tell(symbol: str, bid: str, ask: str) -> None:
     tell_book(symbol, volumes=[volume(depth, bid, ask, covered=depth <= 50) for depth in DEPTHS])
 
 
-def test_each_group_is_shown_at_every_depth_as_it_changes_and_as_it_was(
-    page: Page, site: ServerProcess, tmp_path: Path
-) -> None:
+def test_each_group_is_shown_at_every_depth_as_it_changes_and_as_it_was(page: Page, site: ServerProcess) -> None:
     services.collector_symbols_add(symbols=["BTCUSDT", "ETHUSDT", "SOLUSDT"], source="rest", actor="test")
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
         store_minutes(symbol, Market.SPOT, last_minutes(20), depths=[50])
@@ -45,10 +42,7 @@ def test_each_group_is_shown_at_every_depth_as_it_changes_and_as_it_was(
     expect(page).to_have_url(re.compile("group=TOTAL1"))
     expect(page.locator("#history-title")).to_have_text("TOTAL1 within 5 %, Spot")
     expect(page.locator("#history")).to_have_attribute("data-state", "ready")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").click()
-    download.value.save_as(tmp_path / "total.csv")
-    rows = list(csv.DictReader((tmp_path / "total.csv").open()))
+    rows = csv_of(page.get_by_role("button", name="CSV"))
     assert 20 <= len(rows) <= 22
     assert float(rows[0]["bidUsd"]) - float(rows[0]["askUsd"]) == pytest.approx(float(rows[0]["diffUsd"]))
 

@@ -16,7 +16,6 @@ from risk.limits import ACCOUNT_DEFAULTS
 from risk.models import PositionPolicy, RiskLimit, SymbolGroup
 from risk.selectors import TotalsAsked, limits_for, policies, symbol_groups, totals_asked
 from risk.services import position_policy_set, risk_limit_set, symbol_group_set
-from strategies.services import strategy_config_create
 from tests import builders
 from trading.models import Account
 from trading.runtime.configuration import load_configuration
@@ -32,17 +31,7 @@ def account() -> Account:
 
 
 def strategy(account: Account, **changes: Any) -> Any:
-    values: dict[str, Any] = {
-        "name": "imbalance",
-        "strategy": "scalping.imbalance",
-        "symbols": ["BTCUSDT"],
-        "parameters": {},
-        "sizing_mode": "percent",
-        "sizing_value": D(1),
-        "leverage": D(10),
-        "actor": "alice",
-    }
-    return strategy_config_create(account=account, **(values | changes))
+    return builders.strategy(account, **({"name": "imbalance", "strategy": "scalping.imbalance"} | changes))
 
 
 @pytest.mark.parametrize(
@@ -178,3 +167,16 @@ def test_a_policy_outside_its_ranges_names_field_and_range(values: dict[str, Any
         position_policy_set(actor="desk", **values)
     assert words in refused.value.message_dict[field][0]
     assert not PositionPolicy.objects.exists()
+
+
+def test_signals_are_combined_for_accounts_whose_policy_says_so_and_for_others_by_the_one_for_all(
+    account: Account,
+) -> None:
+    alice, bob = account, builders.account(builders.user("bob"))
+    position_policy_set(actor="root", account=alice, combine_signals=True)
+    assert (policies().combines(alice.pk), policies().combines(bob.pk)) == (True, False)
+    position_policy_set(actor="root", combine_signals=True)
+    position_policy_set(actor="root", account=alice, combine_signals=False)
+    assert (policies().combines(alice.pk), policies().combines(bob.pk)) == (False, True)
+    after = AuditEvent.objects.filter(action="position_policy.set").latest("pk").after
+    assert after["combine_signals"] is False

@@ -32,6 +32,14 @@ LIVELY: dict[str, dict[str, Any]] = {
         "zscore": 2,
         "min_volatility": 1e-3,
     },
+    "sar_wave": {
+        "min_flat_strength": 0.2,
+        "min_wave_confidence": 0.3,
+        "fibonacci_tolerance": 0.5,
+        "flat_period": 6,
+        "flat_lookback": 20,
+        "swing_atr": 1,
+    },
     "volume_profile": {"lookback": 30, "rows": 20, "poc_strength": 1.1},
 }
 KINDS = sorted(LIVELY)

@@ -17,7 +17,8 @@ class LoneDesk(AccountDesk):
     """``begin`` opens the desk and runs what engines run for all of theirs; ``end`` ends both."""
 
     def __init__(self, account: Account, pipeline: Pipeline, endpoints: BybitEndpoints) -> None:
-        super().__init__(account, pipeline, endpoints, ExposureReader(pipeline.reference_prices))
+        self._reader = ExposureReader(pipeline.reference_prices)
+        super().__init__(account, pipeline, endpoints, self._reader)
         self.desks = AccountDesks(pipeline.reference_prices)
         self._loops: list[asyncio.Task[None]] = []
 
@@ -29,4 +30,4 @@ class LoneDesk(AccountDesk):
     async def end(self) -> None:
         await end_tasks(self._loops)
         await self.desks.close()
-        self._exposures.close()
+        self._reader.close()

@@ -142,7 +142,7 @@ async def test_whoever_does_not_own_the_account_leaves_its_orders_to_the_owner(
 ) -> None:
     desk.begin()
     order = await place(account, "for-the-owner")
-    await desk._take_up(order.pk)
+    await desk.intake.take_up(order.pk)
     assert await state_of(order) == OrderState.NEW
 
 
@@ -324,13 +324,13 @@ async def test_a_change_is_judged_by_what_it_adds_and_not_by_the_whole_order(
     """The order uses 50 of the 70 USD that are free; 60 in its place need only 10 more, 80 need 30."""
     await trading(desk)
     order = await acknowledged(desk, account, "by-the-difference")
-    free = desk._exposure_without
+    free = desk.intake._exposure_without
 
     async def little_is_free(order: Order) -> Exposure:
         exposure = await free(order)
         return replace(exposure, available_balance=D(70))
 
-    desk._exposure_without = little_is_free  # type: ignore[method-assign]
+    desk.intake._exposure_without = little_is_free  # type: ignore[method-assign]
     await changed(order, price=D("60000.0"))
     desk.take_up(order.pk)
     await until(lambda: _is(order, ("applied", OrderState.ACKNOWLEDGED, D("0.001"), D(60000))))
@@ -400,7 +400,7 @@ async def test_an_owner_that_was_paused_after_its_commit_sends_nothing_when_it_w
         later.setattr(ownership, "elapsed", lambda: awake() + 15)
         later.setattr(desk.lease, "renew", lambda: True)  # it has not asked anybody yet
         assert not desk.owns
-        await desk._on_sender(lambda: desk.orders.submit(taken))
+        await desk.threads.on_sender(lambda: desk.orders.submit(taken))
     assert await state_of(order) == OrderState.FAILED
     assert await asyncio.to_thread(desk._gateway.find_order, "BTCUSDT", "paused") is None
     late = await place(account, "decided-before-the-pause")
@@ -418,7 +418,7 @@ async def test_an_intent_goes_from_its_commit_to_the_venue_without_another_order
     seen = sync_to_async(lambda: between.append(Order.objects.get(pk=order.pk).state))
     desk.take_up(order.pk)
     while not between or between[-1] == OrderState.NEW:
-        await desk._on_sender(lambda: None)
+        await desk.threads.on_sender(lambda: None)
         await seen()
     # Whatever else the sender's thread does comes before its commit or after its answer.
     assert OrderState.PENDING_SUBMIT not in between

@@ -34,7 +34,7 @@ async def test_a_reconciliation_of_an_earlier_ownership_does_not_make_the_accoun
         return ReconciliationRun(account=account)
 
     monkeypatch.setattr(account_desk, "reconcile_account", somebody_else_owns_it_meanwhile)
-    await desk._in_thread(desk._bookkeeper, desk.lease.acquire)
+    await desk.threads.on_books(desk.lease.acquire)
     desk.state, desk.stream_connected = "reconciling", True
     await desk._reconcile("connect")
     assert desk.state == "reconciling"

@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from marketdata.selectors import instrument_by_symbol
 from risk.services import risk_limit_set
-from strategies.services import strategy_config_create
 from tests import builders
 from trading.lifecycle import OrderEvent
 from trading.models import Account, Fill, Order, Position, Wallet
@@ -82,19 +81,18 @@ def test_others_are_read_only_where_limits_ask_and_another_users_only_for_the_pl
     assert everyone.risk == D(1_080) and everyone.holders == {"BTCUSDT": 1, "ETHUSDT": 1}
 
 
+def test_a_strategys_market_order_counts_by_the_mark_of_whoever_holds_the_symbol(account: Account) -> None:
+    wallet(account)
+    config = builders.strategy(account)
+    risk_limit_set(level="strategy", strategy=config, actor="a", max_daily_loss_percent=D(5))
+    hold(account, strategy="manual", mark_price=D(51_000))
+    send(account, strategy="trend", order_type="Market", price=None)
+    assert account_exposure(account.pk).strategies["trend"].notional == {"BTCUSDT": D(510)}
+
+
 def test_a_strategys_share_is_what_it_opened_ordered_and_made_today(account: Account) -> None:
     wallet(account)
-    config = strategy_config_create(
-        account=account,
-        name="imbalance",
-        strategy="scalping.imbalance",
-        symbols=["BTCUSDT"],
-        parameters={},
-        sizing_mode="percent",
-        sizing_value=D(1),
-        leverage=D(10),
-        actor="alice",
-    )
+    config = builders.strategy(account, name="imbalance", strategy="scalping.imbalance")
     risk_limit_set(level="strategy", strategy=config, actor="a", max_daily_loss_percent=D(5))
     hold(account, strategy="imbalance", entry_price=D(50_100))
     hold(account, "ETHUSDT", strategy="manual")

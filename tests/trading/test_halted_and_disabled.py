@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from mlops.validation import Verdict
 from risk.checks import Decision
@@ -17,6 +15,7 @@ from strategies.models import StrategyConfig
 from strategies.services import strategy_disable, strategy_enable
 from strategies.signals import Signal
 from tests import builders
+from tests.threads import in_thread
 from tests.trading.test_lock_order import wait_for_a_waiting_one
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, OrderAmendment
@@ -61,18 +60,6 @@ def commit(config: StrategyConfig, leases: tuple[LeaseToken, LeaseToken], name: 
         account_id=config.account_id, config_id=config.pk, signal=SIGNAL, verdict=SURE, decision=Decision(True),
         trace_id=name, lease=lease, intent=intent, receive_window_ms=5000, owner=owner,
     )  # fmt: skip
-
-
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    def run() -> None:
-        try:
-            work()
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
 
 
 def test_a_disabled_strategy_gets_no_further_order(

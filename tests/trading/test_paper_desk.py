@@ -160,7 +160,7 @@ async def test_a_desk_of_the_mode_that_was_left_never_owns_the_account_again(acc
         await until(lambda: not desk.owns and desk.state == "waiting")
         order = await place(switched)
         desk.take_up(order.pk)
-        await desk._alone(desk._take_up(order.pk))
+        await desk._alone(desk.intake.take_up(order.pk))
         for _ in range(3):
             desk.desks.look()
             await asyncio.sleep(0)

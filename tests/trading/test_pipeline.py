@@ -16,6 +16,7 @@ from marketdata.events import BookView, Candle
 from mlops.validation import Verdict
 from risk.exposure import Exposure, PositionExposure, Totals
 from risk.limits import Limits
+from risk.policies import Policies
 from risk.returns import STEP_NS
 from risk.slippage import BookSide
 from strategies.library import STRATEGIES
@@ -324,3 +325,69 @@ def test_the_same_data_makes_the_same_decisions() -> None:
         return [repr(outcome) for bar in swings(40, 60) for outcome in made.on_candle(bar)]
 
     assert run() == run() != []
+
+
+def disagreeing(account_id: int, first: int) -> tuple[RunningStrategy, RunningStrategy]:
+    """Two strategies of one account on one book: the top level leans one way, five levels lean the other."""
+    parameters = running().parameters
+    return (
+        running(config_id=first, account_id=account_id, name="five", parameters=parameters),
+        running(config_id=first + 1, account_id=account_id, name="top", parameters=parameters | {"levels": "1"}),
+    )
+
+
+def split_view(five: float, top: float) -> BookView:
+    seen = view(five)
+    seen.features[feature_index("imbalance_1")] = top
+    return seen
+
+
+def combining(*accounts: int) -> Policies:
+    return Policies(combining_of=dict.fromkeys(accounts, True))
+
+
+def test_signals_that_contradict_each_other_are_judged_one_by_one_unless_the_policy_combines_them() -> None:
+    outcomes = pipeline(*disagreeing(1, 1)).on_book(split_view(0.95, -0.5))
+    assert [(each.signal.side, each.approved) for each in outcomes] == [("Buy", True), ("Sell", False)]
+    assert "combination" not in {each.verdict.model for each in outcomes}
+
+
+def test_combined_signals_become_one_order_in_the_direction_and_with_the_strength_of_all() -> None:
+    made = pipeline(*disagreeing(1, 1), policies=combining(1))
+    five, top = made.on_book(split_view(0.95, -0.5))
+    assert five.approved and five.intent is not None and five.intent.side == "Buy"
+    strength = (0.975 - 0.7) / 0.3
+    against = (0.75 - 0.7) / 0.3
+    assert five.signal.strength == pytest.approx((strength - against) / 2)
+    assert not top.verdict.executed and top.intent is None
+    assert (top.verdict.model, top.verdict.reason) == ("combination", five.signal.reason.split("; ", 1)[1])
+    assert five.trace_id != top.trace_id
+
+
+def test_combined_signals_that_cancel_trade_nothing() -> None:
+    outcomes = pipeline(*disagreeing(1, 1), policies=combining(1)).on_book(split_view(0.9, -0.9))
+    assert [each.intent for each in outcomes] == [None, None]
+    assert all("at least 0.20 is asked for" in each.verdict.reason for each in outcomes)
+
+
+def test_one_accounts_signals_are_never_combined_with_anothers() -> None:
+    alice, bob = disagreeing(1, 1), disagreeing(2, 3)
+    made = pipeline(alice[0], bob[1], policies=combining(1, 2))
+    made.update_exposure(2, RICH)
+    outcomes = made.on_book(split_view(0.9, -0.9))
+    assert [(each.running.account_id, each.signal.side, each.approved) for each in outcomes] == [
+        (1, "Buy", True),
+        (2, "Sell", True),
+    ]
+
+
+def test_an_account_that_combines_changes_nothing_for_one_that_does_not() -> None:
+    made = pipeline(*disagreeing(1, 1), *disagreeing(2, 3), policies=combining(1))
+    made.update_exposure(2, RICH)
+    outcomes = made.on_book(split_view(0.9, -0.9))
+    assert [(each.running.account_id, each.verdict.executed) for each in outcomes] == [
+        (1, False),
+        (1, False),
+        (2, True),
+        (2, True),
+    ]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from mlops.validation import Verdict
 from risk.checks import Decision
@@ -16,6 +14,7 @@ from risk.services import risk_limit_set, symbol_group_set
 from strategies.models import Signal as SignalRow
 from strategies.signals import Signal
 from tests import builders
+from tests.threads import in_thread
 from trading.lifecycle import OrderState
 from trading.models import Account, Order, Wallet
 from trading.services.leases import LeaseToken
@@ -55,18 +54,6 @@ def commit(account: Account, identifier: str, owner: LeaseToken, lease: LeaseTok
         decision=Decision(True), trace_id=identifier, lease=lease, intent=intent, receive_window_ms=5000, owner=owner,
         prices=PRICES,
     )  # fmt: skip
-
-
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    def run() -> None:
-        try:
-            work()
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
 
 
 def test_two_engines_that_race_do_not_pass_a_users_limit_together(accounts: tuple[Account, Account]) -> None:

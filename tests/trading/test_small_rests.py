@@ -22,10 +22,9 @@ from risk.exposure import Exposure, PositionExposure
 from risk.limits import Limits
 from risk.policies import Policies
 from tests import builders
-from tests.processes import ServerProcess
 from tests.simulator.paper import live_venue
 from tests.trading.lone_desk import LoneDesk
-from tests.trading.test_account_desk import trading, until, unused, venue
+from tests.trading.test_account_desk import desk, trading, until, unused, venue
 from tests.trading.test_position_guard import open_position, opened, price_of
 from trading.gateways.base import OrderRequest
 from trading.gateways.bybit import BybitEndpoints, BybitGateway
@@ -38,7 +37,7 @@ from trading.services.order_refusals import OrderRefused
 from trading.services.orders import order_place
 from trading.simulator.keys import DEMO_KEYS
 
-__all__ = ["venue"]
+__all__ = ["desk", "venue"]
 D = Decimal
 # As if the venue had raised its smallest order after the position was opened.
 COARSE = replace(builders.RULES, min_quantity=D("0.05"))
@@ -132,13 +131,6 @@ def pipeline() -> Pipeline:
     made.configure(PipelineConfiguration((), {"BTCUSDT": builders.RULES}, policies=policies))
     made.update_reference_price("BTCUSDT", D(60_000))
     return made
-
-
-@pytest_asyncio.fixture
-async def desk(account: Account, pipeline: Pipeline, venue: ServerProcess) -> AsyncIterator[LoneDesk]:
-    made = LoneDesk(account, pipeline, BybitEndpoints(venue.url, venue.websocket_url))
-    yield made
-    await made.end()
 
 
 def told(desk: LoneDesk, order: Order) -> dict[str, Any]:

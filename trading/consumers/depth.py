@@ -108,8 +108,12 @@ class DepthReader:
         bodies = await asyncio.to_thread(selectors.hot().latest_bodies, books)
         now_ms = time.time() * 1000
         for book, body in zip(books, bodies, strict=True):
-            if body is not None:
+            if body is None:
+                continue
+            try:
                 self._take_book(book, body, now_ms)
+            except (ValueError, KeyError, TypeError):  # one book that cannot be told must not end the telling of all
+                log.exception("%s is not told: what Valkey has of it is no book", _name(book))
 
     def _take_book(self, book: Book, body: bytes, now_ms: float) -> None:
         listeners, told = self._books.get(book), self._told.get(book)
@@ -269,6 +273,6 @@ async def _repeat(seconds: float, work: Callable[[], Any]) -> None:
             await work()
         except (redis.RedisError, OSError) as error:
             log.warning("pages get no books: %s", error)
-        except Exception:  # one book that cannot be told must not end the telling of all
+        except Exception:  # the next round may go well
             log.exception("pages get no books")
         await asyncio.sleep(max(seconds / 10, seconds - (time.monotonic() - began)))

@@ -1,6 +1,6 @@
 """The sending of one account's orders: what is approved is committed, then sent, then its answer is booked.
 
-Everything here runs on the sender's thread, which may block for seconds on a lost answer. Two things are proven before
+What sends runs on the sender's thread, which may block for seconds on a lost answer. Two things are proven before
 every request: that the account is still ours, in the transaction that commits the order and once more before the first
 byte leaves; and that the order's absence cannot have been concluded yet.
 """
@@ -59,7 +59,8 @@ LATEST_SUBMISSION = timedelta(milliseconds=WINDOW_MARGIN_MS) / 2
 
 
 class OrderSender:
-    """Methods block and are called on one thread; ``reserve`` and ``with_reserved`` are the loop's. ``prices``: the
+    """What sends blocks, and is called on the sender's thread alone; ``note`` is the bookkeeper's and
+    ``excess_leverage`` the watcher's. All that only reads or changes what is kept here is the loop's. ``prices``: the
     newest marks."""
 
     def __init__(

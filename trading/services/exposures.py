@@ -161,7 +161,7 @@ def _shares(
     shares = {}
     for name in names:
         held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}
-        pending = _pending([account_id], prices, {account_id: held}, without=without, strategy=name)[0]
+        pending = _pending([account_id], prices, {account_id: exposure.positions}, without=without, strategy=name)[0]
         share = _together([Exposure(positions=held, pending=pending.get(account_id, {}))])
         unrealised = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
         count = counts.get(name, {"open": 0, "recent": 0})

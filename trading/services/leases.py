@@ -250,9 +250,8 @@ def account_leases_take(
     # The audit chain is the last row to be locked: one event tells both, who lost it and who has it now.
     action = "leases.seized" if evict_reason else "leases.taken"
     with recorded_together():
-        for session in sessions:
-            epochs = {token.resource: token.epoch for pk, token in taken.values() if pk == session.pk}
-            _recorded_of(session, action, epochs, evict_reason)
+        for session, (_, token) in zip(sessions, taken.values(), strict=True):
+            _recorded_of(session, action, {token.resource: token.epoch}, evict_reason)
     return taken
 
 

@@ -109,6 +109,7 @@ def snapshot(minute: int, volume: DepthVolume) -> dict[str, Any]:
 
 def bucket(row: DepthAggregate) -> dict[str, Any]:
     found: dict[str, Any] = {"start": row.start, "count": row.count}
+    found |= {"bidCovered": row.bid_covered, "askCovered": row.ask_covered}
     for name, shown in NAMES.items():
         mean = getattr(row, f"{name}_sum") / row.count
         # As many decimals as the volumes have, and some.
@@ -252,6 +253,8 @@ HISTORY_EXAMPLE = {
         {
             "start": "2026-09-15T12:00:00Z",
             "count": 60,
+            "bidCovered": True,
+            "askCovered": False,
             **{name: {"avg": "1100.5", "min": "990.1", "max": "1190.77"} for name in NAMES.values()},
         }
     ],

@@ -160,6 +160,8 @@ class AggregateValuesSerializer(serializers.Serializer):
 class BucketSerializer(serializers.Serializer):
     start = serializers.DateTimeField()
     count = serializers.IntegerField(help_text="minutes in it")
+    bidCovered = serializers.BooleanField(help_text="whether every bid of the depth was known in all of them")
+    askCovered = serializers.BooleanField()
     bidVolume = AggregateValuesSerializer()
     askVolume = AggregateValuesSerializer()
     bidVolumeUsd = AggregateValuesSerializer()

@@ -27,8 +27,10 @@ from marketdata.depth.journal import HeatLines, Journal, SnapshotLines
 from marketdata.depth.models import DepthHeatMinute, DepthRow, DepthSeries
 from marketdata.depth.rest_rounds import RestRounds
 from marketdata.depth.snapshots import DEPTHS, Market, minute_of
+from marketdata.depth.stream_books import StreamBooks, followed
 from marketdata.depth.wanted import Wanted, WantedFile
 from marketdata.depth.writer import JournaledWriter
+from marketdata.feeds.binance import BinanceFeed
 from marketdata.feeds.binance_rest import SPOT, BinanceRest
 from platform_site.supervisor.child import spawn
 from platform_site.supervisor.ports import free_port
@@ -115,11 +117,26 @@ class Venue:
         body = {200: BOOK, 400: b'{"code":-1121,"msg":"Invalid symbol."}', 299: b"no book"}.get(status, b"oops")
         return web.Response(body=body, status=200 if status == 299 else status, headers=headers)
 
+    async def listing(self, request: web.Request) -> web.Response:
+        """ETHUSDT has a step that no price can be a multiple of."""
+        rows = [
+            {
+                "symbol": symbol,
+                "filters": [
+                    {"filterType": "PRICE_FILTER", "tickSize": tick},
+                    {"filterType": "LOT_SIZE", "stepSize": "0.001"},
+                ],
+            }
+            for symbol, tick in (("BTCUSDT", "0.01"), ("ETHUSDT", "0.00"))
+        ]
+        return web.json_response({"symbols": rows})
+
 
 @asynccontextmanager
 async def serving(venue: Venue) -> AsyncIterator[BinanceRest]:
     application = web.Application()
     application.router.add_get("/api/v3/depth", venue.answer)
+    application.router.add_get("/api/v3/exchangeInfo", venue.listing)
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -164,6 +181,16 @@ async def test_a_round_survives_whatever_single_symbols_do(monkeypatch: pytest.M
         assert "BBBUSDT" not in venue.asked[asked:] and heard.count("FFFUSDT") <= 2
 
 
+async def test_a_symbol_of_impossible_steps_is_left_out_and_named_and_the_others_are_followed() -> None:
+    async with serving(Venue()) as rest:
+        feed = BinanceFeed("ws://127.0.0.1:1", (), rest)
+        books = StreamBooks(Market.SPOT, feed, rest, lambda event: None)
+        async with asyncio.timeout(30):
+            await followed(books, ["BTCUSDT", "ETHUSDT", "NOSUCHUSDT"])
+        status = books.status()
+    assert list(status["books"]) == ["BTCUSDT"] and status["unlisted"] == ["ETHUSDT", "NOSUCHUSDT"]
+
+
 class DeskThatIsAway:
     """A database that does not answer."""
 
@@ -196,6 +223,20 @@ async def test_what_was_wanted_last_is_collected_while_the_database_is_away(tmp_
     assert [each.volume.depth for each in again[0].read(100)] == list(DEPTHS)
     assert [(each.symbol, each.market) for each in again[1].read(100)] == [("FFFUSDT", Market.SPOT)]
     for journal in again:
+        journal.close()
+
+
+async def test_an_engines_book_that_is_not_understood_costs_no_other_its_minute(tmp_path: Path) -> None:
+    hot = selectors.hot()
+    hot._redis.flushdb()
+    tell_as_engines_do()
+    hot._redis.hset(hot._latest(Market.BYBIT), "BTCUSDT", b'{"of": "another version"}')
+    journals = Journal(tmp_path / "rows", SnapshotLines()), Journal(tmp_path / "heat", HeatLines())
+    writers = [JournaledWriter(len, journal, away=(OSError,)) for journal in journals]  # type: ignore[var-annotated]
+    collector = Collector(DeskThatIsAway(), *writers, hot)
+    await collector.collect_kept(time.time())
+    assert {each.symbol for each in journals[0].read(100)} == {"SOLUSDT"}
+    for journal in journals:
         journal.close()
 
 

@@ -104,6 +104,16 @@ def test_groups_of_hours_and_days_are_made_of_the_means_of_their_symbols(alice: 
     values = [[(row["name"], row["bidUsd"]) for row in each["groups"]][:2] for each in hours]
     assert values == [[("TOTAL", "1600"), ("TOTAL1", "100")], [("TOTAL", "6000"), ("TOTAL1", "0")]]
     days = asked(alice, "groups/history?interval=1d")
+    assert all(row["covered"] for each in hours for row in each["groups"])
+    services.depth_rows_store([snapshot(hour + 2 * MINUTE, bid="15", covered=False)])
+    services.depth_aggregates_refresh()
+    cache.clear()
+    hours = asked(alice, "groups/history?interval=1h")
+    # BTCUSDT is not in TOTAL1.
+    covered = [[(row["name"], row["covered"]) for row in each["groups"]][:2] for each in hours]
+    assert covered == [[("TOTAL", False), ("TOTAL1", True)], [("TOTAL", True), ("TOTAL1", True)]]
+    (first, *_) = asked(alice, "history?symbol=BTCUSDT&depth=5&interval=1h")["results"]
+    assert (first["count"], first["bidCovered"], first["askCovered"]) == (3, False, False)
     same_day = (hour % DAY) < DAY - HOUR
     assert [row["groups"][0]["bidUsd"] for row in days] == (["3100"] if same_day else ["1600", "6000"])
 

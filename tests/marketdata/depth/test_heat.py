@@ -79,6 +79,19 @@ def test_a_step_gives_some_two_hundred_rows_and_each_fits_every_larger_one(
     assert row_step(at, at / 10) >= at / 10  # never finer than a tick
 
 
+@settings(max_examples=60, deadline=None)
+@given(price=st.integers(10_000, 10**8), spread=st.integers(1, 20), levels=st.integers(40, 200))
+def test_a_book_that_shows_little_has_rows_of_its_own_size(price: int, spread: int, levels: int) -> None:
+    bids = {f"{Decimal(price - away) / 10}": "1" for away in range(levels)}
+    asks = {f"{Decimal(price + spread + away) / 10}": "2" for away in range(levels)}
+    book = book_of(bids, asks)
+    rows = heat_rows(book)
+    assert len(rows.bids.volumes) + len(rows.asks.volumes) >= min(2 * levels, 80) / 2.5
+    assert rows.step >= Decimal("0.1")
+    # Asked for again with that step, as each minute does, it stays.
+    assert heat_rows(book, rows.step).step == rows.step
+
+
 def test_rows_go_as_far_as_there_are_levels_and_say_how_far_those_are_all() -> None:
     bids, asks = {"100": "1", "99": "2", "98": "4"}, {"101": "1", "102": "2", "150": "4"}
     rows = heat_rows(book_of(bids, asks, reach=(Decimal("98.95"), Decimal(10) ** 30)))

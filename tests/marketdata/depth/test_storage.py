@@ -47,6 +47,7 @@ def counted(rows: Iterable[DepthSnapshot], seconds: int) -> dict[tuple[int, str,
         columns = zip(*(row.volume.volumes for row in bucket.values()), strict=True)
         found[key] = (
             Decimal(len(bucket)),
+            *(Decimal(sum(getattr(row.volume, name) for row in bucket.values())) for name in services.COVERED),
             *(value for column in columns for value in (sum(column), min(column), max(column))),
         )
     return found  # type: ignore[return-value]
@@ -57,6 +58,7 @@ def shown(model: Any) -> dict[tuple[int, str, int], tuple[Decimal, ...]]:
     return {
         (int(row.start.timestamp()), series[row.series_id].symbol, series[row.series_id].depth): (
             Decimal(row.count),
+            *(Decimal(getattr(row, f"{name}_count")) for name in services.COVERED),
             *(getattr(row, f"{name}_{how}") for name in VOLUMES for how in ("sum", "min", "max")),
         )
         for row in model.objects.all()
@@ -193,7 +195,10 @@ def test_aggregates_kept_up_equal_a_recount_whatever_comes_when(events: list[Any
         elif isinstance(event, str):
             services.depth_aggregates_refresh(now=NOW, recent_too=event == "recent")
         else:
-            batch = [snapshot(start + 300 * number, f"{units}E-5", symbol) for number, symbol, units in event]
+            batch = [
+                snapshot(start + 300 * number, f"{units}E-5", symbol, covered=units % 2 == 0)
+                for number, symbol, units in event
+            ]
             # Of one minute twice in a batch, the database may take either.
             unique = list({row.key: row for row in batch}.values())
             services.depth_rows_store(unique + unique, now=NOW)

@@ -178,6 +178,24 @@ def test_a_full_journal_says_so(tmp_path: Path) -> None:
         Journal(tmp_path, SnapshotLines(), most_bytes=100).append([snapshot(), snapshot(NOON + 60)])
 
 
+def test_damaged_lines_wait_for_nothing_once_those_around_them_are_stored(
+    start: Callable[..., JournaledWriter], database: Database, tmp_path: Path
+) -> None:
+    before = start()
+    before.add(rows(5))
+    before._journal.close()
+    (file,) = tmp_path.glob("journal/*.journal")
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([lines[0], b"0" + lines[1], *lines[2:-1], lines[-1][:20]]))
+    writer = start()
+    database.is_away = True
+    assert not writer.flush()
+    database.is_away = False
+    writer.close()
+    assert len(database.rows) == 3
+    assert writer.waiting == 0 and writer.status()["journal_damaged"] == 2
+
+
 @settings(max_examples=15, deadline=None)
 @given(cut=st.integers(1, 3_000), flips=st.lists(st.integers(0, 10**6), max_size=3), file_bytes=st.integers(200, 4_000))
 def test_whatever_a_crash_leaves_of_a_journal_is_read_to_its_end(

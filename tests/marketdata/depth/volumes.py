@@ -22,9 +22,15 @@ def volume(depth: int = 50, bid: str = "10", ask: str = "8", price: str = "100",
 
 
 def snapshot(
-    minute: int = NOON, bid: str = "10", symbol: str = "BTCUSDT", market: Market = Market.SPOT, depth: int = 50
+    minute: int = NOON,
+    bid: str = "10",
+    symbol: str = "BTCUSDT",
+    market: Market = Market.SPOT,
+    depth: int = 50,
+    *,
+    covered: bool = True,
 ) -> DepthSnapshot:
-    return DepthSnapshot(symbol, market, minute, volume(depth, bid))
+    return DepthSnapshot(symbol, market, minute, volume(depth, bid, covered=covered))
 
 
 def book_of(
