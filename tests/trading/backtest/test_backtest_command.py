@@ -6,6 +6,7 @@ import io
 import json
 from decimal import Decimal
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -15,9 +16,17 @@ from marketdata.candles.series import CandleSeries
 from marketdata.candles.series_key import SeriesKey
 from marketdata.candles.services import file_import
 from marketdata.candles.tables import TableForm
+from risk.exposure import Exposure
+from risk.limits import Limits
+from strategies.base import parse_parameters
+from strategies.library.supertrend import SuperTrend
+from strategies.models import Signal
+from strategies.services import signal_record
 from tests import builders
 from tests.trading.backtest.candle_tests import START_MS
 from tests.trading.backtest.test_candle_runs import random_walk
+from trading.backtest.bars import candle_of
+from trading.pipeline import Pipeline, PipelineConfiguration, RunningStrategy
 from trading.simulator.instruments import INSTRUMENTS
 
 SPAN = ("--from", "2023-11-15", "--to", "2023-11-16")
@@ -85,6 +94,41 @@ def test_bars_of_the_archive_give_what_their_file_gave(bars_file: Path, listing:
 
     one, two = (json.loads(each.read_text()) for each in outputs)
     assert one["fills"] == two["fills"] and one["fills"]
+
+
+@pytest.mark.django_db
+def test_what_was_recorded_is_what_its_backtest_decides(bars_file: Path, listing: Path) -> None:
+    builders.list_instruments()
+    config = builders.strategy(builders.account(builders.user("alice")), parameters={"timeframe": "1"})
+    # The pipeline as an engine runs it, told bar by bar, and what it made of them on record.
+    running = RunningStrategy(
+        config_id=config.pk, version=1, account_id=config.account_id, name=config.name, strategy=config.strategy,
+        symbols=("BTCUSDT",), parameters=parse_parameters(SuperTrend.parameters, config.parameters),
+        sizing_mode="percent", sizing_value=Decimal(1), leverage=Decimal(10), allow_reversal=True, limits=Limits(),
+    )  # fmt: skip
+    pipeline = Pipeline(lambda: uuid4().hex)
+    pipeline.configure(PipelineConfiguration(strategies=(running,), rules={"BTCUSDT": builders.RULES}))
+    series = random_walk(4, 1_000, "BTCUSDT")
+    for index in range(len(series)):
+        equity = Exposure(known=True, equity=Decimal(10_000), available_balance=Decimal(10_000))
+        pipeline.update_exposure(config.account_id, equity)
+        for made in pipeline.on_candle(candle_of(series, index)):
+            signal_record(
+                account_id=config.account_id, config_id=config.pk, signal=made.signal, outcome="ordered",
+                verdict={}, refusals=[], trace_id=made.trace_id,
+            )  # fmt: skip
+    asked = (*SPAN, "--compare", str(config.pk), "--bars", f"BTCUSDT={bars_file}", "--instruments", str(listing))
+    free = ("--limit", "max_risk_per_trade_percent=none", "--limit", "max_total_risk_percent=none")
+
+    alike = told(*asked, *free)
+    row = Signal.objects.filter(config=config).earliest("signalled_at")
+    Signal.objects.filter(pk=row.pk).update(side="Sell" if row.side == "Buy" else "Buy")
+    with pytest.raises(CommandError, match="1 differences") as differs:
+        told(*asked, *free)
+
+    count = Signal.objects.filter(config=config).count()
+    assert count > 3 and f"{count} signals recorded, {count} in the test, {count} the same" in alike
+    assert differs.value.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from marketdata.candles.services import file_series
 from marketdata.candles.tables import TableForm
 from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
 from marketdata.selectors import instrument_rules
+from strategies.models import Signal, StrategyConfig
 from strategies.registry import STRATEGIES
+from strategies.selectors import config_named, signals_of
+from trading.backtest.comparison import compare_signals
 from trading.backtest.errors import BacktestError
 from trading.backtest.report import summary_of
 from trading.backtest.request import BacktestRequest
-from trading.backtest.request_json import RequestInvalid, request_from_json, request_to_json
-from trading.backtest.result import BacktestResult
+from trading.backtest.request_json import RequestInvalid, iso, request_from_json, request_to_json
+from trading.backtest.result import BacktestResult, BacktestSignal
 from trading.backtest.result_packing import as_json
 from trading.runtime.backtest_data import BacktestData, DataMissing, load_data
 
-INVALID = 2
+DIFFERENT, INVALID = 1, 2
 REPAIRS = (Repair.ACCEPT_GAPS, Repair.ACCEPT_ZERO_VOLUME, Repair.DROP_UNFINISHED)
 SHOWN = (
     ("net_profit", "net profit, USDT", "{:.2f}"),
@@ -81,6 +85,10 @@ class Command(BaseCommand):
         )
         for repair in REPAIRS:
             parser.add_argument(f"--{repair.value.replace('_', '-')}", action="store_true", help=REPAIR_HELP[repair])
+        parser.add_argument(
+            "--compare", type=int, metavar="ID",
+            help="of a strategy's configuration: test it, and hold its signals against those recorded; 1: they differ",
+        )  # fmt: skip
         parser.add_argument("--output", type=Path, help="write request, figures, signals, fills, trades and curve here")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -96,6 +104,22 @@ class Command(BaseCommand):
         except (BacktestError, DataMissing) as error:
             raise CommandError(str(error), returncode=INVALID) from None
         self._show(result, request, options["output"])
+        if options["compare"] is not None:
+            self._compare(result, request, options["compare"])
+
+    def _compare(self, result: BacktestResult, request: BacktestRequest, config_id: int) -> None:
+        span = (datetime.fromtimestamp(each / 1_000, UTC) for each in (request.start_ms, request.end_ms))
+        rows = signals_of(configuration(config_id), *span)
+        found = compare_signals([as_tested(row, request.strategies[0].name) for row in rows], result.signals)
+        self.stdout.write(
+            f"{found.recorded} signals recorded, {found.tested} in the test, {found.same} the same"
+        )  # fmt: skip
+        for each in found.differences:
+            self.stdout.write(
+                f"{iso(each.time_ms)} {each.symbol} {each.field}: recorded {each.recorded}, tested {each.tested}"
+            )
+        if found.differences:
+            raise CommandError(f"{len(found.differences)} differences", returncode=DIFFERENT)
 
     def _tell(self, share: float) -> None:
         if self.stderr.isatty():
@@ -154,6 +178,14 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise CommandError(f"{options['request']}: expected a JSON object", returncode=INVALID)
         return found
+    plain = {name: options[name] for name in ("start", "end", "interval", "venue", "balance") if options[name]}
+    parts = {
+        "costs": {name: switched(value) for name, value in pairs(options["cost"], "--cost")},
+        "limits": {name: switched(value) for name, value in pairs(options["limit"], "--limit")},
+        "exit_rules": {name: switched(value) for name, value in pairs(options["exit_rule"], "--exit-rule")},
+    }
+    if options["compare"] is not None:
+        return {"strategies": [configured(configuration(options["compare"]))], **plain, **parts}
     if not options["strategy"] or not options["symbols"]:
         raise CommandError("say --strategy and --symbols, or --request", returncode=INVALID)
     mode, _, value = (options["sizing"] or "percent:1").partition(":")
@@ -165,13 +197,35 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         **({"sizing_value": value} if value else {}),
         **({"leverage": options["leverage"]} if options["leverage"] else {}),
     }
-    plain = {name: options[name] for name in ("start", "end", "interval", "venue", "balance") if options[name]}
-    parts = {
-        "costs": {name: switched(value) for name, value in pairs(options["cost"], "--cost")},
-        "limits": {name: switched(value) for name, value in pairs(options["limit"], "--limit")},
-        "exit_rules": {name: switched(value) for name, value in pairs(options["exit_rule"], "--exit-rule")},
-    }
     return {"strategies": [strategy], **plain, **parts}
+
+
+def configuration(config_id: int) -> StrategyConfig:
+    found = config_named(config_id)
+    if found is None:
+        raise CommandError(f"there is no strategy configuration {config_id}", returncode=INVALID)
+    return found
+
+
+def configured(config: StrategyConfig) -> dict[str, Any]:
+    """A strategy as it is configured, as the API takes it."""
+    plain = ("strategy", "parameters", "name", "allow_reversal", "size_by_confidence", "adaptive_leverage")
+    return {
+        **{name: getattr(config, name) for name in plain},
+        "symbols": list(config.symbols),
+        "sizing_mode": str(config.sizing_mode),
+        "sizing_value": f"{config.sizing_value:f}",
+        "leverage": f"{config.leverage:f}",
+    }
+
+
+def as_tested(row: Signal, name: str) -> BacktestSignal:
+    """A signal that was recorded, as a backtest tells its own."""
+    outcome = "approved" if row.outcome == Signal.Outcome.ORDERED else str(row.outcome)
+    return BacktestSignal(
+        round(row.signalled_at.timestamp() * 1_000), row.symbol, name, row.side, row.strength, row.entry_price,
+        row.take_profit, row.stop_loss, outcome, row.reason,
+    )  # fmt: skip
 
 
 def pairs(given: Sequence[str], option: str) -> list[tuple[str, str]]:
