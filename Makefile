@@ -1,7 +1,7 @@
 # Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint bench bench-simulator bench-engine-process bench-orders bench-deployment bench-depth clean environment test-environment python
+.PHONY: help run test test-long lint bench bench-simulator bench-engine-process bench-orders bench-deployment bench-depth bench-backtest bench-environment clean environment test-environment python
 
 # 3.11 first: it is the version that every pinned package is tested with.
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
@@ -33,14 +33,19 @@ lint: test-environment ## check style (ruff), types (mypy) and the direction of 
 	@.venv/bin/lint-imports
 
 # One requirement after the other where they cannot all be had: the benchmark names the peers that are absent.
-bench: python ## measure the order-book engine beside its peers, on one core; the table goes to benchmarks/results [ARGS=...]
+bench-environment: python
 	@test -x .venv-bench/bin/python || "$(PYTHON)" -m venv .venv-bench
 	@cmp -s requirements/bench.txt .venv-bench/installed.txt || { echo "==> Installing the peers of requirements/bench.txt"; \
 		.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt \
 		|| while read -r each; do .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check "$$each" \
 		|| echo "==> Absent: $$each"; done < <(grep -v '^#' requirements/bench.txt); \
 		cp requirements/bench.txt .venv-bench/installed.txt; }
+
+bench: bench-environment ## measure the order-book engine beside its peers, on one core; the table goes to benchmarks/results [ARGS=...]
 	@.venv-bench/bin/python benchmarks/bench_engine.py $(ARGS)
+
+bench-backtest: bench-environment ## measure the backtester beside backtesting.py, vectorbt and nautilus; the table goes to benchmarks/results [ARGS=...]
+	@.venv-bench/bin/python benchmarks/bench_backtest.py $(ARGS)
 
 bench-simulator: environment ## measure the exchange simulator: matching, REST, websockets, likeness to recorded markets
 	@.venv/bin/python benchmarks/bench_simulator.py

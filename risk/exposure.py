@@ -189,10 +189,11 @@ class Exposure:
     )
 
     def __post_init__(self) -> None:
-        risk = sum((position.risk for position in self.positions.values()), ZERO)
-        notional = {}
+        risk, notional = ZERO, {}
         for symbol, position in self.positions.items():
-            notional[symbol] = position.quantity * position.mark_price
+            quantity = position.quantity
+            risk += loss_at_stop(position.side, quantity, position.entry_price, position.stop_loss)
+            notional[symbol] = quantity * position.mark_price
         for symbol, pending in self.pending.items():
             if pending.opens:
                 risk += pending.risk

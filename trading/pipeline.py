@@ -41,6 +41,7 @@ from strategies.weights import Combiner, Combining
 LIVE = "LIVE"
 # Getting out must be possible in a symbol of which nothing is heard: what only reduces is not judged by its worth.
 NO_PRICE = Decimal(0)
+NOTHING_KNOWN = Exposure()
 # A strategy that raises so often in a row is not asked again.
 MOST_FAULTS = 10
 ENDS_A_CALL = (Exception, Overrun, SystemExit)
@@ -280,7 +281,7 @@ class Pipeline:
         self._exposures[account_id] = exposure
 
     def exposure(self, account_id: int) -> Exposure:
-        return self._exposures.get(account_id, Exposure())
+        return self._exposures.get(account_id, NOTHING_KNOWN)
 
     def update_reference_price(self, symbol: str, price: Decimal, time_ns: int | None = None) -> None:
         """The mark price (or the last), against which market orders and collars are judged. ``time_ns``: when it was

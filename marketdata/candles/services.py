@@ -26,9 +26,11 @@ from marketdata.candles.priced import (
     merged,
     month_of,
     packed,
+    priced_together,
     unpacked,
     zone_shift_ms,
 )
+from marketdata.candles.series import CandleSeries
 from marketdata.candles.series_key import SeriesKey
 from marketdata.candles.staging import MOST_ROWS, Staging
 from marketdata.candles.tables import PRICES, RATE, TIME, VOLUME, Block, TableError, TableForm, read_blocks
@@ -58,6 +60,32 @@ def file_import(
     optional = () if key.is_funding or key.has_volume else (VOLUME,)
     blocks = read_blocks(file, form, wanted, optional)
     return blocks_import(blocks, key=key, options=options, actor=actor, source=source, most_rows=most_rows)
+
+
+def file_series(file: BinaryIO, *, key: SeriesKey, form: TableForm, options: ImportOptions) -> CandleSeries:
+    """The bars of a table that stay out of the archive: checked as those that go in.
+
+    Raises:
+        ImportRefused: something is wrong that no option repairs.
+    """
+    report, findings = Report(str(key), "a file"), Findings()
+    staging = Staging(options, findings)
+    try:
+        try:
+            for block in read_blocks(file, form, (TIME, *PRICES, VOLUME)):
+                staging.append(block)
+            staging.finish()
+            now_ms = time.time_ns() // 1_000_000
+            inspected = inspect(staging, key.step_ms, options, findings, now_ms=now_ms, has_volume=True)
+        except TableError as error:
+            findings.add(Kind.FILE, 0, str(error))
+        report.rows = staging.read
+        if findings.refused:
+            raise _refused(report, findings)
+        months = _months(staging, inspected, key, fills=Repair.FILL_GAPS in options)
+        return priced_together([bars for bars, _ in months]).series(key)
+    finally:
+        staging.close()
 
 
 def blocks_import(

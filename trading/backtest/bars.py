@@ -22,7 +22,7 @@ class Bars:
         self.high, self.low = (np.ascontiguousarray(each, dtype=np.int64) for each in (series.high, series.low))
         self._first = int(self.steps[0]) if self.length else 0
         self._whole = self.length > 0 and int(self.steps[-1]) - self._first == self.length - 1
-        self._decimals = series.price_decimals
+        self._exponent = -series.price_decimals
 
     def at(self, step: int) -> int | None:
         """The bar that starts at a step; None where there is none."""
@@ -42,23 +42,27 @@ class Bars:
     def step(self, index: int) -> int:
         return self._first + index if self._whole else int(self.steps[index])
 
-    def price(self, units: np.int64 | int) -> Decimal:
-        return Decimal(int(units)).scaleb(-self._decimals)
+    def price(self, units: int) -> Decimal:
+        return Decimal(units).scaleb(self._exponent)
 
     def open(self, index: int) -> Decimal:
-        return self.price(self.series.open[index])
+        return Decimal(self.series.open.item(index)).scaleb(self._exponent)
 
     def close(self, index: int) -> Decimal:
-        return self.price(self.series.close[index])
+        return Decimal(self.series.close.item(index)).scaleb(self._exponent)
+
+    def last_close(self, step: int) -> Decimal:
+        """The close that is known at the end of a step."""
+        index = step - self._first if self._whole and step - self._first < self.length else self.until(step)
+        return Decimal(self.series.close.item(index)).scaleb(self._exponent)
 
     def volume(self, index: int) -> Decimal:
-        return Decimal(int(self.series.volume[index])).scaleb(-self.series.volume_decimals)
+        return Decimal(self.series.volume.item(index)).scaleb(-self.series.volume_decimals)
 
     def way(self, index: int) -> tuple[Decimal, Decimal, Decimal, Decimal]:
         """The points that the price goes by within a bar (docs/backtest.md, rule 2)."""
-        series = self.series
-        opened, closed = int(series.open[index]), int(series.close[index])
-        high, low = self.price(series.high[index]), self.price(series.low[index])
+        opened, closed = self.series.open.item(index), self.series.close.item(index)
+        high, low = self.price(self.high.item(index)), self.price(self.low.item(index))
         if closed > opened:
             return self.price(opened), low, high, self.price(closed)
         return self.price(opened), high, low, self.price(closed)
@@ -70,7 +74,7 @@ class Bars:
         else:
             last = np.searchsorted(self.steps, np.arange(first, end), side="right") - 1
             units = self.series.close[np.maximum(last, 0)]
-        return units / 10.0**self._decimals
+        return units / 10.0**self.series.price_decimals
 
 
 def candle_of(series: CandleSeries, index: int) -> Candle:

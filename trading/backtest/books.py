@@ -15,7 +15,7 @@ from risk.exits import ExitState
 from risk.exposure import ZERO, Exposure, PendingExposure, PositionExposure
 from risk.questions import NO_TOTALS
 from trading.backtest.result import BacktestFill, BacktestTrade
-from trading.positions import ENTRY_DIGITS, funding_payment, trade_fee
+from trading.positions import ENTRY_DIGITS, funding_payment, pnl, trade_fee
 from trading.simulator.positions import SimulatedPosition
 
 ACCOUNT = 1
@@ -56,14 +56,15 @@ class Execution(NamedTuple):
 @dataclass(slots=True, eq=False)
 class Holding:
     """A position from nothing to nothing. ``number`` tells it from the one before; the fields of exits are those of the
-    order that opened it. ``bottom`` and ``top`` are prices between which nothing happens to it, ``worst`` what it is
-    worth to the account there at least, maintenance taken off."""
+    order that opened it. ``quiet``: prices between which nothing happens to it, None where that is not known now;
+    ``worst``: what it is worth to the account there at least, maintenance taken off. ``margin`` is what it ties up."""
 
     symbol: str
     number: int
     book: SimulatedPosition
     strategy: str
     side: str
+    is_long: bool
     opened_ms: int
     opened_bar: int
     take_profit: Decimal | None
@@ -78,11 +79,9 @@ class Holding:
     funding: Decimal = ZERO
     realised: Decimal = ZERO
     since_step: int = 0
+    margin: Decimal = ZERO
+    quiet: tuple[Decimal, Decimal] | None = None
     worst: float = 0.0
-
-    @property
-    def is_long(self) -> bool:
-        return self.side == "Buy"
 
     def exposure(self, mark_price: Decimal) -> PositionExposure:
         book = self.book
@@ -113,6 +112,13 @@ class Books:
     # The balance from the end of a step on.
     balances: list[tuple[int, Decimal]] = field(default_factory=list)
     opened: int = 0
+    # Of all holdings together; reckoned with, not booked.
+    worst: float = 0.0
+
+    def fear(self, holding: Holding, worst: float) -> None:
+        """What a holding may be worth at worst from now on."""
+        self.worst += worst - holding.worst
+        holding.worst = worst
 
     def execute(
         self,
@@ -154,6 +160,8 @@ class Books:
             holding.fees += trade_fee(done.price, opening, done.rate)
             holding.largest = max(holding.largest, book.quantity)
             holding.since_step = done.step
+        if holding is not None:
+            holding.margin, holding.quiet = book.initial_margin, None
 
     def pay_funding(self, holding: Holding, price: Decimal, rate: Decimal, step: int) -> None:
         payment = funding_payment(holding.side, holding.book.quantity, price, rate)
@@ -169,7 +177,8 @@ class Books:
     ) -> Holding:
         self.opened += 1
         holding = self.holdings[done.symbol] = Holding(
-            done.symbol, self.opened, book, done.strategy, done.side, done.time_ms, done.bar, take_profit, stop_loss,
+            done.symbol, self.opened, book, done.strategy, done.side, done.side == "Buy", done.time_ms, done.bar,
+            take_profit, stop_loss,
             ExitState(best_price=book.entry_price), since_step=done.step,
         )  # fmt: skip
         return holding
@@ -183,6 +192,7 @@ class Books:
 
     def _finish(self, holding: Holding, done: Execution, seen: tuple[float, float]) -> None:
         del self.holdings[holding.symbol]
+        self.worst = self.worst - holding.worst if self.holdings else 0.0
         self.trades.append(
             BacktestTrade(
                 symbol=holding.symbol,
@@ -213,16 +223,20 @@ class Books:
     def equity(self, prices: Mapping[str, Decimal]) -> Decimal:
         total = self.balance
         for symbol, holding in self.holdings.items():
-            holding.book.mark_price = prices[symbol]
-            total += holding.book.unrealised
+            book = holding.book
+            total += pnl(book.side, book.quantity, book.entry_price, prices[symbol])
         return total
+
+    def mark(self, prices: Mapping[str, Decimal]) -> None:
+        for symbol, holding in self.holdings.items():
+            holding.book.mark_price = prices[symbol]
 
     def exposure(
         self, prices: Mapping[str, Decimal], orders: Iterable[Order], *, day_start: Decimal, peak: Decimal
     ) -> Exposure:
         """What the account has at stake when its positions have these prices."""
         equity = self.equity(prices)
-        margin = sum((each.book.initial_margin for each in self.holdings.values()), ZERO)
+        margin = sum([each.margin for each in self.holdings.values()], ZERO)
         pending: dict[str, PendingExposure] = {}
         count = 0
         for order in orders:

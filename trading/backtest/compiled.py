@@ -91,8 +91,10 @@ def run_compiled(
     candles: Mapping[tuple[str, str], CandleSeries],
     funding: Mapping[str, FundingSeries],
     rules: Mapping[str, InstrumentRules],
+    told: Told | None = None,
 ) -> CompiledRun:
-    """As trading.backtest.run.run_backtest, for requests that ``compiled_reason`` has nothing to say about.
+    """As trading.backtest.run.run_backtest, for requests that ``compiled_reason`` has nothing to say about. ``told``:
+    the strategy's bars, of who has them already (``Told.all_at_once``): making them takes as long as the rest.
 
     Raises:
         CompiledUnfit: the full path must take it, and why.
@@ -109,7 +111,7 @@ def run_compiled(
     account = Account(request, market)
     bars, kept, outcomes = [NO_BARS], [NO_ROWS], [account.outcomes[:0]]
     made = strategy.create(symbol, parameters)
-    for at, rows, until in signals_of(made, market, Told.of(made.timeframe, market, candles)):
+    for at, rows, until in signals_of(made, market, told or Told.of(made.timeframe, market, candles)):
         account.go(at, rows, until)
         bars.append(at.copy())
         kept.append(rows.copy())
@@ -231,7 +233,7 @@ class Told:
             return cls(whole)
         return cls(candles.get((whole.symbol, timeframe)) or longer(whole, timeframe))
 
-    def all_at_once(self, block: int) -> Told:
+    def all_at_once(self, block: int = BLOCK) -> Told:
         """The same for many readers: all bars are made now."""
         made = Told(self.series, len(self.series))
         made.part(0, len(self.series))
@@ -304,7 +306,7 @@ class Account:
         if len(self.equity):
             self.equity[last - self.base] = float(self.balance)
 
-    def _answer(self, question: int, price: int, number: int, _: int) -> None:
+    def _answer(self, question: int, price: int, number: int, unused: int) -> None:
         """What Decimal rounds in a way of its own, a kernel asks."""
         try:
             asked = self._quantity if question == Question.QUANTITY else self._partial
@@ -325,7 +327,7 @@ class Account:
             confidence=float(self._rows[number, Slot.STRENGTH]),
         )
 
-    def _partial(self, price: Decimal, _: int) -> Decimal:
+    def _partial(self, price: Decimal, number: int) -> Decimal:
         rules = replace(self.request.exit_rules, trailing_take_profit=False, trailing_stop=False, reversal=False)
         side = "Buy" if self.state[At.SIDE] > 0 else "Sell"
         held, entry = self._held, self._entry

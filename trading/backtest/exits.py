@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from risk.exits import HUNDRED, ONE, ExitRules, profit_percent
+from risk.exits import HUNDRED, ONE, ExitRules
 from trading.backtest.books import Holding
 from trading.backtest.market_fills import tick_at_or_above, tick_at_or_below
 
@@ -91,10 +91,10 @@ def _follows_from(rules: ExitRules, holding: Holding) -> Decimal | None:
         starts.append(rules.trailing_stop_activation_percent)
     if not starts:
         return None
-    best = holding.state.best_price
-    if profit_percent(holding.exposure(best), best) >= min(starts):
-        return best
-    return _exact_price(holding, min(starts))
+    best, start = holding.state.best_price, _exact_price(holding, min(starts))
+    if holding.is_long:
+        return best if best >= start else start
+    return best if best <= start else start
 
 
 def _exact_price(holding: Holding, profit: Decimal) -> Decimal:

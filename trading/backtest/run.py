@@ -7,14 +7,11 @@ blocks of bars, and for each position the next bar that leaves the band in which
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from functools import cache
 from itertools import chain, count
-from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -25,42 +22,35 @@ from marketdata.instruments import InstrumentRules
 from risk.exits import advance, exit_quantity, judge
 from risk.exposure import ZERO
 from risk.level_checks import loss_percent
-from risk.policies import Policies
 from risk.returns import WINDOW
-from strategies.base import ParameterError, Strategy, parse_parameters
+from strategies.base import Strategy
 from strategies.call_watch import CallWatch
 from strategies.candle_strategy import CandleStrategy
 from strategies.registry import STRATEGIES
-from trading.backtest.bars import Bars, candle_of, longer
+from trading.backtest.bars import candle_of, longer
 from trading.backtest.books import ACCOUNT, Books, Execution, Holding, Order
+from trading.backtest.curve import curve
 from trading.backtest.errors import BacktestCancelled, BacktestError, StrategyStopped
 from trading.backtest.exits import ahead, band, behind, next_stop, venue_exit
 from trading.backtest.market_fills import MarketFills, rate_of
-from trading.backtest.request import BacktestRequest, Source, StrategyRun
+from trading.backtest.markets import NEVER, Market, seen
+from trading.backtest.preparation import Candles, code_version, configuration, digests, funding_bars, series_of
+from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult, BacktestSignal
-from trading.backtest.signal_times import Told, kernel_signals, stopped
+from trading.backtest.signal_times import Told, in_order, kernel_signals, stopped
 from trading.pipeline import (
     ENDS_A_CALL,
     Outcome,
     Pipeline,
-    PipelineConfiguration,
     PipelineResult,
     RunningStrategy,
     StrategyFault,
 )
 
-Candles = Mapping[tuple[str, str], CandleSeries]
-NEVER = 2**62
-SIZINGS = ("percent", "fixed_usd", "minimum")
 ONE, HUNDRED = Decimal(1), Decimal(100)
 # What is only estimated in floats is looked at exactly from so far away.
 MARGIN_OF_FLOATS = 1e-6
 SLACK = 1.0 + 1e-9
-# What results depend on, besides the strategies of the user.
-CODE = (
-    "marketdata/candles", "marketdata/instruments.py", "risk", "strategies",
-    "trading/backtest", "trading/pipeline.py", "trading/positions.py", "trading/simulator/positions.py",
-)  # fmt: skip
 # A position is looked for so many bars ahead at once: most end before.
 AHEAD = 4_096
 LOOK_EVERY = 512
@@ -96,31 +86,6 @@ def run_backtest(
         return run.go(progress or (lambda share: None), stop or (lambda: False))
 
 
-class _Market:
-    """One symbol: its bars, what is on its way there, and when Python must look next."""
-
-    def __init__(
-        self, rank: int, series: CandleSeries, grid_ms: int, rules: InstrumentRules, funding: list[tuple[int, Decimal]]
-    ) -> None:
-        self.rank, self.symbol, self.rules, self.tick = rank, series.symbol, rules, rules.tick_size
-        self.bars = Bars(series, grid_ms)
-        self.orders: list[Order] = []
-        self.funding, self.next_funding = funding, 0
-        self.wake = NEVER
-        self.told_until = -1
-        # The price within a bar that is walked now, and the way that it came.
-        self.price: Decimal | None = None
-        self.path: list[float] = []
-
-    def move(self, price: Decimal) -> Decimal:
-        self.price = price
-        self.path.append(float(price))
-        return price
-
-    def funding_bar(self) -> int:
-        return self.funding[self.next_funding][0] if self.next_funding < len(self.funding) else NEVER
-
-
 class _Run:
     def __init__(
         self,
@@ -142,7 +107,7 @@ class _Run:
         self._fee = rate_of(request.costs.fee)
         self._maintenance = float(request.costs.maintenance_margin)
         self._latency = request.costs.latency_ms // self._length
-        series = {symbol: _series(candles, symbol, request.interval) for symbol in request.symbols}
+        series = {symbol: series_of(candles, symbol, request.interval) for symbol in request.symbols}
         tested = {name: each.between(request.start_ms, request.end_ms) for name, each in series.items()}
         for name, each in tested.items():
             if not len(each):
@@ -152,22 +117,22 @@ class _Run:
         self._grid_ms = min(int(each.start_ms[0]) for each in tested.values())
         self._steps = (max(int(each.start_ms[-1]) for each in tested.values()) - self._grid_ms) // self._length + 1
         self._markets = {
-            name: _Market(
+            name: Market(
                 rank, tested[name], self._grid_ms, rules[name],
-                _funding_bars(tested[name], funding.get(name)) if request.costs.funding else [],
+                funding_bars(tested[name], funding.get(name)) if request.costs.funding else [],
             )
             for rank, name in enumerate(request.symbols)
         }  # fmt: skip
         self._by_rank = list(self._markets.values())
         self._books = Books(request.balance, request.costs.maintenance_margin)
-        self._data = _digests(candles, funding, request)
+        self._data = digests(candles, funding, request)
         self._series = {**series}
         self._candles = candles
         self._traces = count(1)
         self._begun = False
         self._call = call
         self._pipeline = Pipeline(lambda: f"{next(self._traces):08x}", may_act=lambda symbol: self._begun, call=call)
-        self._pipeline.configure(_configuration(request, rules))
+        self._pipeline.configure(configuration(request, rules, STRATEGIES))
         self._refuse_faults(self._pipeline.take_faults())
         self._signals: list[BacktestSignal] = []
         self._heap: list[tuple[int, int, int]] = []
@@ -189,7 +154,7 @@ class _Run:
 
     def go(self, progress: Callable[[float], None], stop: Callable[[], bool]) -> BacktestResult:
         told = self._told()
-        steps, sources, places = _in_order(told, self._by_rank, self._midnights())
+        steps, sources, places = in_order(told, {each.symbol: each.rank for each in self._by_rank}, self._midnights())
         position, moments = 0, len(steps)
         if self._every_bar:
             for market in self._by_rank:
@@ -225,7 +190,7 @@ class _Run:
         last = self._grid_ms + self._steps * self._length
         return (np.arange(first, last + 1, DAY_MS) - self._grid_ms) // self._length - 1
 
-    def _wake(self, market: _Market, step: int) -> None:
+    def _wake(self, market: Market, step: int) -> None:
         market.wake = step
         if step < NEVER:
             heapq.heappush(self._heap, (step, market.rank, step))
@@ -239,7 +204,7 @@ class _Run:
                 self._walk_bar(market, step)
                 self._shake_others(market, step)
 
-    def _shake_others(self, walked: _Market, step: int) -> None:
+    def _shake_others(self, walked: Market, step: int) -> None:
         """Where equity could come near the maintenance margins, every bar of all positions is looked at."""
         holdings = self._books.holdings
         alone = len(holdings) == 1 and walked.symbol in holdings
@@ -253,11 +218,11 @@ class _Run:
 
     def _far_from_liquidation(self) -> bool:
         balance = float(self._books.balance)
-        return balance + sum(each.worst for each in self._books.holdings.values()) > abs(balance) * MARGIN_OF_FLOATS
+        return balance + self._books.worst > abs(balance) * MARGIN_OF_FLOATS
 
     # One bar of one symbol.
 
-    def _walk_bar(self, market: _Market, step: int) -> None:
+    def _walk_bar(self, market: Market, step: int) -> None:
         bars, books = market.bars, self._books
         index = bars.at(step)
         if index is None:
@@ -279,7 +244,7 @@ class _Run:
         market.price = None
         self._rest(market, index)
 
-    def _fill_orders(self, market: _Market, index: int, step: int) -> None:
+    def _fill_orders(self, market: Market, index: int, step: int) -> None:
         due = [order for order in market.orders if order.bar <= index]
         market.orders = [order for order in market.orders if order.bar > index]
         opened = market.bars.open(index)
@@ -292,7 +257,7 @@ class _Run:
             if quantity > 0:
                 self._execute(market, order.side, quantity, opened, index, step, order.strategy, order.why, order)
 
-    def _walk(self, market: _Market, index: int, step: int) -> None:
+    def _walk(self, market: Market, index: int, step: int) -> None:
         """Follow the price within a bar while there is a position."""
         holdings, symbol = self._books.holdings, market.symbol
         points = market.bars.way(index)
@@ -300,7 +265,7 @@ class _Run:
         self._may_be_liquidated = self._near_liquidation(market, holdings[symbol], min(points), max(points))
         self._look(market, at, index, step)
         for end in points[1:]:
-            while (holding := holdings.get(symbol)) is not None:
+            while (holding := holdings.get(symbol)) is not None and not self._is_quiet(holding, end):
                 against = (end < at) == holding.is_long
                 toward = next_stop(self._levels(market, holding, step, against=against), at, end, market.tick)
                 if toward is None:
@@ -313,7 +278,11 @@ class _Run:
                 at = market.move(end)
                 self._look(market, at, index, step)
 
-    def _levels(self, market: _Market, holding: Holding, step: int, *, against: bool) -> Iterator[Decimal]:
+    def _is_quiet(self, holding: Holding, price: Decimal) -> bool:
+        quiet = holding.quiet
+        return quiet is not None and not self._may_be_liquidated and quiet[0] < price < quiet[1]
+
+    def _levels(self, market: Market, holding: Holding, step: int, *, against: bool) -> Iterator[Decimal]:
         if not against:
             return ahead(self._exit_rules, holding)
         levels = behind(self._exit_rules, holding)
@@ -321,11 +290,14 @@ class _Run:
             return chain(levels, [self._liquidation_price(market, holding, step)])
         return levels
 
-    def _look(self, market: _Market, price: Decimal, index: int, step: int) -> None:
+    def _look(self, market: Market, price: Decimal, index: int, step: int) -> None:
         """Carry out all that is due at a price."""
         rules, symbol = self._exit_rules, market.symbol
         now = (self._grid_ms + step * self._length) * NS
         while (holding := self._books.holdings.get(symbol)) is not None:
+            if self._is_quiet(holding, price):
+                return
+            holding.quiet = None
             why = venue_exit(holding, price)
             if why is not None:
                 self._close(market, holding, holding.book.quantity, price, index, step, why)
@@ -345,14 +317,14 @@ class _Run:
             self._close(market, holding, quantity, price, index, step, str(out.kind))
 
     def _close(
-        self, market: _Market, holding: Holding, quantity: Decimal, price: Decimal, index: int, step: int, why: str
+        self, market: Market, holding: Holding, quantity: Decimal, price: Decimal, index: int, step: int, why: str
     ) -> None:
         side = "Sell" if holding.is_long else "Buy"
         self._execute(market, side, quantity, price, index, step, holding.strategy, why, None)
 
     def _execute(
         self,
-        market: _Market,
+        market: Market,
         side: str,
         quantity: Decimal,
         there: Decimal,
@@ -365,25 +337,25 @@ class _Run:
         bars, books, symbol = market.bars, self._books, market.symbol
         price = self._fills.price(side, there, market.tick, quantity, bars.volume(index))
         holding = books.holdings.get(symbol)
-        seen = None
+        percents = None
         if holding is not None and holding.side != side and quantity >= holding.book.quantity:
-            seen = _seen(market, holding, index, there)
+            percents = seen(market, holding, index, there)
         time_ms = self._grid_ms + step * self._length
         books.execute(
             Execution(symbol, side, quantity, price, self._fee, time_ms, step, index, strategy, why),
             leverage=order.leverage if order is not None else ONE,
             take_profit=order.take_profit if order is not None else None,
             stop_loss=order.stop_loss if order is not None else None,
-            seen=seen,
+            seen=percents,
         )
 
     # Liquidation.
 
-    def _near_liquidation(self, market: _Market, holding: Holding, low: Decimal, high: Decimal) -> bool:
+    def _near_liquidation(self, market: Market, holding: Holding, low: Decimal, high: Decimal) -> bool:
         """Whether the account could be liquidated within a bar; by more than what floats could be wrong."""
         if self._every_bar:
             return True
-        others = sum(each.worst for each in self._books.holdings.values() if each is not holding)
+        others = self._books.worst - holding.worst
         here = self._worst(holding, float(low if holding.is_long else high))
         balance = float(self._books.balance)
         return balance + others + here <= abs(balance) * MARGIN_OF_FLOATS
@@ -394,7 +366,7 @@ class _Run:
         gained = quantity * (price - entry) if holding.is_long else quantity * (entry - price)
         return gained - self._maintenance * quantity * price
 
-    def _liquidation_price(self, market: _Market, holding: Holding, step: int) -> Decimal:
+    def _liquidation_price(self, market: Market, holding: Holding, step: int) -> Decimal:
         cushion, prices = self._books.balance, self._prices_within(step, market)
         for symbol, other in self._books.holdings.items():
             if other is not holding:
@@ -402,9 +374,10 @@ class _Run:
                 cushion += other.book.unrealised - other.book.maintenance_margin
         return holding.book.liquidation_price(cushion)
 
-    def _liquidate(self, market: _Market, step: int) -> bool:
+    def _liquidate(self, market: Market, step: int) -> bool:
         """Close the position that loses most, if the account cannot bear what it holds."""
         books, prices = self._books, self._prices_within(step, market)
+        books.mark(prices)
         equity = books.equity(prices)
         held = list(books.holdings.values())
         if equity > sum((each.book.maintenance_margin for each in held), ZERO):
@@ -420,7 +393,7 @@ class _Run:
             self._rest(where, index)
         return True
 
-    def _prices_within(self, step: int, walked: _Market) -> dict[str, Decimal]:
+    def _prices_within(self, step: int, walked: Market) -> dict[str, Decimal]:
         """What is known while a bar is walked: bars of symbols before it are over, those after it have not begun."""
         prices = {}
         for symbol in self._books.holdings:
@@ -428,13 +401,12 @@ class _Run:
             if market is walked and market.price is not None:
                 prices[symbol] = market.price
             else:
-                bars = market.bars
-                prices[symbol] = bars.close(bars.until(step if market.rank < walked.rank else step - 1))
+                prices[symbol] = market.bars.last_close(step if market.rank < walked.rank else step - 1)
         return prices
 
     # Until when nothing happens.
 
-    def _rest(self, market: _Market, index: int) -> None:
+    def _rest(self, market: Market, index: int) -> None:
         """Find the next bar of a symbol that must be walked."""
         bars = market.bars
         if self._every_bar:
@@ -449,17 +421,18 @@ class _Run:
             soonest = int(self._leaves_band(bars.high, bars.low, index + 1, end, bottom, top))
         self._wake(market, bars.step(soonest) if soonest < bars.length else NEVER)
 
-    def _band(self, market: _Market, holding: Holding, index: int) -> tuple[int, int]:
+    def _band(self, market: Market, holding: Holding, index: int) -> tuple[int, int]:
         """In units of the bars' prices."""
         bars, book = market.bars, holding.book
         bottom, top = band(self._exit_rules, holding, bars.close(index))
-        holding.worst = self._worst(holding, float(bottom if holding.is_long else top))
+        self._books.fear(holding, self._worst(holding, float(bottom if holding.is_long else top)))
         if len(self._books.holdings) == 1 and not self._far_from_liquidation():
             liquidation = book.liquidation_price(self._books.balance)
             if holding.is_long:
                 bottom = max(bottom, liquidation)
             elif liquidation:
                 top = min(top, liquidation)
+        holding.quiet = bottom, top
         scale = bars.series.price_decimals
         return math.floor(bottom.scaleb(scale)), min(math.ceil(top.scaleb(scale)), NEVER)
 
@@ -574,7 +547,7 @@ class _Run:
                 intent.take_profit, intent.stop_loss,
             ))  # fmt: skip
 
-    def _send(self, market: _Market, step: int, order: Order) -> None:
+    def _send(self, market: Market, step: int, order: Order) -> None:
         order.bar = market.bars.from_step(step)
         if order.bar < market.bars.length:
             market.orders.append(order)
@@ -589,11 +562,12 @@ class _Run:
         if last < 0:
             return
         if self._wants_returns:
-            for each in {symbol, *self._books.holdings}:
-                self._tell_returns(self._markets[each], step)
+            waited_for = (each.symbol for each in self._by_rank if each.orders)
+            for name in dict.fromkeys([symbol, *self._books.holdings, *waited_for]):
+                self._tell_returns(self._markets[name], step)
         self._pipeline.update_reference_price(symbol, bars.close(last))
 
-    def _tell_returns(self, market: _Market, step: int) -> None:
+    def _tell_returns(self, market: Market, step: int) -> None:
         """The minutes that correlations and volatilities look at, those that were not told yet."""
         bars = market.bars
         last = bars.until(step)
@@ -605,11 +579,8 @@ class _Run:
 
     def _prices(self, step: int) -> dict[str, Decimal]:
         """The last closes of what is held, at the end of a step."""
-        prices = {}
-        for symbol in self._books.holdings:
-            bars = self._markets[symbol].bars
-            prices[symbol] = bars.close(bars.until(step))
-        return prices
+        markets = self._markets
+        return {symbol: markets[symbol].bars.last_close(step) for symbol in self._books.holdings}
 
     def _watch_losses(self, until: int) -> bool:
         """Look at what the account was worth at the ends of steps before ``until``; True where it lost too much and
@@ -680,7 +651,14 @@ class _Run:
                 price = market.bars.close(index)
                 self._close(market, holding, holding.book.quantity, price, index, self._steps, "end")
         progress(1.0)
-        times, equity, exposed = self._curve()
+        times, equity, exposed = curve(
+            self._books,
+            {market.symbol: market.bars for market in self._by_rank},
+            self._request.balance,
+            self._steps,
+            self._grid_ms,
+            self._length,
+        )
         return BacktestResult(
             signals=tuple(self._signals),
             fills=tuple(self._books.fills),
@@ -694,45 +672,6 @@ class _Run:
             code=code_version(),
         )
 
-    def _curve(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """What the account was worth at the end of each bar, made of what it held when."""
-        books = self._books
-        balance = np.full(self._steps + 1, np.nan)
-        balance[0] = float(self._request.balance)
-        if books.balances:
-            at, values = zip(*books.balances, strict=True)
-            # Of several at one step the last counts.
-            balance[list(at)] = [float(each) for each in values]
-        known = np.flatnonzero(~np.isnan(balance))
-        equity = np.repeat(balance[known], np.diff(np.append(known, self._steps + 1)))
-        last, equity = equity[-1], equity[:-1].copy()
-        exposed = np.zeros(self._steps)
-        for stretch in books.stretches:
-            end = min(stretch.end, self._steps)
-            closes = self._markets[stretch.symbol].bars.closes(stretch.first, end)
-            equity[stretch.first : end] += stretch.signed_quantity * (closes - stretch.entry_price)
-            exposed[stretch.first : end] += abs(stretch.signed_quantity) * closes
-        equity[-1] = last
-        some = np.zeros(self._steps, dtype=bool)
-        for market in self._by_rank:
-            some[market.bars.steps] = True
-        times = self._grid_ms + (np.flatnonzero(some) + 1) * self._length
-        return times.astype(np.int64), equity[some], exposed[some]
-
-
-def _seen(market: _Market, holding: Holding, index: int, there: Decimal) -> tuple[float, float]:
-    """How far the price went for and against a position that ends now, percent of its entry."""
-    bars, first = market.bars, holding.opened_bar
-    within = market.price is not None
-    prices = [float(there), *(market.path if within else ())]
-    end = index if within else index + 1
-    if end > first:
-        scale = 10.0**bars.series.price_decimals
-        prices += [int(bars.high[first:end].max()) / scale, int(bars.low[first:end].min()) / scale]
-    entry = float(holding.book.entry_price)
-    up, down = (max(prices) - entry) / entry * 100.0, (min(prices) - entry) / entry * 100.0
-    return (up, down) if holding.is_long else (-down, -up)
-
 
 def _decides_in_kernel(strategy: Strategy) -> TypeGuard[CandleStrategy]:
     return isinstance(strategy, CandleStrategy) and type(strategy).on_candle is CandleStrategy.on_candle
@@ -745,114 +684,3 @@ def _words(result: PipelineResult) -> tuple[str, str]:
         return "approved", result.signal.reason
     refusals = result.decision.refusals if result.decision is not None else ()
     return "denied", "; ".join(each.message for each in refusals)
-
-
-def _in_order(told: list[Told], markets: list[_Market], midnights: NDArray[np.int64]) -> tuple[
-    list[int], list[int], list[int]
-]:  # fmt: skip
-    """Every moment at which something is told: its step, which of ``told`` (-1: only a new day begins), and which of
-    its bars. By time, symbol, timeframe, and the order of the strategies."""
-    rank = {market.symbol: market.rank for market in markets}
-    columns = [np.column_stack([midnights, *(np.full(len(midnights), each) for each in (-1, 0, -1, 0))])]
-    for number, each in enumerate(told):
-        size = len(each.steps)
-        columns.append(
-            np.column_stack([
-                each.steps,
-                np.full(size, rank[each.symbol]),
-                np.full(size, each.series.interval_ms),
-                np.full(size, number),
-                np.arange(size),
-            ])
-        )  # fmt: skip
-    table = np.concatenate(columns).astype(np.int64)
-    table = table[np.lexsort((table[:, 3], table[:, 2], table[:, 1], table[:, 0]))]
-    return table[:, 0].tolist(), table[:, 3].tolist(), table[:, 4].tolist()
-
-
-def _series(candles: Candles, symbol: str, interval: str) -> CandleSeries:
-    found = candles.get((symbol, interval))
-    if found is None:
-        have = ", ".join(f"{name} {each}" for name, each in candles) or "none"
-        raise BacktestError(f"there are no bars of {symbol} {interval}; there are {have}")
-    return found
-
-
-def _funding_bars(series: CandleSeries, funding: FundingSeries | None) -> list[tuple[int, Decimal]]:
-    """Which bar pays which rate at its open."""
-    if funding is None:
-        return []
-    first = int(np.searchsorted(funding.time_ms, int(series.start_ms[0])))
-    bars = np.searchsorted(series.start_ms, funding.time_ms[first:])
-    rates = funding.rate[first:]
-    return [(bar, rate_of(rate)) for bar, rate in zip(bars.tolist(), rates.tolist(), strict=True) if bar < len(series)]
-
-
-def _digests(
-    candles: Candles, funding: Mapping[str, FundingSeries], request: BacktestRequest
-) -> tuple[tuple[str, str], ...]:
-    symbols = set(request.symbols)
-    found = [(f"{name} {interval}", each.digest()) for (name, interval), each in candles.items() if name in symbols]
-    if request.costs.funding:
-        found += [(f"{name} funding", _funding_digest(each)) for name, each in funding.items() if name in symbols]
-    files = {run.strategy: STRATEGIES.code(run.strategy) for run in request.strategies}
-    found += [(f"strategy {key}", digest) for key, digest in files.items() if digest]
-    return tuple(sorted(found))
-
-
-def _funding_digest(series: FundingSeries) -> str:
-    digest = hashlib.sha256(f"{series.venue}/{series.symbol}/".encode())
-    digest.update(np.ascontiguousarray(series.time_ms).astype("<i8", copy=False).tobytes())
-    digest.update(np.ascontiguousarray(series.rate).astype("<f8", copy=False).tobytes())
-    return digest.hexdigest()
-
-
-def _configuration(request: BacktestRequest, rules: Mapping[str, InstrumentRules]) -> PipelineConfiguration:
-    if any(level == "strategy" for level, _ in request.limits.other_levels):
-        raise BacktestError("limits of a strategy count what others of its account hold; give them as the account's")
-    return PipelineConfiguration(
-        strategies=tuple(_running(number, run, request) for number, run in enumerate(request.strategies, start=1)),
-        rules=rules,
-        groups=request.groups,
-        policies=Policies(exits=request.exit_rules),
-    )
-
-
-def _running(number: int, run: StrategyRun, request: BacktestRequest) -> RunningStrategy:
-    kind = STRATEGIES.get(run.strategy)
-    if kind is None:
-        raise BacktestError(f"there is no strategy {run.strategy!r}; there are {', '.join(sorted(STRATEGIES))}")
-    try:
-        parameters = parse_parameters(kind.parameters, run.parameters)
-    except ParameterError as error:
-        raise BacktestError(f"{run.strategy}: {error}") from None
-    if run.sizing_mode not in SIZINGS:
-        raise BacktestError(f"sizing_mode is {run.sizing_mode!r}; expected one of {', '.join(SIZINGS)}")
-    return RunningStrategy(
-        config_id=number,
-        version=1,
-        account_id=ACCOUNT,
-        name=run.name or run.strategy,
-        strategy=run.strategy,
-        symbols=run.symbols,
-        parameters=parameters,
-        sizing_mode=run.sizing_mode,
-        sizing_value=run.sizing_value,
-        leverage=run.leverage,
-        allow_reversal=run.allow_reversal,
-        limits=request.limits,
-        size_by_confidence=run.size_by_confidence,
-        adaptive_leverage=run.adaptive_leverage,
-    )
-
-
-@cache
-def code_version() -> str:
-    """A name for the code that decides, sizes, fills and books: of all its files."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for part in CODE:
-        place = root / part
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]

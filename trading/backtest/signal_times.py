@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -108,3 +109,25 @@ def _line_of(kind: type) -> str:
         return str(Place(file_of(kind), inspect.getsourcelines(kind)[1]))
     except (OSError, TypeError):
         return kind.__module__
+
+
+def in_order(told: list[Told], ranks: Mapping[str, int], midnights: NDArray[np.int64]) -> tuple[
+    list[int], list[int], list[int]
+]:  # fmt: skip
+    """Every moment at which something is told: its step, which of ``told`` (-1: only a new day begins), and which of
+    its bars. By time, symbol, timeframe, and the order of the strategies."""
+    columns = [np.column_stack([midnights, *(np.full(len(midnights), each) for each in (-1, 0, -1, 0))])]
+    for number, each in enumerate(told):
+        size = len(each.steps)
+        columns.append(
+            np.column_stack([
+                each.steps,
+                np.full(size, ranks[each.symbol]),
+                np.full(size, each.series.interval_ms),
+                np.full(size, number),
+                np.arange(size),
+            ])
+        )  # fmt: skip
+    table = np.concatenate(columns).astype(np.int64)
+    table = table[np.lexsort((table[:, 3], table[:, 2], table[:, 1], table[:, 0]))]
+    return table[:, 0].tolist(), table[:, 3].tolist(), table[:, 4].tolist()

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from marketdata.candles.findings import REPAIR_HELP, ImportOptions, ImportRefused, Repair
+from marketdata.candles.series import CandleSeries
+from marketdata.candles.series_key import SeriesKey
+from marketdata.candles.services import file_series
+from marketdata.candles.tables import TableForm
+from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
+from marketdata.selectors import instrument_rules
+from strategies.models import Signal, StrategyConfig
+from strategies.registry import STRATEGIES
+from strategies.selectors import config_named, signals_of
+from trading.backtest.comparison import compare_signals
+from trading.backtest.errors import BacktestError
+from trading.backtest.report import summary_of
+from trading.backtest.request import BacktestRequest
+from trading.backtest.request_json import RequestInvalid, iso, request_from_json, request_to_json
+from trading.backtest.result import BacktestResult, BacktestSignal
+from trading.backtest.result_packing import as_json
+from trading.runtime.backtest_data import BacktestData, DataMissing, load_data
+
+DIFFERENT, INVALID = 1, 2
+REPAIRS = (Repair.ACCEPT_GAPS, Repair.ACCEPT_ZERO_VOLUME, Repair.DROP_UNFINISHED)
+SHOWN = (
+    ("net_profit", "net profit, USDT", "{:.2f}"),
+    ("total_return", "total return", "{:.2%}"),
+    ("annualised_return", "annualised return", "{:.2%}"),
+    ("sharpe", "Sharpe", "{:.2f}"),
+    ("sortino", "Sortino", "{:.2f}"),
+    ("calmar", "Calmar", "{:.2f}"),
+    ("max_drawdown", "deepest drawdown", "{:.2%}"),
+    ("trades", "trades", "{}"),
+    ("win_rate", "win rate", "{:.2%}"),
+    ("profit_factor", "profit factor", "{:.2f}"),
+    ("expectancy", "expectancy, USDT a trade", "{:.2f}"),
+    ("exposure", "time in the market", "{:.2%}"),
+    ("fees", "fees, USDT", "{:.2f}"),
+    ("funding", "funding, USDT", "{:.2f}"),
+    ("signals", "signals", "{}"),
+    ("denied", "signals denied", "{}"),
+)
+
+
+class Command(BaseCommand):
+    help = (
+        "Run a strategy on what was: bars of the archive, or of files (--bars). The rules are in docs/backtest.md. "
+        "Prints the figures; --output writes everything as JSON. Exit code 2: what is asked cannot be tested."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--request", type=Path, help="everything that is asked, as JSON (as the API takes it)")
+        parser.add_argument("--strategy", help="its key, like supertrend")
+        parser.add_argument("--symbols", help="like BTCUSDT,ETHUSDT")
+        parser.add_argument("--from", dest="start", help="the first day or moment, UTC")
+        parser.add_argument("--to", dest="end", help="the day or moment after the last")
+        parser.add_argument("--interval", help="of the bars that prices move by (default 1: minutes)")
+        parser.add_argument("--venue", help="bybit or binance (default bybit)")
+        parser.add_argument("--balance", help="USDT at the start (default 10000)")
+        parser.add_argument("--leverage", help="default 10")
+        parser.add_argument("--sizing", help="percent:1, fixed_usd:100 or minimum (default percent:1)")
+        for name, words in (
+            ("parameter", "of the strategy, like period=10"),
+            ("cost", "like fee=0.00055 or slippage=0.0002"),
+            ("limit", "like max_positions=5; none is no limit"),
+            ("exit-rule", "like max_loss_percent=2 or enabled=false"),
+        ):
+            parser.add_argument(f"--{name}", action="append", default=[], metavar="NAME=VALUE", help=words)
+        parser.add_argument(
+            "--bars", action="append", default=[], metavar="SYMBOL=FILE",
+            help="bars of a CSV or Parquet file instead of the archive's (columns as candles_import reads them)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--instruments",
+            type=Path,
+            help="Bybit's instruments-info as JSON, for symbols not listed here",
+        )
+        for repair in REPAIRS:
+            parser.add_argument(f"--{repair.value.replace('_', '-')}", action="store_true", help=REPAIR_HELP[repair])
+        parser.add_argument(
+            "--compare", type=int, metavar="ID",
+            help="of a strategy's configuration: test it, and hold its signals against those recorded; 1: they differ",
+        )  # fmt: skip
+        parser.add_argument("--output", type=Path, help="write request, figures, signals, fills, trades and curve here")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            request = request_from_json(asked(options), {key: kind.parameters for key, kind in STRATEGIES.items()})
+            data = self._data(request, options)
+            # Here, not above: numba takes a second to load, and a request that is refused needs none of it.
+            run = importlib.import_module("trading.backtest.run")
+            result = run.run_backtest(request, data.candles, data.funding, data.rules, progress=self._tell)
+        except RequestInvalid as invalid:
+            words = "\n".join(f"{each.field} {each.value}: {each.rule}" for each in invalid.violations)
+            raise CommandError(words, returncode=INVALID) from None
+        except (BacktestError, DataMissing) as error:
+            raise CommandError(str(error), returncode=INVALID) from None
+        self._show(result, request, options["output"])
+        if options["compare"] is not None:
+            self._compare(result, request, options["compare"])
+
+    def _compare(self, result: BacktestResult, request: BacktestRequest, config_id: int) -> None:
+        span = (datetime.fromtimestamp(each / 1_000, UTC) for each in (request.start_ms, request.end_ms))
+        rows = signals_of(configuration(config_id), *span)
+        found = compare_signals([as_tested(row, request.strategies[0].name) for row in rows], result.signals)
+        self.stdout.write(
+            f"{found.recorded} signals recorded, {found.tested} in the test, {found.same} the same"
+        )  # fmt: skip
+        for each in found.differences:
+            self.stdout.write(
+                f"{iso(each.time_ms)} {each.symbol} {each.field}: recorded {each.recorded}, tested {each.tested}"
+            )
+        if found.differences:
+            raise CommandError(f"{len(found.differences)} differences", returncode=DIFFERENT)
+
+    def _tell(self, share: float) -> None:
+        if self.stderr.isatty():
+            self.stderr.write(f"\r{share:.0%}", ending="\n" if share == 1.0 else "")
+
+    def _data(self, request: BacktestRequest, options: dict[str, Any]) -> BacktestData:
+        files = dict(pairs(options["bars"], "--bars"))
+        strange = sorted(set(files) - set(request.symbols))
+        if strange:
+            raise CommandError(f"--bars {', '.join(strange)}: not among the symbols", returncode=INVALID)
+        listed = listed_rules(options["instruments"])
+        if not files:
+            return load_data(request)
+        if missing := sorted(set(request.symbols) - set(files)):
+            raise CommandError(f"--bars is missing for {', '.join(missing)}", returncode=INVALID)
+        repairs = frozenset(repair for repair in REPAIRS if options[repair.value])
+        candles = {
+            (symbol, request.interval): bars_of(Path(path), symbol, request, ImportOptions(repairs))
+            for symbol, path in files.items()
+        }
+        unlisted = [symbol for symbol in request.symbols if symbol not in listed]
+        stored = load_rules(unlisted)
+        return BacktestData(candles, {}, {**listed, **stored})
+
+    def _show(self, result: BacktestResult, request: BacktestRequest, output: Path | None) -> None:
+        summary = summary_of(result, request)
+        figures = summary["statistics"]
+        for name, words, form in SHOWN:
+            value = figures.get(name)
+            number = float(value) if isinstance(value, str) else value
+            self.stdout.write(f"{words:28}{'-' if number is None else form.format(number)}")
+        self.stdout.write(f"{'balance at the end, USDT':28}{result.balance:.2f}")
+        if output is not None:
+            whole = {
+                "request": request_to_json(request),
+                "summary": summary,
+                "signals": as_json(result.signals),
+                "fills": as_json(result.fills),
+                "trades": as_json(result.trades),
+                "equity": {"time_ms": result.equity_ms.tolist(), "equity": result.equity.tolist()},
+                "balance": f"{result.balance:f}",
+                "data": dict(result.data),
+                "code": result.code,
+            }
+            output.write_text(json.dumps(whole) + "\n")
+            self.stdout.write(f"written to {output}")
+
+
+def asked(options: dict[str, Any]) -> dict[str, Any]:
+    """What the command line asks for, as the API takes it."""
+    if options["request"] is not None:
+        try:
+            found = json.loads(options["request"].read_text())
+        except (OSError, ValueError) as error:
+            raise CommandError(f"{options['request']} cannot be read: {error}", returncode=INVALID) from None
+        if not isinstance(found, dict):
+            raise CommandError(f"{options['request']}: expected a JSON object", returncode=INVALID)
+        return found
+    plain = {name: options[name] for name in ("start", "end", "interval", "venue", "balance") if options[name]}
+    parts = {
+        "costs": {name: switched(value) for name, value in pairs(options["cost"], "--cost")},
+        "limits": {name: switched(value) for name, value in pairs(options["limit"], "--limit")},
+        "exit_rules": {name: switched(value) for name, value in pairs(options["exit_rule"], "--exit-rule")},
+    }
+    if options["compare"] is not None:
+        return {"strategies": [configured(configuration(options["compare"]))], **plain, **parts}
+    if not options["strategy"] or not options["symbols"]:
+        raise CommandError("say --strategy and --symbols, or --request", returncode=INVALID)
+    mode, _, value = (options["sizing"] or "percent:1").partition(":")
+    strategy: dict[str, Any] = {
+        "strategy": options["strategy"],
+        "symbols": options["symbols"].split(","),
+        "parameters": dict(pairs(options["parameter"], "--parameter")),
+        "sizing_mode": mode,
+        **({"sizing_value": value} if value else {}),
+        **({"leverage": options["leverage"]} if options["leverage"] else {}),
+    }
+    return {"strategies": [strategy], **plain, **parts}
+
+
+def configuration(config_id: int) -> StrategyConfig:
+    found = config_named(config_id)
+    if found is None:
+        raise CommandError(f"there is no strategy configuration {config_id}", returncode=INVALID)
+    return found
+
+
+def configured(config: StrategyConfig) -> dict[str, Any]:
+    """A strategy as it is configured, as the API takes it."""
+    plain = ("strategy", "parameters", "name", "allow_reversal", "size_by_confidence", "adaptive_leverage")
+    return {
+        **{name: getattr(config, name) for name in plain},
+        "symbols": list(config.symbols),
+        "sizing_mode": str(config.sizing_mode),
+        "sizing_value": f"{config.sizing_value:f}",
+        "leverage": f"{config.leverage:f}",
+    }
+
+
+def as_tested(row: Signal, name: str) -> BacktestSignal:
+    """A signal that was recorded, as a backtest tells its own."""
+    outcome = "approved" if row.outcome == Signal.Outcome.ORDERED else str(row.outcome)
+    return BacktestSignal(
+        round(row.signalled_at.timestamp() * 1_000), row.symbol, name, row.side, row.strength, row.entry_price,
+        row.take_profit, row.stop_loss, outcome, row.reason,
+    )  # fmt: skip
+
+
+def pairs(given: Sequence[str], option: str) -> list[tuple[str, str]]:
+    found = []
+    for each in given:
+        name, separator, value = each.partition("=")
+        if not separator or not name:
+            raise CommandError(f"{option} {each!r}; expected NAME=VALUE", returncode=INVALID)
+        found.append((name, value))
+    return found
+
+
+def switched(value: str) -> str | bool | None:
+    known: dict[str, bool | None] = {"true": True, "false": False, "none": None}
+    return known.get(value.lower(), value)
+
+
+def bars_of(path: Path, symbol: str, request: BacktestRequest, options: ImportOptions) -> CandleSeries:
+    try:
+        with path.open("rb") as file:
+            key = SeriesKey(request.venue, symbol, request.interval)
+            return file_series(file, key=key, form=TableForm(), options=options)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error}", returncode=INVALID) from None
+    except ImportRefused as refusal:
+        lines = "\n".join(refusal.report.lines())
+        raise CommandError(f"{path}:\n{lines}", returncode=INVALID) from None
+
+
+def listed_rules(path: Path | None) -> dict[str, InstrumentRules]:
+    if path is None:
+        return {}
+    try:
+        rows = json.loads(path.read_text())["result"]["list"]
+        found = [rules_from_bybit(row, "linear") for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, InstrumentError) as error:
+        raise CommandError(f"{path} is no answer of instruments-info: {error}", returncode=INVALID) from None
+    return {each.symbol: each for each in found}
+
+
+def load_rules(symbols: Sequence[str]) -> dict[str, InstrumentRules]:
+
+    found = {symbol: instrument_rules(symbol) for symbol in symbols}
+    unknown = sorted(symbol for symbol, rules in found.items() if rules is None)
+    if unknown:
+        words = f"{', '.join(unknown)}: not listed here; give --instruments, or start an engine once"
+        raise CommandError(words, returncode=INVALID)
+    return {symbol: rules for symbol, rules in found.items() if rules is not None}
