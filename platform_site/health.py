@@ -25,6 +25,7 @@ from audit.selectors import heartbeats
 from audit.services import VENUE_ACCESS
 from platform_site.degraded_modes import ALL_TRADE, AccountsHeldBack, degraded_modes
 from platform_site.depth_health import depth_health
+from strategies.registry import STRATEGIES
 from trading.models import EngineSession, KillSwitch
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts
 from trading.selectors import engine_sessions, symbols_without_engine
@@ -218,6 +219,15 @@ def feeds() -> list[dict[str, Any]]:
     return rows
 
 
+def strategy_files() -> dict[str, str]:
+    """Users' own strategies; which file it is, and what is wrong with it, is for who is logged in."""
+    left_out = len(STRATEGIES.refresh().problems)
+    if left_out == 0:
+        return {"status": "ok", "detail": ""}
+    files = "1 file" if left_out == 1 else f"{left_out} files"
+    return {"status": "degraded", "detail": f"{files} of the strategies folder cannot be used; see the strategies page"}
+
+
 def overall(found: dict[str, dict[str, Any]]) -> str:
     statuses = {component["status"] for component in found.values()}
     if statuses == {"ok"}:
@@ -241,6 +251,7 @@ class HealthView(APIView):
                     "exchange": {"type": "string"},
                     "components": {"type": "object"},
                     "depth": {"type": "object"},
+                    "strategies": {"type": "object"},
                     "feeds": {"type": "array", "items": {"type": "object"}},
                     "degraded_modes": {"type": "array", "items": {"type": "object"}},
                     "venue_access": {"type": "object"},
@@ -252,7 +263,8 @@ class HealthView(APIView):
     def get(self, request: Request) -> Response:
         """How every component is, what still works while a part is away (``degraded_modes``), and how each process
         gets through to the exchange. ``depth`` has the parts of depth analytics in the same form (null until there is
-        something to collect); they are not part of ``status``, which is about trading. 503 only when the database is
+        something to collect), ``strategies`` says whether files of users' own strategies cannot be used; these are not
+        part of ``status``, which is about trading. 503 only when the database is
         down; then ``watched_positions`` counts what the engines keep in memory."""
         found = components()
         accesses = venue_accesses()
@@ -265,6 +277,7 @@ class HealthView(APIView):
             "exchange": settings.EXCHANGE,
             "components": found,
             "depth": None if database_down else depth_health(),
+            "strategies": strategy_files(),
             "feeds": feeds(),
             "degraded_modes": degraded_modes(found, accesses, ALL_TRADE if database_down else accounts_held_back()),
             "venue_access": accesses,

@@ -16,6 +16,8 @@ IMAGES = "/strategies/images/"
 LARGEST_CHARACTERS = 200_000
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 # The page shows the title itself, and the parameters as they are, not as they were when somebody wrote.
+_NOTHING_BELOW = re.compile(r"^## [^\n]*\n\s*(?=^## |\Z)", re.MULTILINE)
+_SENTENCE_END = re.compile(r"(?<=[a-z)][.!?])\s+(?=[A-Z])")
 _SHOWN_ANYWAY = re.compile(r"\A\s*# [^\n]*\n|^## Parameters\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -27,12 +29,12 @@ def documentation(registry: Registry, key: str) -> str:
         text = path.read_text()[:LARGEST_CHARACTERS]
     except (OSError, UnicodeDecodeError):
         text = _own_words(kind)
-    return rendered(_SHOWN_ANYWAY.sub("", _COMMENT.sub("", text)))
+    return rendered(_NOTHING_BELOW.sub("", _SHOWN_ANYWAY.sub("", _COMMENT.sub("", text))))
 
 
 def summary(kind: type[Strategy]) -> str:
     """Its first sentence."""
-    return re.split(r"(?<=[.!?])\s", _own_words(kind).replace("\n", " "), maxsplit=1)[0]
+    return _SENTENCE_END.split(_own_words(kind).replace("\n", " "), maxsplit=1)[0]
 
 
 def rendered(text: str) -> str:

@@ -369,6 +369,7 @@ class StrategySerializer(serializers.ModelSerializer):
             "allow_reversal",
             "enabled",
             "version",
+            "code",
             "updated_at",
         ]
 

@@ -44,10 +44,10 @@ def test_calls_that_end_about_when_their_time_is_up_are_struck_inside_or_not_at_
     """Whatever comes after the call is never struck."""
     struck = 0
     with CallWatch(0.2) as watch:
-        for number in range(25):
+        for number in range(12):
             began = time.monotonic()
 
-            def nearly(until: float = began + 0.18 + number * 0.006) -> str:
+            def nearly(until: float = began + 0.18 + number * 0.012) -> str:
                 while time.monotonic() < until:
                     pass
                 return "done"
@@ -59,7 +59,7 @@ def test_calls_that_end_about_when_their_time_is_up_are_struck_inside_or_not_at_
             after = time.monotonic() + 0.02
             while time.monotonic() < after:
                 pass
-    assert 0 < struck < 25
+    assert 0 < struck < 12
 
 
 def test_a_call_that_no_exception_reaches_is_told_to_the_watcher_with_its_frame() -> None:

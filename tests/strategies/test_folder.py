@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
+from platform_site import environment as environment_readers
 from strategies.base import parse_parameters
 from strategies.library import STRATEGIES as BUILT_IN
 from strategies.registry import Registry
-from tests.strategies.own import GOOD, line_of, written
+from tests.strategies.own import line_of, written
 
 
 def registry(folder: Path) -> Registry:
@@ -115,16 +117,17 @@ def test_a_file_that_cannot_be_read_or_is_too_large_says_so(tmp_path: Path) -> N
     assert words == {"nowhere.py": "cannot be read: No such file or directory"}
 
 
-def test_the_settings_name_the_folder_and_refuse_one_that_is_not_there(tmp_path: Path) -> None:
-    written(tmp_path / "ours", "mine", source=GOOD)
+def test_the_settings_name_the_folder_and_refuse_one_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "ours", "mine")
     code = "import django; django.setup(); from strategies.registry import STRATEGIES; print('own.mine' in STRATEGIES)"
-
-    def start(folder: Path) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "STRATEGIES_DIR": str(folder)}
-        return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=environment
-        )
-
-    assert start(tmp_path / "ours").stdout.strip() == "True"
-    refused = start(tmp_path / "gone")
-    assert refused.returncode != 0 and "which is no folder; make it, or unset STRATEGIES_DIR" in refused.stderr
+    environment = {**os.environ, "STRATEGIES_DIR": str(tmp_path / "ours")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.stdout.strip() == "True", done.stderr
+    monkeypatch.setenv("STRATEGIES_DIR", str(tmp_path / "gone"))
+    with pytest.raises(ImproperlyConfigured, match="which is no folder; make it, or unset STRATEGIES_DIR"):
+        environment_readers.folder("STRATEGIES_DIR", tmp_path)
+    monkeypatch.delenv("STRATEGIES_DIR")
+    assert environment_readers.folder("STRATEGIES_DIR", tmp_path / "later") == tmp_path / "later"

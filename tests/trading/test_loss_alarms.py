@@ -93,8 +93,8 @@ def test_alarms_of_one_mode_and_one_tenant_are_not_anothers(account: Account) ->
 
 
 def test_a_strategys_loss_disables_the_strategy_and_stops_nobody_else(account: Account) -> None:
-    config = strategy_enable(config=builders.supertrend(account), actor="alice")
-    bobs = strategy_enable(config=builders.supertrend(builders.account(builders.user("bob"))), actor="bob")
+    config = strategy_enable(config=builders.strategy(account), actor="alice")
+    bobs = strategy_enable(config=builders.strategy(builders.account(builders.user("bob"))), actor="bob")
     assert lost(account, level="strategy", strategy="trend", message="strategy trend lost 6 %")
     config.refresh_from_db()
     bobs.refresh_from_db()
@@ -104,8 +104,8 @@ def test_a_strategys_loss_disables_the_strategy_and_stops_nobody_else(account: A
 
 
 def test_the_guard_names_the_level_that_was_crossed(account: Account) -> None:
-    builders.supertrend(account)
-    config = builders.supertrend(builders.account(account.owner, "second"))
+    builders.strategy(account)
+    config = builders.strategy(builders.account(account.owner, "second"))
     risk_limit_set(level="strategy", strategy=config, actor="a", max_daily_loss_percent=D(2))
     risk_limit_set(level="user", user=account.owner, actor="a", max_daily_loss_percent=D(3))
     watched = watched_limits([account, config.account])

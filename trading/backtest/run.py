@@ -795,6 +795,8 @@ def _digests(
     found = [(f"{name} {interval}", each.digest()) for (name, interval), each in candles.items() if name in symbols]
     if request.costs.funding:
         found += [(f"{name} funding", _funding_digest(each)) for name, each in funding.items() if name in symbols]
+    files = {run.strategy: STRATEGIES.code(run.strategy) for run in request.strategies}
+    found += [(f"strategy {key}", digest) for key, digest in files.items() if digest]
     return tuple(sorted(found))
 
 

@@ -30,6 +30,7 @@ def load_data(request: BacktestRequest) -> BacktestData:
     Raises:
         DataMissing: a symbol without a single bar in the time asked for, or without rules.
     """
+    STRATEGIES.refresh()
     span = (request.start_ms, request.end_ms)
     first_ms = request.start_ms - warm_up_ms(request)
     candles = {
