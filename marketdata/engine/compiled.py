@@ -35,16 +35,17 @@ _INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wra
 
 
 class Kernels:
-    """Decorators for functions whose machine code is kept in one folder; empty: where numba keeps its own."""
+    """Decorators for functions whose machine code is kept in one folder; empty: where numba keeps its own. ``options``:
+    more of numba's, for all of them."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: str, **options: Any) -> None:
+        self.folder, self._options = folder, options
 
     def compiled(self, signature: str, *, nogil: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """A kernel that Python calls: compiled, or loaded from the cache, when its module is imported."""
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            dispatcher: Any = numba.njit(nogil=nogil, error_model="numpy")(function)
+            dispatcher: Any = numba.njit(nogil=nogil, error_model="numpy", **self._options)(function)
             with self._cache():
                 dispatcher._cache = _KernelCache(function)
                 dispatcher.compile(signature)
@@ -56,7 +57,7 @@ class Kernels:
     def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A kernel that only other kernels call: it is part of their machine code, so a warm start does not load it."""
         with self._cache():
-            return _once(numba.njit(cache=True, **_INNER)(function))
+            return _once(numba.njit(cache=True, **_INNER, **self._options)(function))
 
     def callback(self, function: Callable[..., Any]) -> int:
         """The address of a function of four int64 that kernels call through it: what few books need is not part of the

@@ -34,7 +34,6 @@ Floats = NDArray[np.float64]
 # So many bars at once: what is made of them stays in a core's cache.
 BLOCK = 16_384
 FILLS = 4_096
-LARGEST_PRICE_LEVEL = 2**59
 NO_BARS, NO_ROWS, NOTHING = np.zeros(0, dtype=np.int64), np.zeros((0, ROW)), np.zeros(0)
 _ANSWERED = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 
@@ -158,8 +157,6 @@ class Market:
         terms = terms_of(request, series, rules[symbol])
         factor = 10 ** (terms.grid.price - series.price_decimals)
         prices = tuple(_units(each, factor) for each in (series.open, series.high, series.low, series.close))
-        if int(prices[1].max()) * int(terms.ask[Ask.LEVEL_SCALE]) > LARGEST_PRICE_LEVEL:
-            raise CompiledUnfit(f"the prices of {symbol} have too many digits for the compiled path")
         bars, rates = _funding(series, funding) if request.costs.funding else ([], [])
         return cls(
             whole,
@@ -296,7 +293,7 @@ class Account:
             bar = int(self.state[At.BAR])
             if status == Status.BAD_SIGNAL:
                 raise CompiledUnfit(f"the signal at bar {bar} contradicts itself; the full path says how")
-            raise CompiledUnfit(f"worths at bar {bar} have too many digits for the compiled path")
+            raise CompiledUnfit(f"prices or worths at bar {bar} have too many digits for the compiled path")
 
     def finish(self, at: Ints = NO_BARS, rows: Floats = NO_ROWS) -> None:
         """The rest of the bars with these signals, and the end of what is held."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,7 +193,7 @@ def _exits(ask: Ints, exits: ExitRules) -> tuple[Ints, Ints, Ints, Ints]:
     ask[Ask.MIN_PROFIT], ask[Ask.MAX_LOSS] = least, loss
     ask[Ask.TRAILING_TAKE], ask[Ask.TAKE_FROM], ask[Ask.TAKE_STEP] = exits.trailing_take_profit, take_from, step
     ask[Ask.TRAILING_STOP], ask[Ask.STOP_FROM] = exits.trailing_stop, stop_from
-    shares = [_distance(exits, number) for number in range(MOST_STEPS + 1)]
+    shares = _distances(exits.take_profit_step_percent, exits.take_profit_acceleration)
     steps = [whole(each, decimals) for pair in exits.trailing_stop_distances for each in pair]
     partials = [max(whole(profit, decimals), least) for profit, _ in exits.partial_exits]
     made = (partials, [each.numerator for each in shares], [each.denominator for each in shares], steps)
@@ -200,11 +201,12 @@ def _exits(ask: Ints, exits: ExitRules) -> tuple[Ints, Ints, Ints, Ints]:
     return partials_, shares_, ones, steps_
 
 
-def _distance(exits: ExitRules, steps: int) -> Fraction:
-    """How far the trailing take-profit stays behind after so many steps, a share of the entry price."""
-    exact = Fraction(exits.take_profit_step_percent) / 100 / Fraction(exits.take_profit_acceleration) ** steps
+@lru_cache
+def _distances(step: Decimal, acceleration: Decimal) -> tuple[Fraction, ...]:
+    """How far the trailing take-profit stays behind after so many steps, shares of the entry price."""
+    exact = [Fraction(step) / 100 / Fraction(acceleration) ** steps for steps in range(MOST_STEPS + 1)]
     # Finer than the tenth decimal of any price, to which levels are rounded.
-    return exact if exact.denominator < LARGEST_ONE else exact.limit_denominator(LARGEST_ONE)
+    return tuple(each if each.denominator < LARGEST_ONE else each.limit_denominator(LARGEST_ONE) for each in exact)
 
 
 def _check(what: str, value: int) -> None:

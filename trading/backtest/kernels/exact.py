@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from strategies.compiled import inner
+from trading.backtest.kernels.decorators import inner
 
 BILLION = 1_000_000_000
 LEVEL_DECIMALS = 10

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.candles.series import DAY_MS
-from strategies.compiled import kernel
+from trading.backtest.kernels.decorators import kernel
 from trading.backtest.kernels.slots import Filled, Seen
 
 PEAK, TROUGH, DRAWDOWN = int(Seen.PEAK), int(Seen.TROUGH), int(Seen.DRAWDOWN)

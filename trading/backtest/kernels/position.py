@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.compiled import inner
+from trading.backtest.kernels.decorators import inner
 from trading.backtest.kernels.exact import BILLION, ceiling_ratio, floor_ratio, nearest_ratio, share_of
 from trading.backtest.kernels.slots import Ask, At, Filled, Kind
 

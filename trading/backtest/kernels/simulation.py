@@ -10,7 +10,7 @@ import numpy as np
 
 from marketdata.engine.memory import call_back
 from strategies.candle_strategy import PRICE_DECIMALS, Slot
-from strategies.compiled import inner, kernel
+from trading.backtest.kernels.decorators import inner, kernel
 from trading.backtest.kernels.exact import BILLION, ceiling_ratio, floor_ratio, nearest_ratio
 from trading.backtest.kernels.position import (
     ANSWER,
@@ -72,7 +72,7 @@ DIRECTION, STRENGTH = int(Slot.DIRECTION), int(Slot.STRENGTH)
 SIGNAL_TAKE_PROFIT, SIGNAL_STOP_LOSS = int(Slot.TAKE_PROFIT), int(Slot.STOP_LOSS)
 GRID = 10.0**PRICE_DECIMALS
 LARGEST_LEVEL = 2.0**62
-LARGEST_WORTH = 2.0**60
+LARGEST_WORTH, LARGEST_PRICE = 2.0**60, 2.0**59
 STRIDE = 32
 # What may lie on a way: in the position's favour the first AHEAD, against it the others.
 LEVELS = (TAKE_PROFIT, PARTIAL, KEPT, STOP_LOSS, LIQUIDATION, MAX_LOSS, TRAILING_STOP, TRAILING_TAKE)
@@ -311,7 +311,9 @@ def arrive(given: Given, state: Ints, fills: Ints, bar: int, price: int) -> None
 
 @inner
 def fits(ask: Ints, state: Ints, price: int) -> bool:
-    """Whether worths stay far within an int64."""
+    """Whether levels and worths stay far within an int64."""
+    if float(price) * float(ask[LEVEL_SCALE]) > LARGEST_PRICE:
+        return False
     worth = float(price) * float(state[QUANTITY] + state[ORDER_QUANTITY])
     return worth * ask[LEVERAGE] < LARGEST_WORTH and abs(float(state[CASH])) * ask[LEVERAGE] < LARGEST_WORTH
 
@@ -402,14 +404,17 @@ def simulate(
     bar = state[BAR]
     number = np.searchsorted(signal_at[:signals], bar)
     while bar < end:
-        event = signal_at[number] if number < signals else end
-        if state[FUNDING] < len(funding_bars):
-            event = min(event, funding_bars[state[FUNDING]])
-        event = min(event, end)
+        asked = signal_at[number] if number < signals else end
+        paid = funding_bars[state[FUNDING]] if state[FUNDING] < len(funding_bars) else end
+        event, seen, quiet = min(asked, paid, end), False, False
         if state[ORDER_SIDE] == 0 and event > bar:
             stop = event
             if state[SIDE] != 0:
-                stop = quiet_until(given, state, low[bar:event], high[bar:event]) + bar
+                # A bar with a signal at its end may be as quiet as others.
+                reach = event + 1 if asked < min(paid, end) else event
+                stop = bar + quiet_until(given, state, low[bar:reach], high[bar:reach])
+                seen, quiet = stop < reach, stop > event
+                stop = min(stop, event)
             note(state, close, bar, stop, base, one, equity, exposed)
             bar = stop
             if bar == end:
@@ -423,7 +428,9 @@ def simulate(
         pay(given, state, fills, bar, open_[bar], funding_bars, funding_rates)
         if state[ORDER_SIDE] != 0:
             arrive(given, state, fills, bar, open_[bar])
-        if state[SIDE] != 0 and quiet_until(given, state, low[bar : bar + 1], high[bar : bar + 1]) == 0:
+        if not seen and state[SIDE] != 0:
+            quiet = quiet or quiet_until(given, state, low[bar : bar + 1], high[bar : bar + 1]) == 1
+        if not quiet and state[SIDE] != 0:
             walk(given, state, fills, bar, open_[bar], high[bar], low[bar], close[bar])
         note(state, close, bar, bar + 1, base, one, equity, exposed)
         if number < signals and signal_at[number] == bar:
