@@ -3,10 +3,19 @@ from __future__ import annotations
 from django.contrib import admin
 
 from audit.admin import ReadOnlyAdmin
+from marketdata.candles.admin import ArchiveImportAdmin, ArchiveSeriesAdmin
 from marketdata.depth.admin import DepthCollectorAdmin, DepthSymbolAdmin
 from marketdata.models import Detection, FeedEvent, Instrument
 
-__all__ = ["DepthCollectorAdmin", "DepthSymbolAdmin", "DetectionAdmin", "FeedEventAdmin", "InstrumentAdmin"]
+__all__ = [
+    "ArchiveImportAdmin",
+    "ArchiveSeriesAdmin",
+    "DepthCollectorAdmin",
+    "DepthSymbolAdmin",
+    "DetectionAdmin",
+    "FeedEventAdmin",
+    "InstrumentAdmin",
+]
 
 
 @admin.register(Instrument)

@@ -12,8 +12,10 @@ from rest_framework.views import exception_handler as default_handler
 
 from audit.trace import current_trace, new_trace_id
 from strategies.services import StrategyConfigRefused
+from trading.backtest.request_json import RequestInvalid
 from trading.services.account_modes import ModeRefused
 from trading.services.amendments import OrderNotAmendable
+from trading.services.backtests import BacktestRefused
 from trading.services.kill_switch import KillSwitchRefused
 from trading.services.order_refusals import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
 
@@ -45,7 +47,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return refusal(409, "trading is stopped by the kill switch", error.violations)
     if isinstance(error, (OrderRefused, StrategyConfigRefused)):
         return refusal(400, "the request breaks a rule", error.violations)
-    if isinstance(error, (OrderNotCancellable, OrderNotAmendable, KillSwitchRefused)):
+    if isinstance(error, RequestInvalid):
+        return refusal(400, "the backtest is not understood", error.violations)
+    if isinstance(error, (BacktestRefused, OrderNotCancellable, OrderNotAmendable, KillSwitchRefused)):
         return envelope(409, str(error))
     if isinstance(error, ModeRefused):
         code = 400 if error.field == "confirm_name" else 409

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from audit.admin import TracedAdmin
+from strategies.forms import PREFIX, parameter_field
 from strategies.models import StrategyConfig
 from strategies.registry import STRATEGIES
 from strategies.services import (
@@ -21,7 +22,6 @@ from strategies.services import (
     strategy_enable,
 )
 
-PREFIX = "parameter_"
 FIELDS = (
     "account",
     "name",
@@ -37,22 +37,14 @@ FIELDS = (
 )
 
 
-def parameter_field(spec: Any) -> forms.Field:
-    """A form field that says the unit, the range and the meaning of one parameter."""
-    words = f"{spec.help}{f' ({spec.unit})' if spec.unit else ''}; default {spec.default}"
-    if spec.kind == "choice":
-        return forms.ChoiceField(
-            choices=[(c, c) for c in spec.choices], initial=spec.default, help_text=words, required=False
-        )
-    words += f"; {spec.minimum:g} to {spec.maximum:g}"
-    kind = forms.IntegerField if spec.kind == "int" else forms.FloatField
-    return kind(min_value=spec.minimum, max_value=spec.maximum, initial=spec.default, help_text=words, required=False)
+def strategy_choices() -> list[tuple[str, str]]:
+    return [(key, kind.title) for key, kind in STRATEGIES.refresh().items()]
 
 
 class StrategyConfigForm(forms.ModelForm):
     """Parameters as fields of their own, once the strategy is chosen; the service decides what is valid."""
 
-    strategy = forms.ChoiceField(choices=[(key, cls.title) for key, cls in STRATEGIES.items()])
+    strategy = forms.ChoiceField(choices=strategy_choices)
 
     class Meta:
         model = StrategyConfig

@@ -258,7 +258,7 @@ def backtest_result(
 def backtest_request(**changes: Any) -> dict[str, Any]:
     """What a person asks for, as JSON."""
     strategy = {"strategy": "supertrend", "symbols": ["BTCUSDT"], "parameters": {"timeframe": "5"}}
-    return {"strategies": [strategy], "start": "2026-01-01", "end": "2026-01-11"} | changes
+    return {"strategies": [strategy], "start": "2026-01-01", "end": "2026-01-11", "interval": "5"} | changes
 
 
 def candle_series(bars: int = 600, symbol: str = "BTCUSDT", interval: str = "5") -> CandleSeries:
@@ -292,7 +292,7 @@ def backtest_found(trades: int = 60) -> BacktestResult:
     ends = ("take_profit", "stop_loss", "trailing_stop", "signal")
     rows = [
         backtest_trade(
-            f"{(170, -90, 45, -60, 110, -130)[place % 6]}.5",
+            f"{(170, -90, 45, -160, 110, -130, 95)[place % 7]}.5",
             start + hour * (4 * place + 3),
             side="Buy" if place % 3 else "Sell",
             why=ends[place % 4],

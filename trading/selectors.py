@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db.models import Count, F, Model, Prefetch, Q, QuerySet
+from django.db.models import Count, F, Model, Prefetch, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
 from audit.chain import PLATFORM, account_chain
 from audit.models import Alert, AuditEvent
 from audit.selectors import alerts_of, events_of
+from audit.services import as_json
 from marketdata.selectors import instruments
 from strategies.models import Signal, StrategyConfig
 from trading.lifecycle import LIVE
@@ -201,6 +203,52 @@ def backtest_part(run: BacktestRun, kind: str) -> bytes | None:
     """One kind of a run's rows as they were packed; None where there are none yet."""
     part = BacktestPart.objects.filter(run=run, kind=kind).values_list("data", flat=True).first()
     return None if part is None else bytes(part)
+
+
+def live_results(user: Any, run: BacktestRun, signals: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What configurations with the same rule and parameters did in a run's time, of the accounts a user may see and in
+    the mode that each is in. ``signals``: the run's, to be compared one by one: the same moment, symbol and side."""
+    start, end = (datetime.fromisoformat(run.request[name]) for name in ("start", "end"))
+    found = []
+    for asked in run.request["strategies"]:
+        parameters = as_json(asked["parameters"])
+        for config in visible_strategies(user).filter(strategy=asked["strategy"]):
+            symbols = sorted(set(config.symbols) & set(asked["symbols"]))
+            if symbols and config.parameters == parameters:
+                tested = {
+                    (row["time_ms"], row["symbol"], row["side"])
+                    for row in signals
+                    if row["strategy"] in (asked["name"], asked["strategy"]) and row["symbol"] in symbols
+                }
+                found.append({**_live_of(config, symbols, start, end, tested), "strategy": asked["strategy"]})
+    return found
+
+
+def _live_of(
+    config: StrategyConfig, symbols: list[str], start: datetime, end: datetime, tested: set[tuple[int, str, str]]
+) -> dict[str, Any]:
+    rows = books_of(config.signals.filter(symbol__in=symbols, signalled_at__gte=start, signalled_at__lt=end))
+    live = {
+        (round(signal.signalled_at.timestamp() * 1_000), signal.symbol, signal.side): signal.outcome for signal in rows
+    }
+    fills = books_of(Fill.objects.filter(account=config.account, order__strategy=config.name))
+    fills = fills.filter(instrument__symbol__in=symbols, executed_at__gte=start, executed_at__lt=end)
+    sums = fills.aggregate(count=Count("pk"), realised=Sum("realised_pnl"), fees=Sum("fee"))
+    return {
+        "configuration": config.name,
+        "account": config.account.name,
+        "badge": config.account.badge,
+        "symbols": symbols,
+        "signals": len(live),
+        "ordered": sum(outcome == Signal.Outcome.ORDERED for outcome in live.values()),
+        "same_signals": len(live.keys() & tested),
+        "only_live": len(live.keys() - tested),
+        "only_tested": len(tested - live.keys()),
+        "fills": sums["count"],
+        "realised_pnl": f"{sums['realised'] or 0:f}",
+        "fees": f"{sums['fees'] or 0:f}",
+        "net": f"{(sums['realised'] or 0) - (sums['fees'] or 0):f}",
+    }
 
 
 # The work of an account's owner.

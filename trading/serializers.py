@@ -13,6 +13,7 @@ from trading.lifecycle import LIVE
 from trading.models import (
     Account,
     AccountReconciliation,
+    BacktestRun,
     CoinBalance,
     DeadManWatch,
     Discrepancy,
@@ -448,6 +449,46 @@ class CoinBalanceSerializer(serializers.ModelSerializer):
             *("currency", "opening_balance", "opened_at", "explained_balance", "venue_balance"),
             *("unexplained_since", "compared_at"),
         ]
+
+
+class BacktestListSerializer(serializers.ModelSerializer):
+    """A run as a line of the list: of what it found only what a line shows."""
+
+    owner = serializers.CharField(source="owner.username")
+    strategies = serializers.SerializerMethodField()
+    symbols = serializers.SerializerMethodField()
+    start = serializers.CharField(source="request.start")
+    end = serializers.CharField(source="request.end")
+    figures = serializers.SerializerMethodField()
+
+    class Meta:
+        model = BacktestRun
+        fields = [
+            *("id", "owner", "name", "state", "stop_asked", "progress", "events", "words", "error"),
+            *("strategies", "symbols", "start", "end", "asked_at", "started_at", "finished_at", "figures"),
+        ]
+
+    def get_strategies(self, run: BacktestRun) -> list[str]:
+        return [each["name"] or each["strategy"] for each in run.request["strategies"]]
+
+    def get_symbols(self, run: BacktestRun) -> list[str]:
+        return sorted({symbol for each in run.request["strategies"] for symbol in each["symbols"]})
+
+    @extend_schema_field({"type": "object", "nullable": True})
+    def get_figures(self, run: BacktestRun) -> dict[str, Any] | None:
+        """None until it is done."""
+        found = run.summary.get("statistics")
+        return None if found is None else {name: found[name] for name in LINE_FIGURES}
+
+
+LINE_FIGURES = ("total_return", "sharpe", "max_drawdown", "trades", "win_rate", "profit_factor", "net_profit")
+
+
+class BacktestSerializer(BacktestListSerializer):
+    """All of a run but its rows. ``request`` is what was asked, defaults written out; ``summary`` what was found."""
+
+    class Meta(BacktestListSerializer.Meta):
+        fields = [*BacktestListSerializer.Meta.fields, "attempt", "worker", "code", "data", "request", "summary"]
 
 
 def account_snapshot(account: Account, user: Any) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from django.contrib.auth import views as auth_views
-from django.urls import path
+from django.urls import include, path, re_path
 
 from trading import views
 
 urlpatterns = [
     path("", views.DashboardView.as_view(), name="dashboard"),
+    path("strategies/", include("trading.strategy_pages.urls")),
     path("status", views.StatusView.as_view(), name="status"),
+    path("backtests/", views.BacktestsPage.as_view(), name="backtests"),
+    re_path(r"^backtests/(?P<pk>[0-9]{1,18})/$", views.BacktestPage.as_view(), name="backtest"),
     path(
         "login",
         auth_views.LoginView.as_view(template_name="login.html", redirect_authenticated_user=True),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
@@ -10,19 +10,28 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.generic import TemplateView
 
 from audit.dead_letters import DeadLetter, LetterGone
 from audit.selectors import chain_heads
 from audit.services import dead_letters
+from marketdata.candles.series import INTERVALS as BAR_INTERVALS
 from marketdata.selectors import INTERVALS, instruments
+from strategies.registry import STRATEGIES
+from trading.api.backtest_schema import choices_of_form
+from trading.backtest.request_json import VENUES, request_from_json, request_to_json
 from trading.permissions import is_staff, may_operate_platform
 from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
-from trading.selectors import trace_timeline, visible_accounts
+from trading.selectors import trace_timeline, visible_accounts, visible_backtests
 from trading.serializers import AccountSerializer
+from trading.services.backtests import candle_strategies
 
+# What the form begins with.
+USUAL = "supertrend"
+PK = re.compile(r"[0-9]{1,18}")
 LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 ACTIONS = {"replay": letter_replay, "discard": letter_discard}
 
@@ -112,6 +121,55 @@ class TracePage(TemplateView):
             raise Http404
         each = admin.site.each_context(self.request)
         return super().get_context_data(**each, title=f"Trace {trace_id}", trace_id=trace_id, steps=steps, **context)
+
+
+class BacktestsPage(LoginRequiredMixin, TemplateView):
+    """All of one's backtests, and the form for a new one; ``?again=ID`` fills it with what that one was asked."""
+
+    template_name = "backtests/list.html"
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        asked = self.request.GET.get("again", "")
+        again = visible_backtests(self.request.user).filter(pk=int(asked)).first() if PK.fullmatch(asked) else None
+        symbols = list(instruments().order_by("symbol").values_list("symbol", flat=True))
+        return super().get_context_data(
+            boot={
+                "user": self.request.user.get_username(),
+                "list": reverse("backtests"),
+                "strategies": [
+                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in specs]}
+                    for key, specs in sorted(candle_strategies().items())
+                ],
+                "symbols": symbols,
+                "intervals": BAR_INTERVALS,
+                "venues": VENUES,
+                "ranges": choices_of_form(),
+                "open": again is not None,
+                "asked": again.request if again else usual_request(symbols[:1]),
+            },
+            **context,
+        )
+
+
+class BacktestPage(LoginRequiredMixin, TemplateView):
+    """One backtest: how far it is, or what it found."""
+
+    template_name = "backtests/detail.html"
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        run = get_object_or_404(visible_backtests(self.request.user), pk=context.pop("pk"))
+        return super().get_context_data(run=run, boot={"run": run.pk, "list": reverse("backtests")}, **context)
+
+
+def usual_request(symbols: list[str]) -> dict[str, Any]:
+    """What the form asks for before anybody has changed it: the last full month."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    end = today.replace(day=1)
+    start = (end - timedelta(days=1)).replace(day=1)
+    specs = candle_strategies()
+    strategy = {"strategy": USUAL if USUAL in specs else min(specs), "symbols": symbols or ["BTCUSDT"]}
+    asked = {"strategies": [strategy], "start": start.isoformat(), "end": end.isoformat()}
+    return request_to_json(request_from_json(asked, specs))
 
 
 class StatusView(LoginRequiredMixin, TemplateView):

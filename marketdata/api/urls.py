@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.urls import path
 
 from marketdata.api import views
+from marketdata.api.candles.urls import urlpatterns as candle_patterns
 from marketdata.api.depth.urls import urlpatterns as depth_patterns
 
 urlpatterns = [
@@ -13,4 +14,5 @@ urlpatterns = [
     path("market/feed-events", views.FeedEventsView.as_view()),
     path("market/detections", views.DetectionsView.as_view()),
     *depth_patterns,
+    *candle_patterns,
 ]

@@ -157,6 +157,12 @@ def _coverage(line: ArchiveSeries, months: Sequence[Any], times: Any) -> Coverag
     return Coverage(key, months[0]["first_ms"], months[-1]["last_ms"], bars, size, gaps)
 
 
+def stored_ends(lines: Iterable[ArchiveSeries]) -> tuple[int, int]:
+    """When the first bar of these lines begins, and when the last one does; 0 and 0 where none is stored."""
+    ends = ArchiveMonth.objects.filter(series__in=lines).aggregate(first=Min("first_ms"), last=Max("last_ms"))
+    return ends["first"] or 0, ends["last"] or 0
+
+
 def missing_spans(key: SeriesKey, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
     """What of ``[start_ms, end_ms)`` is not stored, oldest first: what a download has to ask for."""
     found = coverage(key)

@@ -30,7 +30,7 @@ from marketdata.candles.priced import (
     zone_shift_ms,
 )
 from marketdata.candles.series_key import SeriesKey
-from marketdata.candles.staging import Staging
+from marketdata.candles.staging import MOST_ROWS, Staging
 from marketdata.candles.tables import PRICES, RATE, TIME, VOLUME, Block, TableError, TableForm, read_blocks
 
 # Flat bars that one import may add: 2 years of minutes. More is a file that lacks more than it holds.
@@ -39,7 +39,14 @@ REPORT_SOURCE_LENGTH = 255
 
 
 def file_import(
-    file: BinaryIO, *, key: SeriesKey, form: TableForm, options: ImportOptions, actor: str, source: str
+    file: BinaryIO,
+    *,
+    key: SeriesKey,
+    form: TableForm,
+    options: ImportOptions,
+    actor: str,
+    source: str,
+    most_rows: int = MOST_ROWS,
 ) -> Report:
     """Bring a table of bars or funding rates into the archive: CSV, plain or gzipped, or Parquet. Bringing it again
     changes nothing.
@@ -50,15 +57,21 @@ def file_import(
     wanted = (TIME, RATE) if key.is_funding else (TIME, *PRICES, *((VOLUME,) if key.has_volume else ()))
     optional = () if key.is_funding or key.has_volume else (VOLUME,)
     blocks = read_blocks(file, form, wanted, optional)
-    return blocks_import(blocks, key=key, options=options, actor=actor, source=source)
+    return blocks_import(blocks, key=key, options=options, actor=actor, source=source, most_rows=most_rows)
 
 
 def blocks_import(
-    blocks: Iterable[Block], *, key: SeriesKey, options: ImportOptions, actor: str, source: str
+    blocks: Iterable[Block],
+    *,
+    key: SeriesKey,
+    options: ImportOptions,
+    actor: str,
+    source: str,
+    most_rows: int = MOST_ROWS,
 ) -> Report:
     """The same of rows that come from elsewhere. What goes wrong while they come is a refusal, too."""
     report, findings = Report(str(key), source), Findings()
-    staging = Staging(options, findings, rates=key.is_funding)
+    staging = Staging(options, findings, rates=key.is_funding, most_rows=most_rows)
     try:
         try:
             for block in blocks:

@@ -42,8 +42,10 @@ class _Part:
 class Staging:
     """``append`` blocks, then ``finish``, then read. ``rates``: of funding, which have one column of numbers."""
 
-    def __init__(self, options: ImportOptions, findings: Findings, *, rates: bool = False) -> None:
-        self._options, self._findings = options, findings
+    def __init__(
+        self, options: ImportOptions, findings: Findings, *, rates: bool = False, most_rows: int = MOST_ROWS
+    ) -> None:
+        self._options, self._findings, self._most_rows = options, findings, most_rows
         self._names = (RATE,) if rates else (*PRICES, VOLUME)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - until close
         self._parts: list[_Part] = []
@@ -61,6 +63,8 @@ class Staging:
     def append(self, block: Block) -> None:
         """Take over what can be read, and find what cannot."""
         self.read += len(block.rows) + len(block.bad)
+        if self.read > self._most_rows:
+            raise TableError(f"it has more than {self._most_rows} rows; import it in parts")
         dropped = self._dropped
         for row, problem in block.bad:
             self._findings.add(Kind.COLUMNS, row, problem, handled=dropped)
@@ -78,8 +82,6 @@ class Staging:
         self._file.write(values.tobytes())
         self._times.append(times[kept])
         self._rows.append(block.rows[kept])
-        if first + len(values) > MOST_ROWS:
-            raise TableError(f"it has more than {MOST_ROWS} rows; import it in parts")
 
     def finish(self) -> None:
         """No more rows come: ``times`` (milliseconds, as they stand in the file) and ``rows`` are there now."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_ROWS = 20_000
-LONGEST_LINE = 10_000
+LONGEST_LINE = 1_000
 GZIP_MAGIC, PARQUET_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
 TIME, RATE = "time", "rate"
 PRICES = ("open", "high", "low", "close")

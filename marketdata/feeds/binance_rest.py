@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import partial
+from typing import Any
 
 import aiohttp
 import orjson
 
-from marketdata.feeds.protocol import OpenGate, RestAnswer, RestGate, VenueBest, VenueError
+from marketdata.feeds.protocol import OpenGate, RestAnswer, RestGate, VenueBest, VenueError, VenueRefusal
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,15 @@ DEPTH_WEIGHTS = {
     SPOT.name: {100: 5, 500: 25, 1_000: 50, 5_000: 250},
     USDM.name: {50: 2, 100: 5, 500: 10, 1_000: 20},
 }
+MOST_KLINES, MOST_RATES = 1_000, 1_000
+# Path and weight of so many klines.
+KLINES = {SPOT.name: ("/api/v3/klines", 2), USDM.name: ("/fapi/v1/klines", 5)}
+FUNDING_PATH, FUNDING_WEIGHT = "/fapi/v1/fundingRate", 1
 # Binance's code for a symbol that the market does not list.
 UNKNOWN_SYMBOL = b'"code":-1121'
 
 
-class UnknownSymbol(VenueError):
+class UnknownSymbol(VenueRefusal):
     """The market does not list the symbol: asking again brings nothing."""
 
 
@@ -150,6 +155,29 @@ class BinanceRest:
         weights = DEPTH_WEIGHTS[self.market.name]
         weight = next(weight for most, weight in weights.items() if limit <= most)
         return await self._depth(symbol, limit, weight)
+
+    async def klines(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[Any]:
+        """The oldest 1,000 bars that start in ``[start_ms, end_ms)``, the oldest first, as the venue wrote them. Raises
+        as :meth:`depth`."""
+        path, weight = KLINES[self.market.name]
+        fields = {"symbol": symbol, "interval": interval, "limit": str(MOST_KLINES)}
+        return await self._list(path, fields, start_ms, end_ms, weight)
+
+    async def funding_rates(self, symbol: str, start_ms: int, end_ms: int) -> list[Any]:
+        """The oldest 1,000 rates of ``[start_ms, end_ms)``, the oldest first, as the venue wrote them; of USD-M. Raises
+        as :meth:`depth`."""
+        fields = {"symbol": symbol, "limit": str(MOST_RATES)}
+        return await self._list(FUNDING_PATH, fields, start_ms, end_ms, FUNDING_WEIGHT)
+
+    async def _list(self, path: str, fields: Mapping[str, str], start_ms: int, end_ms: int, weight: int) -> list[Any]:
+        body = await self._ask(path, {**fields, "startTime": str(start_ms), "endTime": str(end_ms - 1)}, weight)
+        try:
+            found = orjson.loads(body)
+        except ValueError as error:
+            raise VenueError(f"{path}: {error}") from None
+        if not isinstance(found, list):
+            raise VenueError(f"{path}: {type(found).__name__}; expected a list")
+        return found
 
     async def _depth(self, symbol: str, limit: int, weight: int) -> bytes:
         return await self._ask(self.market.depth_path, {"symbol": symbol, "limit": str(limit)}, weight)

@@ -13,13 +13,16 @@ import aiohttp
 import orjson
 
 from marketdata.events import Candle
-from marketdata.feeds.protocol import OpenGate, RestAnswer, RestGate, VenueError
+from marketdata.feeds.protocol import OpenGate, RestAnswer, RestGate, VenueError, VenueRefusal
 from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10.0
 MAX_PAGES = 20
+MOST_CANDLES, MOST_RATES = 1_000, 200
+# Parameters that are none: an unknown symbol, too.
+PARAMETER_ERROR = 10001
 
 
 class BybitPublicRest:
@@ -75,6 +78,21 @@ class BybitPublicRest:
         now_ms = time.time_ns() // 1_000_000
         return [_candle(symbol, interval, length_ms, now_ms, row) for row in reversed(_rows(answer))]
 
+    async def past_klines(
+        self, category: str, symbol: str, interval: str, start_ms: int, end_ms: int, *, mark: bool = False
+    ) -> list[Any]:
+        """The newest 1,000 bars that start in ``[start_ms, end_ms)``, the newest first, as the venue wrote them: start
+        and prices, and volume and turnover where they are not of the mark price."""
+        path = "/v5/market/mark-price-kline" if mark else "/v5/market/kline"
+        fields = {"category": category, "symbol": symbol, "interval": interval, "limit": str(MOST_CANDLES)}
+        return _rows(await self._ask(path, {**fields, "start": str(start_ms), "end": str(end_ms - 1)}))
+
+    async def funding_rates(self, category: str, symbol: str, start_ms: int, end_ms: int) -> list[Any]:
+        """The newest 200 rates of ``[start_ms, end_ms)``, the newest first, as the venue wrote them."""
+        fields = {"category": category, "symbol": symbol, "limit": str(MOST_RATES)}
+        times = {"startTime": str(start_ms), "endTime": str(end_ms - 1)}
+        return _rows(await self._ask("/v5/market/funding/history", {**fields, **times}))
+
     async def orderbook(self, symbol: str, limit: int) -> Mapping[str, Any]:
         """The venue's own book: ``{s, b, a, ts, u, seq}``, prices and quantities as text."""
         return await self._ask("/v5/market/orderbook", {"category": "linear", "symbol": symbol, "limit": str(limit)})
@@ -92,7 +110,8 @@ class BybitPublicRest:
             raise VenueError(f"{path}: {type(error).__name__}: {error}") from error
         if not isinstance(answer, Mapping) or answer.get("retCode") != 0:
             text = answer.get("retMsg") if isinstance(answer, Mapping) else type(answer).__name__
-            raise VenueError(f"{path}: {text}")
+            is_final = isinstance(answer, Mapping) and answer.get("retCode") == PARAMETER_ERROR
+            raise (VenueRefusal if is_final else VenueError)(f"{path}: {text}")
         result = answer.get("result")
         if not isinstance(result, Mapping):
             raise VenueError(f"{path}: result is {type(result).__name__}; expected an object")

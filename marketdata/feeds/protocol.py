@@ -14,6 +14,10 @@ class VenueError(Exception):
     """The venue gave no usable answer; the message names the question and what came."""
 
 
+class VenueRefusal(VenueError):
+    """The venue understood, and said no: asking the same again brings nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """How a venue's connections are kept alive, in seconds.

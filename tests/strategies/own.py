@@ -21,7 +21,7 @@ class Mine(QuietStrategy):
     )
 
     def __init__(self, symbol, parameters):
-        self.symbol, self.bars, self.last, self.risen = symbol, parameters["bars"], None, 0
+        self.symbol, self.bars, self.last, self.risen, self.heard_ms = symbol, parameters["bars"], None, 0, -1
         self._timeframe = parameters["timeframe"]
 
     @classmethod
@@ -37,8 +37,9 @@ class Mine(QuietStrategy):
         return self.bars + 2
 
     def on_candle(self, candle):
-        if not candle.closed or candle.interval != self._timeframe:
+        if not candle.closed or candle.interval != self._timeframe or candle.start_ms <= self.heard_ms:
             return None
+        self.heard_ms = candle.start_ms
         last, self.last = self.last, candle.close
         self.risen = self.risen + 1 if last is not None and candle.close > last else 0
         if self.risen != self.bars:

@@ -3,8 +3,19 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from audit.trace import TRACE_ID
-from trading.api import accounts, alerts, audit, dead_letters, kill_switch, orders, reconciliation, strategies
+from trading.api import (
+    accounts,
+    alerts,
+    audit,
+    backtests,
+    dead_letters,
+    kill_switch,
+    orders,
+    reconciliation,
+    strategies,
+)
 
+RUN = "(?P<pk>[0-9]{1,18})"
 LETTER = "(?P<identifier>[0-9]{1,20}-[0-9]{1,20})"
 
 urlpatterns = [
@@ -30,6 +41,16 @@ urlpatterns = [
     re_path(r"^dlq/?$", dead_letters.DeadLetterListView.as_view()),
     re_path(rf"^dlq/{LETTER}/?$", dead_letters.DeadLetterDetailView.as_view()),
     re_path(rf"^dlq/{LETTER}/replay/?$", dead_letters.DeadLetterReplayView.as_view()),
+    re_path(r"^backtests/?$", backtests.BacktestListView.as_view()),
+    re_path(rf"^backtests/{RUN}/?$", backtests.BacktestDetailView.as_view()),
+    re_path(rf"^backtests/{RUN}/stop/?$", backtests.BacktestStopView.as_view()),
+    re_path(rf"^backtests/{RUN}/trades/?$", backtests.BacktestTradesView.as_view()),
+    re_path(rf"^backtests/{RUN}/fills/?$", backtests.BacktestFillsView.as_view()),
+    re_path(rf"^backtests/{RUN}/signals/?$", backtests.BacktestSignalsView.as_view()),
+    re_path(rf"^backtests/{RUN}/equity/?$", backtests.BacktestEquityView.as_view()),
+    re_path(rf"^backtests/{RUN}/prices/?$", backtests.BacktestPricesView.as_view()),
+    re_path(rf"^backtests/{RUN}/live/?$", backtests.BacktestLiveView.as_view()),
+    re_path(rf"^backtests/{RUN}/export/?$", backtests.BacktestExportView.as_view()),
     path("positions", accounts.PositionListView.as_view()),
     path("positions/<str:symbol>", accounts.PositionDetailView.as_view()),
     path("trading/order", orders.OrderCreateView.as_view()),

@@ -45,9 +45,10 @@ class Report:
 
 def report_of(result: BacktestResult, request: BacktestRequest, candles: Candles) -> Report:
     """``candles``: what it was tested on, by symbol and interval."""
-    prices = overviews(candles, request.interval)
+    series = tested(candles, request)
+    prices = [overview(each) for each in series]
     return Report(
-        summary={**summary_of(result, request), "coverage": coverage(candles, request)},
+        summary={**summary_of(result, request), "coverage": [coverage(each, request) for each in series]},
         parts={
             "signals": (len(result.signals), pack_rows(result.signals)),
             "fills": (len(result.fills), pack_rows(result.fills)),
@@ -108,17 +109,14 @@ def _prices(series: CandleSeries, units: NDArray[np.int64]) -> list[float]:
     return prices
 
 
-def overviews(candles: Candles, interval: str) -> list[dict[str, Any]]:
-    """One for each symbol, of the bars that prices moved by."""
-    return [overview(series) for (_, each), series in sorted(candles.items()) if each == interval]
+def tested(candles: Candles, request: BacktestRequest) -> list[CandleSeries]:
+    """For each symbol the bars that prices moved by, without those before the start that only warm strategies up."""
+    of_interval = [series for (_, interval), series in sorted(candles.items()) if interval == request.interval]
+    return [series.between(request.start_ms, request.end_ms) for series in of_interval]
 
 
-def coverage(candles: Candles, request: BacktestRequest) -> list[dict[str, Any]]:
-    """For each symbol how many bars there were of how many there could be, and the first's and the last's start."""
-    found = []
-    for (symbol, interval), series in sorted(candles.items()):
-        if interval == request.interval:
-            ends = {"first_ms": int(series.start_ms[0]), "last_ms": int(series.start_ms[-1])} if len(series) else {}
-            expected = (request.end_ms - request.start_ms) // series.interval_ms
-            found.append({"symbol": symbol, "interval": interval, "bars": len(series), "expected": expected, **ends})
-    return found
+def coverage(series: CandleSeries, request: BacktestRequest) -> dict[str, Any]:
+    """How many bars there were of how many there could be, and the first's and the last's start."""
+    ends = {"first_ms": int(series.start_ms[0]), "last_ms": int(series.start_ms[-1])} if len(series) else {}
+    expected = (request.end_ms - request.start_ms) // series.interval_ms
+    return {"symbol": series.symbol, "interval": series.interval, "bars": len(series), "expected": expected, **ends}

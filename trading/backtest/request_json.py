@@ -32,7 +32,7 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 NAME_OR_NONE = re.compile(r"[A-Za-z0-9_.-]{0,40}")
 RECORDING = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,99}){0,4}")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-Specs = Callable[[str], tuple[ParameterSpec, ...] | None]
+Specs = Mapping[str, tuple[ParameterSpec, ...]]
 
 
 class RequestInvalid(Exception):
@@ -237,7 +237,7 @@ def steps_of(value: Any) -> tuple[tuple[Decimal, Decimal], ...]:
 
 
 def request_from_json(data: Any, specs: Specs) -> BacktestRequest:
-    """What is asked. ``specs``: a strategy's parameters by its key, None for one that does not exist.
+    """What is asked. ``specs``: the parameters of each strategy that there is, by its key.
 
     Raises:
         RequestInvalid: with every field that breaks a rule.
@@ -311,10 +311,10 @@ def _strategy(reader: Reader, specs: Specs) -> StrategyRun:
     reader.known(STRATEGY_FIELDS)
     plain = StrategyRun("", ())
     strategy = reader.data.get("strategy")
-    known = specs(strategy) if isinstance(strategy, str) and NAME.fullmatch(strategy) else None
+    known = specs.get(strategy) if isinstance(strategy, str) else None
     parameters: Mapping[str, Any] = {}
     if known is None:
-        reader.refuse("strategy", strategy, "is no strategy of this deployment; see /api/v1/strategies/library")
+        reader.refuse("strategy", strategy, f"must be one of {', '.join(sorted(specs))}")
     else:
         given = reader.inner("parameters").data
         try:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from itertools import chain, count
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from risk.level_checks import loss_percent
 from risk.policies import Policies
 from risk.returns import WINDOW
 from strategies.base import ParameterError, Strategy, parse_parameters
+from strategies.call_watch import CallWatch
 from strategies.candle_strategy import CandleStrategy
 from strategies.registry import STRATEGIES
 from trading.backtest.bars import Bars, candle_of, longer
@@ -39,6 +40,7 @@ from trading.backtest.request import BacktestRequest, Source, StrategyRun
 from trading.backtest.result import BacktestResult, BacktestSignal
 from trading.backtest.signal_times import Told, kernel_signals, stopped
 from trading.pipeline import (
+    ENDS_A_CALL,
     Outcome,
     Pipeline,
     PipelineConfiguration,
@@ -62,6 +64,8 @@ CODE = (
 # A position is looked for so many bars ahead at once: most end before.
 AHEAD = 4_096
 LOOK_EVERY = 512
+# A strategy that takes longer for one call has lost its way. Machine code cannot be ended from outside.
+CALL_SECONDS = 10.0
 NS = 1_000_000
 KILL_SWITCH = "the kill switch stopped trading: {}"
 
@@ -87,8 +91,9 @@ def run_backtest(
     """
     if request.source is not Source.CANDLES:
         raise BacktestError(f"source is {request.source}; candles can only be tested as {Source.CANDLES}")
-    run = _Run(request, candles, funding, rules, every_bar=every_bar)
-    return run.go(progress or (lambda share: None), stop or (lambda: False))
+    with CallWatch(CALL_SECONDS) as watch:
+        run = _Run(request, candles, funding, rules, watch.call, every_bar=every_bar)
+        return run.go(progress or (lambda share: None), stop or (lambda: False))
 
 
 class _Market:
@@ -123,6 +128,7 @@ class _Run:
         candles: Candles,
         funding: Mapping[str, FundingSeries],
         rules: Mapping[str, InstrumentRules],
+        call: Callable[..., Any],
         *,
         every_bar: bool,
     ) -> None:
@@ -159,8 +165,10 @@ class _Run:
         self._candles = candles
         self._traces = count(1)
         self._begun = False
-        self._pipeline = Pipeline(lambda: f"{next(self._traces):08x}", may_act=lambda symbol: self._begun)
+        self._call = call
+        self._pipeline = Pipeline(lambda: f"{next(self._traces):08x}", may_act=lambda symbol: self._begun, call=call)
         self._pipeline.configure(_configuration(request, rules))
+        self._refuse_faults(self._pipeline.take_faults())
         self._signals: list[BacktestSignal] = []
         self._heap: list[tuple[int, int, int]] = []
         self._limits = request.limits
@@ -533,12 +541,12 @@ class _Run:
         if told.strategy is None or told.running is None:
             return self._pipeline.on_candle(candle)
         try:
-            signal = told.strategy.signal(candle, told.rows[place])
-        except Exception as error:
+            signal = self._call((told.running, told.symbol), told.strategy.signal, candle, told.rows[place])
+        except ENDS_A_CALL as error:
             raise stopped(told.running, told.symbol, error, type(told.strategy)) from error
         return [self._pipeline.on_signal(told.running, signal)]
 
-    def _refuse_faults(self, outcomes: list[Outcome]) -> None:
+    def _refuse_faults(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, StrategyFault):
                 raise StrategyStopped(outcome.running.name, outcome.symbol, outcome.error, outcome.where)

@@ -13,7 +13,7 @@ from strategies.candle_strategy import ROW, CandleStrategy
 from strategies.faults import Place, file_of, place_of, words_of
 from trading.backtest.bars import candle_of, series_part
 from trading.backtest.errors import StrategyStopped
-from trading.pipeline import RunningStrategy
+from trading.pipeline import ENDS_A_CALL, RunningStrategy
 
 BLOCK = 65_536
 # So many bars are also decided one by one: a kernel that looks ahead in its arrays decides otherwise.
@@ -53,7 +53,7 @@ def kernel_signals(running: RunningStrategy, strategy: CandleStrategy, series: C
             count = int(kernel.run(state, strategy.numbers, *_arrays(part), at, rows))
             found_at.append(at[:count] + first)
             found_rows.append(rows[:count].copy())
-    except Exception as error:
+    except ENDS_A_CALL as error:
         raise stopped(running, symbol, error, type(strategy)) from error
     if not found_at:
         return at[:0], rows[:0]

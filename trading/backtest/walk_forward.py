@@ -117,7 +117,8 @@ def stitch(results: Sequence[tuple[Span, BacktestResult]]) -> Stitched:
     """
     if not results:
         raise ValueError("there is no test to stitch")
-    times, equity = [], []
+    times: list[NDArray[np.int64]] = []
+    equity: list[NDArray[np.float64]] = []
     trades: list[BacktestTrade] = []
     now = float(results[0][1].balance)
     before = results[0][0].start_ms

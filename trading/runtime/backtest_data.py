@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 
-from marketdata.candles.series import CandleSeries, FundingSeries
+from marketdata.candles.selectors import candle_series, funding_series
+from marketdata.candles.series import DAY_MS, CandleSeries, FundingSeries, interval_ms
 from marketdata.instruments import InstrumentRules
 from marketdata.selectors import instrument_rules
+from strategies.registry import STRATEGIES
 from trading.backtest.request import BacktestRequest
 from trading.backtest.request_json import iso
 
@@ -29,21 +30,32 @@ def load_data(request: BacktestRequest) -> BacktestData:
     Raises:
         DataMissing: a symbol without a single bar in the time asked for, or without rules.
     """
-    selectors = import_module("marketdata.candles.selectors")
     span = (request.start_ms, request.end_ms)
+    first_ms = request.start_ms - warm_up_ms(request)
     candles = {
-        (symbol, request.interval): selectors.candle_series(request.venue, symbol, request.interval, *span)
+        (symbol, request.interval): candle_series(request.venue, symbol, request.interval, first_ms, request.end_ms)
         for symbol in request.symbols
     }
     for (symbol, interval), series in candles.items():
-        if not len(series):
+        if not len(series.between(*span)):
             raise DataMissing(
                 f"there are no {interval} bars of {symbol} at {request.venue} from {iso(span[0])} to {iso(span[1])}; "
-                "import them first (manage.py candles_import, or POST /api/v1/candles/import)"
+                "import them first (manage.py candles_import)"
             )
-    funding = {symbol: selectors.funding_series(request.venue, symbol, *span) for symbol in request.symbols}
+    funding = {symbol: funding_series(request.venue, symbol, *span) for symbol in request.symbols}
     rules = {symbol: instrument_rules(symbol) for symbol in request.symbols}
     unknown = [symbol for symbol, found in rules.items() if found is None]
     if unknown:
         raise DataMissing(f"{', '.join(unknown)}: no instrument that this deployment lists any more")
     return BacktestData(candles, funding, {symbol: found for symbol, found in rules.items() if found is not None})
+
+
+def warm_up_ms(request: BacktestRequest) -> int:
+    """How much before the start strategies want to have seen, so that they decide from the start on."""
+    longest = 0
+    for run in request.strategies:
+        strategy = STRATEGIES[run.strategy].create(run.symbols[0], run.parameters)
+        if strategy.timeframe is not None:
+            longest = max(longest, strategy.warm_up * interval_ms(strategy.timeframe))
+    # Whole days: then bars of every timeframe begin with their own first.
+    return -(-longest // DAY_MS) * DAY_MS

@@ -8,12 +8,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from importlib import import_module
 from types import TracebackType
 from typing import Self
 
 from django.db import DatabaseError, connection
 
+from trading.backtest.errors import BacktestError
 from trading.backtest.report import Report, report_of
 from trading.backtest.request import BacktestRequest
 from trading.backtest.result import BacktestResult
@@ -92,11 +92,14 @@ class Pulse:
 def simulate(request: BacktestRequest, data: BacktestData, pulse: Pulse) -> BacktestResult:
     """Through the full path, as live."""
     # Here, not above: numba takes a second to load, and only workers that run backtests need it.
-    run_backtest = import_module("trading.backtest.run").run_backtest
-    result: BacktestResult = run_backtest(
-        request, data.candles, data.funding, data.rules, progress=pulse.progress, stop=pulse.stop
-    )
-    return result
+    from trading.backtest.run import run_backtest  # noqa: PLC0415
+
+    bars = sum(len(series) for series in data.candles.values())
+
+    def progress(share: float) -> None:
+        pulse.progress(share, int(share * bars))
+
+    return run_backtest(request, data.candles, data.funding, data.rules, progress=progress, stop=pulse.stop)
 
 
 def carry_out_backtest(
@@ -135,7 +138,7 @@ def _outcome(
         result = simulate(request, data, pulse)
         pulse.say("working out the figures")
         return report_of(result, request, data.candles)
-    except DataMissing as error:
+    except (DataMissing, BacktestError) as error:  # words for whoever asked
         return str(error)
     except Exception as error:  # a strategy's own fault, or ours: its person is told which, and the worker lives on
         if not pulse.stop():

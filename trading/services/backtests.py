@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
@@ -10,7 +11,7 @@ from audit.services import record
 from marketdata.instruments import Violation
 from marketdata.selectors import instruments
 from strategies.base import ParameterSpec
-from strategies.library import STRATEGIES
+from strategies.registry import STRATEGIES
 from trading.backtest.report import Report
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.request_json import RequestInvalid, request_from_json, request_to_json
@@ -34,9 +35,10 @@ class BacktestLost(Exception):
     """The run was taken up by another worker, or is over, or is gone: what this one finds is not wanted any more."""
 
 
-def parameter_specs(strategy: str) -> tuple[ParameterSpec, ...] | None:
-    factory = STRATEGIES.get(strategy)
-    return None if factory is None else factory.parameters
+def candle_strategies() -> dict[str, tuple[ParameterSpec, ...]]:
+    """The parameters of the strategies that decide on candles, by key: those that have a timeframe."""
+    found = {key: kind.parameters for key, kind in STRATEGIES.refresh().items()}
+    return {key: specs for key, specs in found.items() if any(spec.name == "timeframe" for spec in specs)}
 
 
 def backtest_request(data: Any) -> BacktestRequest:
@@ -45,7 +47,7 @@ def backtest_request(data: Any) -> BacktestRequest:
     Raises:
         RequestInvalid: with every field that breaks a rule.
     """
-    request = request_from_json(data, parameter_specs)
+    request = request_from_json(data, candle_strategies())
     listed = set(instruments().filter(symbol__in=request.symbols).values_list("symbol", flat=True))
     found = [
         Violation(f"strategies.{place}.symbols", symbol, "is no instrument that this deployment lists")
@@ -72,7 +74,7 @@ def backtest_create(*, owner: Any, data: Any, name: Any = "") -> BacktestRun:
         raise RequestInvalid([Violation("name", str(name)[:100], NAME_RULE)])
     request = backtest_request(data)
     # Locked, so that two requests at once do not both find the last place.
-    type(owner).objects.select_for_update(no_key=True).get(pk=owner.pk)
+    get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
     waiting = BacktestRun.objects.filter(owner=owner, state__in=[State.QUEUED, State.RUNNING]).count()
     if waiting >= MOST_UNFINISHED:
         raise BacktestRefused(f"{waiting} of your backtests are not finished; wait for one, or stop one")

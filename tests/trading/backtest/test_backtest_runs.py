@@ -77,7 +77,7 @@ def test_a_worker_carries_it_out_and_keeps_all_that_was_found(alice: Any) -> Non
     run = carry_out(builders.backtest_run(alice, done=False))
     result = builders.backtest_found()
     assert (run.state, run.progress, run.code, run.error) == ("done", 1.0, "test", "")
-    assert run.summary["statistics"]["trades"] == 60 and run.summary["coverage"][0]["bars"] == 3_000
+    assert run.summary["statistics"]["trades"] == 60 and run.summary["coverage"][0]["bars"] == 2_880
     assert run.data == {"candles/BTCUSDT/1": "d" * 64}
     for kind in ("signals", "fills", "trades"):
         assert unpack_rows(kind, backtest_part(run, kind) or b"") == list(getattr(result, kind))
