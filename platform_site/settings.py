@@ -261,7 +261,7 @@ except ValueError as error:
 DETECTIONS_DAYS = environment.integer("DETECTIONS_DAYS", 7, minimum=1, maximum=3_650)
 # Files of past bars that the API takes (a year of minutes is 525,600 rows); larger ones are for `candles_import`.
 ARCHIVE_UPLOAD_MEGABYTES = environment.integer("ARCHIVE_UPLOAD_MEGABYTES", 64, minimum=1, maximum=4_096)
-ARCHIVE_UPLOAD_ROWS = environment.integer("ARCHIVE_UPLOAD_ROWS", 600_000, minimum=1, maximum=20_000_000)
+ARCHIVE_UPLOAD_ROWS = environment.integer("ARCHIVE_UPLOAD_ROWS", 600_000, minimum=1, maximum=6_000_000)
 # Users' own strategies, one Python file each (docs/strategies.md). Whoever may write here runs code in every process.
 STRATEGIES_DIR = environment.folder("STRATEGIES_DIR", DATA_DIR / "strategies")
 # Raw frames go to files of this folder; empty: they are not recorded.

@@ -29,5 +29,6 @@ urlpatterns = [
     re_path(r"^api/.*$", unknown_endpoint),
     path("metrics", metrics),
     path("depth/", include("marketdata.urls")),
+    path("candles/", include("marketdata.candles.urls")),
     path("", include("trading.urls")),
 ]

@@ -235,7 +235,6 @@ def backtest_result(
     signals: Sequence[BacktestSignal] = (),
     start_ms: int = 1_767_225_600_000,
     step_ms: int = 86_400_000,
-    balance: str = "10000",
     exposed: Sequence[float] | None = None,
 ) -> BacktestResult:
     """What a run found: one point of equity at the end of each step since 2026-01-01."""
@@ -248,7 +247,7 @@ def backtest_result(
         equity_ms=times,
         equity=np.array(equity, dtype=np.float64),
         exposed=np.zeros(len(equity)) if exposed is None else np.array(exposed, dtype=np.float64),
-        balance=Decimal(balance),
+        balance=Decimal(10_000) + sum((trade.pnl for trade in trades), Decimal(0)),
         events=len(equity),
         data=(("candles/BTCUSDT/1", "d" * 64),),
         code="test",

@@ -20,6 +20,7 @@ from audit.selectors import chain_heads
 from audit.services import dead_letters
 from marketdata.candles.series import INTERVALS as BAR_INTERVALS
 from marketdata.selectors import INTERVALS, instruments
+from strategies.base import ParameterSpec
 from strategies.registry import STRATEGIES
 from trading.api.backtest_schema import choices_of_form
 from trading.backtest.request_json import VENUES, request_from_json, request_to_json
@@ -124,28 +125,30 @@ class TracePage(TemplateView):
 
 
 class BacktestsPage(LoginRequiredMixin, TemplateView):
-    """All of one's backtests, and the form for a new one; ``?again=ID`` fills it with what that one was asked."""
+    """All of one's backtests, and the form for a new one; ``?again=ID`` fills it with what that one was asked,
+    ``?strategy=KEY`` with a strategy."""
 
     template_name = "backtests/list.html"
 
     def get_context_data(self, **context: Any) -> dict[str, Any]:
         asked = self.request.GET.get("again", "")
         again = visible_backtests(self.request.user).filter(pk=int(asked)).first() if PK.fullmatch(asked) else None
+        specs, wanted = candle_strategies(), self.request.GET.get("strategy", "")
         symbols = list(instruments().order_by("symbol").values_list("symbol", flat=True))
         return super().get_context_data(
             boot={
                 "user": self.request.user.get_username(),
                 "list": reverse("backtests"),
                 "strategies": [
-                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in specs]}
-                    for key, specs in sorted(candle_strategies().items())
+                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in own]}
+                    for key, own in sorted(specs.items())
                 ],
                 "symbols": symbols,
                 "intervals": BAR_INTERVALS,
                 "venues": VENUES,
                 "ranges": choices_of_form(),
-                "open": again is not None,
-                "asked": again.request if again else usual_request(symbols[:1]),
+                "open": again is not None or wanted in specs,
+                "asked": again.request if again else usual_request(specs, wanted, symbols[:1]),
             },
             **context,
         )
@@ -161,14 +164,14 @@ class BacktestPage(LoginRequiredMixin, TemplateView):
         return super().get_context_data(run=run, boot={"run": run.pk, "list": reverse("backtests")}, **context)
 
 
-def usual_request(symbols: list[str]) -> dict[str, Any]:
+def usual_request(specs: dict[str, tuple[ParameterSpec, ...]], wanted: str, symbols: list[str]) -> dict[str, Any]:
     """What the form asks for before anybody has changed it: the last full month."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     end = today.replace(day=1)
     start = (end - timedelta(days=1)).replace(day=1)
-    specs = candle_strategies()
-    strategy = {"strategy": USUAL if USUAL in specs else min(specs), "symbols": symbols or ["BTCUSDT"]}
-    asked = {"strategies": [strategy], "start": start.isoformat(), "end": end.isoformat()}
+    strategy = next(key for key in (wanted, USUAL, min(specs)) if key in specs)
+    run = {"strategy": strategy, "symbols": symbols or ["BTCUSDT"]}
+    asked = {"strategies": [run], "start": start.isoformat(), "end": end.isoformat()}
     return request_to_json(request_from_json(asked, specs))
 
 

@@ -15,7 +15,8 @@ from marketdata.candles.packing import LARGEST
 # A float names a decimal of up to 15 digits without doubt; so many characters hold no more of them.
 MOST_DIGITS = 15
 MOST_CHARACTERS = MOST_DIGITS + 1
-MOST_DECIMALS = 18
+# Powers of ten up to this are floats exactly; rates that somebody added up as floats have 19 decimals.
+MOST_DECIMALS = 22
 _FLOAT_EXACT = 10.0**MOST_DIGITS
 _PLAIN = re.compile(r"[0-9.]*")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")

@@ -38,7 +38,7 @@ def inspect(
     if options.shift_hours:
         findings.note(Kind.GRID, f"all times were moved by {options.shift_hours} h", handled="moved")
     if not len(times):
-        findings.add(Kind.FILE, 0, "it has no rows")
+        findings.add(Kind.FILE, 0, "it has no rows that could be read" if staging.read else "it has no rows")
         return Inspected(times, times, [])
     _check_unit(staging, times, findings)
     if step_ms is not None and not findings.has(Kind.TIME_UNIT):
@@ -52,6 +52,7 @@ def inspect(
     )
     if is_timely:
         gaps = gaps_between(times[kept], step_ms)
+    if is_timely and (not staging.lost or Repair.DROP_BAD_ROWS in options):
         _tell_gaps(staging.rows[kept], times[kept], gaps, options, findings)
     if has_volume and len(kept) > options.most_zero_bars:
         _check_volumes(staging, kept, options, findings)

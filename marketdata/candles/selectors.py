@@ -13,7 +13,7 @@ from marketdata.candles.aggregation import longer_bars
 from marketdata.candles.findings import Gap
 from marketdata.candles.inspection import gaps_between
 from marketdata.candles.models import ArchiveImport, ArchiveMonth, ArchiveSeries
-from marketdata.candles.packing import joined
+from marketdata.candles.packing import PackError, no_bars
 from marketdata.candles.priced import Priced, priced_together, unpacked
 from marketdata.candles.series import INTERVALS, CandleSeries, FundingSeries, interval_ms
 from marketdata.candles.series_key import FUNDING, PriceOf, SeriesKey
@@ -29,6 +29,7 @@ def candle_series(
 
     Raises:
         ValueError: what is asked for cannot be.
+        PackError: what is stored is damaged.
     """
     key = SeriesKey(venue, symbol, interval, market)
     step_ms = key.step_ms
@@ -36,7 +37,7 @@ def candle_series(
         line.interval: line
         for line in ArchiveSeries.objects.filter(venue=venue, market=market, symbol=symbol).exclude(interval=FUNDING)
     }
-    found = stored(lines[interval], start_ms, end_ms) if interval in lines else Priced(priced_together([]).bars)
+    found = stored(lines[interval], start_ms, end_ms) if interval in lines else Priced(no_bars())
     shorter = [line for name, line in lines.items() if step_ms > interval_ms(name) and not step_ms % interval_ms(name)]
     for line in sorted(shorter, key=lambda line: -line.key.step_ms):
         found = _completed(found, line, step_ms, start_ms, end_ms)
@@ -48,7 +49,7 @@ def funding_series(
 ) -> FundingSeries:
     """The rates of ``[start_ms, end_ms)``; empty where there are none. Raises as :func:`candle_series`."""
     line = archive_series(SeriesKey(venue, symbol, FUNDING, market))
-    found = Priced(joined([])) if line is None else stored(line, start_ms, end_ms)
+    found = Priced(no_bars()) if line is None else stored(line, start_ms, end_ms)
     return FundingSeries(venue, symbol, found.bars.start, found.bars.open / 10.0**found.price_decimals)
 
 
@@ -72,8 +73,13 @@ def stored_months(line: ArchiveSeries, start_ms: int, end_ms: int) -> Iterator[P
 
 
 def _unpacked(key: SeriesKey, rows: QuerySet[ArchiveMonth]) -> list[Priced]:
-    columns = rows.values_list("body", "price_decimals", "volume_decimals")
-    return [Priced(unpacked(key, bytes(body)), prices, volumes) for body, prices, volumes in columns]
+    found = []
+    for month, body, prices, volumes in rows.values_list("month", "body", "price_decimals", "volume_decimals"):
+        try:
+            found.append(Priced(unpacked(key, bytes(body)), prices, volumes))
+        except PackError as error:
+            raise PackError(f"{key}, {month:%Y-%m}: {error}; import it again with --replace") from None
+    return found
 
 
 def _completed(found: Priced, line: ArchiveSeries, step_ms: int, start_ms: int, end_ms: int) -> Priced:

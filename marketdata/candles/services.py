@@ -17,7 +17,7 @@ from marketdata.candles.aggregation import flat_filled
 from marketdata.candles.findings import Findings, ImportOptions, ImportRefused, Kind, Repair, Report, time_text
 from marketdata.candles.inspection import Inspected, inspect
 from marketdata.candles.models import ArchiveImport, ArchiveMonth, ArchiveSeries
-from marketdata.candles.packing import Bars, joined
+from marketdata.candles.packing import Bars, PackError, joined, no_bars
 from marketdata.candles.priced import (
     DigitsError,
     Merged,
@@ -126,6 +126,8 @@ def _store(
             _tell_contradictions(writer.write(bars), bars, staging.rows[places], options, findings)
     except DigitsError as error:
         findings.add(Kind.PRECISION, 0, f"beside what is stored {error}")
+    except PackError as error:
+        findings.add(Kind.STORED, 0, str(error))
     if writer.shift_ms is not None and findings.refused:
         hours = writer.shift_ms / 3_600_000
         text = f"moved by {-hours:g} h they are what is stored: the wrong timezone? --shift-hours {-hours:g}"
@@ -212,11 +214,14 @@ class _Writer:
         replaces = Repair.REPLACE in self.options
         month = _date_of(int(month_of(bars.bars.start[:1])[0]))
         row = ArchiveMonth.objects.filter(series=self.series, month=month).first()
-        old = (
-            Priced(bars.bars.rows(slice(0, 0)), bars.price_decimals, bars.volume_decimals)
-            if row is None
-            else Priced(unpacked(self.key, bytes(row.body)), row.price_decimals, row.volume_decimals)
-        )
+        old = Priced(no_bars())
+        try:
+            if row is not None:
+                old = Priced(unpacked(self.key, bytes(row.body)), row.price_decimals, row.volume_decimals)
+        except PackError as error:
+            # Only who replaces what is stored may lose what nobody can read any more.
+            if not replaces:
+                raise PackError(f"what is stored of {month:%Y-%m} is lost ({error})") from None
         found = merged(old, bars, keeps_old=not replaces)
         if len(found.contradictions) and not self._has_compared:
             self._has_compared, self.shift_ms = True, zone_shift_ms(old, bars)

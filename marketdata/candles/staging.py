@@ -19,8 +19,8 @@ from marketdata.candles.tables import PRICES, RATE, TIME, VOLUME, Block, Column,
 
 Numbers = NDArray[np.int64]
 
-# Of one file: 40 years of minutes. Times are kept in memory, 24 bytes a row.
-MOST_ROWS = 20_000_000
+# Of one file: eleven years of minutes. Times are kept in memory and compared there: some 60 bytes a row.
+MOST_ROWS = 6_000_000
 # A rate beyond this is no rate of funding.
 MOST_RATE = 1.0
 TIME_UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
@@ -53,6 +53,8 @@ class Staging:
         self._rows: list[Numbers] = []
         self._unit = options.time_unit
         self.read = 0
+        # Rows that have no place in time.
+        self.lost = 0
         self.price_decimals = self.volume_decimals = 0
         self.times: Numbers = np.empty(0, dtype=np.int64)
         self.rows: Numbers = np.empty(0, dtype=np.int64)
@@ -66,16 +68,19 @@ class Staging:
         if self.read > self._most_rows:
             raise TableError(f"it has more than {self._most_rows} rows; import it in parts")
         dropped = self._dropped
+        self.lost += len(block.bad)
         for row, problem in block.bad:
             self._findings.add(Kind.COLUMNS, row, problem, handled=dropped)
         if not len(block.rows):
             return
         times, good = self._times_of(block)
+        timely = good.copy()
+        self.lost += int(np.count_nonzero(~good))
         columns, decimals = self._columns_of(block, good)
         if self._names[0] != RATE:
             self._check_bars(block, columns, good)
         # What is refused anyway stays in its place: else there would seem to be gaps.
-        kept = good if dropped else np.ones(len(good), dtype=np.bool_)
+        kept = good if dropped else timely
         values = np.column_stack([column[kept] for column in columns])
         first = self._parts[-1].first + self._parts[-1].count if self._parts else 0
         self._parts.append(_Part(first, len(values), *decimals))
@@ -101,9 +106,9 @@ class Staging:
             part, chosen = self._parts[number], part_of == number
             block = self._block(part)[places[chosen] - part.first]
             prices = slice(0, -1) if len(self._names) > 1 else slice(0, 1)
-            block[:, prices] *= 10 ** (self.price_decimals - part.price_decimals)
+            _scale(block[:, prices], self.price_decimals - part.price_decimals)
             if len(self._names) > 1:
-                block[:, -1] *= 10 ** (self.volume_decimals - part.volume_decimals)
+                _scale(block[:, -1], self.volume_decimals - part.volume_decimals)
             found[chosen] = block
         return [np.ascontiguousarray(column) for column in found.T]
 
@@ -264,6 +269,12 @@ def unit_of(times: Numbers) -> str:
         if EARLIEST_MS <= middle * nanoseconds // _NS_A_MS <= LATEST_MS:
             return name
     return "ms"
+
+
+def _scale(numbers: Numbers, places: int) -> None:
+    """In place; that there is room was seen before. Zeros stay, whatever the places."""
+    if places and np.any(numbers):
+        numbers *= 10**places
 
 
 def _units_of_array(column: NDArray[Any]) -> Units:

@@ -76,10 +76,11 @@ def _breaks(
     return fill_row(row, direction, strength, close, distance, distance * numbers[REWARD_RISK])
 
 
-@inner
-def _step(
+@kernel(DECIDE)
+def decide(
     state: NDArray[np.float64],
     numbers: NDArray[np.float64],
+    start_ms: int,
     open_: float,
     high: float,
     low: float,
@@ -102,21 +103,6 @@ def _step(
     return signals
 
 
-@kernel(DECIDE)
-def decide(
-    state: NDArray[np.float64],
-    numbers: NDArray[np.float64],
-    start_ms: int,
-    open_: float,
-    high: float,
-    low: float,
-    close: float,
-    volume: float,
-    row: NDArray[np.float64],
-) -> bool:
-    return _step(state, numbers, open_, high, low, close, volume, row)
-
-
 @kernel(RUN)
 def run(
     state: NDArray[np.float64],
@@ -132,7 +118,7 @@ def run(
 ) -> int:
     row, found = np.zeros(ROW), 0
     for bar in range(len(close)):
-        if _step(state, numbers, open_[bar], high[bar], low[bar], close[bar], volume[bar], row):
+        if decide(state, numbers, start_ms[bar], open_[bar], high[bar], low[bar], close[bar], volume[bar], row):
             at[found] = bar
             rows[found] = row
             found += 1

@@ -27,9 +27,7 @@ _FLOAT_ERROR = 2e-15
 @inner
 def is_a_bar(open_: float, high: float, low: float, close: float, volume: float) -> bool:
     """Whether a bar can be: one that cannot would stay in every running sum, so strategies pass it over."""
-    return bool(
-        0.0 < low <= min(open_, close) and max(open_, close) <= high and high < np.inf and 0.0 <= volume < np.inf
-    )
+    return bool(0.0 < low <= open_ <= high < np.inf and low <= close <= high and 0.0 <= volume < np.inf)
 
 
 @inner
@@ -47,10 +45,12 @@ def fill_row(
     stop_distance: float,
     target_distance: float,
 ) -> bool:
-    """Write a signal at ``close``: False where there can be none, as a target or stop below 0.
+    """Write a signal at ``close``: False where there can be none, as with a stop or target below 0 or no number.
 
     The target is at least 1.5 times as far as the stop, also after both are rounded: it is moved by what is missing.
     """
+    if not (0.0 <= stop_distance < np.inf and 0.0 <= target_distance < np.inf):
+        return False
     step = 2.0 * _GRID + close * _FLOAT_ERROR
     stop_distance = max(stop_distance, step)
     target_distance = max(target_distance, _REWARD_RISK * stop_distance + step)

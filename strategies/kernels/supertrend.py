@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.candle_strategy import ROW, CandleKernel
-from strategies.compiled import inner, kernel
+from strategies.compiled import kernel
 from strategies.indicators.supertrend import ATR, STATE_SIZE, supertrend_update
 from strategies.indicators.supertrend import DIRECTION as TREND
 from strategies.kernels.signal_row import DECIDE, NOTES, RUN, clamped_stop, fill_row, is_a_bar
@@ -14,10 +14,11 @@ from strategies.kernels.signal_row import DECIDE, NOTES, RUN, clamped_stop, fill
 TIMEFRAME, PERIOD, MULTIPLIER, REWARD_RISK, MIN_STOP_PERCENT, MAX_STOP_PERCENT = range(6)
 
 
-@inner
-def _step(
+@kernel(DECIDE)
+def decide(
     state: NDArray[np.float64],
     numbers: NDArray[np.float64],
+    start_ms: int,
     open_: float,
     high: float,
     low: float,
@@ -38,21 +39,6 @@ def _step(
     return fill_row(row, int(trend), strength, close, distance, distance * numbers[REWARD_RISK])
 
 
-@kernel(DECIDE)
-def decide(
-    state: NDArray[np.float64],
-    numbers: NDArray[np.float64],
-    start_ms: int,
-    open_: float,
-    high: float,
-    low: float,
-    close: float,
-    volume: float,
-    row: NDArray[np.float64],
-) -> bool:
-    return _step(state, numbers, open_, high, low, close, volume, row)
-
-
 @kernel(RUN)
 def run(
     state: NDArray[np.float64],
@@ -68,7 +54,7 @@ def run(
 ) -> int:
     row, found = np.zeros(ROW), 0
     for bar in range(len(close)):
-        if _step(state, numbers, open_[bar], high[bar], low[bar], close[bar], volume[bar], row):
+        if decide(state, numbers, start_ms[bar], open_[bar], high[bar], low[bar], close[bar], volume[bar], row):
             at[found] = bar
             rows[found] = row
             found += 1

@@ -51,9 +51,13 @@ def open_page(browser: Browser, site: ServerProcess) -> Iterator[Callable[..., P
 
 
 def test_one_is_asked_for_refused_corrected_followed_and_read(alice: Any, open_page: Callable[..., Page]) -> None:
-    page = open_page(alice, "backtests/")
+    page = open_page(alice, "backtests/?strategy=momentum.breakout")
+    expect(page.get_by_label("Strategy")).to_have_value("momentum.breakout")
+    page.keyboard.press("Escape")
     expect(page.locator("#note")).to_contain_text("No backtests yet")
+    page.locator("h1").click()
     page.keyboard.press("n")
+    page.get_by_label("Strategy").select_option("supertrend")
     page.get_by_label("Period").fill("1")
     page.get_by_label("Balance, USDT").fill("-5")
     page.get_by_role("button", name="Run", exact=True).click()

@@ -147,7 +147,14 @@ def test_a_bar_that_cannot_be_is_passed_over_and_leaves_nothing_behind(key: str)
     kernel, row = running.kernel(), np.zeros(12)
     clean, poisoned = kernel.new_state(running.numbers), kernel.new_state(running.numbers)
     columns = bars.arrays()
-    wrong = [(np.nan,) * 4, (1.0, 2.0, 0.5, np.inf), (0.0, 0.0, 0.0, 0.0), (100.0, 90.0, 110.0, 100.0)]
+    wrong: list[tuple[float, ...]] = [
+        (np.nan,) * 4,
+        (np.nan, 2, 1, 1),
+        (1, np.nan, 1, 1),
+        (1, 2, np.nan, 1),
+        (1, 2, 1, np.nan),
+    ]
+    wrong += [(1.0, 2.0, 0.5, np.inf), (0.0, 0.0, 0.0, 0.0), (100.0, 90.0, 110.0, 100.0)]
     for number in range(len(bars)):
         values = [column[number] for column in columns]
         decided = kernel.decide(clean, running.numbers, *values, row)

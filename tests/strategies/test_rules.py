@@ -13,6 +13,7 @@ import pytest
 import talib
 from numpy.typing import NDArray
 
+from strategies.base import parse_parameters
 from strategies.candle_strategy import Slot
 from strategies.indicators import elliott, flat_market, parabolic_sar
 from strategies.library import STRATEGIES
@@ -191,6 +192,13 @@ def test_a_strategy_signals_where_its_rule_says_and_nowhere_else(key: str) -> No
     assert found[:, :2].tolist() == expected[:, :2].tolist()
     np.testing.assert_allclose(found[:, 2:], expected[:, 2:], rtol=1e-5, atol=1e-8)
     assert (np.sign(rows[:, Slot.TAKE_PROFIT] - close) == rows[:, Slot.DIRECTION]).all()
+
+
+def test_configurations_of_supertrend_from_before_it_had_a_kernel_are_still_valid() -> None:
+    kept = {"period": 10, "multiplier": 3.0, "reward_risk": 2.0, "min_stop_percent": 0.1, "max_stop_percent": 3.0}
+    for timeframe in ("1", "5", "15", "30", "60", "240"):
+        parameters = kept | {"timeframe": timeframe}
+        assert parse_parameters(STRATEGIES["supertrend"].parameters, parameters) == parameters
 
 
 def test_a_breakout_needs_a_level_that_was_tested_and_a_crowd() -> None:

@@ -30,8 +30,8 @@ def part(run: BacktestRun, kind: str) -> bytes:
     return data
 
 
-def prices_json(run: BacktestRun) -> bytes:
-    return zlib.decompress(part(run, "prices"))
+def prices_json(packed: bytes) -> bytes:
+    return zlib.decompress(packed)
 
 
 def csv_file(run: BacktestRun, what: str) -> str:
@@ -65,7 +65,7 @@ def html_file(run: BacktestRun) -> str:
     rows["signals"] = [row for row in rows["signals"] if row["outcome"] != "approved"]
     data = {
         "run": BacktestSerializer(run).data,
-        "prices": orjson.loads(prices_json(run)),
+        "prices": orjson.loads(prices_json(part(run, "prices"))),
         "cut": {kind: len(found) for kind, found in rows.items() if len(found) > HTML_ROWS},
         **{kind: found[:HTML_ROWS] for kind, found in rows.items()},
     }

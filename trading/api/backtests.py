@@ -4,6 +4,7 @@ import logging
 from functools import partial
 from typing import Any
 
+import orjson
 from celery import current_app
 from celery.exceptions import OperationalError
 from django.db import transaction
@@ -15,11 +16,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from marketdata.candles.selectors import candle_series
+from marketdata.candles.series import interval_ms
 from trading.api.alerts import one_of
 from trading.api.backtest_export import csv_file, html_file, json_file, prices_json
 from trading.api.backtest_schema import FULL, REQUEST, SHORT
 from trading.api.idempotency import IDEMPOTENCY_KEY, idempotent
 from trading.api.pagination import Pages
+from trading.backtest.report import overview
 from trading.backtest.result_packing import json_rows, unpack_equity
 from trading.backtest.statistics import drawdowns, thinned
 from trading.models import BacktestRun
@@ -44,7 +48,8 @@ SORTS = {
     "signals": ("time_ms", "symbol", "strategy", "side", "strength", "outcome", "words"),
 }
 WORDS = ("symbol", "strategy", "side", "why", "outcome", "words")
-MOST_POINTS = 100_000
+MOST_POINTS, MOST_BARS = 100_000, 500_000
+LATEST_MS = 4_102_444_800_000  # 2100
 
 
 def own(request: Request, pk: str) -> BacktestRun:
@@ -209,16 +214,33 @@ class BacktestEquityView(APIView):
 
 
 def whole(name: str, value: str, least: int, most: int) -> int:
-    if not value.isascii() or not value.isdigit() or len(value) > 9 or not least <= int(value) <= most:
+    if not value.isascii() or not value.isdigit() or len(value) > 15 or not least <= int(value) <= most:
         raise serializers.ValidationError({name: [f"must be a whole number from {least} to {most}"]})
     return int(value)
 
 
 class BacktestPricesView(APIView):
-    @extend_schema(responses={(200, "application/json"): {"type": "array", "items": {"type": "object"}}})
-    def get(self, request: Request, pk: str) -> Response:
-        """The bars to draw, at most some 1,500 of each symbol: ``interval_ms``, ``time_ms``, open, high, low, close."""
-        return HttpResponse(prices_json(own(request, pk)), content_type="application/json")  # type: ignore[return-value]
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("symbol", str, description="one of the run's: with from and to, finer bars of that time"),
+            OpenApiParameter("from", int, description="milliseconds UTC"),
+            OpenApiParameter("to", int, description="milliseconds UTC"),
+        ],
+        responses={(200, "application/json"): {"type": "array", "items": {"type": "object"}}},
+    )
+    def get(self, request: Request, pk: str) -> HttpResponse:
+        """The bars to draw, at most some 1,500 of each symbol: ``interval_ms``, ``time_ms``, open, high, low, close.
+        Of a ``symbol`` and a time one such object, of what the archive has now."""
+        run, asked = own(request, pk), request.query_params
+        whole_run = prices_json(packed(run, "prices"))
+        if "symbol" not in asked:
+            return HttpResponse(whole_run, content_type="application/json")
+        symbol = one_of("symbol", asked["symbol"], [each["symbol"] for each in orjson.loads(whole_run)])
+        start, end = (whole(name, asked.get(name, ""), 0, LATEST_MS) for name in ("from", "to"))
+        if end - start > interval_ms(run.request["interval"]) * MOST_BARS:
+            raise serializers.ValidationError({"to": [f"must be at most {MOST_BARS} bars after from"]})
+        found = candle_series(run.request["venue"], symbol, run.request["interval"], start, max(start, end))
+        return Response(overview(found))
 
 
 class BacktestLiveView(APIView):

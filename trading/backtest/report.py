@@ -67,7 +67,7 @@ def summary_of(result: BacktestResult, request: BacktestRequest) -> dict[str, An
     ``by_side``, ``by_end``, ``refusals`` and ``trade_order``."""
     times, equity = with_start(result, request.start_ms)
     kept = thinned(times, equity, CURVE_POINTS)
-    drawn = trade_order(result.trades, float(result.balance), request.seed)
+    drawn = trade_order(result.trades, float(request.balance), request.seed)
     found = {
         "statistics": statistics_of(result, request.start_ms, request.end_ms),
         "months": monthly_table(times, equity),

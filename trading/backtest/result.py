@@ -68,8 +68,9 @@ class BacktestTrade:
 class BacktestResult:
     """``equity_ms`` (int64) and ``equity`` (float64, USDT, positions at the last price) have one point for each bar's
     end, or each minute of trades and books; ``exposed`` (float64) is the worth of all positions there. Positions still
-    open at the end are closed at the last price (``why`` is end). ``data``: the digests of what it was tested on, by
-    name; ``code``: the version of the code."""
+    open at the end are closed at the last price (``why`` is end). ``balance`` is what there is then: what the run
+    began with and the ``pnl`` of all trades. ``data``: the digests of what it was tested on, by name; ``code``: the
+    version of the code."""
 
     signals: tuple[BacktestSignal, ...]
     fills: tuple[BacktestFill, ...]

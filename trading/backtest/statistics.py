@@ -95,7 +95,7 @@ class Statistics:
 
 def statistics_of(result: BacktestResult, start_ms: int, end_ms: int) -> Statistics:
     """All figures of a run over ``[start_ms, end_ms)``."""
-    balance = float(result.balance)
+    balance = float(start_balance(result))
     times, equity = with_start(result, start_ms)
     returns = daily_returns(times, equity)
     days = max(0, end_ms - start_ms) / DAY_MS
@@ -109,7 +109,7 @@ def statistics_of(result: BacktestResult, start_ms: int, end_ms: int) -> Statist
     worth = sum((fill.price * fill.quantity for fill in result.fills), Decimal(0))
     exposed = result.exposed > 0
     return Statistics(
-        start_balance=result.balance,
+        start_balance=start_balance(result),
         final_equity=float(equity[-1]),
         net_profit=sum((trade.pnl for trade in result.trades), Decimal(0)),
         days=days,
@@ -176,10 +176,15 @@ def ratio(above: float | None, below: float) -> float | None:
     return None if above is None or not below else above / below
 
 
+def start_balance(result: BacktestResult) -> Decimal:
+    """What it began with: the balance at the end without what all trades brought."""
+    return result.balance - sum((trade.pnl for trade in result.trades), Decimal(0))
+
+
 def with_start(result: BacktestResult, start_ms: int) -> tuple[NDArray[np.int64], Floats]:
     """Times and equity, the starting balance first."""
     times = np.concatenate([np.array([start_ms], dtype=np.int64), result.equity_ms])
-    return times, np.concatenate([np.array([float(result.balance)]), result.equity])
+    return times, np.concatenate([np.array([float(start_balance(result))]), result.equity])
 
 
 def daily_equity(times: NDArray[np.int64], equity: Floats) -> tuple[NDArray[np.int64], Floats]:

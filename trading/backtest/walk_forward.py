@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading.backtest.result import BacktestResult, BacktestTrade
-from trading.backtest.statistics import annual_return, daily_returns, with_start
+from trading.backtest.statistics import annual_return, daily_returns, start_balance, with_start
 
 
 class SplitError(ValueError):
@@ -120,7 +120,7 @@ def stitch(results: Sequence[tuple[Span, BacktestResult]]) -> Stitched:
     times: list[NDArray[np.int64]] = []
     equity: list[NDArray[np.float64]] = []
     trades: list[BacktestTrade] = []
-    now = float(results[0][1].balance)
+    now = float(start_balance(results[0][1]))
     before = results[0][0].start_ms
     for span, result in results:
         if span.start_ms < before:

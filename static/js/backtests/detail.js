@@ -14,6 +14,7 @@ const WORDS = {
 
 const source = {
   prices: () => request("GET", `${path}/prices`),
+  pricesBetween: (symbol, from, to) => request("GET", `${path}/prices?${new URLSearchParams({ symbol, from: Math.floor(from), to: Math.ceil(to) })}`),
   rows: (kind, query) => request("GET", `${path}/${kind}?${new URLSearchParams({ limit: LIMIT, ...query })}`),
 };
 

@@ -5,7 +5,7 @@ import { element, money, signed, tone } from "../formats.js";
 const LIMIT = 25, COLORS = ["#e8b04a", "#6fa8ff", "#c58bff", "#2fbf8a", "#ff8fb1"];
 const LAYOUT = { background: { color: "#11161e" }, textColor: "#8794a5", attributionLogo: false, panes: { separatorColor: "#222c39" } };
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const ENDS = { signal: "by a signal", take_profit: "take-profit", stop_loss: "stop-loss", max_loss: "largest loss", trailing_take_profit: "trailing take-profit", trailing_stop: "trailing stop", partial: "partial exit", reversal: "reversal", liquidation: "liquidation", end: "end of the data" };
+const ENDS = { signal: "by a signal", take_profit: "take-profit", stop_loss: "stop-loss", max_loss: "largest loss", trailing_take_profit: "trailing take-profit", trailing_stop: "trailing stop", partial: "partial exit", reversal: "reversal", liquidation: "liquidation", kill_switch: "kill switch", end: "end of the data" };
 
 export const percent = (share, digits = 2) => (share === null || share === undefined ? "—" : `${signed(share * 100, digits)} %`);
 export const share = (value, digits = 1) => (value === null || value === undefined ? "—" : `${money(value * 100, digits)} %`);
@@ -153,33 +153,35 @@ export function drawEquity(parent, run, others = []) {
 }
 
 class PriceChart {
-  constructor(parent, head, prices, label) {
+  constructor(parent, head, prices, source, label) {
     const lib = window.LightweightCharts;
-    this.prices = prices;
+    Object.assign(this, { prices, source, chosen: null });
     this.chart = chartIn(parent, "price-chart", label);
     this.bars = this.chart.addSeries(lib.CandlestickSeries, { upColor: "#2fbf8a", downColor: "#ef5d6b", wickUpColor: "#2fbf8a", wickDownColor: "#ef5d6b", borderVisible: false });
     this.markers = lib.createSeriesMarkers(this.bars, []);
     this.trades = [];
-    if (prices.length > 1) {
-      const group = element("div", "", "segments");
-      group.setAttribute("role", "group");
-      group.setAttribute("aria-label", "Symbol");
-      this.buttons = prices.map(({ symbol }) => {
-        const button = element("button", symbol);
-        button.type = "button";
-        button.addEventListener("click", () => this.show(symbol));
-        group.append(button);
-        return button;
+    const group = element("div", "", "segments");
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", "Symbol");
+    this.buttons = prices.map(({ symbol }) => {
+      const button = element("button", symbol);
+      button.type = "button";
+      button.title = "All of the time";
+      button.addEventListener("click", () => {
+        this.asked = (this.asked ?? 0) + 1;
+        this.show(symbol);
       });
-      head.append(group);
-    }
+      group.append(button);
+      return button;
+    });
+    head.append(group);
     this.show(prices[0].symbol);
   }
 
-  show(symbol) {
+  show(symbol, bars = this.prices.find((each) => each.symbol === symbol)) {
     this.symbol = symbol;
-    this.own = this.prices.find((each) => each.symbol === symbol);
-    for (const button of this.buttons ?? []) button.setAttribute("aria-pressed", String(button.textContent === symbol));
+    this.own = bars;
+    for (const button of this.buttons) button.setAttribute("aria-pressed", String(button.textContent === symbol));
     const { time_ms: times, open, high, low, close } = this.own;
     const top = Math.max(...high, 0), digits = top >= 1000 ? 1 : top >= 10 ? 3 : 6;
     this.bars.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits } });
@@ -203,18 +205,29 @@ class PriceChart {
     const marks = this.trades.filter((each) => each.symbol === this.symbol).flatMap((trade) => {
       const long = trade.side === "Buy", won = Number(trade.pnl) >= 0;
       return [
-        { time: this.barOf(trade.opened_ms), position: long ? "belowBar" : "aboveBar", shape: long ? "arrowUp" : "arrowDown", color: long ? "#2fbf8a" : "#ef5d6b", text: "" },
-        { time: this.barOf(trade.closed_ms), position: long ? "aboveBar" : "belowBar", shape: "circle", color: won ? "#2fbf8a" : "#ef5d6b", text: signed(trade.pnl, 0) },
+        { time: this.barOf(trade.opened_ms), position: long ? "belowBar" : "aboveBar", shape: long ? "arrowUp" : "arrowDown", color: long ? "#2fbf8a" : "#ef5d6b", text: trade === this.chosen ? trade.entry_price : "" },
+        { time: this.barOf(trade.closed_ms), position: long ? "aboveBar" : "belowBar", shape: "circle", color: won ? "#2fbf8a" : "#ef5d6b", text: trade === this.chosen ? `${trade.exit_price} (${signed(trade.pnl)})` : "" },
       ];
     });
     const known = new Set(this.own.time_ms.map((ms) => ms / 1000));
     this.markers.setMarkers(marks.filter((each) => known.has(each.time)).sort((a, b) => a.time - b.time));
   }
 
-  zoom(trade) {
-    if (this.symbol !== trade.symbol) this.show(trade.symbol);
-    const around = Math.max(trade.closed_ms - trade.opened_ms, 20 * this.own.interval_ms) / 1000;
-    this.chart.timeScale().setVisibleRange({ from: trade.opened_ms / 1000 - around, to: trade.closed_ms / 1000 + around });
+  // With finer bars around the trade where the source has them; `symbol`'s button brings the whole back.
+  async zoom(trade) {
+    this.chosen = trade;
+    const around = Math.max(trade.closed_ms - trade.opened_ms, 20 * this.own.interval_ms);
+    const [from, to] = [trade.opened_ms - around, trade.closed_ms + around];
+    const asked = (this.asked = (this.asked ?? 0) + 1);
+    let finer = null;
+    try {
+      finer = await this.source.pricesBetween?.(trade.symbol, from, to);
+    } catch {
+      // The bars may have left the archive since; those of the whole are here.
+    }
+    if (asked !== this.asked) return;
+    this.show(trade.symbol, finer?.time_ms.length ? finer : undefined);
+    if (this.own.time_ms.at(-1) > this.own.time_ms[0]) this.chart.timeScale().setVisibleRange({ from: from / 1000, to: to / 1000 });
   }
 }
 
@@ -461,7 +474,7 @@ export function drawReport(root, run, source) {
   source.prices().then((found) => {
     const drawn = found.filter((each) => each.time_ms.length);
     if (!drawn.length) throw new Error("there are none");
-    chart = new PriceChart(prices.made, prices.head, drawn, "Prices with the trades of the table's page");
+    chart = new PriceChart(prices.made, prices.head, drawn, source, "Prices with the trades of the table's page");
     chart.setTrades(shown);
   }).catch((error) => prices.made.append(element("p", `The prices could not be drawn: ${error.message}`, "note")));
 }

@@ -110,7 +110,9 @@ BAD_ROWS = [
 @pytest.mark.parametrize(("kind", "bad", "problem"), BAD_ROWS)
 def test_a_row_that_is_no_bar_is_told_and_left_out_only_where_that_is_asked(kind: Kind, bad: str, problem: str) -> None:
     body = text(*GOOD[:5], bad, *GOOD[6:])
-    told = found(refusal(body), kind)
+    report = refusal(body)
+    told = found(report, kind)
+    assert len(report.findings) == 1, "one bad row is one problem"
     assert (told.count, told.rows[0][0]) == (1, 7) and problem in told.rows[0][1], "the header is row 1"
     report = bring(body, Repair.DROP_BAD_ROWS, Repair.ACCEPT_GAPS)
     assert (report.stored, found(report, kind).handled) == (59, "left out")

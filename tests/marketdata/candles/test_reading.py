@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import threading
 from decimal import Decimal
 
 import numpy as np
 import pytest
+from django.db import connection
 
 from marketdata.candles import selectors, services
-from marketdata.candles.findings import ImportOptions, Repair
-from marketdata.candles.packing import Bars
+from marketdata.candles.findings import ImportOptions, ImportRefused, Repair
+from marketdata.candles.packing import Bars, PackError
 from marketdata.candles.series import CandleSeries
 from marketdata.candles.series_key import SeriesKey
 from marketdata.candles.tables import PRICES, TIME, VOLUME, Block, TableForm
 from marketdata.events import Candle
-from marketdata.models import ArchiveImport, Instrument
+from marketdata.models import ArchiveImport, ArchiveMonth, Instrument
 from marketdata.services import candles_store
 from tests import builders
 from tests.marketdata.candles.test_packing import market_bars
@@ -171,3 +173,41 @@ def test_a_long_file_is_read_in_blocks_and_its_import_is_one(monkeypatch: pytest
     )  # fmt: skip
     assert (report.stored, ArchiveImport.objects.count()) == (1_050, 1)
     assert len(of("1")) == 1_050
+
+
+def test_damage_is_told_with_its_line_and_month() -> None:
+    key = SeriesKey("bybit", "BTCUSDT", "1")
+    store(minutes(100), key)
+    month = ArchiveMonth.objects.get()
+    body = bytearray(month.body)
+    body[-9] ^= 1
+    ArchiveMonth.objects.update(body=bytes(body))
+    with pytest.raises(PackError, match=r"bybit linear BTCUSDT 1, 2024-01: its checksum is wrong.*--replace"):
+        of("1")
+    with pytest.raises(ImportRefused, match="stored"):
+        store(minutes(200), key)
+    store(minutes(200), key, Repair.REPLACE)
+    assert len(of("1")) == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_import_into_one_line_at_once_both_do() -> None:
+    key, bars = SeriesKey("bybit", "BTCUSDT", "1"), minutes(4_000)
+
+    def bring(part: slice) -> None:
+        try:
+            store(bars.rows(part), key)
+        finally:
+            connection.close()
+
+    threads = [
+        threading.Thread(target=bring, args=(slice(first, first + 1_500),)) for first in (0, 1_000, 2_000, 2_500)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    found = of("1")
+    assert found.start_ms.tolist() == bars.start.tolist()
+    np.testing.assert_array_equal(found.close, bars.close)
+    assert ArchiveImport.objects.count() == 4

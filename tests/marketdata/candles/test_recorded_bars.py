@@ -20,7 +20,12 @@ pytestmark = [pytest.mark.django_db, pytest.mark.recording]
 
 FOREVER = 2**62
 NAME = re.compile(r"([A-Z]+)_(?:(linear|spot)_)?(?:(mark)_)?(funding|[0-9]+[mhd])(?:_[0-9-]+)?\.csv\.gz")
-FOLDERS = {"candles-bybit": "bybit", "candles-bybit-5m": "bybit", "candles-binance-usdm": "binance"}
+FOLDERS = {
+    "candles-bybit": "bybit",
+    "candles-bybit-5m": "bybit",
+    "candles-binance-usdm": "binance",
+    "trades-binance": "binance",
+}
 
 
 def key_of(path: Path, venue: str) -> SeriesKey:
@@ -40,7 +45,7 @@ def bring(path: Path, key: SeriesKey, *repairs: Repair, form: TableForm | None =
 
 
 def recorded(folder: str) -> list[Path]:
-    found = sorted((recordings.FOLDER / folder).glob("*.csv.gz"))
+    found = sorted(path for path in (recordings.FOLDER / folder).glob("*.csv.gz") if NAME.fullmatch(path.name))
     if not found:
         pytest.skip(f"needs {folder} under {recordings.FOLDER} (set MARKET_DATA_DIR)")
     return found

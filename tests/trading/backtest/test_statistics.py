@@ -30,11 +30,12 @@ START = 1_767_225_600_000  # 2026-01-01
 DAY, HOUR = 86_400_000, 3_600_000
 
 
-def figures(result: BacktestResult, days: int | None = None) -> Statistics:
-    end = (
-        START + DAY * days if days is not None else int(result.equity_ms[-1]) if len(result.equity_ms) else START + DAY
-    )
-    return statistics_of(result, START, end)
+def figures(result: BacktestResult) -> Statistics:
+    return statistics_of(result, START, int(result.equity_ms[-1]) if len(result.equity_ms) else START + DAY)
+
+
+def curve(result: BacktestResult) -> Any:
+    return statistics.with_start(result, START)
 
 
 def with_trades(*pnls: str) -> BacktestResult:
@@ -59,7 +60,7 @@ daily = st.lists(st.floats(-0.2, 0.2), min_size=3, max_size=80)
 def test_returns_and_ratios_are_those_of_empyrical(returns: list[float]) -> None:
     equity = 10_000 * np.cumprod(1 + np.array(returns))
     found = figures(builders.backtest_result(equity.tolist()))
-    ours = statistics.daily_returns(*statistics.with_start(builders.backtest_result(equity.tolist()), START))
+    ours = statistics.daily_returns(*curve(builders.backtest_result(equity.tolist())))
     assert ours == pytest.approx(returns, abs=1e-12)
     pairs = [
         (found.total_return, empyrical.cum_returns_final(ours)),
@@ -114,7 +115,7 @@ def test_trades_by_hand() -> None:
 
 def test_midnight_ends_the_day_and_a_day_without_a_point_carries_on() -> None:
     result = builders.backtest_result([10_100, 10_200, 10_300, 10_400], step_ms=DAY // 2)
-    times, equity = statistics.with_start(result, START)
+    times, equity = curve(result)
     times[-1] += 2 * DAY  # the last point is two days late
     days, closes = statistics.daily_equity(times, equity)
     assert closes.tolist() == [10_000, 10_200, 10_300, 10_300, 10_400]
@@ -123,7 +124,7 @@ def test_midnight_ends_the_day_and_a_day_without_a_point_carries_on() -> None:
 
 def test_months_and_years_compound_to_the_whole() -> None:
     equity = [10_000 * 1.001**day for day in range(1, 400)]
-    times, values = statistics.with_start(builders.backtest_result(equity), START)
+    times, values = curve(builders.backtest_result(equity))
     table = statistics.monthly_table(times, values)
     assert [row.year for row in table] == [2026, 2027]
     assert table[0].months[0] == pytest.approx(1.001**31 - 1) and table[0].months[1] == pytest.approx(1.001**28 - 1)
