@@ -19,12 +19,12 @@ run: environment ## start everything and print the URL and the logins [PORT=8000
 
 test: test-environment ## run the whole test suite against real PostgreSQL, Valkey and simulator processes [ARGS=...]
 	@# Kernels are compiled once, not by every process that the tests start: a minute each on a busy machine.
-	@.venv/bin/python -m marketdata.engine & engine=$$!; .venv/bin/python -m strategies.kernels & strategies=$$!; \
+	@.venv/bin/python -m marketdata.engine & engine=$$!; .venv/bin/python -m strategies.kernels trading.backtest.kernels & strategies=$$!; \
 		.venv/bin/python manage.py runsimulator --help >/dev/null && wait $$engine && wait $$strategies
 	@$(PYTEST) $(ARGS)
 
 test-long: test-environment ## run the long tests of processes that are killed, beside those of `make test`
-	@.venv/bin/python -m marketdata.engine && .venv/bin/python -m strategies.kernels
+	@.venv/bin/python -m marketdata.engine && .venv/bin/python -m strategies.kernels trading.backtest.kernels
 	@$(PYTEST) -m long $(ARGS)
 
 lint: test-environment ## check style (ruff), types (mypy) and the direction of imports (import-linter)

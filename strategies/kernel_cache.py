@@ -15,7 +15,9 @@ _SOURCES = (
     _HERE / "candle_strategy.py",
     _HERE / "signals.py",
     _HERE / "compiled.py",
+    _ROOT / "marketdata/candles/series.py",
     _ROOT / "marketdata/engine/compiled.py",
+    _ROOT / "marketdata/engine/memory.py",
 )
 # Filled by ``python -m strategies.kernels``.
 STRATEGIES = KernelCache(_ROOT, _SOURCES, _HERE / "__pycache__", "strategies")

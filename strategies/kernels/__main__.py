@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from pkgutil import walk_packages
 
-from strategies.kernel_cache import STRATEGIES
+from strategies.kernel_cache import cache_of
 
 OURS = ("strategies.indicators", "strategies.kernels")
 
+packages = [import_module(name) for name in (*OURS, *sys.argv[1:])]
 # Kernels are compiled when their module is imported.
-for name in (*OURS, *sys.argv[1:]):
-    package = import_module(name)
-    for module in walk_packages(getattr(package, "__path__", ()), f"{name}."):
+for package in packages:
+    for module in walk_packages(package.__path__, f"{package.__name__}."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
-STRATEGIES.note_filled()
+for package in packages:
+    cache_of(Path(str(package.__file__)).resolve().parent).note_filled()

@@ -52,8 +52,8 @@ class ClusterBreakout(Scalper):
             -side,
             cluster.price,
             0.5 + 0.5 * min(1.0, cluster.eaten_share),
-            f"{taker} ate {cluster.eaten:.6g} of the {cluster.volume:.6g} {word} at {cluster.price:.10g} of "
-            f"{(cluster.seen_ns - cluster.begun_ns) / 1e9:.1f} s, and the price is through",
+            f"{taker} ate {cluster.eaten:.6g} of the {cluster.volume:.6g} {word} at {cluster.price:.10g}, "
+            f"{(cluster.seen_ns - cluster.begun_ns) / 1e9:.1f} s old, and the price is through",
             cluster_price=cluster.price,
             cluster_volume=cluster.volume,
             eaten=cluster.eaten,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from strategies.kernel_cache import STRATEGIES, cache_of
+
+HOME = Path(__file__).resolve().parents[2]
 
 KERNEL = """
 from __future__ import annotations
@@ -50,9 +55,21 @@ def test_a_kernel_is_loaded_again_and_follows_a_constant_that_stands_in_another_
 
 
 def test_indicators_and_strategies_share_one_cache_and_others_have_their_own(tmp_path: Path) -> None:
-    home = Path(__file__).resolve().parents[2]
-    assert cache_of(home / "strategies" / "indicators") is STRATEGIES is cache_of(home / "strategies" / "kernels")
-    other = cache_of(home / "trading" / "backtest")
+    assert cache_of(HOME / "strategies" / "indicators") is STRATEGIES is cache_of(HOME / "strategies" / "kernels")
+    other = cache_of(HOME / "trading" / "backtest")
     assert other.folder() != STRATEGIES.folder()
-    assert home / "strategies" / "indicators" in other.sources and home / "trading" / "backtest" in other.sources
+    assert HOME / "strategies" / "indicators" in other.sources and HOME / "trading" / "backtest" in other.sources
     assert cache_of(tmp_path) != other
+
+
+@pytest.mark.parametrize("folder", ["strategies/indicators", "strategies/kernels", "trading/backtest/kernels"])
+def test_all_that_kernels_are_made_of_is_in_the_name_of_their_cache(folder: str) -> None:
+    sources = cache_of(HOME / folder).sources
+    for file in (HOME / folder).rglob("*.py"):
+        for module in re.findall(
+            r"^from ((?:strategies|marketdata|trading|risk)[\w.]*) import", file.read_text(), re.M
+        ):
+            path = (HOME / module.replace(".", "/")).with_suffix(".py")
+            path = path if path.exists() else path.with_suffix("")
+            known = any(path == source or path.is_relative_to(source) for source in sources)
+            assert known or file.name == "__main__.py", f"{file.name} is made of {module}: add it to the sources"

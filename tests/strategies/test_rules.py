@@ -218,7 +218,7 @@ def test_a_breakout_needs_a_level_that_was_tested_and_a_crowd() -> None:
     assert "resistance 101.01 of 50 bars of 5 m, touched 3 times, on 4.0 x mean volume" in signal.reason
 
 
-@pytest.mark.parametrize("key", sorted(LIVELY))
+@pytest.mark.parametrize("key", sorted(STRATEGIES))
 def test_the_page_of_a_strategy_names_its_parameters_and_keeps_a_place_for_results(key: str) -> None:
     page = (PAGES / f"{key}.md").read_text()
     assert page.startswith(f"# {STRATEGIES[key].title}\n") and "<!-- results -->" in page
