@@ -20,6 +20,7 @@ from risk.groups import SymbolGroup, SymbolGroups
 from risk.limits import Limits
 from strategies.base import ParameterSpec
 from strategies.candle_strategy import CandleKernel, CandleStrategy
+from strategies.registry import Registry
 from tests.trading.backtest.candle_tests import MINUTE, NO_COSTS, NO_EXITS, START_MS, D, Scripted, bars, rules
 from tests.trading.backtest.candle_tests import known_strategies as known_strategies
 from tests.trading.backtest.sma_cross import SmaCross, walk
@@ -70,7 +71,7 @@ class ToldToSignal(CandleStrategy):
 
 @pytest.fixture(autouse=True)
 def strategies_of_tests(known_strategies: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"scripted": Scripted, "sma_cross": SmaCross, "told": ToldToSignal}
+    known = Registry({"scripted": Scripted, "sma_cross": SmaCross, "told": ToldToSignal})
     for module in ("pipeline", "backtest.run", "backtest.compiled", "backtest.compiled_terms", "backtest.sweep"):
         monkeypatch.setattr(f"trading.{module}.STRATEGIES", known)
 
