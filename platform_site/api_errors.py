@@ -48,7 +48,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if isinstance(error, (OrderRefused, StrategyConfigRefused)):
         return refusal(400, "the request breaks a rule", error.violations)
     if isinstance(error, RequestInvalid):
-        return refusal(400, "the backtest is not understood", error.violations)
+        return refusal(400, "what is asked breaks a rule", error.violations)
     if isinstance(error, (BacktestRefused, OrderNotCancellable, OrderNotAmendable, KillSwitchRefused)):
         return envelope(409, str(error))
     if isinstance(error, ModeRefused):

@@ -177,7 +177,10 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60, "global_keyprefix": f"{REDIS_PREFIX}:celery:"}
 CELERY_TASK_TIME_LIMIT = 300
 # What may take hours has workers of its own: a kill switch must not wait behind it.
-CELERY_TASK_ROUTES = {"trading.tasks.carry_out_backtest": {"queue": "research"}}
+CELERY_TASK_ROUTES = {
+    "trading.tasks.carry_out_backtest": {"queue": "research"},
+    "trading.tasks.carry_out_search": {"queue": "research"},
+}
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 # Entries are created in django-celery-beat's tables at the start of beat and can be edited in the admin from then on.
@@ -190,6 +193,7 @@ CELERY_BEAT_SCHEDULE = {
     "prune feed events": {"task": "marketdata.tasks.prune_feed_events", "schedule": timedelta(hours=6)},
     "drain dead letters": {"task": "audit.tasks.drain_dead_letters", "schedule": timedelta(seconds=30)},
     "prune idempotency keys": {"task": "trading.tasks.prune_idempotency_keys", "schedule": timedelta(hours=1)},
+    "take up searches": {"task": "trading.tasks.take_up_searches", "schedule": timedelta(seconds=10)},
     "take up backtests": {"task": "trading.tasks.take_up_backtests", "schedule": timedelta(seconds=10)},
     "prune detections": {"task": "marketdata.tasks.prune_detections", "schedule": timedelta(hours=1)},
     "make depth days": {"task": "marketdata.tasks.make_depth_days", "schedule": timedelta(hours=1)},

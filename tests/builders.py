@@ -11,7 +11,7 @@ import orjson
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
-from marketdata.candles.series import CandleSeries, interval_ms
+from marketdata.candles.series import DAY_MS, CandleSeries, interval_ms
 from marketdata.instruments import InstrumentRules, rules_from_bybit
 from marketdata.services import instruments_sync
 from risk.intents import OrderIntent
@@ -19,13 +19,15 @@ from strategies.models import StrategyConfig
 from strategies.services import strategy_config_create
 from trading.backtest.request import BacktestRequest
 from trading.backtest.result import BacktestFill, BacktestResult, BacktestSignal, BacktestTrade
-from trading.models import Account, BacktestRun
+from trading.models import Account, BacktestRun, Search
 from trading.reports import FillReport, OrderReport
 from trading.runtime.backtest_data import BacktestData
 from trading.runtime.backtest_run import carry_out_backtest
+from trading.runtime.search_run import carry_out_search
 from trading.services.accounts import account_create
 from trading.services.backtests import backtest_create
 from trading.services.leases import Holder, LeaseToken, account_leases_take, leases_take, session_open, symbol_resource
+from trading.services.searches import search_create
 from trading.simulator.instruments import INSTRUMENTS
 
 RULES = InstrumentRules(
@@ -323,3 +325,28 @@ def backtest_run(owner: Any, *, done: bool = True, name: str = "", **changes: An
         carry_out_backtest(run.pk, load=backtest_data, simulate=lambda request, data, pulse: backtest_found())
         run.refresh_from_db()
     return run
+
+
+def hill(request: BacktestRequest, data: BacktestData, pulse: Any) -> BacktestResult:
+    """What a backtest finds where a period of 12 is best; four trades a day."""
+    days = max(1, (request.end_ms - request.start_ms) // DAY_MS)
+    away = abs(int(request.strategies[0].parameters["period"]) - 12) / 25
+    wave = np.where(np.arange(days) % 2 == 0, 0.011, -0.009)
+    equity = 10_000 * np.cumprod(1 + wave - 0.02 * away)
+    ends = [request.start_ms + (place + 1) * DAY_MS // 4 for place in range(4 * days)]
+    trades = [backtest_trade("5", end) for end in ends]
+    return backtest_result(equity.tolist(), trades=trades, start_ms=request.start_ms)
+
+
+def search(owner: Any, *, done: bool = True, name: str = "", **changes: Any) -> Search:
+    """A search of somebody; ``done``: with what it found, otherwise waiting."""
+    made = search_create(owner=owner, data=search_request(**changes), name=name)
+    if done:
+        carry_out_search(made.pk, load=backtest_data, test=hill, confirm=hill)
+        made.refresh_from_db()
+    return made
+
+
+def search_request(**changes: Any) -> dict[str, Any]:
+    """What a person asks a search for, as JSON."""
+    return {"backtest": backtest_request(), "space": {"period": {"low": 5, "high": 30}}, "trials": 20} | changes

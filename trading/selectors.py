@@ -33,6 +33,8 @@ from trading.models import (
     OrderAmendment,
     Position,
     ReconciliationRun,
+    Search,
+    SearchTrial,
 )
 from trading.permissions import accounts_visible_to, is_staff, may_see_platform_trail
 from trading.traces import Step, event_steps, fill_steps, order_steps, signal_steps, timeline
@@ -249,6 +251,19 @@ def _live_of(
         "fees": f"{sums['fees'] or 0:f}",
         "net": f"{(sums['realised'] or 0) - (sums['fees'] or 0):f}",
     }
+
+
+def visible_searches(user: Any) -> QuerySet[Search]:
+    """A user's own; staff see everybody's."""
+    if not getattr(user, "is_authenticated", False) or not user.is_active:
+        return Search.objects.none()
+    rows = Search.objects.select_related("owner")
+    return rows if is_staff(user) else rows.filter(owner=user)
+
+
+def search_trials(search: Search, training: int) -> QuerySet[SearchTrial]:
+    """Of all of the time (0), or of a training of its walk-forward."""
+    return SearchTrial.objects.filter(search=search, training=training)
 
 
 # The work of an account's owner.

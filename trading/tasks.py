@@ -8,7 +8,7 @@ from django.conf import settings
 from trading.credentials import CredentialsError
 from trading.gateways.bybit import BybitGateway
 from trading.models import Account, DeadManWatch, KillSwitchTask
-from trading.runtime import backtest_run
+from trading.runtime import backtest_run, search_run
 from trading.runtime.configuration import ENVIRONMENTS, load_accounts, load_accounts_to_stop
 from trading.runtime.emergency import export_accounts
 from trading.runtime.kill_takeover import carry_out, needs_a_closer
@@ -20,6 +20,7 @@ from trading.services.idempotency import idempotency_keys_prune
 from trading.services.kill_switch import dead_man_look
 from trading.services.leases import account_owned
 from trading.services.modes import ModeChanged
+from trading.services.searches import searches_take_up
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,24 @@ def take_up_backtests() -> int:
     found = backtests_take_up()
     for run_id in found:
         carry_out_backtest.delay(run_id)
+    return len(found)
+
+
+@shared_task(time_limit=BACKTEST_SECONDS)
+def carry_out_search(search_id: int) -> str:
+    """As :func:`carry_out_backtest`. One that gave way to others is sent again, behind them."""
+    outcome = search_run.carry_out_search(search_id)
+    if outcome == search_run.GAVE_WAY:
+        carry_out_search.delay(search_id)
+    return outcome
+
+
+@shared_task(expires=10)
+def take_up_searches() -> int:
+    """Send searches again whose worker died, or whose message was lost; returns how many."""
+    found = searches_take_up()
+    for search_id in found:
+        carry_out_search.delay(search_id)
     return len(found)
 
 

@@ -11,6 +11,8 @@ urlpatterns = [
     path("status", views.StatusView.as_view(), name="status"),
     path("backtests/", views.BacktestsPage.as_view(), name="backtests"),
     re_path(r"^backtests/(?P<pk>[0-9]{1,18})/$", views.BacktestPage.as_view(), name="backtest"),
+    path("backtests/searches/", views.SearchesPage.as_view(), name="searches"),
+    re_path(r"^backtests/searches/(?P<pk>[0-9]{1,18})/$", views.SearchPage.as_view(), name="search"),
     path(
         "login",
         auth_views.LoginView.as_view(template_name="login.html", redirect_authenticated_user=True),

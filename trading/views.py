@@ -24,9 +24,10 @@ from strategies.base import ParameterSpec
 from strategies.registry import STRATEGIES
 from trading.api.backtest_schema import choices_of_form
 from trading.backtest.request_json import VENUES, request_from_json, request_to_json
+from trading.backtest.search_request import Objective, Sampler
 from trading.permissions import is_staff, may_operate_platform
 from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
-from trading.selectors import trace_timeline, visible_accounts, visible_backtests
+from trading.selectors import trace_timeline, visible_accounts, visible_backtests, visible_searches
 from trading.serializers import AccountSerializer
 from trading.services.backtests import candle_strategies
 
@@ -164,11 +165,59 @@ class BacktestPage(LoginRequiredMixin, TemplateView):
         return super().get_context_data(run=run, boot={"run": run.pk, "list": reverse("backtests")}, **context)
 
 
-def usual_request(specs: dict[str, tuple[ParameterSpec, ...]], wanted: str, symbols: list[str]) -> dict[str, Any]:
-    """What the form asks for before anybody has changed it: the last full month."""
+class SearchesPage(LoginRequiredMixin, TemplateView):
+    """All of one's searches for parameters, and the form for a new one; ``?of=ID`` fills it with what that backtest was
+    asked, ``?again=ID`` with what that search was."""
+
+    template_name = "backtests/searches.html"
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        user, asked = self.request.user, self.request.GET
+        of, again = (asked[name] if PK.fullmatch(asked.get(name, "")) else "0" for name in ("of", "again"))
+        run = visible_backtests(user).filter(pk=int(of)).first()
+        search = visible_searches(user).filter(pk=int(again)).first()
+        symbols = list(instruments().order_by("symbol").values_list("symbol", flat=True))
+        known = candle_strategies()
+        begin = {"backtest": run.request if run else usual_request(known, USUAL, symbols[:1], months=6)}
+        return super().get_context_data(
+            boot={
+                "user": user.get_username(),
+                "list": reverse("searches"),
+                "strategies": [
+                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in specs]}
+                    for key, specs in sorted(known.items())
+                ],
+                "symbols": symbols,
+                "intervals": BAR_INTERVALS,
+                "venues": VENUES,
+                "objectives": [str(each) for each in Objective],
+                "samplers": [str(each) for each in Sampler],
+                "open": run is not None or search is not None,
+                "asked": search.request if search else begin,
+            },
+            **context,
+        )
+
+
+class SearchPage(LoginRequiredMixin, TemplateView):
+    """One search: how far it is, what it found, and what that is worth."""
+
+    template_name = "backtests/search.html"
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        search = get_object_or_404(visible_searches(self.request.user), pk=context.pop("pk"))
+        pages = {"list": reverse("searches"), "backtests": reverse("backtests")}
+        return super().get_context_data(search=search, boot={"search": search.pk, **pages}, **context)
+
+
+def usual_request(
+    specs: dict[str, tuple[ParameterSpec, ...]], wanted: str, symbols: list[str], months: int = 1
+) -> dict[str, Any]:
+    """What a form asks for before anybody has changed it: the last full months."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    end = today.replace(day=1)
-    start = (end - timedelta(days=1)).replace(day=1)
+    start = end = today.replace(day=1)
+    for _ in range(months):
+        start = (start - timedelta(days=1)).replace(day=1)
     strategy = next(key for key in (wanted, USUAL, min(specs)) if key in specs)
     run = {"strategy": strategy, "symbols": symbols or ["BTCUSDT"]}
     asked = {"strategies": [run], "start": start.isoformat(), "end": end.isoformat()}

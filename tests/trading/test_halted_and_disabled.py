@@ -44,7 +44,7 @@ def account(transactional_db: None) -> Account:
 
 @pytest.fixture
 def strategy(account: Account) -> StrategyConfig:
-    return strategy_enable(config=builders.supertrend(account), actor="alice")
+    return strategy_enable(config=builders.strategy(account), actor="alice")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_another_tenants_halt_and_strategies_change_nothing(
 ) -> None:
     bobs = builders.account(builders.user("bob"))
     account_halt(account=bobs, actor="bob", reason="his own")
-    strategy_disable(config=strategy_enable(config=builders.supertrend(bobs), actor="bob"), actor="bob")
+    strategy_disable(config=strategy_enable(config=builders.strategy(bobs), actor="bob"), actor="bob")
     assert commit(strategy, leases, "first").state == OrderState.PENDING_SUBMIT
 
 

@@ -12,6 +12,7 @@ from trading.api import (
     kill_switch,
     orders,
     reconciliation,
+    searches,
     strategies,
 )
 
@@ -51,6 +52,12 @@ urlpatterns = [
     re_path(rf"^backtests/{RUN}/prices/?$", backtests.BacktestPricesView.as_view()),
     re_path(rf"^backtests/{RUN}/live/?$", backtests.BacktestLiveView.as_view()),
     re_path(rf"^backtests/{RUN}/export/?$", backtests.BacktestExportView.as_view()),
+    re_path(r"^searches/?$", searches.SearchListView.as_view()),
+    re_path(rf"^searches/{RUN}/?$", searches.SearchDetailView.as_view()),
+    re_path(rf"^searches/{RUN}/stop/?$", searches.SearchStopView.as_view()),
+    re_path(rf"^searches/{RUN}/resume/?$", searches.SearchResumeView.as_view()),
+    re_path(rf"^searches/{RUN}/trials/?$", searches.SearchTrialsView.as_view()),
+    re_path(rf"^searches/{RUN}/trials\.csv$", searches.SearchTrialsFileView.as_view()),
     path("positions", accounts.PositionListView.as_view()),
     path("positions/<str:symbol>", accounts.PositionDetailView.as_view()),
     path("trading/order", orders.OrderCreateView.as_view()),

@@ -17,6 +17,7 @@ from trading.models.reconciliation import (
     ForeignOrder,
     LedgerEntry,
 )
+from trading.models.search import Search, SearchTrial
 
 __all__ = [
     "AbsenceReading",
@@ -46,5 +47,7 @@ __all__ = [
     "Position",
     "PositionExit",
     "ReconciliationRun",
+    "Search",
+    "SearchTrial",
     "Wallet",
 ]

@@ -17,7 +17,7 @@ from trading.backtest.errors import BacktestError
 from trading.backtest.report import Report, report_of
 from trading.backtest.request import BacktestRequest
 from trading.backtest.result import BacktestResult
-from trading.models import BacktestRun
+from trading.models import BacktestRun, Search
 from trading.runtime.backtest_data import BacktestData, DataMissing, load_data
 from trading.runtime.database import with_connection
 from trading.services.backtests import (
@@ -40,8 +40,8 @@ class Pulse:
     """The hold on one run, renewed while it is open. ``progress`` and ``stop`` are for the backtester: cheap, from any
     thread. ``lost``: somebody else has the run."""
 
-    def __init__(self, run: BacktestRun) -> None:
-        self._run = run
+    def __init__(self, run: BacktestRun | Search, tell: Callable[..., bool] = backtest_progress) -> None:
+        self._run, self._tell = run, tell
         self._share, self._events, self._words = 0.0, 0, "reading the data"
         self._stop, self._closed = threading.Event(), threading.Event()
         self.lost = False
@@ -77,13 +77,13 @@ class Pulse:
     def _renew(self) -> None:
         try:
             stop = with_connection(
-                lambda: backtest_progress(run=self._run, progress=self._share, events=self._events, words=self._words)
+                lambda: self._tell(run=self._run, progress=self._share, events=self._events, words=self._words)
             )
         except BacktestLost as error:
             log.warning("%s", error)
             self.lost, stop = True, True
         except DatabaseError as error:  # the hold outlasts a restart of the database
-            log.warning("backtest %s: its progress is not told: %s", self._run.pk, error)
+            log.warning("%s: its progress is not told: %s", self._run, error)
             return
         if stop:
             self._stop.set()

@@ -1,6 +1,7 @@
 // All runs with their states, followed while they go on, and the form for a new one.
 import { request } from "../api.js";
 import { element, moment } from "../formats.js";
+import { field, list, showErrors, words } from "./form.js";
 import { percent, ratio, share } from "./report.js";
 
 const boot = JSON.parse(document.getElementById("boot").textContent);
@@ -104,41 +105,6 @@ async function load() {
   timer = setTimeout(load, wait);
 }
 
-// The form. A field is told by its name in the API, so that a refusal finds it.
-const KIND = { number: { inputMode: "decimal" }, text: {}, date: { type: "date" } };
-
-function field(parent, name, label, { kind = "text", value = "", help = "", choices = null, wide = false } = {}) {
-  const box = element("div", "", `field${wide ? " wide" : ""}`), id = `f-${name.replaceAll(".", "-")}`;
-  const title = element("label", label), error = element("small", "", "field-error");
-  title.htmlFor = id;
-  let input;
-  if (kind === "switch") {
-    input = element("input");
-    input.type = "checkbox";
-    input.checked = value;
-    box.classList.add("switch");
-  } else if (choices) {
-    input = element("select");
-    for (const [key, text] of choices) {
-      const option = element("option", text);
-      option.value = key;
-      input.append(option);
-    }
-    input.value = value;
-  } else {
-    input = element("input");
-    Object.assign(input, KIND[kind], { value: value ?? "", autocomplete: "off" });
-  }
-  input.id = id;
-  input.dataset.field = name;
-  error.id = `${id}-error`;
-  input.setAttribute("aria-describedby", error.id);
-  box.append(title, input, element("small", help, "help"), error);
-  parent.append(box);
-  return input;
-}
-
-const words = (name) => name.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase()).replace(/ percent$/, ", %");
 const range = ({ least, most, help }) => `${help ? `${help}; ` : ""}${Number(least)} to ${Number(most)}`;
 
 function drawForm(asked) {
@@ -178,8 +144,6 @@ function drawParameters(key, values) {
   }
 }
 
-const list = (text) => text.split(",").map((each) => each.trim()).filter(Boolean);
-
 // The form's fields as the API wants them: dots are objects within objects.
 function collect() {
   const body = { strategies: [{}] };
@@ -195,28 +159,6 @@ function collect() {
     else at[last] = text;
   }
   return body;
-}
-
-function showErrors(error) {
-  for (const input of $("new").querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
-  for (const each of $("new").querySelectorAll(".field-error")) each.textContent = "";
-  const rest = [];
-  let first = null;
-  for (const { field: name, rule } of error?.fields ?? []) {
-    const input = $("new").querySelector(`[data-field="${CSS.escape(name)}"]`);
-    if (!input) rest.push(`${name}: ${rule}`);
-    else {
-      input.setAttribute("aria-invalid", "true");
-      $(`${input.id}-error`).textContent = rule;
-      const within = input.closest("details");
-      if (within) within.open = true;
-      first ??= input;
-    }
-  }
-  if (error && (!first || rest.length)) rest.unshift(error.message);
-  $("form-error").textContent = rest.join("; ");
-  $("form-error").hidden = !rest.length;
-  first?.focus();
 }
 
 function openForm(isOpen) {
@@ -235,7 +177,7 @@ $("new").addEventListener("submit", async (event) => {
     const run = await request("POST", "backtests", collect());
     location.href = `${boot.list}${run.id}/`;
   } catch (error) {
-    showErrors(error);
+    showErrors($("new"), $("form-error"), error);
     button.disabled = false;
   }
 });

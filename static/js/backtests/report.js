@@ -74,7 +74,7 @@ export function storedRows(data) {
   };
 }
 
-function sheet(root, title, classes = "") {
+export function sheet(root, title, classes = "") {
   const made = element("section", "", `sheet ${classes}`), head = element("div", "", "sheet-head"), heading = element("h2", title);
   made.setAttribute("aria-label", title);
   head.append(heading);
@@ -83,7 +83,7 @@ function sheet(root, title, classes = "") {
   return { made, head };
 }
 
-function table(columns, rows, classes = "rows") {
+export function table(columns, rows, classes = "rows") {
   const made = element("table", "", classes), head = made.createTHead().insertRow(), body = made.createTBody();
   for (const [title, number] of columns) {
     const cell = element("th", title, number ? "number" : "");
@@ -100,7 +100,7 @@ function table(columns, rows, classes = "rows") {
   return made;
 }
 
-const scrolled = (made) => {
+export const scrolled = (made) => {
   const box = element("div", "", "scroll");
   box.tabIndex = 0;
   box.append(made);
@@ -108,7 +108,7 @@ const scrolled = (made) => {
 };
 
 // A chart that fills a box and shows UTC; `label` says to those who do not see it what is drawn.
-function chartIn(parent, classes, label, options = {}) {
+export function chartIn(parent, classes, label, options = {}) {
   const box = element("div", "", `chart ${classes}`);
   box.setAttribute("role", "img");
   box.setAttribute("aria-label", label);
@@ -232,7 +232,7 @@ class PriceChart {
 }
 
 // A table whose rows come page by page, sorted by the column whose head was pressed.
-class PagedTable {
+export class PagedTable {
   constructor(parent, { columns, load, sort, empty, onRows = () => {}, onChoose = null }) {
     Object.assign(this, { columns, load, sort, empty, onRows, onChoose, page: 1, filters: {} });
     this.note = element("p", "", "note");

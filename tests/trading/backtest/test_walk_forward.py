@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests import builders
@@ -41,6 +41,7 @@ def test_a_plan_that_leaves_no_time_for_tests_says_so() -> None:
         splits_of(days(0, 32), WalkForward(splits=2, train_ms=30 * DAY, purge_ms=DAY), DAY)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     length=st.integers(1, 900),
     splits=st.integers(1, 12),
@@ -70,6 +71,7 @@ def test_no_training_sees_its_test_or_the_gap_before_it(
         assert anchored or before.train.length_ms == after.train.length_ms
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(length=st.integers(1, 500), folds=st.integers(1, 20))
 def test_folds_cover_everything_once(length: int, folds: int) -> None:
     assume(folds <= length)
