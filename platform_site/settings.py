@@ -161,7 +161,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Instruments, market data, orders, positions and strategies of a Ballast deployment.",
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
-    "ENUM_NAME_OVERRIDES": {"SideEnum": "trading.models.order.Side"},
+    "ENUM_NAME_OVERRIDES": {
+        "SideEnum": "trading.models.order.Side",
+        "RunStateEnum": "trading.models.backtest.BacktestRun.State",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
