@@ -1,6 +1,6 @@
 """How fast depth analytics are: six depths of a book, snapshots a minute, packed days, rows stored, the API's answers.
 
-    python benchmarks/bench_depth.py [--quick] [--api] [--collect] [--load ROWS] [--pages]
+    python benchmarks/bench_depth.py [--quick] [--api [--webs N]] [--collect] [--load ROWS] [--pages]
 
 The rest starts PostgreSQL and Valkey of its own in a folder that is thrown away. What was measured is written to
 benchmarks/results/depth.md, where the sections of other runs stay.
@@ -204,7 +204,7 @@ def storage(symbols: int, report: Report) -> None:
     )
 
 
-def api(seconds: float, report: Report, *, loaded: bool) -> None:
+def api(seconds: float, report: Report, *, loaded: bool, webs: int = 1) -> None:
     from benchmarks.depth.web import cost, floor, site, users
     from marketdata.depth import selectors, services
     from marketdata.depth.current import current_book
@@ -242,7 +242,7 @@ def api(seconds: float, report: Report, *, loaded: bool) -> None:
         return
     with floor() as running:
         running.load(report, "an application that does nothing, on the same server", ["/"], "", seconds)
-    with site() as running:
+    with site(webs) as running:
         for name, (paths, goal) in loads.items():
             tell_book()
             running.load(report, name, paths, goal, seconds)
@@ -264,6 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and rows")
     parser.add_argument("--api", action="store_true", help="measure the web process too")
+    parser.add_argument("--webs", type=int, default=1, metavar="N", help="so many web processes share the users")
     parser.add_argument("--cost", action="store_true", help="the same endpoints' processor time, without a server")
     parser.add_argument("--collect", action="store_true", help="collect a hundred symbols too")
     parser.add_argument("--load", type=int, default=0, metavar="ROWS", help="store so many minutes and ask for them")
@@ -289,8 +290,9 @@ def with_servers(options: argparse.Namespace, report: Report) -> None:
             report.section("Storage")
             storage(1 if options.quick else 5, report)
         if options.api or options.cost:
-            report.section("The API, 50 users, 200 requests a second, one web process")
-            api(3 if options.quick else 10, report, loaded=options.api)
+            shared = "one web process" if options.webs == 1 else f"{options.webs} web processes"
+            report.section(f"The API, 50 users, 200 requests a second, {shared}")
+            api(3 if options.quick else 10, report, loaded=options.api, webs=options.webs)
         if options.collect:
             from benchmarks.depth.collecting import hundred_symbols
 

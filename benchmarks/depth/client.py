@@ -1,7 +1,8 @@
 """Asks a web process at a steady rate over many connections, whether it keeps up or not: ``python client.py PLAN``.
 
-PLAN is JSON: ``port``, ``rate`` (requests/s), ``seconds``, ``users`` (header lines of each, one connection each) and
-``paths``. Prints JSON: milliseconds of each answer from the moment that the request was due, and how many failed.
+PLAN is JSON: ``ports`` (of the web processes, which the connections share), ``rate`` (requests/s), ``seconds``, ``users``
+(header lines of each, one connection each) and ``paths``. Prints JSON: milliseconds of each answer from the moment that
+the request was due, and how many failed.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Connection:
 
 async def ask(plan: dict[str, Any]) -> dict[str, Any]:
     free: asyncio.Queue[Connection] = asyncio.Queue()
-    for header in plan["users"]:
-        free.put_nowait(Connection(*await asyncio.open_connection("127.0.0.1", plan["port"]), header))
+    for number, header in enumerate(plan["users"]):
+        port = plan["ports"][number % len(plan["ports"])]
+        free.put_nowait(Connection(*await asyncio.open_connection("127.0.0.1", port), header))
     took: list[float] = []
     failed = 0
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -25,9 +25,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(slots=True)
 class Site:
-    """A running web process; ``headers``: one line for each user."""
+    """Running web processes; ``headers``: one line for each user."""
 
-    server: ServerProcess
+    servers: Sequence[ServerProcess]
     headers: Sequence[str]
 
     def load(self, report: Report, name: str, paths: Sequence[str], goal: str, seconds: float = SECONDS) -> None:
@@ -46,14 +46,18 @@ class Site:
         )
 
     def _ask(self, paths: Sequence[str], seconds: float) -> dict:  # type: ignore[type-arg]
-        plan = {"port": self.server.port, "rate": RATE, "seconds": seconds, "users": self.headers, "paths": paths}
+        ports = [server.port for server in self.servers]
+        plan = {"ports": ports, "rate": RATE, "seconds": seconds, "users": self.headers, "paths": paths}
         command = [sys.executable, str(CLIENT), json.dumps(plan)]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=seconds * 6 + 60, check=True)
         return json.loads(answer.stdout)  # type: ignore[no-any-return]
 
     def _processor_seconds(self) -> float:
-        words = Path(f"/proc/{self.server.running.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / TICKS
+        spent = 0
+        for server in self.servers:
+            words = Path(f"/proc/{server.running.process.pid}/stat").read_text().rpartition(")")[2].split()
+            spent += int(words[11]) + int(words[12])
+        return spent / TICKS
 
 
 def cost(paths: Sequence[str], header: str, rounds: int = 7, requests: int = 100) -> tuple[float, float]:
@@ -94,7 +98,7 @@ def floor() -> Iterator[Site]:
     command = ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "benchmarks.depth.floor:application")
     server = start_server(command, os.environ, log, "/")
     try:
-        yield Site(server, [f"X-User: {number}" for number in range(USERS)])
+        yield Site([server], [f"X-User: {number}" for number in range(USERS)])
     finally:
         server.stop()
 
@@ -112,12 +116,13 @@ def users() -> list[str]:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
-    """A web process as production runs it, and fifty users with a token each."""
-    headers = users()
-    log = Path(os.environ["BALLAST_DATA_DIR"]) / f"web-{time.monotonic_ns()}.log"
-    server = start_site(log, os.environ)
-    try:
-        yield Site(server, headers)
-    finally:
-        server.stop()
+def site(processes: int = 1) -> Iterator[Site]:
+    """Web processes as production runs them, and fifty users with a token each."""
+    headers, folder = users(), Path(os.environ["BALLAST_DATA_DIR"])
+    with ExitStack() as ends:
+        servers = []
+        for _ in range(processes):
+            server = start_site(folder / f"web-{time.monotonic_ns()}.log", os.environ)
+            ends.callback(server.stop)
+            servers.append(server)
+        yield Site(servers, headers)
