@@ -1,8 +1,8 @@
 """Asks a web process at a steady rate over many connections, whether it keeps up or not: ``python client.py PLAN``.
 
-PLAN is JSON: ``ports`` (of the web processes, which the connections share), ``rate`` (requests/s), ``seconds``, ``users``
-(header lines of each, one connection each) and ``paths``. Prints JSON: milliseconds of each answer from the moment that
-the request was due, and how many failed.
+PLAN is JSON: ``ports`` (of the web processes, which the connections share), ``rate`` (requests/s), ``seconds``,
+``users`` (header lines of each, one connection each) and ``paths``. Prints JSON: milliseconds of each answer from the
+moment that the request was due, and how many failed.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from marketdata.candles.series import DAY_MS, MINUTE_MS, CandleSeries, FundingSe
 from marketdata.instruments import InstrumentRules
 from risk.exits import advance, exit_quantity, judge
 from risk.exposure import ZERO
-from risk.level_checks import loss_percent
 from risk.returns import WINDOW
 from strategies.base import Strategy
 from strategies.call_watch import CallWatch
@@ -32,6 +31,7 @@ from trading.backtest.books import ACCOUNT, Books, Execution, Holding, Order
 from trading.backtest.curve import curve
 from trading.backtest.errors import BacktestCancelled, BacktestError, StrategyStopped
 from trading.backtest.exits import ahead, band, behind, next_stop, venue_exit
+from trading.backtest.losses import LossWatch
 from trading.backtest.market_fills import MarketFills, rate_of
 from trading.backtest.markets import NEVER, Market, seen
 from trading.backtest.preparation import Candles, code_version, configuration, digests, funding_bars, series_of
@@ -47,10 +47,9 @@ from trading.pipeline import (
     StrategyFault,
 )
 
-ONE, HUNDRED = Decimal(1), Decimal(100)
+ONE = Decimal(1)
 # What is only estimated in floats is looked at exactly from so far away.
 MARGIN_OF_FLOATS = 1e-6
-SLACK = 1.0 + 1e-9
 # A position is looked for so many bars ahead at once: most end before.
 AHEAD = 4_096
 LOOK_EVERY = 512
@@ -140,13 +139,7 @@ class _Run:
         self._wants_returns = request.limits.max_correlated_positions is not None or any(
             each.adaptive_leverage for each in request.strategies
         )
-        self._watches_losses = (
-            request.limits.max_daily_loss_percent is not None or request.limits.max_drawdown_percent is not None
-        )
-        self._day = (self._grid_ms) // DAY_MS
-        self._day_start = self._peak = request.balance
-        self._watched = 0
-        self._halted_day, self._halted = -1, ""
+        self._losses = LossWatch(request.limits, request.balance, self._books, self._markets, self._grid_ms // DAY_MS)
         self._step = 0
         self._may_be_liquidated = False
 
@@ -169,7 +162,7 @@ class _Run:
             opening = self._heap[0][0] if self._heap else NEVER
             ending = steps[position] if position < moments else NEVER
             next_step = min(opening, ending)
-            if self._watches_losses and self._watch_losses(min(next_step, self._steps)):
+            if self._lost_too_much(min(next_step, self._steps)):
                 continue
             if next_step >= self._steps:
                 break
@@ -487,11 +480,8 @@ class _Run:
 
     def _end_step(self, step: int, items: list[tuple[Told, int]]) -> None:
         now_ms = self._grid_ms + (step + 1) * self._length
-        if now_ms // DAY_MS > self._day:
-            self._day = now_ms // DAY_MS
-            self._day_start = self._books.equity(self._prices(step))
-        if self._watches_losses:
-            self._watch_losses(step + 1)
+        self._losses.begin_day(now_ms // DAY_MS, step)
+        self._lost_too_much(step + 1)
         if not items:
             return
         for symbol in dict.fromkeys(told.symbol for told, _ in items):
@@ -499,10 +489,10 @@ class _Run:
         self._pipeline.update_exposure(
             ACCOUNT,
             self._books.exposure(
-                self._prices(step),
+                self._losses.prices(step),
                 (order for market in self._by_rank for order in market.orders),
-                day_start=self._day_start,
-                peak=self._peak,
+                day_start=self._losses.day_start,
+                peak=self._losses.peak,
             ),
         )
         for told, place in items:
@@ -531,8 +521,8 @@ class _Run:
             return
         signal, intent = outcome.signal, outcome.intent
         verdict, words = _words(outcome)
-        if self._halted and verdict == "approved":
-            verdict, words = "denied", KILL_SWITCH.format(self._halted)
+        if self._losses.halted and verdict == "approved":
+            verdict, words = "denied", KILL_SWITCH.format(self._losses.halted)
         self._signals.append(
             BacktestSignal(
                 signal.time_ns // NS, signal.symbol, outcome.running.name, signal.side, signal.strength,
@@ -577,61 +567,15 @@ class _Run:
             self._pipeline.update_reference_price(market.symbol, bars.close(index), time_ms * NS)
         market.told_until = last
 
-    def _prices(self, step: int) -> dict[str, Decimal]:
-        """The last closes of what is held, at the end of a step."""
-        markets = self._markets
-        return {symbol: markets[symbol].bars.last_close(step) for symbol in self._books.holdings}
+    def _lost_too_much(self, until: int) -> bool:
+        """Look at what the account was worth at the ends of steps before ``until``; True where it lost too much and its
+        positions are being closed."""
+        step = self._losses.first_loss(until)
+        if step is not None:
+            self._stop_trading(step)
+        return step is not None
 
-    def _watch_losses(self, until: int) -> bool:
-        """Look at what the account was worth at the ends of steps before ``until``; True where it lost too much and
-        its positions are being closed."""
-        first, self._watched = self._watched, max(until, self._watched)
-        if self._halted and self._day > self._halted_day:
-            self._halted = ""
-        if first >= until or self._halted:
-            return False
-        worth = self._worth(first, until)
-        limits = self._limits
-        highest = np.maximum.accumulate(np.maximum(worth, float(self._peak)))
-        low = np.zeros(len(worth), dtype=bool)
-        if limits.max_daily_loss_percent is not None:
-            low |= worth <= float(self._day_start * (HUNDRED - limits.max_daily_loss_percent) / HUNDRED) * SLACK
-        if limits.max_drawdown_percent is not None:
-            low |= worth <= highest * float((HUNDRED - limits.max_drawdown_percent) / HUNDRED) * SLACK
-        suspects = [*np.flatnonzero(low).tolist(), len(worth)]
-        seen = 0
-        for suspect in suspects:
-            part = worth[seen : suspect + 1]
-            if len(part):
-                best = seen + int(part.argmax())
-                self._peak = max(self._peak, self._books.equity(self._prices(first + best)))
-            seen = suspect + 1
-            if suspect < len(worth) and (why := self._lost(first + suspect)):
-                self._stop_trading(first + suspect, why)
-                self._watched = first + suspect + 1
-                return True
-        return False
-
-    def _worth(self, first: int, until: int) -> NDArray[np.float64]:
-        worth = np.full(until - first, float(self._books.balance))
-        for symbol, holding in self._books.holdings.items():
-            signed = float(holding.book.quantity) * (1.0 if holding.is_long else -1.0)
-            worth += signed * (self._markets[symbol].bars.closes(first, until) - float(holding.book.entry_price))
-        return worth
-
-    def _lost(self, step: int) -> str:
-        equity = self._books.equity(self._prices(step))
-        daily, drawdown = self._limits.max_daily_loss_percent, self._limits.max_drawdown_percent
-        if drawdown is not None and (lost := loss_percent(self._peak, equity)) >= drawdown:
-            self._halted_day = NEVER
-            return f"{lost:.2f} % below the peak of equity; max_drawdown_percent is {drawdown:f}"
-        if daily is not None and (lost := loss_percent(self._day_start, equity)) >= daily:
-            self._halted_day = self._day
-            return f"{lost:.2f} % lost since midnight (UTC); max_daily_loss_percent is {daily:f}"
-        return ""
-
-    def _stop_trading(self, step: int, why: str) -> None:
-        self._halted = why
+    def _stop_trading(self, step: int) -> None:
         for market in self._by_rank:
             market.orders.clear()
         for symbol, holding in self._books.holdings.items():
