@@ -15,6 +15,7 @@ _SOURCES = (
     _HERE / "candle_strategy.py",
     _HERE / "signals.py",
     _HERE / "compiled.py",
+    _HERE / "kernel_cache.py",
     _ROOT / "marketdata/candles/series.py",
     _ROOT / "marketdata/engine/compiled.py",
     _ROOT / "marketdata/engine/memory.py",
