@@ -103,14 +103,14 @@ def floor() -> Iterator[Site]:
         server.stop()
 
 
-def users() -> list[str]:
-    """Fifty users with a token each: their header lines."""
+def users(count: int = USERS, name: str = "bench") -> list[str]:
+    """Users with a token each: their header lines."""
     from django.contrib.auth import get_user_model
     from rest_framework.authtoken.models import Token
 
     headers = []
-    for number in range(USERS):
-        user, _ = get_user_model().objects.get_or_create(username=f"bench-{number}")
+    for number in range(count):
+        user, _ = get_user_model().objects.get_or_create(username=f"{name}-{number}")
         headers.append(f"Authorization: Token {Token.objects.get_or_create(user=user)[0].key}")
     return headers
 
