@@ -69,14 +69,14 @@ def dies_after(trials: int, death: BaseException) -> Callable[..., Any]:
     """Two folds make a trial."""
     left = 2 * trials
 
-    def test(*asked: Any) -> Any:
+    def evaluate(*asked: Any) -> Any:
         nonlocal left
         left -= 1
         if left < 0:
             raise death
         return builders.hill(*asked)
 
-    return test
+    return evaluate
 
 
 def told(search: Search) -> list[tuple[Any, ...]]:
