@@ -76,6 +76,7 @@ REQUEST = {
         "exit_rules": group(EXITS, **dict.fromkeys(EXIT_SWITCHES, FLAG), **dict.fromkeys(EXIT_STEPS, STEPS)),
         "groups": {"type": "array", "items": GROUP},
         "seed": number(request_json.SEED),
+        "combine": {**FLAG, "description": "signals of several strategies on one symbol at one moment become one"},
     },
 }
 SHORT = OpenApiExample(

@@ -78,7 +78,7 @@ def configuration(
         ),
         rules=rules,
         groups=request.groups,
-        policies=Policies(exits=request.exit_rules),
+        policies=Policies(exits=request.exit_rules, combining=request.combine),
     )
 
 

@@ -59,7 +59,8 @@ class StrategyRun:
 @dataclass(frozen=True, slots=True)
 class BacktestRequest:
     """``start_ms`` to ``end_ms`` (exclusive), milliseconds UTC. ``interval`` is that of the bars that prices move by
-    (``Source.CANDLES``); strategies of longer timeframes get bars made of those. ``balance`` in USDT."""
+    (``Source.CANDLES``); strategies of longer timeframes get bars made of those. ``balance`` in USDT. ``combine``:
+    signals of several strategies on one symbol at one moment become one (``strategies.weights``)."""
 
     strategies: tuple[StrategyRun, ...]
     start_ms: int
@@ -74,6 +75,7 @@ class BacktestRequest:
     groups: SymbolGroups = field(default_factory=SymbolGroups)
     recording: str = ""
     seed: int = 7
+    combine: bool = False
 
     @property
     def symbols(self) -> tuple[str, ...]:

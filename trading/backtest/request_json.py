@@ -127,7 +127,7 @@ STRATEGY_SWITCHES = ("allow_reversal", "size_by_confidence", "adaptive_leverage"
 STRATEGY_FIELDS = tuple(each.name for each in fields(StrategyRun))
 REQUEST_FIELDS = (
     *("strategies", "start", "end", "source", "venue", "interval", "balance", "costs"),
-    *("limits", "exit_rules", "groups", "recording", "seed"),
+    *("limits", "exit_rules", "groups", "recording", "seed", "combine"),
 )
 
 
@@ -270,6 +270,7 @@ def request_from_json(data: Any, specs: Specs) -> BacktestRequest:
         groups=SymbolGroups(_groups(reader)),
         recording=reader.read("recording", matching(RECORDING, "must be a recording's name"), ""),
         seed=reader.read("seed", SEED.read, plain.seed),
+        combine=reader.read("combine", switch, plain.combine),
     )
     _refuse_too_much(reader, request, is_dated=start is not None and end is not None)
     if found:
@@ -423,6 +424,7 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
         ],
         **({"recording": request.recording} if request.recording else {}),
         "seed": request.seed,
+        "combine": request.combine,
     }
 
 

@@ -443,7 +443,8 @@ class _Run:
             frames = sorted({str(each.timeframe) for _, each in many}, key=interval_ms)
             series = {frame: self._bars_of(symbol, frame) for frame in frames}
             kernels = [(running, each) for running, each in many if _decides_in_kernel(each)]
-            if self._every_bar or len(kernels) < len(many):
+            # Signals of one moment are combined by the pipeline, and weighted by every bar.
+            if self._every_bar or self._request.combine or len(kernels) < len(many):
                 told += [self._all_bars(series[frame]) for frame in frames]
                 continue
             for running, strategy in kernels:
