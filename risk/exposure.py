@@ -5,7 +5,8 @@ Sums are made once, when the value is made: a check only looks them up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
@@ -260,3 +261,22 @@ class Exposure:
         pending = self.pending.get(symbol, NOTHING_PENDING)
         bought, sold = (quantity, ZERO) if side == "Buy" else (ZERO, quantity)
         return pending.worst_quantity(self.signed_quantity(symbol), bought, sold)
+
+
+def together(exposures: Iterable[Exposure]) -> Totals:
+    """What is held, and may come to be held, in several exposures: risk, worth, holders and positions."""
+    notional: dict[str, Decimal] = defaultdict(Decimal)
+    holders: dict[str, int] = defaultdict(int)
+    risk, positions = ZERO, 0
+    for each in exposures:
+        risk += each.total_risk
+        positions += len(each.notional)
+        for symbol, worth in each.notional.items():
+            notional[symbol] += worth
+            holders[symbol] += 1
+    return Totals(
+        risk=risk,
+        notional=MappingProxyType(dict(notional)),
+        holders=MappingProxyType(dict(holders)),
+        positions=positions,
+    )

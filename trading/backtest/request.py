@@ -42,7 +42,8 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class StrategyRun:
-    """One strategy on some symbols; fields as those of a strategy's configuration."""
+    """One strategy on some symbols; fields as those of a strategy's configuration. ``limits``: those of its own level,
+    which count what it has at stake of the account; None: it has none."""
 
     strategy: str
     symbols: tuple[str, ...]
@@ -54,6 +55,7 @@ class StrategyRun:
     allow_reversal: bool = True
     size_by_confidence: bool = False
     adaptive_leverage: bool = False
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,13 @@ class _Run:
         self._signals: list[BacktestSignal] = []
         self._heap: list[tuple[int, int, int]] = []
         self._limits = request.limits
-        self._wants_returns = request.limits.max_correlated_positions is not None or any(
+        self._limited = [
+            run.name or run.strategy
+            for run in request.strategies
+            if run.limits is not None and run.limits.counts_together
+        ]
+        levels = [request.limits, *(run.limits for run in request.strategies if run.limits is not None)]
+        self._wants_returns = any(each.max_correlated_positions is not None for each in levels) or any(
             each.adaptive_leverage for each in request.strategies
         )
         self._losses = LossWatch(request.limits, request.balance, self._books, self._markets, self._grid_ms // DAY_MS)
@@ -494,6 +500,8 @@ class _Run:
                 (order for market in self._by_rank for order in market.orders),
                 day_start=self._losses.day_start,
                 peak=self._losses.peak,
+                strategies=self._limited,
+                midnight_ms=self._losses.day * DAY_MS,
             ),
         )
         for told, place in items:

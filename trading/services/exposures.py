@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from marketdata.models import without_trailing_zeros
 from marketdata.selectors import candles
-from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
+from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals, together
 from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
 from trading.models import Account, Fill, Order, Position
@@ -108,30 +108,12 @@ def _totals(accounts: list[Account], books: _Books) -> Totals:
     each = [_exposure(account, books) for account in accounts]
     wallets = [account.wallet for account in accounts if hasattr(account, "wallet")]
     return replace(
-        _together(each),
+        together(each),
         equity=sum((wallet.equity for wallet in wallets), ZERO),
         day_start_equity=sum((wallet.day_start_equity for wallet in wallets), ZERO),
         peak_equity=sum((wallet.peak_equity for wallet in wallets), ZERO),
         open_orders=sum(exposure.open_orders for exposure in each),
         orders_last_second=sum(exposure.orders_last_second for exposure in each),
-    )
-
-
-def _together(exposures: Iterable[Exposure]) -> Totals:
-    notional: dict[str, Decimal] = defaultdict(Decimal)
-    holders: dict[str, int] = defaultdict(int)
-    risk, positions = ZERO, 0
-    for each in exposures:
-        risk += each.total_risk
-        positions += len(each.notional)
-        for symbol, worth in each.notional.items():
-            notional[symbol] += worth
-            holders[symbol] += 1
-    return Totals(
-        risk=risk,
-        notional=MappingProxyType(dict(notional)),
-        holders=MappingProxyType(dict(holders)),
-        positions=positions,
     )
 
 
@@ -162,7 +144,7 @@ def _shares(
     for name in names:
         held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}
         pending = _pending([account_id], prices, {account_id: exposure.positions}, without=without, strategy=name)[0]
-        share = _together([Exposure(positions=held, pending=pending.get(account_id, {}))])
+        share = together([Exposure(positions=held, pending=pending.get(account_id, {}))])
         unrealised = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
         count = counts.get(name, {"open": 0, "recent": 0})
         shares[name] = replace(

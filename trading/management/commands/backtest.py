@@ -75,7 +75,8 @@ class Command(BaseCommand):
         for name, words in (
             ("parameter", "of the strategy, like period=10"),
             ("cost", "like fee=0.00055 or slippage=0.0002"),
-            ("limit", "like max_positions=5; none is no limit"),
+            ("limit", "of the account, like max_positions=5; none is no limit"),
+            ("strategy-limit", "of the strategy's own level, like max_daily_loss_percent=2"),
             ("exit-rule", "like max_loss_percent=2 or enabled=false"),
         ):
             parser.add_argument(f"--{name}", action="append", default=[], metavar="NAME=VALUE", help=words)
@@ -196,7 +197,10 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
     if options["compare"] is not None:
         compared = configuration(options["compare"])
         together = configs_beside(compared) if options["combine"] else [compared]
-        return {"strategies": [configured(each) for each in together], **plain, **parts}
+        asked = [configured(each) for each in together]
+        if limits := own_limits(options):
+            asked = [each | {"limits": limits} if each["name"] == compared.name else each for each in asked]
+        return {"strategies": asked, **plain, **parts}
     if not options["strategy"] or not options["symbols"]:
         raise CommandError("say --strategy and --symbols, or --request", returncode=INVALID)
     mode, _, value = (options["sizing"] or "percent:1").partition(":")
@@ -207,8 +211,13 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         "sizing_mode": mode,
         **({"sizing_value": value} if value else {}),
         **({"leverage": options["leverage"]} if options["leverage"] else {}),
+        **({"limits": limits} if (limits := own_limits(options)) else {}),
     }
     return {"strategies": [strategy], **plain, **parts}
+
+
+def own_limits(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: switched(value) for name, value in pairs(options["strategy_limit"], "--strategy-limit")}
 
 
 def configuration(config_id: int) -> StrategyConfig:
