@@ -116,9 +116,12 @@ def start_process(process_environment: dict[str, str], tmp_path: Path) -> Iterat
         process.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(worker_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """The real web process on the worker's database, with pages and websockets, for tests that do not end it."""
+    """The real web process on the worker's database, with pages and websockets, for tests that do not end it.
+
+    Of the session: it does nothing unless it is asked, and takes seconds to start.
+    """
     server = start_site(tmp_path_factory.mktemp("site") / "web.log", worker_environment)
     yield server
     server.stop()
