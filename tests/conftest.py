@@ -24,6 +24,12 @@ from tests.chromium import running_chromium
 from tests.processes import RunningProcess, ServerProcess, start_site
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begins first: one that a worker took up at the end would leave the other without work."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
     """Refuses to touch a database that is not the test run's own."""
