@@ -28,7 +28,7 @@ from risk.intents import OrderIntent, new_client_order_id
 from risk.leverage import allowed_leverage
 from risk.limits import Limits
 from risk.policies import Policies
-from risk.returns import Returns
+from risk.returns import KnownReturns, Returns
 from risk.sizing import size_position, within_limits
 from risk.slippage import BookSide, estimate_fill
 from strategies.base import Strategy
@@ -157,7 +157,8 @@ class Pipeline:
     symbol's signals count here: strategies that only stand by see the same market and keep silent. ``owns`` says
     whether an account's risk is judged here. ``book_side`` shows what a market order of a side would take,
     ``book_features`` the book's features now; both None where the book is not here. ``call(subject, ask, argument)``
-    asks a strategy: with a watch (``strategies.call_watch``) where an endless loop must not stop everything."""
+    asks a strategy: with a watch (``strategies.call_watch``) where an endless loop must not stop everything.
+    ``returns``: what knows how symbols move, where that is not made of the prices that are told."""
 
     def __init__(
         self,
@@ -168,6 +169,7 @@ class Pipeline:
         book_side: Callable[[str, str], BookSide | None] = lambda symbol, side: None,
         book_features: Callable[[str], NDArray[np.float64] | None] = lambda symbol: None,
         call: Callable[..., Any] | None = None,
+        returns: KnownReturns | None = None,
     ) -> None:
         self._call = call
         self._faults: list[StrategyFault] = []
@@ -179,7 +181,7 @@ class Pipeline:
         self._instances: dict[str, list[_Instance]] = {}
         self._exposures: dict[int, Exposure] = {}
         self._reference_prices: dict[str, Decimal] = {}
-        self._returns = Returns()
+        self._returns: KnownReturns = Returns() if returns is None else returns
         self._features: dict[str, NDArray[np.float64]] = {}
         self._combiner = Combiner()
 

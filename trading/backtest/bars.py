@@ -11,6 +11,7 @@ from marketdata.candles.series import CandleSeries, interval_ms
 from marketdata.events import Candle
 
 NOTHING = Decimal(0)
+NONE = np.zeros(0, dtype=np.int64)
 
 
 class Bars:
@@ -18,11 +19,28 @@ class Bars:
 
     def __init__(self, series: CandleSeries, grid_ms: int) -> None:
         self.series, self.length = series, len(series)
-        self.steps: NDArray[np.int64] = (series.start_ms - grid_ms) // series.interval_ms
-        self.high, self.low = (np.ascontiguousarray(each, dtype=np.int64) for each in (series.high, series.low))
-        self._first = int(self.steps[0]) if self.length else 0
-        self._whole = self.length > 0 and int(self.steps[-1]) - self._first == self.length - 1
+        columns = (series.start_ms, series.open, series.high, series.low, series.close)
+        self.start_ms, self.opened, self.high, self.low, self.closed = (
+            np.ascontiguousarray(each, dtype=np.int64) for each in columns
+        )
+        length = series.interval_ms
+        self._first = (int(series.start_ms[0]) - grid_ms) // length if self.length else 0
+        last = (int(series.start_ms[-1]) - grid_ms) // length if self.length else -1
+        self._whole = self.length > 0 and last - self._first == self.length - 1
+        # Of whole ones nobody asks: a year of minutes of many symbols is much memory.
+        self._steps = NONE if self._whole else (self.start_ms - grid_ms) // length
         self._exponent = -series.price_decimals
+
+    @property
+    def held_row(self) -> tuple[int, int, int, int]:
+        """As kernels look closes up (``trading.backtest.kernels.slots.Held``)."""
+        steps = 0 if self._whole else self._steps.ctypes.data
+        return self.closed.ctypes.data, steps, self._first, self.length - 1
+
+    @property
+    def steps(self) -> NDArray[np.int64] | slice:
+        """The steps at which bars start, as an index."""
+        return slice(self._first, self._first + self.length) if self._whole else self._steps
 
     def at(self, step: int) -> int | None:
         """The bar that starts at a step; None where there is none."""
@@ -33,35 +51,35 @@ class Bars:
         """The first bar that starts at a step or later."""
         if self._whole:
             return min(max(step - self._first, 0), self.length)
-        return int(np.searchsorted(self.steps, step))
+        return int(np.searchsorted(self._steps, step))
 
     def until(self, step: int) -> int:
         """The last bar that starts at a step or before; -1 where none does."""
         return self.from_step(step + 1) - 1
 
     def step(self, index: int) -> int:
-        return self._first + index if self._whole else int(self.steps[index])
+        return self._first + index if self._whole else int(self._steps[index])
 
     def price(self, units: int) -> Decimal:
         return Decimal(units).scaleb(self._exponent)
 
     def open(self, index: int) -> Decimal:
-        return Decimal(self.series.open.item(index)).scaleb(self._exponent)
+        return Decimal(self.opened.item(index)).scaleb(self._exponent)
 
     def close(self, index: int) -> Decimal:
-        return Decimal(self.series.close.item(index)).scaleb(self._exponent)
+        return Decimal(self.closed.item(index)).scaleb(self._exponent)
 
     def last_close(self, step: int) -> Decimal:
         """The close that is known at the end of a step."""
         index = step - self._first if self._whole and step - self._first < self.length else self.until(step)
-        return Decimal(self.series.close.item(index)).scaleb(self._exponent)
+        return Decimal(self.closed.item(index)).scaleb(self._exponent)
 
     def volume(self, index: int) -> Decimal:
         return Decimal(self.series.volume.item(index)).scaleb(-self.series.volume_decimals)
 
     def way(self, index: int) -> tuple[Decimal, Decimal, Decimal, Decimal]:
         """The points that the price goes by within a bar (docs/backtest.md, rule 2)."""
-        opened, closed = self.series.open.item(index), self.series.close.item(index)
+        opened, closed = self.opened.item(index), self.closed.item(index)
         high, low = self.price(self.high.item(index)), self.price(self.low.item(index))
         if closed > opened:
             return self.price(opened), low, high, self.price(closed)
@@ -71,8 +89,10 @@ class Bars:
         """The last close at each step of ``[first, end)``, quote coin."""
         if self._whole and first >= self._first and end - self._first <= self.length:
             units = self.series.close[first - self._first : end - self._first]
+        elif self._whole:
+            units = self.series.close[np.clip(np.arange(first, end) - self._first, 0, self.length - 1)]
         else:
-            last = np.searchsorted(self.steps, np.arange(first, end), side="right") - 1
+            last = np.searchsorted(self._steps, np.arange(first, end), side="right") - 1
             units = self.series.close[np.maximum(last, 0)]
         return units / 10.0**self.series.price_decimals
 

@@ -112,6 +112,8 @@ class Books:
     # The balance from the end of a step on.
     balances: list[tuple[int, Decimal]] = field(default_factory=list)
     opened: int = 0
+    # How often what is held has changed.
+    changes: int = 0
     # Of all holdings together; reckoned with, not booked.
     worst: float = 0.0
 
@@ -133,6 +135,7 @@ class Books:
         holding = self.holdings.get(done.symbol)
         book = holding.book if holding is not None else SimulatedPosition(done.symbol)
         held = book.quantity
+        self.changes += 1
         if holding is not None:
             self._stretch(holding, done.step)
         realised, closed = book.apply(done.side, done.quantity, done.price, done.time_ms)

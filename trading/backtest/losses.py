@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from risk.level_checks import loss_percent
 from risk.limits import Limits
 from trading.backtest.books import Books
+from trading.backtest.kernels.slots import Held, HeldFigure
 from trading.backtest.markets import NEVER, Market
 
 HUNDRED = Decimal(100)
 # What is only estimated in floats is looked at exactly from so far away.
-SLACK = 1.0 + 1e-9
+MARGIN = 1e-9
+SLACK = 1.0 + MARGIN
 
 
 class LossWatch:
@@ -23,12 +25,18 @@ class LossWatch:
     more; empty while trading goes on."""
 
     def __init__(self, limits: Limits, balance: Decimal, books: Books, markets: Mapping[str, Market], day: int) -> None:
+        from trading.backtest.kernels.worth import first_low  # noqa: PLC0415 numba: only who tests needs it
+
         self._limits, self._books, self._markets = limits, books, markets
         self.is_wanted = limits.max_daily_loss_percent is not None or limits.max_drawdown_percent is not None
         self.day, self.day_start, self.peak = day, balance, balance
         self.halted, self._halted_day = "", -1
         # Steps before this one have been looked at.
         self._seen = 0
+        self._first_low, self._noted = first_low, -1
+        self._held = np.zeros((0, len(Held)), dtype=np.int64)
+        self._figures = np.empty((0, len(HeldFigure)))
+        self._highest, self._best = np.zeros(2), np.zeros(1, dtype=np.int64)
 
     def prices(self, step: int) -> dict[str, Decimal]:
         """The last closes of what is held, at the end of a step."""
@@ -48,34 +56,40 @@ class LossWatch:
             self.halted = ""
         if not self.is_wanted or first >= until or self.halted:
             return None
-        worth = self._worth(first, until)
-        seen = 0
-        for suspect in [*np.flatnonzero(self._low(worth)).tolist(), len(worth)]:
-            part = worth[seen : suspect + 1]
-            if len(part):
-                self.peak = max(self.peak, self.equity(first + seen + int(part.argmax())))
-            seen = suspect + 1
-            if suspect < len(worth) and self._has_lost(first + suspect):
-                self._seen = first + suspect + 1
-                return first + suspect
+        self._note_holdings()
+        balance, floor, share = float(self._books.balance), math.nan, math.nan
+        daily, drawdown = self._limits.max_daily_loss_percent, self._limits.max_drawdown_percent
+        if daily is not None:
+            floor = float(self.day_start * (HUNDRED - daily) / HUNDRED)
+        if drawdown is not None:
+            share = float((HUNDRED - drawdown) / HUNDRED)
+        highest, best = self._highest, self._best
+        highest[0] = float(self.peak)
+        while first < until:
+            known = float(self.peak)
+            suspect = self._first_low(
+                len(self._held), self._held, self._figures, first, until, balance, floor, share, SLACK, highest, best
+            )
+            if highest[1] > known - abs(known) * MARGIN:
+                self.peak = max(self.peak, self.equity(int(best[0])))
+            if suspect < until and self._has_lost(suspect):
+                self._seen = suspect + 1
+                return suspect
+            first = suspect + 1
         return None
 
-    def _worth(self, first: int, until: int) -> NDArray[np.float64]:
-        worth = np.full(until - first, float(self._books.balance))
-        for symbol, holding in self._books.holdings.items():
+    def _note_holdings(self) -> None:
+        """What is held, as the kernel takes it."""
+        if self._noted == self._books.changes:
+            return
+        self._noted, holdings = self._books.changes, self._books.holdings
+        self._held = np.zeros((len(holdings), len(Held)), dtype=np.int64)
+        self._figures = np.empty((len(holdings), len(HeldFigure)))
+        for row, (symbol, holding) in enumerate(holdings.items()):
+            bars = self._markets[symbol].bars
+            self._held[row, : Held.AT] = bars.held_row
             signed = float(holding.book.quantity) * (1.0 if holding.is_long else -1.0)
-            worth += signed * (self._markets[symbol].bars.closes(first, until) - float(holding.book.entry_price))
-        return worth
-
-    def _low(self, worth: NDArray[np.float64]) -> NDArray[np.bool_]:
-        limits = self._limits
-        highest = np.maximum.accumulate(np.maximum(worth, float(self.peak)))
-        low = np.zeros(len(worth), dtype=bool)
-        if limits.max_daily_loss_percent is not None:
-            low |= worth <= float(self.day_start * (HUNDRED - limits.max_daily_loss_percent) / HUNDRED) * SLACK
-        if limits.max_drawdown_percent is not None:
-            low |= worth <= highest * float((HUNDRED - limits.max_drawdown_percent) / HUNDRED) * SLACK
-        return low
+            self._figures[row] = signed, float(holding.book.entry_price), 10.0**bars.series.price_decimals
 
     def _has_lost(self, step: int) -> bool:
         equity = self.equity(step)

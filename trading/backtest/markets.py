@@ -23,7 +23,6 @@ class Market:
         self.orders: list[Order] = []
         self.funding, self.next_funding = funding, 0
         self.wake = NEVER
-        self.told_until = -1
         # The price within a bar that is walked now, and the way that it came.
         self.price: Decimal | None = None
         self.path: list[float] = []

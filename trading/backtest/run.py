@@ -17,15 +17,15 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from marketdata.candles.series import DAY_MS, MINUTE_MS, CandleSeries, FundingSeries, interval_ms
+from marketdata.candles.series import DAY_MS, CandleSeries, FundingSeries, interval_ms
 from marketdata.instruments import InstrumentRules
 from risk.exits import advance, exit_quantity, judge
 from risk.exposure import ZERO
-from risk.returns import WINDOW
 from strategies.base import Strategy
 from strategies.call_watch import CallWatch
 from strategies.candle_strategy import CandleStrategy
 from strategies.registry import STRATEGIES
+from trading.backtest.bar_returns import BarReturns
 from trading.backtest.bars import candle_of, longer
 from trading.backtest.books import ACCOUNT, Books, Execution, Holding, Order
 from trading.backtest.curve import curve
@@ -130,7 +130,10 @@ class _Run:
         self._traces = count(1)
         self._begun = False
         self._call = call
-        self._pipeline = Pipeline(lambda: f"{next(self._traces):08x}", may_act=lambda symbol: self._begun, call=call)
+        self._returns = BarReturns({each.symbol: each.bars for each in self._by_rank}, self._grid_ms, self._length)
+        self._pipeline = Pipeline(
+            lambda: f"{next(self._traces):08x}", may_act=lambda symbol: self._begun, call=call, returns=self._returns
+        )
         self._pipeline.configure(configuration(request, rules, STRATEGIES))
         self._refuse_faults(self._pipeline.take_faults())
         self._signals: list[BacktestSignal] = []
@@ -484,8 +487,15 @@ class _Run:
         self._lost_too_much(step + 1)
         if not items:
             return
-        for symbol in dict.fromkeys(told.symbol for told, _ in items):
-            self._tell_price(symbol, step)
+        signalling = dict.fromkeys(told.symbol for told, _ in items)
+        for symbol in signalling:
+            bars = self._markets[symbol].bars
+            last = bars.until(step)
+            if last >= 0:
+                self._pipeline.update_reference_price(symbol, bars.close(last))
+        if self._wants_returns:
+            waited_for = (each.symbol for each in self._by_rank if each.orders)
+            self._returns.tell([*signalling, *self._books.holdings, *waited_for], step)
         self._pipeline.update_exposure(
             ACCOUNT,
             self._books.exposure(
@@ -544,28 +554,6 @@ class _Run:
             arrives = market.bars.step(order.bar)
             if arrives < market.wake:
                 self._wake(market, arrives)
-
-    def _tell_price(self, symbol: str, step: int) -> None:
-        market = self._markets[symbol]
-        bars = market.bars
-        last = bars.until(step)
-        if last < 0:
-            return
-        if self._wants_returns:
-            waited_for = (each.symbol for each in self._by_rank if each.orders)
-            for name in dict.fromkeys([symbol, *self._books.holdings, *waited_for]):
-                self._tell_returns(self._markets[name], step)
-        self._pipeline.update_reference_price(symbol, bars.close(last))
-
-    def _tell_returns(self, market: Market, step: int) -> None:
-        """The minutes that correlations and volatilities look at, those that were not told yet."""
-        bars = market.bars
-        last = bars.until(step)
-        window = WINDOW * MINUTE_MS // self._length + 3
-        for index in range(max(market.told_until + 1, last - window), last + 1):
-            time_ms = self._grid_ms + (bars.step(index) + 1) * self._length
-            self._pipeline.update_reference_price(market.symbol, bars.close(index), time_ms * NS)
-        market.told_until = last
 
     def _lost_too_much(self, until: int) -> bool:
         """Look at what the account was worth at the ends of steps before ``until``; True where it lost too much and its

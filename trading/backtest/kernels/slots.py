@@ -156,3 +156,22 @@ class Seen(_Places):
     SQUARES = auto()
     TRADES = auto()
     HELD = auto()
+
+
+class Held(_Places):
+    """One row of what an account of several symbols holds. Addresses are of int64; ``STEPS`` is 0 where bars follow each
+    other without a gap."""
+
+    CLOSE = auto()
+    STEPS = auto()
+    FIRST = auto()  # the step of the first bar
+    LAST = auto()  # the number of the last bar
+    AT = auto()  # the kernel's own
+
+
+class HeldFigure(_Places):
+    """Floats beside it, quote coin."""
+
+    SIGNED = auto()
+    ENTRY = auto()
+    ONE = auto()  # units of a price
