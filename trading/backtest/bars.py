@@ -30,6 +30,7 @@ class Bars:
         # Of whole ones nobody asks: a year of minutes of many symbols is much memory.
         self._steps = NONE if self._whole else (self.start_ms - grid_ms) // length
         self._exponent = -series.price_decimals
+        self._one = 10.0**series.price_decimals
 
     @property
     def held_row(self) -> tuple[int, int, int, int]:
@@ -68,6 +69,10 @@ class Bars:
 
     def close(self, index: int) -> Decimal:
         return Decimal(self.closed.item(index)).scaleb(self._exponent)
+
+    def range_of(self, index: int) -> tuple[float, float]:
+        """Low and high, quote coin."""
+        return self.low.item(index) / self._one, self.high.item(index) / self._one
 
     def last_close(self, step: int) -> Decimal:
         """The close that is known at the end of a step."""

@@ -88,8 +88,8 @@ class LossWatch:
         for row, (symbol, holding) in enumerate(holdings.items()):
             bars = self._markets[symbol].bars
             self._held[row, : Held.AT] = bars.held_row
-            signed = float(holding.book.quantity) * (1.0 if holding.is_long else -1.0)
-            self._figures[row] = signed, float(holding.book.entry_price), 10.0**bars.series.price_decimals
+            signed = holding.size if holding.is_long else -holding.size
+            self._figures[row] = signed, holding.entry, 10.0**bars.series.price_decimals
 
     def _has_lost(self, step: int) -> bool:
         equity = self.equity(step)

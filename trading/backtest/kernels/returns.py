@@ -31,7 +31,12 @@ def fill_row(close: Ints, start_ms: Ints, last: int, newest: int, one: float, ro
         minute = start_ms[bar] // MINUTE_MS + 1
         if minute <= newest - WINDOW:
             break
-        if minute <= newest and start_ms[bar] - start_ms[bar - 1] == MINUTE_MS and close[bar - 1] > 0 and close[bar] > 0:
+        if (
+            minute <= newest
+            and start_ms[bar] - start_ms[bar - 1] == MINUTE_MS
+            and close[bar - 1] > 0
+            and close[bar] > 0
+        ):
             row[minute % WINDOW] = math.log((close[bar] / one) / (close[bar - 1] / one))
 
 
@@ -66,14 +71,14 @@ def correlation(own: Floats, other: Floats, room: Floats, fewest: int) -> float:
     ``room``: two rows that it may use."""
     count = 0
     for at in range(WINDOW):
-        both = own[at] == own[at] and other[at] == other[at]  # noqa: PLR0124 False for NaN
+        both = own[at] == own[at] and other[at] == other[at]
         count += both
         room[0, at], room[1, at] = own[at] if both else 0.0, other[at] if both else 0.0
     if count < fewest:
         return NOTHING
     own_mean, other_mean = total(room[0]) / count, total(room[1]) / count
     for at in range(WINDOW):
-        both = own[at] == own[at] and other[at] == other[at]  # noqa: PLR0124
+        both = own[at] == own[at] and other[at] == other[at]
         room[0, at] = room[0, at] - own_mean if both else 0.0
         room[1, at] = room[1, at] - other_mean if both else 0.0
     for at in range(WINDOW):

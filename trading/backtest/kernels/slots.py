@@ -77,6 +77,8 @@ class At(_Places):
     SIGNALS = auto()
     FUNDING = auto()
     ANSWER = auto()
+    LEG = auto()  # within a bar, of the full path: -1 before its open, 0 at it, then its three legs
+    PRICE = auto()  # where the price is there
 
 
 class Filled(_Places):
