@@ -4,55 +4,45 @@ tell each minute of each symbol took longer than everything else of a backtest."
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from marketdata.candles.series import MINUTE_MS
 from risk.returns import FEWEST, MINUTES_A_DAY, WINDOW
 from trading.backtest.bars import Bars
+from trading.backtest.kernels.slots import Known
 
 
 class BarReturns:
     """Takes the place of ``risk.returns.Returns`` in a backtest's pipeline. Bars that are not of one minute have no
     returns, as prices that are further apart than a minute have none live."""
 
-    def __init__(self, bars: Mapping[str, Bars], grid_ms: int, length_ms: int) -> None:
-        from trading.backtest.kernels.returns import correlation, fill_row  # noqa: PLC0415 numba: only who tests needs it
+    def __init__(self, bars: Mapping[str, Bars], length_ms: int) -> None:
+        from trading.backtest.kernels.returns import correlations, note  # noqa: PLC0415 numba: only who tests needs it
 
-        self._correlation, self._fill_row = correlation, fill_row
-        self._bars, self._of_minutes = bars, length_ms == MINUTE_MS
-        # The end of the bar of step 0, in minutes since 1970.
-        self._first_minute = grid_ms // MINUTE_MS + 1
-        # The last bar of each symbol that is known, and the newest minute of any that has a return.
-        self._known: dict[str, int] = {}
-        self._newest = -1
-        # Rows and answers are those of this moment.
-        self._asked: tuple[str, ...] = ()
-        self._rows: dict[str, NDArray[np.float64]] = {}
+        self._correlations, self._note = correlations, note
+        self._symbols, self._of_minutes = tuple(bars), length_ms == MINUTE_MS
+        self._ranks = {symbol: rank for rank, symbol in enumerate(bars)}
+        self._bars = tuple(bars.values())
+        self._known = np.full((len(bars), len(Known)), -1, dtype=np.int64)
+        for rank, each in enumerate(self._bars):
+            self._known[rank, :3] = each.closed.ctypes.data, each.start_ms.ctypes.data, each.length
+        self._ones = np.array([10.0**each.series.price_decimals for each in self._bars])
+        self._rows = np.full((len(bars), WINDOW), np.nan)
+        self._newest = np.full(1, -1, dtype=np.int64)
+        self._asked = np.zeros(0, dtype=np.int64)
+        self._names: tuple[str, ...] = ()
         self._found: dict[str, Mapping[str, float | None]] = {}
-        self._spare: list[NDArray[np.float64]] = []
-        self._room = np.empty((3, WINDOW))
+        self._room, self._values = np.empty((3, WINDOW)), np.empty(len(bars))
 
-    def tell(self, symbols: Iterable[str], step: int) -> None:
-        """These symbols' bars are known to the end of a step; those that risk may ask about now."""
-        if not self._of_minutes:
-            return
-        self._asked = tuple(dict.fromkeys(symbols))
-        self._spare += self._rows.values()
-        self._rows.clear()
-        self._found.clear()
-        for symbol in self._asked:
-            bars = self._bars[symbol]
-            last = bars.until(step)
-            if last < 0:
-                continue
-            self._known[symbol] = last
-            while last > 1 and bars.step(last - 2) != bars.step(last - 1) - 1:
-                last -= 1
-            if last > 1:
-                self._newest = max(self._newest, bars.step(last - 1) + self._first_minute)
+    def tell(self, symbols: Sequence[str], time_ms: int) -> None:
+        """These symbols' bars are known to a time: those that risk may ask about now."""
+        if self._of_minutes:
+            self._names = tuple(dict.fromkeys(symbols))
+            self._asked = np.array([self._ranks[symbol] for symbol in self._names], dtype=np.int64)
+            self._found.clear()
+            self._note(self._asked, time_ms, self._known, self._newest)
 
     def add(self, symbol: str, price: float, time_ns: int) -> None:
         """Prices are read from the bars."""
@@ -60,35 +50,23 @@ class BarReturns:
     def of(self, symbol: str) -> Mapping[str, float | None]:
         found = self._found.get(symbol)
         if found is None:
-            found = self._found[symbol] = self._correlations(symbol)
+            self._reckon(symbol)
+            values = self._values[: len(self._names)].tolist()
+            found = self._found[symbol] = {
+                name: None if math.isnan(value) else value for name, value in zip(self._names, values, strict=True)
+            }
         return found
 
     def volatility_percent(self, symbol: str) -> float | None:
-        row = self._row(symbol)
-        known = row[~np.isnan(row)] if row is not None else ()
+        self._reckon(symbol)
+        row = self._rows[self._ranks[symbol]]
+        known = row[~np.isnan(row)]
         if len(known) < FEWEST:
             return None
         return math.sqrt(float(np.mean(known * known)) * MINUTES_A_DAY) * 100
 
-    def _correlations(self, symbol: str) -> Mapping[str, float | None]:
-        own = self._row(symbol)
-        if own is None:
-            return {}
-        found: dict[str, float | None] = {}
-        for other in self._asked:
-            row = self._row(other) if other != symbol else None
-            if row is not None:
-                value = self._correlation(own, row, self._room, FEWEST)
-                found[other] = None if math.isnan(value) else value
-        return found
-
-    def _row(self, symbol: str) -> NDArray[np.float64] | None:
-        """A symbol's returns of the newest minutes, by minute modulo the window."""
-        row = self._rows.get(symbol)
-        last = self._known.get(symbol)
-        if row is None and last is not None:
-            bars = self._bars[symbol]
-            row = self._rows[symbol] = self._spare.pop() if self._spare else np.empty(WINDOW)
-            one = 10.0**bars.series.price_decimals
-            self._fill_row(bars.closed, bars.start_ms, last, self._newest, one, row)
-        return row
+    def _reckon(self, symbol: str) -> None:
+        self._correlations(
+            self._ranks[symbol], self._asked, self._known, self._ones, int(self._newest[0]), self._rows, self._room,
+            self._values,
+        )  # fmt: skip

@@ -18,6 +18,9 @@ class Bars:
     """``steps`` number the moments of a test: bar ``i`` is at step ``(start_ms[i] - grid_ms) // interval``."""
 
     def __init__(self, series: CandleSeries, grid_ms: int) -> None:
+        from trading.backtest.kernels.bands import extremes  # noqa: PLC0415 numba: only who tests needs it
+
+        self._extremes = extremes
         self.series, self.length = series, len(series)
         columns = (series.start_ms, series.open, series.high, series.low, series.close)
         self.start_ms, self.opened, self.high, self.low, self.closed = (
@@ -29,14 +32,11 @@ class Bars:
         self._whole = self.length > 0 and last - self._first == self.length - 1
         # Of whole ones nobody asks: a year of minutes of many symbols is much memory.
         self._steps = NONE if self._whole else (self.start_ms - grid_ms) // length
-        self._exponent = -series.price_decimals
-        self._one = 10.0**series.price_decimals
-
-    @property
-    def held_row(self) -> tuple[int, int, int, int]:
-        """As kernels look closes up (``trading.backtest.kernels.slots.Held``)."""
+        # As kernels look closes up (``trading.backtest.kernels.slots.Held``).
         steps = 0 if self._whole else self._steps.ctypes.data
-        return self.closed.ctypes.data, steps, self._first, self.length - 1
+        self.held_row = self.closed.ctypes.data, steps, self._first, self.length - 1
+        self._exponent = -series.price_decimals
+        self.one = 10.0**series.price_decimals
 
     @property
     def steps(self) -> NDArray[np.int64] | slice:
@@ -72,7 +72,12 @@ class Bars:
 
     def range_of(self, index: int) -> tuple[float, float]:
         """Low and high, quote coin."""
-        return self.low.item(index) / self._one, self.high.item(index) / self._one
+        return self.low.item(index) / self.one, self.high.item(index) / self.one
+
+    def extremes(self, first: int, end: int) -> tuple[float, float]:
+        """The highest and the lowest price of the bars ``[first, end)``, quote coin."""
+        highest, lowest = self._extremes(self.high, self.low, first, end)
+        return highest / self.one, lowest / self.one
 
     def last_close(self, step: int) -> Decimal:
         """The close that is known at the end of a step."""
@@ -104,18 +109,13 @@ class Bars:
 
 def candle_of(series: CandleSeries, index: int) -> Candle:
     """A closed bar as strategies are told it. Archives know no turnover."""
-    price = series.price
+    exponent = -series.price_decimals
+    opened, high, low, closed = (
+        Decimal(column.item(index)).scaleb(exponent) for column in (series.open, series.high, series.low, series.close)
+    )
+    volume = Decimal(series.volume.item(index)).scaleb(-series.volume_decimals)
     return Candle(
-        series.symbol,
-        series.interval,
-        int(series.start_ms[index]),
-        price(series.open[index]),
-        price(series.high[index]),
-        price(series.low[index]),
-        price(series.close[index]),
-        Decimal(int(series.volume[index])).scaleb(-series.volume_decimals),
-        NOTHING,
-        True,
+        series.symbol, series.interval, series.start_ms.item(index), opened, high, low, closed, volume, NOTHING, True
     )
 
 

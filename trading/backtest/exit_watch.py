@@ -1,5 +1,5 @@
-"""When a position ends next, found by a kernel: exit rules, take-profit and stop-loss of one symbol, in integers that say
-to the last digit what Decimal says (trading/backtest/walk.py, which takes what does not fit)."""
+"""When a position ends next, found by a kernel: exit rules, take-profit and stop-loss of one symbol, in integers that
+say to the last digit what Decimal says (trading/backtest/walk.py, which takes what does not fit)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ NOTHING = np.zeros(0)
 NOT_YET, QUIET = -2, -1
 REASONS = tuple(kind.name.lower() for kind in Kind)
 LEVEL_ONE = 10.0**LEVEL_DECIMALS
-AGAINST = (At.STOP_LOSS, At.MAX_LOSS, At.TRAILING_STOP, At.TRAILING_TAKE)
-BAR, LEG, PRICE, PARTIALS = int(At.BAR), int(At.LEG), int(At.PRICE), int(At.PARTIALS)
+AGAINST = tuple(int(each) for each in (At.STOP_LOSS, At.MAX_LOSS, At.TRAILING_STOP, At.TRAILING_TAKE))
+BAR, LEG, PRICE, PARTIALS, SIDE = (int(each) for each in (At.BAR, At.LEG, At.PRICE, At.PARTIALS, At.SIDE))
+BEST, TRAILING_TAKE, TRAILING_STOP = int(At.BEST), int(At.TRAILING_TAKE), int(At.TRAILING_STOP)
 
 
 @dataclass(slots=True, eq=False)
@@ -38,9 +39,9 @@ class Watched:
 class ExitWatch:
     def __init__(self, rules: ExitRules, bars: Bars, instrument: InstrumentRules) -> None:
         """Raises CompiledUnfit where a figure has too many digits."""
-        from trading.backtest.kernels.exits import begin, next_exit  # noqa: PLC0415 numba: only who tests needs it
+        from trading.backtest.kernels.exits import begin, do_partial, next_exit  # noqa: PLC0415 numba: only who tests needs it
 
-        self._begin, self._next_exit = begin, next_exit
+        self._begin, self._do_partial, self._next_exit = begin, do_partial, next_exit
         self._grid, terms = exit_terms(rules, bars.series, instrument)
         self._terms = (*terms, NOTHING)
         factor = 10 ** (self._grid.price - bars.series.price_decimals)
@@ -53,17 +54,16 @@ class ExitWatch:
         book, exact = holding.book, holding.state
         if book.quantity > self._largest:
             return None
-        state = np.zeros(len(At), dtype=np.int64)
+        state, side = np.empty(len(At), dtype=np.int64), 1 if holding.is_long else -1
         try:
-            state[At.ENTRY] = self._grid.price_units(book.entry_price)
-            state[At.BEST] = self._grid.price_units(exact.best_price)
-            state[At.TAKE_PROFIT], state[At.STOP_LOSS] = _level(holding.take_profit), _level(holding.stop_loss)
-            state[At.TRAILING_TAKE], state[At.TRAILING_STOP] = _level(exact.take_price), _level(exact.stop_price)
+            entry = best = self._grid.price_units(book.entry_price)
+            if exact.best_price != book.entry_price:
+                best = self._grid.price_units(exact.best_price)
+            venue = _level(holding.take_profit), _level(holding.stop_loss)
+            trailing = _level(exact.take_price), _level(exact.stop_price)
         except CompiledUnfit:
             return None
-        state[At.SIDE], state[PARTIALS] = (1 if holding.is_long else -1), exact.partials
-        state[BAR], state[LEG] = bar, -1
-        self._begin(*self._terms, state)
+        self._begin(*self._terms, bar, side, entry, best, *venue, *trailing, exact.partials, state)
         return Watched(state, np.empty_like(state))
 
     def look_ahead(self, watched: Watched, end: int) -> int:
@@ -90,21 +90,24 @@ class ExitWatch:
         watched.kind = NOT_YET
         self._next_exit(*self._given, bar, watched.state)
 
+    def leg(self, watched: Watched) -> int:
+        """On which leg of its bar the price is; 0: at the open."""
+        return watched.state.item(LEG)
+
     def price(self, watched: Watched) -> Decimal:
         return Decimal(watched.state.item(PRICE)).scaleb(-self._grid.price)
 
     def do_partial(self, watched: Watched, partials: int) -> None:
         """So many partial exits are done."""
-        watched.state[PARTIALS] = partials
-        self._begin(*self._terms, watched.state)
+        self._do_partial(*self._terms, partials, watched.state)
 
     def exact(self, watched: Watched) -> ExitState:
         """What the exit rules remember of it, as money."""
         state = watched.state
         return ExitState(
-            Decimal(state.item(At.BEST)).scaleb(-self._grid.price),
-            _price(state.item(At.TRAILING_TAKE)),
-            _price(state.item(At.TRAILING_STOP)),
+            Decimal(state.item(BEST)).scaleb(-self._grid.price),
+            _price(state.item(TRAILING_TAKE)),
+            _price(state.item(TRAILING_STOP)),
             state.item(PARTIALS),
         )
 
@@ -114,7 +117,7 @@ class ExitWatch:
         levels = [level for slot in AGAINST if (level := state.item(slot))]
         if not levels:
             return None
-        return (max(levels) if state.item(At.SIDE) > 0 else min(levels)) / LEVEL_ONE
+        return (max(levels) if state.item(SIDE) > 0 else min(levels)) / LEVEL_ONE
 
 
 def _level(price: Decimal | None) -> int:

@@ -31,11 +31,15 @@ class LossWatch:
         self.is_wanted = limits.max_daily_loss_percent is not None or limits.max_drawdown_percent is not None
         self.day, self.day_start, self.peak = day, balance, balance
         self.halted, self._halted_day = "", -1
+        drawdown = limits.max_drawdown_percent
+        self._share = math.nan if drawdown is None else float((HUNDRED - drawdown) / HUNDRED)
+        self._floor = self._lowest_of_day()
         # Steps before this one have been looked at.
         self._seen = 0
         self._first_low, self._noted = first_low, -1
-        self._held = np.zeros((0, len(Held)), dtype=np.int64)
-        self._figures = np.empty((0, len(HeldFigure)))
+        self._count = 0
+        self._held = np.zeros((len(markets), len(Held)), dtype=np.int64)
+        self._figures = np.empty((len(markets), len(HeldFigure)))
         self._highest, self._best = np.zeros(2), np.zeros(1, dtype=np.int64)
 
     def prices(self, step: int) -> dict[str, Decimal]:
@@ -48,6 +52,11 @@ class LossWatch:
     def begin_day(self, day: int, step: int) -> None:
         if day > self.day:
             self.day, self.day_start = day, self.equity(step)
+            self._floor = self._lowest_of_day()
+
+    def _lowest_of_day(self) -> float:
+        daily = self._limits.max_daily_loss_percent
+        return math.nan if daily is None else float(self.day_start * (HUNDRED - daily) / HUNDRED)
 
     def first_loss(self, until: int) -> int | None:
         """The first step before ``until`` at whose end the account has lost too much; each step is looked at once."""
@@ -56,22 +65,18 @@ class LossWatch:
             self.halted = ""
         if not self.is_wanted or first >= until or self.halted:
             return None
-        self._note_holdings()
-        balance, floor, share = float(self._books.balance), math.nan, math.nan
-        daily, drawdown = self._limits.max_daily_loss_percent, self._limits.max_drawdown_percent
-        if daily is not None:
-            floor = float(self.day_start * (HUNDRED - daily) / HUNDRED)
-        if drawdown is not None:
-            share = float((HUNDRED - drawdown) / HUNDRED)
-        highest, best = self._highest, self._best
-        highest[0] = float(self.peak)
+        if self._noted != self._books.changes:
+            self._note_holdings()
+        balance, highest, known = float(self._books.balance), self._highest, float(self.peak)
+        highest[0] = known
         while first < until:
-            known = float(self.peak)
             suspect = self._first_low(
-                len(self._held), self._held, self._figures, first, until, balance, floor, share, SLACK, highest, best
-            )
-            if highest[1] > known - abs(known) * MARGIN:
-                self.peak = max(self.peak, self.equity(int(best[0])))
+                self._count, self._held, self._figures, first, until, balance, self._floor, self._share, SLACK,
+                highest, self._best,
+            )  # fmt: skip
+            if highest.item(1) > known - abs(known) * MARGIN:
+                self.peak = max(self.peak, self.equity(self._best.item(0)))
+                known = float(self.peak)
             if suspect < until and self._has_lost(suspect):
                 self._seen = suspect + 1
                 return suspect
@@ -80,16 +85,13 @@ class LossWatch:
 
     def _note_holdings(self) -> None:
         """What is held, as the kernel takes it."""
-        if self._noted == self._books.changes:
-            return
         self._noted, holdings = self._books.changes, self._books.holdings
-        self._held = np.zeros((len(holdings), len(Held)), dtype=np.int64)
-        self._figures = np.empty((len(holdings), len(HeldFigure)))
+        self._count = len(holdings)
         for row, (symbol, holding) in enumerate(holdings.items()):
             bars = self._markets[symbol].bars
             self._held[row, : Held.AT] = bars.held_row
             signed = holding.size if holding.is_long else -holding.size
-            self._figures[row] = signed, holding.entry, 10.0**bars.series.price_decimals
+            self._figures[row] = signed, holding.entry, bars.one
 
     def _has_lost(self, step: int) -> bool:
         equity = self.equity(step)

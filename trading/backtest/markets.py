@@ -43,8 +43,7 @@ def seen(market: Market, holding: Holding, index: int, there: Decimal) -> tuple[
     prices = [float(there), *(market.path if within else ())]
     end = index if within else index + 1
     if end > first:
-        scale = 10.0**bars.series.price_decimals
-        prices += [int(bars.high[first:end].max()) / scale, int(bars.low[first:end].min()) / scale]
-    entry = float(holding.book.entry_price)
+        prices += bars.extremes(first, end)
+    entry = holding.entry
     up, down = (max(prices) - entry) / entry * 100.0, (min(prices) - entry) / entry * 100.0
     return (up, down) if holding.is_long else (-down, -up)

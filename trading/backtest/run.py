@@ -100,7 +100,7 @@ class _Run:
         self._data = digests(candles, funding, request)
         self._traces = count(1)
         self._begun = False
-        self._returns = BarReturns({each.symbol: each.bars for each in self._by_rank}, self._grid_ms, self._length)
+        self._returns = BarReturns({each.symbol: each.bars for each in self._by_rank}, self._length)
         self._pipeline = Pipeline(
             lambda: f"{next(self._traces):08x}", may_act=lambda symbol: self._begun, call=call, returns=self._returns
         )
@@ -169,7 +169,7 @@ class _Run:
                 self._pipeline.update_reference_price(symbol, bars.close(last))
         orders = self._walk.orders()
         if self._wants_returns:
-            self._returns.tell([*signalling, *self._books.holdings, *(each.symbol for each in orders)], step)
+            self._returns.tell([*signalling, *self._books.holdings, *(each.symbol for each in orders)], now_ms)
         prices = self._losses.prices(step)
         exposure = self._books.exposure(prices, orders, day_start=self._losses.day_start, peak=self._losses.peak)
         self._pipeline.update_exposure(ACCOUNT, exposure)

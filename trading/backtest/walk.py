@@ -18,7 +18,7 @@ from trading.backtest.books import Books, Execution, Holding, Order
 from trading.backtest.compiled_terms import CompiledUnfit
 from trading.backtest.exit_watch import QUIET, REASONS, ExitWatch, Watched
 from trading.backtest.exits import ahead, band, behind, next_stop, venue_exit
-from trading.backtest.kernels.slots import At, Kind
+from trading.backtest.kernels.slots import Kind
 from trading.backtest.liquidation import Liquidation
 from trading.backtest.market_fills import MarketFills, rate_of
 from trading.backtest.markets import NEVER, Market, seen
@@ -219,7 +219,7 @@ class Walk:
         watch, bars, symbol = self._watches[market.symbol], market.bars, market.symbol
         kind = watch.first_exit(watched, index)
         while kind != QUIET:
-            price, leg = watch.price(watched), watched.state.item(At.LEG)
+            price, leg = watch.price(watched), watch.leg(watched)
             market.path[:] = [float(each) for each in (*bars.way(index)[:leg], price)]
             market.price = price
             quantity = holding.book.quantity

@@ -1,5 +1,5 @@
-"""How one position of the full path ends: from bar to bar, stopping at every price where something is due. Python carries
-that out and goes on from there.
+"""How one position of the full path ends: from bar to bar, stopping at every price where something is due. Python
+carries that out and goes on from there.
 
 Levels and the way of the price are those of compiled runs (trading/backtest/kernels/simulation.py). Of the account
 nothing is known here: bars on which it could be liquidated are not given to this kernel.
@@ -9,8 +9,15 @@ from __future__ import annotations
 
 from trading.backtest.kernels.decorators import inner, kernel
 from trading.backtest.kernels.position import (
+    BEST,
+    ENTRY,
     EXITS,
     PARTIALS,
+    SIDE,
+    STOP_LOSS,
+    TAKE_PROFIT,
+    TRAILING_STOP,
+    TRAILING_TAKE,
     Floats,
     Given,
     Ints,
@@ -31,12 +38,50 @@ LEG, PRICE = int(At.LEG), int(At.PRICE)
 LEGS = 4
 
 
-@kernel("void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[::1], int64[::1])")
+@kernel(
+    "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[::1], "
+    "int64, int64, int64, int64, int64, int64, int64, int64, int64, int64[::1])"
+)
 def begin(
-    ask: Ints, partials: Ints, take_shares: Ints, take_ones: Ints, stop_steps: Ints, nothing: Floats, state: Ints
+    ask: Ints,
+    partials: Ints,
+    take_shares: Ints,
+    take_ones: Ints,
+    stop_steps: Ints,
+    nothing: Floats,
+    bar: int,
+    side: int,
+    entry: int,
+    best: int,
+    take_profit: int,
+    stop_loss: int,
+    trailing_take: int,
+    trailing_stop: int,
+    partials_done: int,
+    state: Ints,
 ) -> None:
-    """The levels of a position whose side, entry and count of partial exits are in its state."""
+    """A position as it is at the beginning of a bar; levels of 0: there is none."""
+    state[:] = 0
+    state[BAR], state[LEG], state[SIDE], state[PARTIALS] = bar, -1, side, partials_done
+    state[ENTRY], state[BEST], state[TAKE_PROFIT], state[STOP_LOSS] = entry, best, take_profit, stop_loss
+    state[TRAILING_TAKE], state[TRAILING_STOP] = trailing_take, trailing_stop
     set_fixed_levels(ask, state)
+    set_partial(Given(ask, partials, take_shares, take_ones, stop_steps, 0.0, 1.0, nothing), state)
+
+
+@kernel("void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[::1], int64, int64[::1])")
+def do_partial(
+    ask: Ints,
+    partials: Ints,
+    take_shares: Ints,
+    take_ones: Ints,
+    stop_steps: Ints,
+    nothing: Floats,
+    partials_done: int,
+    state: Ints,
+) -> None:
+    """So many partial exits are done."""
+    state[PARTIALS] = partials_done
     set_partial(Given(ask, partials, take_shares, take_ones, stop_steps, 0.0, 1.0, nothing), state)
 
 

@@ -161,8 +161,8 @@ class Seen(_Places):
 
 
 class Held(_Places):
-    """One row of what an account of several symbols holds. Addresses are of int64; ``STEPS`` is 0 where bars follow each
-    other without a gap."""
+    """One row of what an account of several symbols holds. Addresses are of int64; ``STEPS`` is 0 where bars follow
+    each other without a gap."""
 
     CLOSE = auto()
     STEPS = auto()
@@ -177,3 +177,14 @@ class HeldFigure(_Places):
     SIGNED = auto()
     ENTRY = auto()
     ONE = auto()  # units of a price
+
+
+class Known(_Places):
+    """One symbol of those whose returns are asked for. Addresses are of int64; bars are numbers, -1: none."""
+
+    CLOSE = auto()
+    START = auto()
+    LENGTH = auto()
+    LAST = auto()  # the last bar that is known
+    DONE = auto()  # the last bar whose return is in its row
+    NEWEST = auto()  # the minute that its row ends with
