@@ -1,6 +1,6 @@
 """What an account has at stake, as a value that trading builds and risk reads.
 
-Sums are made once, when the value is made: a check only looks them up.
+Sums are made once, when a check first asks for them: the others only look them up.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ class PendingExposure:
         self, side: str, quantity: Decimal, price: Decimal = ZERO, stop_loss: Decimal | None = None
     ) -> PendingExposure:
         """With one more order that may open something."""
-        more = {
-            "risk": self.risk + (loss_at_stop(side, quantity, price, stop_loss) if price > 0 else ZERO),
-            "price": max(self.price, price),
-        }
-        if side == "Buy":
-            return replace(self, buy_quantity=self.buy_quantity + quantity, **more)
-        return replace(self, sell_quantity=self.sell_quantity + quantity, **more)
+        risk = self.risk + (loss_at_stop(side, quantity, price, stop_loss) if price > 0 else ZERO)
+        bought, sold = (quantity, ZERO) if side == "Buy" else (ZERO, quantity)
+        # replace() takes several times as long, and this is done for each order.
+        return PendingExposure(
+            self.buy_quantity + bought, self.sell_quantity + sold, self.reduce_buy, self.reduce_sell,
+            self.closing_buy, self.closing_sell, risk, max(self.price, price),
+        )  # fmt: skip
 
     def plus_reducing(self, side: str, quantity: Decimal, *, immediate: bool) -> PendingExposure:
         """With one more reduce-only order."""
@@ -181,14 +181,23 @@ class Exposure:
     strategies: Mapping[str, Totals] = field(default_factory=lambda: MappingProxyType({}))
     user: Totals | None = None
     platform: Totals | None = None
-    # Made of the above.
-    total_risk: Decimal = field(init=False, default=ZERO, compare=False)
-    notional: Mapping[str, Decimal] = field(init=False, default_factory=dict, compare=False)
+    # Made of the above when it is first asked for: many are made, after each order that is sent, and not asked.
+    _sums: tuple[Decimal, Mapping[str, Decimal]] | None = field(init=False, default=None, compare=False, repr=False)
     _in_groups: dict[frozenset[str], tuple[int, Decimal]] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )
 
-    def __post_init__(self) -> None:
+    @property
+    def total_risk(self) -> Decimal:
+        """What is lost when everything ends at its stop, pending orders counted, USD."""
+        return (self._sums or self._summed())[0]
+
+    @property
+    def notional(self) -> Mapping[str, Decimal]:
+        """What each symbol is worth that is held or may come to be, USD."""
+        return (self._sums or self._summed())[1]
+
+    def _summed(self) -> tuple[Decimal, Mapping[str, Decimal]]:
         risk, notional = ZERO, {}
         for symbol, position in self.positions.items():
             quantity = position.quantity
@@ -200,8 +209,9 @@ class Exposure:
                 held = self.positions.get(symbol)
                 price = max(pending.price, held.mark_price) if held else pending.price
                 notional[symbol] = pending.worst_quantity(held.signed_quantity if held else ZERO) * price
-        object.__setattr__(self, "total_risk", risk)
-        object.__setattr__(self, "notional", MappingProxyType(notional))
+        sums = risk, MappingProxyType(notional)
+        object.__setattr__(self, "_sums", sums)
+        return sums
 
     @property
     def day_start_equity(self) -> Decimal:

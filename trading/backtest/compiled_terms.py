@@ -111,9 +111,10 @@ def whole(value: Decimal, decimals: int) -> int:
         CompiledUnfit: it is no whole number of them.
     """
     units = value.scaleb(decimals)
-    if units != units.to_integral_value():
+    number = int(units)
+    if number != units:
         raise CompiledUnfit(f"{value:f} has more than {decimals} decimals")
-    return int(units)
+    return number
 
 
 @dataclass(frozen=True, slots=True)
