@@ -1,6 +1,6 @@
 """What an account has at stake, as a value that trading builds and risk reads.
 
-Sums are made once, when a check first asks for them: the others only look them up.
+Sums are made once, when the value is made: a check only looks them up.
 """
 
 from __future__ import annotations
@@ -181,23 +181,14 @@ class Exposure:
     strategies: Mapping[str, Totals] = field(default_factory=lambda: MappingProxyType({}))
     user: Totals | None = None
     platform: Totals | None = None
-    # Made of the above when it is first asked for: many are made, after each order that is sent, and not asked.
-    _sums: tuple[Decimal, Mapping[str, Decimal]] | None = field(init=False, default=None, compare=False, repr=False)
+    # Made of the above.
+    total_risk: Decimal = field(init=False, default=ZERO, compare=False)
+    notional: Mapping[str, Decimal] = field(init=False, default_factory=dict, compare=False)
     _in_groups: dict[frozenset[str], tuple[int, Decimal]] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )
 
-    @property
-    def total_risk(self) -> Decimal:
-        """What is lost when everything ends at its stop, pending orders counted, USD."""
-        return (self._sums or self._summed())[0]
-
-    @property
-    def notional(self) -> Mapping[str, Decimal]:
-        """What each symbol is worth that is held or may come to be, USD."""
-        return (self._sums or self._summed())[1]
-
-    def _summed(self) -> tuple[Decimal, Mapping[str, Decimal]]:
+    def __post_init__(self) -> None:
         risk, notional = ZERO, {}
         for symbol, position in self.positions.items():
             quantity = position.quantity
@@ -209,9 +200,8 @@ class Exposure:
                 held = self.positions.get(symbol)
                 price = max(pending.price, held.mark_price) if held else pending.price
                 notional[symbol] = pending.worst_quantity(held.signed_quantity if held else ZERO) * price
-        sums = risk, MappingProxyType(notional)
-        object.__setattr__(self, "_sums", sums)
-        return sums
+        object.__setattr__(self, "total_risk", risk)
+        object.__setattr__(self, "notional", MappingProxyType(notional))
 
     @property
     def day_start_equity(self) -> Decimal:

@@ -41,13 +41,12 @@ def new_client_order_id(time_ms: int, symbol: str, strategy: str, token: str) ->
     """
     if not TOKEN.fullmatch(token):
         token = hashlib.sha256(token.encode()).hexdigest()[:8]
-    symbol, strategy = _cleaned(symbol), _cleaned(strategy)
-    room = MAX_LENGTH - len(str(time_ms)) - len(token) - 3
-    symbol = symbol[: room - 1]
-    strategy = strategy[: room - len(symbol)]
-    return f"{time_ms}_{symbol}_{strategy}_{token}"
+    time = str(time_ms)
+    return f"{time}_{_names(symbol, strategy, MAX_LENGTH - len(time) - len(token) - 3)}_{token}"
 
 
 @lru_cache(maxsize=4_096)
-def _cleaned(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9-]", "-", text)
+def _names(symbol: str, strategy: str, room: int) -> str:
+    symbol, strategy = (re.sub(r"[^A-Za-z0-9-]", "-", text) for text in (symbol, strategy))
+    symbol = symbol[: room - 1]
+    return f"{symbol}_{strategy[: room - len(symbol)]}"

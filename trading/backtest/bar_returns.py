@@ -35,10 +35,15 @@ class BarReturns:
         self._names: tuple[str, ...] = ()
         self._found: dict[str, Mapping[str, float | None]] = {}
         self._room, self._values = np.empty((3, WINDOW)), np.empty(len(bars))
+        # A symbol that is alone is only looked at when somebody asks.
+        self._alone = len(bars) == 1
+        self._time_ms = 0
 
     def tell(self, symbols: Sequence[str], time_ms: int) -> None:
         """These symbols' bars are known to a time: those that risk may ask about now."""
-        if self._of_minutes:
+        if self._alone:
+            self._time_ms = time_ms
+        elif self._of_minutes:
             self._names = tuple(dict.fromkeys(symbols))
             self._asked = np.array([self._ranks[symbol] for symbol in self._names], dtype=np.int64)
             self._found.clear()
@@ -48,6 +53,8 @@ class BarReturns:
         """Prices are read from the bars."""
 
     def of(self, symbol: str) -> Mapping[str, float | None]:
+        if self._alone:
+            return {}
         found = self._found.get(symbol)
         if found is None:
             self._reckon(symbol)
@@ -58,6 +65,8 @@ class BarReturns:
         return found
 
     def volatility_percent(self, symbol: str) -> float | None:
+        if self._alone and self._of_minutes:
+            self._note(np.zeros(1, dtype=np.int64), self._time_ms, self._known, self._newest)
         self._reckon(symbol)
         row = self._rows[self._ranks[symbol]]
         known = row[~np.isnan(row)]

@@ -95,17 +95,6 @@ class Bars:
             return self.price(opened), low, high, self.price(closed)
         return self.price(opened), high, low, self.price(closed)
 
-    def closes(self, first: int, end: int) -> NDArray[np.float64]:
-        """The last close at each step of ``[first, end)``, quote coin."""
-        if self._whole and first >= self._first and end - self._first <= self.length:
-            units = self.series.close[first - self._first : end - self._first]
-        elif self._whole:
-            units = self.series.close[np.clip(np.arange(first, end) - self._first, 0, self.length - 1)]
-        else:
-            last = np.searchsorted(self._steps, np.arange(first, end), side="right") - 1
-            units = self.series.close[np.maximum(last, 0)]
-        return units / 10.0**self.series.price_decimals
-
 
 def candle_of(series: CandleSeries, index: int) -> Candle:
     """A closed bar as strategies are told it. Archives know no turnover."""

@@ -108,9 +108,7 @@ def correlation(own: Floats, other: Floats, room: Floats) -> float:
     return min(max(total(room[2]) / spread, -1.0), 1.0)
 
 
-@kernel(
-    "void(int64, int64[::1], int64[:, ::1], float64[::1], int64, float64[:, ::1], float64[:, ::1], float64[::1])"
-)
+@kernel("void(int64, int64[::1], int64[:, ::1], float64[::1], int64, float64[:, ::1], float64[:, ::1], float64[::1])")
 def correlations(
     symbol: int, asked: Ints, known: Ints, ones: Floats, newest: int, rows: Floats, room: Floats, found: Floats
 ) -> None:
