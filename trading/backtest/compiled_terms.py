@@ -162,8 +162,8 @@ def terms_of(request: BacktestRequest, series: CandleSeries, rules: InstrumentRu
 
 
 def exit_terms(exits: ExitRules, series: CandleSeries, rules: InstrumentRules) -> tuple[Grid, tuple[Ints, ...]]:
-    """What ends positions of one symbol: ``ask``, ``partials``, ``take_shares``, ``take_ones``, ``stop_steps``, as those
-    of :class:`Terms`. Raises CompiledUnfit where a figure has too many digits."""
+    """What ends positions of one symbol: ``ask``, ``partials``, ``take_shares``, ``take_ones`` and ``stop_steps``,
+    as those of :class:`Terms`. Raises CompiledUnfit where a figure has too many digits."""
     grid = grid_of(series, rules)
     ask = _prices(grid, rules)
     largest = int(series.high.max()) * 10 ** (grid.price - series.price_decimals)

@@ -1,4 +1,4 @@
-"""Returns of minutes, correlations of pairs (risk/returns.py), read from bars when somebody asks: to the last digit what
+"""Returns of minutes and correlations of pairs, read from bars when somebody asks: to the last digit what
 ``risk.returns.Returns`` makes of the same minutes when it is told them one by one."""
 
 from __future__ import annotations
@@ -91,14 +91,15 @@ def correlation(own: Floats, other: Floats, room: Floats) -> float:
     """Of two rows over the minutes that both have, -1 to 1; NaN for too few, or one that did not move."""
     count = 0
     for at in range(WINDOW):
-        both = own[at] == own[at] and other[at] == other[at]  # noqa: PLR0124 False for NaN
+        # NaN is not what it is itself.
+        both = own[at] == own[at] and other[at] == other[at]
         count += both
         room[0, at], room[1, at] = own[at] if both else 0.0, other[at] if both else 0.0
     if count < FEWEST:
         return NOTHING
     own_mean, other_mean = total(room[0]) / count, total(room[1]) / count
     for at in range(WINDOW):
-        both = own[at] == own[at] and other[at] == other[at]  # noqa: PLR0124
+        both = own[at] == own[at] and other[at] == other[at]
         first = room[0, at] - own_mean if both else 0.0
         second = room[1, at] - other_mean if both else 0.0
         room[0, at], room[1, at], room[2, at] = first * first, second * second, first * second
