@@ -1,0 +1,291 @@
+"""Recorded events replayed through the simulator's matching book, with own orders that keep a place in its queues."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trading.backtest.feed import Feed
+from trading.backtest.kernels import replay as kernels
+from trading.backtest.kernels.replay_slots import (
+    STATUS_BASE,
+    Asked,
+    Force,
+    Order,
+    Place,
+    Report,
+    Request,
+    Status,
+    Watched,
+    Why,
+)
+from trading.simulator.book import Side
+
+__all__ = ["Fill", "Force", "OrderEnd", "OrderState", "Replay", "Status", "Watched", "Why"]
+
+FIRST_ROWS = 256
+SIGNS = {"Buy": 1, "Sell": -1}
+NAMES = {1: "Buy", -1: "Sell"}
+
+
+class Fill(NamedTuple):
+    """A part of an own order that traded. ``time_ns`` is the exchange's, ``known_ns`` when its owner hears of it;
+    ``left`` are the lots of the order that are still open."""
+
+    time_ns: int
+    known_ns: int
+    order_id: int
+    side: str
+    tick: int
+    lots: int
+    is_maker: bool
+    left: int
+
+
+class OrderEnd(NamedTuple):
+    """An own order ended without being filled whole."""
+
+    time_ns: int
+    known_ns: int
+    order_id: int
+    status: Status
+    left: int
+
+
+class OrderState(NamedTuple):
+    """An order as the exchange has it. ``ahead``: lots that trade before it at its price; 0 unless it rests."""
+
+    order_id: int
+    side: str
+    force: Force
+    tick: int
+    lots: int
+    left: int
+    status: Status
+    ahead: int
+
+
+class Replay:
+    """One feed, from its first event on, as fast as the machine can.
+
+    Times are the exchange's. ``entry_ns`` passes from asking to the exchange, ``response_ns`` back (``known_ns`` of
+    what is reported); both are constant. What the market did at an instant comes before requests that arrive then.
+
+    How orders meet it: an order queues behind everything that rests at its price. Recorded trades eat from the front of
+    the queue at their price and go through own orders at better ones; background that goes away goes from the back. An
+    order that takes walks the levels; what it took is gone until the feed speaks of that level again. Own orders that
+    the book comes to cross trade at their own price. Own orders trade with each other where they meet.
+    """
+
+    def __init__(self, feed: Feed, *, entry_ns: int = 0, response_ns: int = 0) -> None:
+        self.feed = feed
+        self.entry_ns, self.response_ns = entry_ns, response_ns
+        self.bids, self.asks = Side(-1), Side(1)
+        self._at = np.zeros(len(Place), dtype=np.int64)
+        self._at[Place.NEXT_ORDER] = 1
+        self._at[Place.WATCH_LOW], self._at[Place.WATCH_HIGH] = -kernels.FAR, kernels.FAR
+        self._at[Place.NOW] = feed.start_ns - 1
+        self._orders = np.zeros((FIRST_ROWS, len(Order)), dtype=np.int64)
+        self._requests = np.zeros((FIRST_ROWS, len(Request)), dtype=np.int64)
+        self._reports = np.zeros((FIRST_ROWS, len(Report)), dtype=np.int64)
+        self._own = np.zeros((2, FIRST_ROWS), dtype=np.int64)
+        self._stamps = np.zeros((2, len(self.bids.state[0])), dtype=np.int64)
+        self._fills: list[Fill] = []
+        self._ends: list[OrderEnd] = []
+
+    # Time.
+
+    @property
+    def time_ns(self) -> int:
+        """Everything up to then has happened, unless the last stop was within that instant."""
+        return int(self._at[Place.NOW])
+
+    def advance(self, until_ns: int) -> Why:
+        """Go on until everything up to that time has happened, an own order was filled (even in part) or ended without
+        being filled, or a watched price was met; call it again to go on from there. A time that has passed does nothing
+        but carry out what is due."""
+        while True:
+            why = int(kernels.advance(self.feed.events, *self._tables(), *self.bids.state, *self.asks.state, until_ns))
+            self._take_reports()
+            if not why & Why.FULL:
+                return Why(why)
+            self._grow()
+            if why != Why.FULL:
+                return Why(why & ~Why.FULL)
+
+    def watch(self, low: int | None, high: int | None, by: Watched = Watched.LAST) -> None:
+        """Stop once at the first event after which a price is at or below ``low`` or at or above ``high`` (ticks; None:
+        not). A stop takes the watch away; a new one replaces the old."""
+        self._at[Place.WATCH_LOW] = -kernels.FAR if low is None else low
+        self._at[Place.WATCH_HIGH] = kernels.FAR if high is None else high
+        self._at[Place.WATCH_BY] = by
+
+    # Orders.
+
+    def submit(
+        self,
+        side: str,
+        lots: int,
+        tick: int | None = None,
+        force: Force = Force.GTC,
+        *,
+        at_ns: int | None = None,
+    ) -> int:
+        """Send an order; its id. Without a tick it is a market order: it takes what there is, and what it does not get
+        ends. It arrives ``entry_ns`` from now, or at ``at_ns`` (not before now).
+
+        Raises:
+            ValueError: a side, quantity, price or time that cannot be.
+        """
+        if side not in SIGNS or lots <= 0 or (tick is not None and tick <= 0):
+            raise ValueError(f"an order of {lots} lots, side {side!r}, tick {tick}: expected Buy or Sell, above 0")
+        sign = SIGNS[side]
+        if tick is None:
+            force, tick = (Force.FOK if force is Force.FOK else Force.IOC), sign * kernels.FAR
+        time_ns = self._arrival(at_ns)
+        while True:
+            order_id = int(kernels.submit(*self._tables(), time_ns, sign, force, tick, lots))
+            if order_id >= 0:
+                return order_id
+            self._grow()
+
+    def cancel(self, order_id: int, *, at_ns: int | None = None) -> None:
+        """Ask for an order's end; nothing happens where it is over when that arrives.
+
+        Raises:
+            KeyError: no such order.
+        """
+        self._change(Asked.CANCEL, order_id, 0, 0, at_ns)
+
+    def amend(self, order_id: int, lots: int, tick: int, *, at_ns: int | None = None) -> None:
+        """Ask for another quantity (with what is filled) or price; only a smaller quantity at the same price keeps the
+        place in the queue. Nothing happens where the order is over then, or as much is filled.
+
+        Raises:
+            KeyError: no such order.
+            ValueError: a quantity or price that cannot be.
+        """
+        if lots <= 0 or tick <= 0:
+            raise ValueError(f"{lots} lots at tick {tick}: expected numbers above 0")
+        self._change(Asked.AMEND, order_id, tick, lots, at_ns)
+
+    def order(self, order_id: int) -> OrderState:
+        """An order as it is at the exchange now. Those that are over may be forgotten after some hundreds of others.
+
+        Raises:
+            KeyError: no such order, or forgotten.
+        """
+        row = self._row(order_id)
+        each = [int(number) for number in self._orders[row]]
+        side, ahead = NAMES[each[Order.SIDE]], 0
+        if each[Order.STATUS] == Status.RESTS:
+            for front in (self.bids if side == "Buy" else self.asks).queue(each[Order.TICK]):
+                if front.handle == each[Order.ENTRY]:
+                    break
+                ahead += front.lots
+        return OrderState(
+            order_id, side, Force(each[Order.FORCE]), each[Order.TICK], each[Order.LOTS], each[Order.LEFT],
+            Status(each[Order.STATUS]), ahead,
+        )  # fmt: skip
+
+    @property
+    def open_orders(self) -> list[int]:
+        """The ids of orders that rest or are on their way, the oldest first."""
+        is_open = (self._orders[:, Order.ID] > 0) & (self._orders[:, Order.STATUS] <= Status.RESTS)
+        return sorted(self._orders[is_open, Order.ID].tolist())
+
+    def take_fills(self) -> list[Fill]:
+        """Fills since the last call, in the order of time. Of one order at one price and instant they are one."""
+        taken, self._fills = self._fills, []
+        return taken
+
+    def take_ends(self) -> list[OrderEnd]:
+        """Orders that ended without being filled whole since the last call."""
+        taken, self._ends = self._ends, []
+        return taken
+
+    # The market. ``bids`` and ``asks`` are the book, own orders included: ``best``, ``top(count)``, ``lots_at(tick)``.
+
+    @property
+    def last_tick(self) -> int | None:
+        """Of the last trade."""
+        return int(self._at[Place.LAST_TICK]) or None
+
+    # Inside.
+
+    def _tables(self) -> tuple[NDArray[np.int64], ...]:
+        return self._at, self._orders, self._requests, self._reports, self._own, self._stamps
+
+    def _arrival(self, at_ns: int | None) -> int:
+        now = self.time_ns
+        if at_ns is None:
+            return now + self.entry_ns
+        if at_ns < now:
+            raise ValueError(f"it would arrive at {at_ns}, but it is {now}: expected a time from now on")
+        return at_ns
+
+    def _row(self, order_id: int) -> int:
+        row = order_id % len(self._orders)
+        if order_id <= 0 or self._orders[row, Order.ID] != order_id:
+            raise KeyError(f"no order {order_id}")
+        return row
+
+    def _change(self, what: Asked, order_id: int, tick: int, lots: int, at_ns: int | None) -> None:
+        self._row(order_id)
+        time_ns = self._arrival(at_ns)
+        while not kernels.change(*self._tables(), time_ns, what, order_id, tick, lots):
+            self._grow()
+
+    def _take_reports(self) -> None:
+        count = int(self._at[Place.REPORTS])
+        for time_ns, order_id, what, sign, tick, lots, left in self._reports[:count].tolist():
+            known_ns = time_ns + self.response_ns
+            if what < STATUS_BASE:
+                self._fills.append(
+                    Fill(time_ns, known_ns, order_id, NAMES[sign], tick, lots, what == kernels.MAKER, left)
+                )
+            elif what != STATUS_BASE + Status.RESTS:
+                self._ends.append(OrderEnd(time_ns, known_ns, order_id, Status(what - STATUS_BASE), left))
+        self._at[Place.REPORTS] = 0
+
+    def _grow(self) -> None:
+        """Twice the room wherever it may be short."""
+        at = self._at
+        for side in (self.bids, self.asks):
+            side.reserve(kernels.ROOM)
+        self._stamps = _wider(self._stamps, max(len(self.bids.state[0]), len(self.asks.state[0])))
+        if max(at[Place.OWN_BIDS], at[Place.OWN_ASKS]) >= self._own.shape[1]:
+            self._own = _wider(self._own, 2 * self._own.shape[1])
+        most = int(at[Place.OWN_BIDS] + at[Place.OWN_ASKS]) + max(len(self.bids), len(self.asks)) + kernels.ROOM
+        while len(self._reports) < most:
+            self._reports = _longer(self._reports)
+        if at[Place.REQUESTS_FROM] == 0 and at[Place.REQUESTS_END] == len(self._requests):
+            self._requests = _longer(self._requests)
+        if self._orders[at[Place.NEXT_ORDER] % len(self._orders), Order.STATUS] <= Status.RESTS:
+            self._grow_orders()
+
+    def _grow_orders(self) -> None:
+        """A longer ring: each row has another place, and the queues name it."""
+        old, self._orders = self._orders, np.zeros((2 * len(self._orders), len(Order)), dtype=np.int64)
+        known = old[old[:, Order.ID] > 0]
+        rows = known[:, Order.ID] % len(self._orders)
+        self._orders[rows] = known
+        for index, side in enumerate((self.bids, self.asks)):
+            count = int(self._at[Place.OWN_BIDS + index])
+            ids = old[self._own[index, :count], Order.ID]
+            self._own[index, :count] = moved = ids % len(self._orders)
+            side.state[3][self._orders[moved, Order.ENTRY], kernels.OWNER] = moved + 1
+
+
+def _longer(table: NDArray[np.int64]) -> NDArray[np.int64]:
+    longer = np.zeros((2 * len(table), table.shape[1]), dtype=np.int64)
+    longer[: len(table)] = table
+    return longer
+
+
+def _wider(table: NDArray[np.int64], columns: int) -> NDArray[np.int64]:
+    wider = np.zeros((len(table), columns), dtype=np.int64)
+    wider[:, : table.shape[1]] = table
+    return wider
