@@ -1,5 +1,5 @@
-"""The backtester over recordings: what was heard, message by message, through the production pipeline; what was ordered,
-through the recorded book (docs/backtest.md).
+"""The backtester over recordings: what was heard, message by message, through the production pipeline; what was
+ordered, through the recorded book (docs/backtest.md).
 
 Two times go along together: the exchange's, by which the replay of each market moves and fills, and that of what was
 heard, a little later, by which strategies are told and decide.
@@ -7,18 +7,15 @@ heard, a little later, by which strategies are told and decide.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
 from itertools import count
 from typing import Any
 
 import numpy as np
 
-from marketdata.candles.series import DAY_MS, CandleSeries, FundingSeries, interval_ms
-from marketdata.engine.sync import BookState
+from marketdata.candles.series import DAY_MS, FundingSeries
 from marketdata.events import Candle, Trade
 from marketdata.feeds.recorded import RecordedFrame
 from marketdata.instruments import InstrumentRules
@@ -37,15 +34,14 @@ from trading.backtest.hearing import Hearing
 from trading.backtest.loss_limits import LossLimits
 from trading.backtest.market_fills import MarketFills, rate_of
 from trading.backtest.markets import NEVER
-from trading.backtest.preparation import Candles, code_version, configuration, digests
+from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
+from trading.backtest.preparation import Candles, code_version, configuration, digests, watches_books
 from trading.backtest.replayed_market import FORCES, Executed, Force, ReplayedMarket, SentOrder
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult, BacktestSignal
-from trading.backtest.run import CALL_SECONDS, KILL_SWITCH, words_of_result
 from trading.backtest.trade_bars import series_of_bars
 from trading.pipeline import Outcome, Pipeline, PipelineResult, StrategyFault
 from trading.runtime.market_frames import SymbolMarket
-from trading.runtime.market_plane import REFERENCE_SYMBOL
 
 NS, SECOND_NS = 1_000_000, 1_000_000_000
 HUNDRED = 100.0
@@ -61,12 +57,12 @@ MOST_TRIES = 8
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A recording to test on. ``lines`` begins anew with each call: everything that was received, in that order;
-    ``feeds``: the same by symbol, as the exchange told it; ``names``: digests of its files by name."""
+    ``feeds``: what the exchange told of each symbol; ``names``: digests of its files by name; ``rules`` of all symbols
+    that are followed: those of the test, and the one whose book features compare with."""
 
     lines: Callable[[], Iterator[RecordedFrame | Trade]]
     feeds: Mapping[str, Feed]
     names: tuple[tuple[str, str], ...]
-    # Of all symbols that it may hold, for the book that others are compared with.
     rules: Mapping[str, InstrumentRules]
 
 
@@ -140,12 +136,14 @@ class _Run:
         rules = {symbol: recorded.rules[symbol] for symbol in request.symbols}
         self._pipeline.configure(configuration(request, rules, STRATEGIES))
         self._refuse_faults(self._pipeline.take_faults())
+        for running, _, strategy in self._pipeline.instances():
+            if not self._with_books and watches_books(strategy):
+                raise BacktestError(f"{running.name} watches books; trades tell it nothing")
         self._warm(candles)
         frames = {(symbol, each.timeframe) for _, symbol, each in self._pipeline.instances() if each.timeframe}
         kept = frozenset((symbol, request.interval) for symbol in request.symbols)
-        followed = {**rules, **{name: recorded.rules[name] for name in {REFERENCE_SYMBOL} & recorded.feeds.keys()}}
         self._hearing = Hearing(
-            followed.values(),
+            recorded.rules.values(),
             on_book=self._on_book,
             on_trade=self._on_trade,
             on_candle=self._on_candle,
@@ -165,13 +163,13 @@ class _Run:
         return not self._with_books or self._hearing.plane.proven(symbol)
 
     def _warm(self, candles: Candles) -> None:
-        """By bars that were over before the recording began, as an engine is by those of the venue."""
+        """By bars before the first that the recording shows whole, as an engine is by those of the venue."""
         began_ms = min(feed.start_ns for feed in self._recorded.feeds.values()) // NS
         for (symbol, interval), bars in self._pipeline.cold().items():
             series = candles.get((symbol, interval))
             if series is None:
                 continue
-            end = int(np.searchsorted(series.start_ms, began_ms - series.interval_ms, side="right"))
+            end = int(np.searchsorted(series.start_ms, -(-began_ms // series.interval_ms) * series.interval_ms))
             self._pipeline.warm(candle_of(series, index) for index in range(max(0, end - bars), end))
         self._refuse_faults(self._pipeline.take_faults())
 
@@ -223,11 +221,11 @@ class _Run:
             self._book(market, market.executed())
             if why & why.WATCHED:
                 self._trigger(market)
-            elif not why & why.TIME:
+            if not why & why.TIME:
                 continue
             while (order := market.arrived()) is not None:
                 self._arrive(market, order)
-            if why & why.TIME and market.time_ns >= now_ns:
+            if market.time_ns >= now_ns:
                 return
 
     def _second(self, now_ns: int) -> None:
@@ -243,6 +241,8 @@ class _Run:
             self._losses.begin_day(at_ns // NS // DAY_MS, self._equity())
             self._is_changed = True
         self._funding_due_ms = min((self._next_funding(each)[0] for each in self._markets.values()), default=NEVER)
+        if self._losses.note(self._equity()):
+            self._stop_trading()
         if self._start_ns < at_ns <= self._end_ns:
             self._points.append((at_ns // NS, float(self._equity()), float(self._exposed())))
 
@@ -351,7 +351,7 @@ class _Run:
             self._act(self._pipeline.on_trade(trade))
 
     def _on_other_price(self, symbol: str, price: Decimal) -> None:
-        """Without a ticker nobody tells a mark price: the last trade is the next best, the middle of a book the last."""
+        """Without a ticker nobody tells a mark price: then the last trade counts, or the middle of the book."""
         market = self._markets.get(symbol)
         if market is not None and market.mark != price:
             self._on_price(symbol, price)
@@ -382,7 +382,7 @@ class _Run:
     def _take(self, outcome: PipelineResult) -> None:
         """Note a signal, and send the order that became of it."""
         signal = outcome.signal
-        verdict, words = words_of_result(outcome)
+        verdict, words = words_of(outcome)
         if self._losses.halted and verdict == "approved":
             verdict, words = "denied", KILL_SWITCH.format(self._losses.halted)
         self._signals.append(
@@ -504,7 +504,7 @@ class _Run:
 
     def _price(self, symbol: str) -> Decimal:
         market = self._markets[symbol]
-        return market.mark or market.last_price or self._books.holdings[symbol].book.entry_price
+        return market.mark or self._books.holdings[symbol].book.entry_price
 
     def _equity(self) -> Decimal:
         return self._books.equity({symbol: self._price(symbol) for symbol in self._books.holdings})
@@ -514,8 +514,21 @@ class _Run:
 
     # The end.
 
+    def _close_rest(self, market: ReplayedMarket) -> None:
+        """What the book has nobody for any more goes at the last price that was heard."""
+        holding = self._books.holdings.get(market.symbol)
+        if holding is not None:
+            side, book = "Sell" if holding.is_long else "Buy", holding.book
+            order = SentOrder(
+                market.symbol, side, book.quantity, True, holding.strategy, "end", 0, book.leverage, book.entry_price
+            )
+            self._execute(
+                market, Executed(order, market.time_ns, self._price(market.symbol), book.quantity, is_maker=False)
+            )
+
     def _finished(self, progress: Callable[[float], None], lines: int) -> RecordedResult:
         for market in self._markets.values():
+            self._market_until(market, self._now_ns)
             market.cancel_all()
             holding = self._books.holdings.get(market.symbol)
             if holding is not None:
@@ -547,3 +560,21 @@ class _Run:
             if (symbol, interval) in bars
         }
         return RecordedResult(result, made)
+
+
+def _named(feeds: Mapping[str, Feed]) -> str:
+    return ", ".join(sorted(feeds)) or "none"
+
+
+def _ahead(feed: Feed) -> int:
+    """How far the exchange's clock runs ahead of the one that recorded, ns: nothing is heard before it happened."""
+    if not len(feed):
+        return 0
+    return int((feed.events[:, Event.TIME] - feed.events[:, Event.RECEIVED]).max())
+
+
+def _seen(market: ReplayedMarket, holding: Holding) -> tuple[float, float]:
+    """How far the price went for and against a position, percent of its entry."""
+    entry = float(holding.book.entry_price)
+    up, down = (float(market.highest) - entry) / entry * HUNDRED, (float(market.lowest) - entry) / entry * HUNDRED
+    return (up, down) if holding.is_long else (0.0 - down, 0.0 - up)

@@ -1,4 +1,4 @@
-"""One symbol of a recording at the exchange: the replay of its market, and our orders on their way and at rest there."""
+"""One symbol of a recording at the exchange: the replay of its market, our orders on their way and at rest there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ZERO = Decimal(0)
 
 @dataclass(slots=True, eq=False)
 class SentOrder(Order):
-    """``quantity`` is what may still fill. ``price`` None: a market order. ``order_id`` is the replay's, 0 on the way."""
+    """``quantity`` is what may still fill. ``price`` None: a market order. ``order_id``: the replay's, 0 on the way."""
 
     price: Decimal | None = None
     force: Force = Force.IOC

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marketdata.candles.series import CandleSeries, interval_ms
 from marketdata.events import Candle, Trade
@@ -73,16 +74,21 @@ class TradeBars:
 
 def series_of_bars(venue: str, bars: TradeBars) -> CandleSeries:
     """All bars that were closed, exact."""
-    prices = [(each.open, each.high, each.low, each.close) for each in bars.closed]
-    price_decimals = max((_decimals(price) for four in prices for price in four), default=0)
-    volume_decimals = max((_decimals(each.volume) for each in bars.closed), default=0)
-    units = np.array([[int(price.scaleb(price_decimals)) for price in four] for four in prices], dtype=np.int64)
-    columns = units.reshape(-1, 4).T
-    volumes = np.array([int(each.volume.scaleb(volume_decimals)) for each in bars.closed], dtype=np.int64)
-    starts = np.array([each.start_ms for each in bars.closed], dtype=np.int64)
+    closed = bars.closed
+    prices = [[getattr(each, name) for each in closed] for name in ("open", "high", "low", "close")]
+    price_decimals = max((_decimals(price) for column in prices for price in column), default=0)
+    volume_decimals = max((_decimals(each.volume) for each in closed), default=0)
+    opened, highest, lowest, last = (_units(column, price_decimals) for column in prices)
+    volume = _units([each.volume for each in closed], volume_decimals)
+    starts = np.array([each.start_ms for each in closed], dtype=np.int64)
     return CandleSeries(
-        venue, bars.symbol, bars.interval, price_decimals, volume_decimals, starts, *columns, volume=volumes
-    )
+        venue, bars.symbol, bars.interval, price_decimals, volume_decimals,
+        starts, opened, highest, lowest, last, volume,
+    )  # fmt: skip
+
+
+def _units(numbers: Sequence[Decimal], decimals: int) -> NDArray[np.int64]:
+    return np.array([int(each.scaleb(decimals)) for each in numbers], dtype=np.int64)
 
 
 def _decimals(number: Decimal) -> int:
