@@ -20,8 +20,6 @@ _SOURCES = (
     _ROOT / "marketdata/engine/compiled.py",
     _ROOT / "marketdata/engine/memory.py",
 )
-# What else the kernels of a folder are made of.
-_ALSO = {_ROOT / "trading/backtest/kernels": (_ROOT / "trading/simulator/book_kernels.py",)}
 # Filled by ``python -m strategies.kernels``.
 STRATEGIES = KernelCache(_ROOT, _SOURCES, _HERE / "__pycache__", "strategies")
 
@@ -34,4 +32,4 @@ def cache_of(folder: Path) -> KernelCache:
         return STRATEGIES
     root = _ROOT if folder.is_relative_to(_ROOT) else Path("/")
     name = "-".join(folder.relative_to(root).parts)
-    return KernelCache(Path("/"), (*_SOURCES, folder, *_ALSO.get(folder, ())), folder / "__pycache__", name)
+    return KernelCache(Path("/"), (*_SOURCES, folder), folder / "__pycache__", name)

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trading.backtest.feed import Feed
+from marketdata.engine.compiled import without_dispatch
+from trading.backtest.errors import BacktestError
+from trading.backtest.feed import Event, EventKind, Feed
 from trading.backtest.kernels import replay as kernels
 from trading.backtest.kernels.replay_slots import (
     STATUS_BASE,
@@ -21,11 +23,13 @@ from trading.backtest.kernels.replay_slots import (
     Watched,
     Why,
 )
-from trading.simulator.book import Side
 
-__all__ = ["Fill", "Force", "OrderEnd", "OrderState", "Replay", "Status", "Watched", "Why"]
+__all__ = ["BookSide", "Fill", "Force", "OrderEnd", "OrderState", "Replay", "Status", "Watched", "Why"]
 
+_advance, _submit, _change = map(without_dispatch, (kernels.advance, kernels.submit, kernels.change))
 FIRST_ROWS = 256
+# Of one book: more ticks than any market has between its first and its last level.
+WIDEST = 2**30
 SIGNS = {"Buy": 1, "Sell": -1}
 NAMES = {1: "Buy", -1: "Sell"}
 
@@ -55,7 +59,8 @@ class OrderEnd(NamedTuple):
 
 
 class OrderState(NamedTuple):
-    """An order as the exchange has it. ``ahead``: lots that trade before it at its price; 0 unless it rests."""
+    """An order as the exchange has it. ``ahead``: lots of others that trade before it at its price; 0 unless it
+    rests."""
 
     order_id: int
     side: str
@@ -65,6 +70,37 @@ class OrderState(NamedTuple):
     left: int
     status: Status
     ahead: int
+
+
+class BookSide:
+    """One side of the book as it is now at the exchange, without own orders. Prices are ticks, quantities lots."""
+
+    def __init__(self, index: int, at: NDArray[np.int64], lots: NDArray[np.int64], blocks: NDArray[np.int64]) -> None:
+        self._index, self._sign = index, 1 - 2 * index
+        self._at, self._lots, self._blocks = at, lots, blocks
+        self._rows = np.empty((16, 2), dtype=np.int64)
+
+    @property
+    def best(self) -> int | None:
+        """The best tick of others; None where nobody stands."""
+        best = int(self._at[Place.BEST + self._index])
+        return None if best < 0 else self._sign * (int(self._at[Place.BASE + self._index]) + best)
+
+    def __len__(self) -> int:
+        """How many levels of others."""
+        return int(self._at[Place.LEVELS + self._index])
+
+    def top(self, count: int) -> dict[int, int]:
+        """The best levels of others: tick to lots, best first."""
+        if count > len(self._rows):
+            self._rows = np.empty((count, 2), dtype=np.int64)
+        written = int(kernels.levels(self._at, self._lots, self._blocks, self._index, self._rows[:count]))
+        return dict(self._rows[:written].tolist())
+
+    def lots_at(self, tick: int) -> int:
+        """Of others at a tick."""
+        index = self._sign * tick - int(self._at[Place.BASE + self._index])
+        return int(self._lots[self._index, index]) if 0 <= index < self._lots.shape[1] else 0
 
 
 class Replay:
@@ -82,16 +118,24 @@ class Replay:
     def __init__(self, feed: Feed, *, entry_ns: int = 0, response_ns: int = 0) -> None:
         self.feed = feed
         self.entry_ns, self.response_ns = entry_ns, response_ns
-        self.bids, self.asks = Side(-1), Side(1)
-        self._at = np.zeros(len(Place), dtype=np.int64)
-        self._at[Place.NEXT_ORDER] = 1
-        self._at[Place.WATCH_LOW], self._at[Place.WATCH_HIGH] = -kernels.FAR, kernels.FAR
-        self._at[Place.NOW] = feed.start_ns - 1
+        self._at = at = np.zeros(Place.PLACES, dtype=np.int64)
+        at[Place.NEXT_ORDER] = 1
+        at[Place.WATCH_LOW], at[Place.WATCH_HIGH] = -kernels.FAR, kernels.FAR
+        at[Place.NOW] = feed.start_ns - 1
+        at[Place.BEST : Place.BEST + 2] = -1
+        lowest, highest = _reach(feed)
+        at[Place.BASE], at[Place.BASE + 1] = lowest, -highest
+        width = highest - lowest + 1
         self._orders = np.zeros((FIRST_ROWS, len(Order)), dtype=np.int64)
         self._requests = np.zeros((FIRST_ROWS, len(Request)), dtype=np.int64)
         self._reports = np.zeros((FIRST_ROWS, len(Report)), dtype=np.int64)
         self._own = np.zeros((2, FIRST_ROWS), dtype=np.int64)
-        self._stamps = np.zeros((2, len(self.bids.state[0])), dtype=np.int64)
+        # Memory that is never touched, between far levels, is never taken.
+        lots, stamps = np.zeros((2, width), dtype=np.int64), np.zeros((2, width), dtype=np.int64)
+        blocks = np.zeros((2, (width >> kernels.BLOCK_BITS) + 1), dtype=np.int64)
+        self._book = lots, blocks, stamps
+        self.bids, self.asks = (BookSide(side, at, lots, blocks) for side in (kernels.BIDS, kernels.ASKS))
+        self._given = feed.events, *self._tables
         self._fills: list[Fill] = []
         self._ends: list[OrderEnd] = []
 
@@ -107,8 +151,9 @@ class Replay:
         being filled, or a watched price was met; call it again to go on from there. A time that has passed does nothing
         but carry out what is due."""
         while True:
-            why = int(kernels.advance(self.feed.events, *self._tables(), *self.bids.state, *self.asks.state, until_ns))
-            self._take_reports()
+            why = int(_advance(*self._given, until_ns))
+            if self._at[Place.REPORTS]:
+                self._take_reports()
             if not why & Why.FULL:
                 return Why(why)
             self._grow()
@@ -146,7 +191,7 @@ class Replay:
             force, tick = (Force.FOK if force is Force.FOK else Force.IOC), sign * kernels.FAR
         time_ns = self._arrival(at_ns)
         while True:
-            order_id = int(kernels.submit(*self._tables(), time_ns, sign, force, tick, lots))
+            order_id = int(_submit(self._at, self._orders, self._requests, time_ns, sign, int(force), tick, lots))
             if order_id >= 0:
                 return order_id
             self._grow()
@@ -178,17 +223,17 @@ class Replay:
             KeyError: no such order, or forgotten.
         """
         row = self._row(order_id)
-        each = [int(number) for number in self._orders[row]]
-        side, ahead = NAMES[each[Order.SIDE]], 0
-        if each[Order.STATUS] == Status.RESTS:
-            for front in (self.bids if side == "Buy" else self.asks).queue(each[Order.TICK]):
-                if front.handle == each[Order.ENTRY]:
-                    break
-                ahead += front.lots
+        _, sign, force, tick, lots, left, status, ahead = self._orders[row].tolist()
         return OrderState(
-            order_id, side, Force(each[Order.FORCE]), each[Order.TICK], each[Order.LOTS], each[Order.LEFT],
-            Status(each[Order.STATUS]), ahead,
-        )  # fmt: skip
+            order_id,
+            NAMES[sign],
+            Force(force),
+            tick,
+            lots,
+            left,
+            Status(status),
+            ahead if status == Status.RESTS else 0,
+        )
 
     @property
     def open_orders(self) -> list[int]:
@@ -206,7 +251,7 @@ class Replay:
         taken, self._ends = self._ends, []
         return taken
 
-    # The market. ``bids`` and ``asks`` are the book, own orders included: ``best``, ``top(count)``, ``lots_at(tick)``.
+    # The market: ``bids`` and ``asks``.
 
     @property
     def last_tick(self) -> int | None:
@@ -215,8 +260,9 @@ class Replay:
 
     # Inside.
 
+    @property
     def _tables(self) -> tuple[NDArray[np.int64], ...]:
-        return self._at, self._orders, self._requests, self._reports, self._own, self._stamps
+        return self._at, self._orders, self._requests, self._reports, self._own, *self._book
 
     def _arrival(self, at_ns: int | None) -> int:
         now = self.time_ns
@@ -235,7 +281,7 @@ class Replay:
     def _change(self, what: Asked, order_id: int, tick: int, lots: int, at_ns: int | None) -> None:
         self._row(order_id)
         time_ns = self._arrival(at_ns)
-        while not kernels.change(*self._tables(), time_ns, what, order_id, tick, lots):
+        while not _change(self._at, self._orders, self._requests, time_ns, int(what), order_id, tick, lots):
             self._grow()
 
     def _take_reports(self) -> None:
@@ -253,39 +299,45 @@ class Replay:
     def _grow(self) -> None:
         """Twice the room wherever it may be short."""
         at = self._at
-        for side in (self.bids, self.asks):
-            side.reserve(kernels.ROOM)
-        self._stamps = _wider(self._stamps, max(len(self.bids.state[0]), len(self.asks.state[0])))
-        if max(at[Place.OWN_BIDS], at[Place.OWN_ASKS]) >= self._own.shape[1]:
-            self._own = _wider(self._own, 2 * self._own.shape[1])
-        most = int(at[Place.OWN_BIDS] + at[Place.OWN_ASKS]) + max(len(self.bids), len(self.asks)) + kernels.ROOM
-        while len(self._reports) < most:
+        own, levels = int(at[Place.OWN : Place.OWN + 2].sum()), max(len(self.bids), len(self.asks))
+        if at[Place.OWN : Place.OWN + 2].max() >= self._own.shape[1]:
+            self._own = np.hstack((self._own, np.zeros_like(self._own)))
+        while len(self._reports) < 2 * own + levels + kernels.ROOM:
             self._reports = _longer(self._reports)
         if at[Place.REQUESTS_FROM] == 0 and at[Place.REQUESTS_END] == len(self._requests):
             self._requests = _longer(self._requests)
-        if self._orders[at[Place.NEXT_ORDER] % len(self._orders), Order.STATUS] <= Status.RESTS:
+        oldest = self._orders[at[Place.NEXT_ORDER] % len(self._orders)]
+        if oldest[Order.ID] > 0 and oldest[Order.STATUS] <= Status.RESTS:
             self._grow_orders()
+        self._given = self.feed.events, *self._tables
 
     def _grow_orders(self) -> None:
         """A longer ring: each row has another place, and the queues name it."""
         old, self._orders = self._orders, np.zeros((2 * len(self._orders), len(Order)), dtype=np.int64)
         known = old[old[:, Order.ID] > 0]
-        rows = known[:, Order.ID] % len(self._orders)
-        self._orders[rows] = known
-        for index, side in enumerate((self.bids, self.asks)):
-            count = int(self._at[Place.OWN_BIDS + index])
-            ids = old[self._own[index, :count], Order.ID]
-            self._own[index, :count] = moved = ids % len(self._orders)
-            side.state[3][self._orders[moved, Order.ENTRY], kernels.OWNER] = moved + 1
+        self._orders[known[:, Order.ID] % len(self._orders)] = known
+        for side in (kernels.BIDS, kernels.ASKS):
+            count = int(self._at[Place.OWN + side])
+            self._own[side, :count] = old[self._own[side, :count], Order.ID] % len(self._orders)
+
+
+def _reach(feed: Feed) -> tuple[int, int]:
+    """The lowest and the highest tick of its levels and trades.
+
+    Raises:
+        BacktestError: so far from each other that it cannot be a market.
+    """
+    events = feed.events
+    told = events[(events[:, Event.KIND] == EventKind.LEVEL) | (events[:, Event.KIND] == EventKind.TRADE), Event.TICK]
+    if not len(told):
+        return 1, 1
+    lowest, highest = int(told.min()), int(told.max())
+    if lowest <= 0 or highest - lowest >= WIDEST:
+        raise BacktestError(
+            f"{feed.symbol}: prices from tick {lowest} to {highest}; expected ticks above 0, one market"
+        )
+    return lowest, highest
 
 
 def _longer(table: NDArray[np.int64]) -> NDArray[np.int64]:
-    longer = np.zeros((2 * len(table), table.shape[1]), dtype=np.int64)
-    longer[: len(table)] = table
-    return longer
-
-
-def _wider(table: NDArray[np.int64], columns: int) -> NDArray[np.int64]:
-    wider = np.zeros((len(table), columns), dtype=np.int64)
-    wider[:, : table.shape[1]] = table
-    return wider
+    return np.vstack((table, np.zeros_like(table)))

@@ -1,7 +1,12 @@
-"""Recorded events through the simulator's matching book, with own orders in its queues (docs/backtest.md).
+"""Recorded events through a matching book, with own orders in its queues (docs/backtest.md).
 
-The rules are those of a followed market in the simulator (``trading/simulator/playing.py``), and so is the book: only
-what Python does there event by event is done here in one go.
+The rules are those of a followed market in the simulator (``trading/simulator/playing.py`` and ``book.py``), and tests
+compare both event by event. What differs is where levels are kept. A feed is known from its first to its last price, so
+that each tick has its place, and nothing is searched. And a queue need not be kept: others are told apart by nobody,
+so that all there is to know is how much of theirs stands before each own order.
+
+Both sides are alike: a key is the tick for bids and its negative for asks, so that the larger one is the better. Index
+0 of a side is its lowest key.
 """
 
 from __future__ import annotations
@@ -28,22 +33,6 @@ from trading.backtest.kernels.replay_slots import (
     Watched,
     Why,
 )
-from trading.simulator.book_kernels import (
-    BACKGROUND,
-    ENTRY_LOTS,
-    FREE_ENTRIES,
-    FREE_LEVELS,
-    HEAD,
-    LEVELS,
-    NEXT,
-    NONE,
-    OWNER,
-    append_entry,
-    available,
-    find,
-    reduce_entry,
-    set_background,
-)
 
 Ints = NDArray[np.int64]
 
@@ -60,7 +49,7 @@ IS_LEVEL, IS_TRADE, IS_END, IS_SNAPSHOT = (
     int(EventKind.END),
     int(EventKind.SNAPSHOT),
 )
-ID, SIDE, FORCE, TICK, LOTS, LEFT, STATUS, ENTRY = (int(column) for column in Order)
+ID, SIDE, FORCE, TICK, LOTS, LEFT, STATUS, AHEAD = (int(column) for column in Order)
 R_TIME, R_WHAT, R_ORDER, R_TICK, R_LOTS = (int(column) for column in Request)
 T_TIME, T_ORDER, T_WHAT, T_SIDE, T_TICK, T_LOTS, T_LEFT = (int(column) for column in Report)
 UNDERWAY, RESTS, FILLED, CANCELLED, WOULD_TAKE, NO_LIQUIDITY = (int(status) for status in Status)
@@ -76,7 +65,13 @@ NOW, ROW, SERIAL, IN_SNAPSHOT, LAST_TICK, LAST_SIDE = (
     int(Place.LAST_SIDE),
 )
 REQUESTS_FROM, REQUESTS_END, NEXT_ORDER = int(Place.REQUESTS_FROM), int(Place.REQUESTS_END), int(Place.NEXT_ORDER)
-REPORTS, OWN_BIDS, OWN_ASKS = int(Place.REPORTS), int(Place.OWN_BIDS), int(Place.OWN_ASKS)
+REPORTS, OWN, BASE, BEST, LEVELS = (
+    int(Place.REPORTS),
+    int(Place.OWN),
+    int(Place.BASE),
+    int(Place.BEST),
+    int(Place.LEVELS),
+)
 WATCH_LOW, WATCH_HIGH, WATCH_BY, STOP = (
     int(Place.WATCH_LOW),
     int(Place.WATCH_HIGH),
@@ -85,76 +80,160 @@ WATCH_LOW, WATCH_HIGH, WATCH_BY, STOP = (
 )
 WHY_TIME, WHY_FILLED, WHY_ENDED, WHY_WATCHED, WHY_END, WHY_FULL = (int(why) for why in Why)
 
-# Levels and entries of a side that one event or one request may use up.
+BIDS, ASKS = 0, 1
+# Reports that one event or one request makes at most, beyond those of orders and levels.
 ROOM = 4
 FAR = 1 << 62
-
-
-class Ladder(NamedTuple):
-    """One side of the book: the arrays of ``trading.simulator.book.Side.state``."""
-
-    keys: Ints
-    slots: Ints
-    levels: Ints
-    entries: Ints
-    free: Ints
-    meta: Ints
+# Ticks of one count of levels: what is skipped at once where there are none.
+BLOCK_BITS = 8
+BLOCK = 1 << BLOCK_BITS
 
 
 class Tables(NamedTuple):
-    """What a replay knows: places, orders (a ring: its row is an order's id modulo its length), requests, reports, the
-    resting own orders of both sides (rows of orders, the best last, of one price the oldest last), and which snapshot
-    told a level last (by its row on each side)."""
+    """What a replay knows: places; orders (a ring: its row is an order's id modulo its length); requests; reports; and
+    of both sides (first dimension) the rows of own orders that rest, the best last, of one price the oldest last; the
+    lots of others at each index; how many levels of theirs are in each block; which snapshot told a level last."""
 
     at: Ints
     orders: Ints
     requests: Ints
     reports: Ints
     own: Ints
+    lots: Ints
+    blocks: Ints
     stamps: Ints
 
 
-@inner
-def shrink(side: Ladder, key: int, entry: int, lots: int) -> None:
-    reduce_entry(side.keys, side.slots, side.levels, side.entries, side.free, side.meta, key, entry, lots)
+# Levels of others.
 
 
 @inner
-def append(side: Ladder, key: int, lots: int, owner: int) -> int:
-    made = append_entry(side.keys, side.slots, side.levels, side.entries, side.free, side.meta, key, lots, owner)
-    return int(made)
+def level_below(tables: Tables, side: int, index: int) -> int:
+    """The best level of others at or below an index; -1 where there is none."""
+    lots, blocks, block = tables.lots, tables.blocks, index >> BLOCK_BITS
+    for each in range(index, (block << BLOCK_BITS) - 1, -1):
+        if lots[side, each] > 0:
+            return each
+    for each_block in range(block - 1, -1, -1):
+        if blocks[side, each_block] > 0:
+            start = each_block << BLOCK_BITS
+            for each in range(start + BLOCK - 1, start - 1, -1):
+                if lots[side, each] > 0:
+                    return each
+    return -1
 
 
 @inner
-def show(side: Ladder, key: int, lots: int) -> None:
-    set_background(side.keys, side.slots, side.levels, side.entries, side.free, side.meta, key, lots)
+def put_lots(tables: Tables, side: int, index: int, lots: int) -> None:
+    """So many lots of others are at a level."""
+    at, before = tables.at, tables.lots[side, index]
+    tables.lots[side, index] = lots
+    if before == 0 and lots > 0:
+        at[LEVELS + side] += 1
+        tables.blocks[side, index >> BLOCK_BITS] += 1
+        at[BEST + side] = max(at[BEST + side], index)
+    elif before > 0 and lots == 0:
+        at[LEVELS + side] -= 1
+        tables.blocks[side, index >> BLOCK_BITS] -= 1
+        if index == at[BEST + side]:
+            at[BEST + side] = level_below(tables, side, index) if at[LEVELS + side] > 0 else -1
 
 
 @inner
-def own_key(tables: Tables, sign: int) -> int:
-    """The key of the best own order that rests on a side (1 bids, -1 asks); below all keys where none does."""
-    index = 0 if sign > 0 else 1
-    count = tables.at[OWN_BIDS + index]
+def show(tables: Tables, side: int, index: int, lots: int) -> None:
+    """The feed says how much of others is at a level: more came to the back of the queue, less went from its back."""
+    at, orders = tables.at, tables.orders
+    if at[OWN + side] > 0 and lots < tables.lots[side, index]:
+        key = at[BASE + side] + index
+        for position in range(at[OWN + side] - 1, -1, -1):
+            row = tables.own[side, position]
+            own = (1 - 2 * side) * orders[row, TICK]
+            if own < key:
+                break
+            if own == key:
+                orders[row, AHEAD] = min(orders[row, AHEAD], lots)
+    put_lots(tables, side, index, lots)
+
+
+@inner
+def eat(tables: Tables, side: int, key: int, lots: int) -> None:
+    """Lots of others trade, from the front of the queue at a key; not more than stand before the first own order."""
+    at, orders = tables.at, tables.orders
+    index = key - at[BASE + side]
+    if 0 <= index < tables.lots.shape[1]:
+        put_lots(tables, side, index, max(tables.lots[side, index] - lots, 0))
+    for position in range(at[OWN + side] - 1, -1, -1):
+        row = tables.own[side, position]
+        own = (1 - 2 * side) * orders[row, TICK]
+        if own < key:
+            break
+        if own == key:
+            orders[row, AHEAD] -= lots
+
+
+@inner
+def lots_of_others(tables: Tables, side: int, key: int) -> int:
+    index = key - tables.at[BASE + side]
+    if index < 0 or index >= tables.lots.shape[1]:
+        return 0
+    return int(tables.lots[side, index])
+
+
+@inner
+def others_key(tables: Tables, side: int) -> int:
+    """The best key of others; below all keys where there is none."""
+    at = tables.at
+    if at[BEST + side] < 0:
+        return -FAR
+    return int(at[BASE + side] + at[BEST + side])
+
+
+@inner
+def own_key(tables: Tables, side: int) -> int:
+    """The key of the best own order that rests; below all keys where none does."""
+    count = tables.at[OWN + side]
     if count == 0:
         return -FAR
-    return int(sign * tables.orders[tables.own[index, count - 1], TICK])
+    return int((1 - 2 * side) * tables.orders[tables.own[side, count - 1], TICK])
 
 
 @inner
-def best_key(side: Ladder) -> int:
-    count = side.meta[LEVELS]
-    if count == 0:
-        return -FAR
-    return int(side.keys[count - 1])
+def best_key(tables: Tables, side: int) -> int:
+    return max(others_key(tables, side), own_key(tables, side))
+
+
+@inner
+def front(tables: Tables, side: int) -> tuple[int, int, int]:
+    """Who trades next with a taker, at the best key: the key, the row of an own order or -1 for others, and how many
+    lots. There must be somebody."""
+    mine, theirs = own_key(tables, side), others_key(tables, side)
+    if mine < theirs:
+        return theirs, -1, lots_of_others(tables, side, theirs)
+    row = tables.own[side, tables.at[OWN + side] - 1]
+    if mine == theirs and tables.orders[row, AHEAD] > 0:
+        return theirs, -1, tables.orders[row, AHEAD]
+    return mine, row, tables.orders[row, LEFT]
+
+
+@inner
+def most_fronts(tables: Tables) -> int:
+    """More than can stand behind each other on one side."""
+    return int(tables.lots.shape[1] + 2 * tables.own.shape[1])
+
+
+# What is reported.
 
 
 @inner
 def report(tables: Tables, time: int, row: int, what: int, tick: int, lots: int) -> None:
-    """Note what happened to an order. Fills of one order at one price and one time are one."""
+    """Note what happened to an order. Fills of one order at one price and one time that follow each other are one."""
     at, reports, orders = tables.at, tables.reports, tables.orders
     count = at[REPORTS]
-    if count > 0 and what < STATUS_BASE:
-        last = reports[count - 1]
+    for back in range(1, 3):
+        # A taker that meets an own order is reported by turns with it.
+        if what >= STATUS_BASE or back > count:
+            break
+        last = reports[count - back]
         same = last[T_ORDER] == orders[row, ID] and last[T_WHAT] == what
         if same and last[T_TIME] == time and last[T_TICK] == tick:
             last[T_LOTS] += lots
@@ -175,250 +254,231 @@ def end_order(tables: Tables, time: int, row: int, status: int) -> None:
 
 
 @inner
-def forget_own(tables: Tables, row: int) -> None:
-    """Take an order from those that rest."""
-    index = 0 if tables.orders[row, SIDE] > 0 else 1
-    own, count, found = tables.own, tables.at[OWN_BIDS + index], False
-    for position in range(count):
-        if found:
-            own[index, position - 1] = own[index, position]
-        elif own[index, position] == row:
-            found = True
-    if found:
-        tables.at[OWN_BIDS + index] = count - 1
-
-
-@inner
-def rest(tables: Tables, side: Ladder, time: int, row: int) -> None:
-    """Queue an order behind everything at its price."""
-    orders = tables.orders
-    sign, tick = orders[row, SIDE], orders[row, TICK]
-    key = sign * tick
-    orders[row, ENTRY] = append(side, key, orders[row, LEFT], row + 1)
-    orders[row, STATUS] = RESTS
-    index = 0 if sign > 0 else 1
-    own, count = tables.own, tables.at[OWN_BIDS + index]
-    position = count
-    for _ in range(count):
-        if sign * orders[own[index, position - 1], TICK] < key:
-            break
-        own[index, position] = own[index, position - 1]
-        position -= 1
-    own[index, position] = row
-    tables.at[OWN_BIDS + index] = count + 1
-    report(tables, time, row, STATUS_BASE + RESTS, tick, orders[row, LEFT])
-
-
-@inner
 def filled(tables: Tables, time: int, row: int, what: int, tick: int, lots: int) -> None:
-    """Book a fill of an order; its lots are off the book."""
+    """Book a fill of an order."""
     orders = tables.orders
     orders[row, LEFT] -= lots
     if orders[row, LEFT] == 0:
         if orders[row, STATUS] == RESTS:
-            forget_own(tables, row)
+            unrest(tables, row)
         orders[row, STATUS] = FILLED
     report(tables, time, row, what, tick, lots)
     tables.at[STOP] |= WHY_FILLED
 
 
-@inner
-def fill_resting(tables: Tables, side: Ladder, time: int, row: int, lots: int) -> None:
-    """A resting order trades at its price."""
-    orders = tables.orders
-    key = orders[row, SIDE] * orders[row, TICK]
-    shrink(side, key, orders[row, ENTRY], lots)
-    filled(tables, time, row, MAKER, orders[row, TICK], lots)
+# Own orders in the queues.
 
 
 @inner
-def traded(tables: Tables, side: Ladder, sign: int, time: int, tick: int, lots: int) -> None:
+def side_of(tables: Tables, row: int) -> int:
+    """The side that an order rests on."""
+    return BIDS if tables.orders[row, SIDE] > 0 else ASKS
+
+
+@inner
+def unrest(tables: Tables, row: int) -> None:
+    """Take an order out of its queue."""
+    side, own, found = side_of(tables, row), tables.own, False
+    count = tables.at[OWN + side]
+    for position in range(count):
+        if found:
+            own[side, position - 1] = own[side, position]
+        elif own[side, position] == row:
+            found = True
+    if found:
+        tables.at[OWN + side] = count - 1
+
+
+@inner
+def rest(tables: Tables, time: int, row: int) -> None:
+    """Queue an order behind everything at its price."""
+    orders, own, side = tables.orders, tables.own, side_of(tables, row)
+    sign, tick = 1 - 2 * side, orders[row, TICK]
+    orders[row, AHEAD], orders[row, STATUS] = lots_of_others(tables, side, sign * tick), RESTS
+    position = count = tables.at[OWN + side]
+    for _ in range(count):
+        if sign * orders[own[side, position - 1], TICK] < sign * tick:
+            break
+        own[side, position] = own[side, position - 1]
+        position -= 1
+    own[side, position] = row
+    tables.at[OWN + side] = count + 1
+    report(tables, time, row, STATUS_BASE + RESTS, tick, orders[row, LEFT])
+
+
+# What the feed does to them.
+
+
+@inner
+def traded(tables: Tables, side: int, time: int, tick: int, lots: int) -> None:
     """A recorded trade took from a side: it went through own orders at better prices, and at its own price it takes
     from the front of the queue."""
-    orders, key = tables.orders, sign * tick
-    index = 0 if sign > 0 else 1
-    for _ in range(tables.at[OWN_BIDS + index]):
-        if own_key(tables, sign) <= key:
+    at, orders = tables.at, tables.orders
+    key = (1 - 2 * side) * tick
+    for _ in range(at[OWN + side]):
+        best = own_key(tables, side)
+        if best < key or lots == 0:
             break
-        row = tables.own[index, tables.at[OWN_BIDS + index] - 1]
-        fill_resting(tables, side, time, row, orders[row, LEFT])
-    count = side.meta[LEVELS]
-    found = find(side.keys, count, key)
-    if found == count or side.keys[found] != key:
-        return
-    entry = side.levels[side.slots[found], HEAD]
-    for _ in range(side.entries.shape[0]):
-        if entry == NONE or lots == 0:
-            break
-        after, owner = side.entries[entry, NEXT], side.entries[entry, OWNER]
-        taken = min(lots, side.entries[entry, ENTRY_LOTS])
-        lots -= taken
-        if owner == 0:
-            shrink(side, key, entry, taken)
-        else:
-            fill_resting(tables, side, time, owner - 1, taken)
-        entry = after
+        row = tables.own[side, at[OWN + side] - 1]
+        if best > key:
+            filled(tables, time, row, MAKER, orders[row, TICK], orders[row, LEFT])
+            continue
+        before = min(lots, orders[row, AHEAD])
+        if before > 0:
+            eat(tables, side, key, before)
+            lots -= before
+        if lots > 0:
+            taken = min(lots, orders[row, LEFT])
+            lots -= taken
+            filled(tables, time, row, MAKER, tick, taken)
+    left = min(lots, lots_of_others(tables, side, key))
+    if left > 0:
+        index = key - at[BASE + side]
+        put_lots(tables, side, index, tables.lots[side, index] - left)
 
 
 @inner
-def cross(tables: Tables, mine: Ladder, theirs: Ladder, sign: int, time: int) -> None:
-    """After the feed moved the book: own orders that it crosses now trade at their own price with background, and what
-    they took is gone until the feed speaks of that level again."""
-    orders = tables.orders
-    index = 0 if sign > 0 else 1
-    position = tables.at[OWN_BIDS + index]
-    for _ in range(tables.at[OWN_BIDS + index]):
+def cross(tables: Tables, side: int, time: int) -> None:
+    """After the feed moved the book: own orders that it crosses now trade at their own price with others, and what they
+    took is gone until the feed speaks of that level again."""
+    at, orders, other = tables.at, tables.orders, 1 - side
+    position = at[OWN + side]
+    for _ in range(at[OWN + side]):
         position -= 1
-        row = tables.own[index, position]
-        key = sign * orders[row, TICK]
-        for _ in range(theirs.entries.shape[0]):
-            count = theirs.meta[LEVELS]
-            if count == 0 or theirs.keys[count - 1] < -key:
+        row = tables.own[side, position]
+        limit = -(1 - 2 * side) * orders[row, TICK]
+        for _ in range(most_fronts(tables)):
+            if best_key(tables, other) < limit:
                 return
-            entry = theirs.levels[theirs.slots[count - 1], HEAD]
-            if theirs.entries[entry, OWNER] != 0 or orders[row, LEFT] == 0:
+            key, own, lots = front(tables, other)
+            if own >= 0 or orders[row, LEFT] == 0:
                 break
-            lots = min(orders[row, LEFT], theirs.entries[entry, ENTRY_LOTS])
-            shrink(theirs, theirs.keys[count - 1], entry, lots)
-            fill_resting(tables, mine, time, row, lots)
+            lots = min(lots, orders[row, LEFT])
+            eat(tables, other, key, lots)
+            filled(tables, time, row, MAKER, orders[row, TICK], lots)
 
 
 @inner
-def drop_untold(tables: Tables, side: Ladder, sign: int) -> None:
-    """A snapshot is over: background that it did not tell is gone."""
-    stamps, serial = tables.stamps[0 if sign > 0 else 1], tables.at[SERIAL]
-    count = side.meta[LEVELS]
-    for index in range(count - 1, -1, -1):
-        slot = side.slots[index]
-        if stamps[slot] != serial and side.levels[slot, BACKGROUND] > 0:
-            show(side, side.keys[index], 0)
+def drop_untold(tables: Tables, side: int) -> None:
+    """A snapshot is over: levels of others that it did not tell are gone."""
+    at, stamps = tables.at, tables.stamps
+    index = at[BEST + side]
+    for _ in range(at[LEVELS + side]):
+        if index < 0:
+            break
+        if stamps[side, index] != at[SERIAL]:
+            show(tables, side, index, 0)
+        index = level_below(tables, side, index - 1) if index > 0 else -1
 
 
 @inner
-def set_level(tables: Tables, side: Ladder, sign: int, tick: int, lots: int) -> None:
-    key = sign * tick
-    show(side, key, lots)
-    if tables.at[IN_SNAPSHOT] != 0:
-        count = side.meta[LEVELS]
-        found = find(side.keys, count, key)
-        if found < count and side.keys[found] == key:
-            tables.stamps[0 if sign > 0 else 1, side.slots[found]] = tables.at[SERIAL]
-
-
-@inner
-def message_ends(tables: Tables, bids: Ladder, asks: Ladder, time: int) -> None:
+def message_ends(tables: Tables, time: int) -> None:
     at = tables.at
     if at[IN_SNAPSHOT] != 0:
-        drop_untold(tables, bids, 1)
-        drop_untold(tables, asks, -1)
+        drop_untold(tables, BIDS)
+        drop_untold(tables, ASKS)
         at[IN_SNAPSHOT] = 0
-    if at[OWN_BIDS] != 0 and own_key(tables, 1) >= -best_key(asks):
-        cross(tables, bids, asks, 1, time)
-    if at[OWN_ASKS] != 0 and own_key(tables, -1) >= -best_key(bids):
-        cross(tables, asks, bids, -1, time)
+    if at[OWN + BIDS] > 0 and own_key(tables, BIDS) >= -best_key(tables, ASKS):
+        cross(tables, BIDS, time)
+    if at[OWN + ASKS] > 0 and own_key(tables, ASKS) >= -best_key(tables, BIDS):
+        cross(tables, ASKS, time)
 
 
-# Own orders.
+# What own orders do.
 
 
 @inner
-def take(tables: Tables, theirs: Ladder, mine: Ladder, time: int, row: int) -> None:
+def limit_of(tables: Tables, row: int) -> int:
+    """The lowest key of the opposite side that an order trades at."""
+    return int(-tables.orders[row, SIDE] * tables.orders[row, TICK])
+
+
+@inner
+def take(tables: Tables, time: int, row: int) -> None:
     """Trade with what rests within an order's limit, best prices and oldest entries first."""
-    orders = tables.orders
-    limit = -orders[row, SIDE] * orders[row, TICK]
-    for _ in range(theirs.entries.shape[0]):
-        count = theirs.meta[LEVELS]
-        if orders[row, LEFT] == 0 or count == 0 or theirs.keys[count - 1] < limit:
+    orders, side, limit = tables.orders, 1 - side_of(tables, row), limit_of(tables, row)
+    for _ in range(most_fronts(tables)):
+        best = best_key(tables, side)
+        if orders[row, LEFT] == 0 or best < limit or best == -FAR:
             return
-        key = theirs.keys[count - 1]
-        entry = theirs.levels[theirs.slots[count - 1], HEAD]
-        lots = min(orders[row, LEFT], theirs.entries[entry, ENTRY_LOTS])
-        owner = theirs.entries[entry, OWNER]
-        if owner == 0:
-            shrink(theirs, key, entry, lots)
+        key, own, lots = front(tables, side)
+        lots = min(lots, orders[row, LEFT])
+        if own < 0:
+            eat(tables, side, key, lots)
         else:
-            fill_resting(tables, theirs, time, owner - 1, lots)
-        filled(tables, time, row, TAKER, -orders[row, SIDE] * key, lots)
+            filled(tables, time, own, MAKER, orders[own, TICK], lots)
+        filled(tables, time, row, TAKER, (1 - 2 * side) * key, lots)
 
 
 @inner
-def execute(tables: Tables, mine: Ladder, theirs: Ladder, time: int, row: int) -> None:
+def execute(tables: Tables, time: int, row: int) -> None:
     """Match an order, and let what is left rest or end."""
     orders = tables.orders
-    take(tables, theirs, mine, time, row)
+    take(tables, time, row)
     if orders[row, LEFT] == 0:
         return
     if orders[row, FORCE] == IOC or orders[row, FORCE] == FOK:
         end_order(tables, time, row, NO_LIQUIDITY)
     else:
-        rest(tables, mine, time, row)
+        rest(tables, time, row)
 
 
 @inner
-def work(tables: Tables, mine: Ladder, theirs: Ladder, time: int, row: int) -> None:
-    """An order reaches the exchange."""
-    orders = tables.orders
-    limit, force = -orders[row, SIDE] * orders[row, TICK], orders[row, FORCE]
-    if force == POST_ONLY and best_key(theirs) >= limit:
-        end_order(tables, time, row, WOULD_TAKE)
-    elif (
-        force == FOK
-        and available(theirs.keys, theirs.slots, theirs.levels, theirs.meta[LEVELS], limit) < orders[row, LEFT]
-    ):
-        end_order(tables, time, row, NO_LIQUIDITY)
-    else:
-        execute(tables, mine, theirs, time, row)
+def fits(tables: Tables, row: int) -> bool:
+    """Whether all of an order can trade at once."""
+    at, orders, side, limit = tables.at, tables.orders, 1 - side_of(tables, row), limit_of(tables, row)
+    missing, index = orders[row, LEFT], at[BEST + side]
+    for position in range(at[OWN + side]):
+        own = tables.own[side, position]
+        if (1 - 2 * side) * orders[own, TICK] >= limit:
+            missing -= orders[own, LEFT]
+    for _ in range(at[LEVELS + side]):
+        if missing <= 0 or index < 0 or at[BASE + side] + index < limit:
+            break
+        missing -= tables.lots[side, index]
+        index = level_below(tables, side, index - 1) if index > 0 else -1
+    return bool(missing <= 0)
 
 
 @inner
-def unrest(tables: Tables, mine: Ladder, row: int) -> None:
-    orders = tables.orders
-    shrink(mine, orders[row, SIDE] * orders[row, TICK], orders[row, ENTRY], orders[row, LEFT])
-    forget_own(tables, row)
-
-
-@inner
-def amend(tables: Tables, mine: Ladder, theirs: Ladder, time: int, row: int, tick: int, lots: int) -> None:
-    """Another price or quantity; only a smaller quantity keeps the place in the queue. ``lots``: with what is filled."""
+def amend(tables: Tables, time: int, row: int, tick: int, lots: int) -> None:
+    """Another price or quantity; only a smaller quantity keeps the place. ``lots``: with what is filled."""
     orders = tables.orders
     change = lots - orders[row, LOTS]
     if orders[row, LEFT] + change <= 0 or (change == 0 and tick == orders[row, TICK]):
         return
-    if tick == orders[row, TICK] and change < 0:
-        shrink(mine, orders[row, SIDE] * tick, orders[row, ENTRY], -change)
-        orders[row, LOTS], orders[row, LEFT] = lots, orders[row, LEFT] + change
-        report(tables, time, row, STATUS_BASE + RESTS, tick, orders[row, LEFT])
-        return
-    unrest(tables, mine, row)
-    orders[row, STATUS] = UNDERWAY
+    keeps_place = tick == orders[row, TICK] and change < 0
+    if not keeps_place:
+        unrest(tables, row)
+        orders[row, STATUS] = UNDERWAY
     orders[row, LOTS], orders[row, LEFT], orders[row, TICK] = lots, orders[row, LEFT] + change, tick
-    execute(tables, mine, theirs, time, row)
+    if keeps_place:
+        report(tables, time, row, STATUS_BASE + RESTS, tick, orders[row, LEFT])
+    else:
+        execute(tables, time, row)
 
 
 @inner
-def carry_out(tables: Tables, bids: Ladder, asks: Ladder, number: int) -> None:
+def carry_out(tables: Tables, number: int) -> None:
     """A request has arrived."""
     request, orders = tables.requests[number], tables.orders
     row = request[R_ORDER] % orders.shape[0]
     if orders[row, ID] != request[R_ORDER]:
         return
-    if orders[row, SIDE] > 0:
-        carry_out_on(tables, bids, asks, number, row)
-    else:
-        carry_out_on(tables, asks, bids, number, row)
-
-
-@inner
-def carry_out_on(tables: Tables, mine: Ladder, theirs: Ladder, number: int, row: int) -> None:
-    request = tables.requests[number]
-    time, what, status = request[R_TIME], request[R_WHAT], tables.orders[row, STATUS]
+    time, what, status = request[R_TIME], request[R_WHAT], orders[row, STATUS]
     if what == ASKED_NEW:
-        work(tables, mine, theirs, time, row)
+        takes = best_key(tables, 1 - side_of(tables, row)) >= limit_of(tables, row)
+        if orders[row, FORCE] == POST_ONLY and takes:
+            end_order(tables, time, row, WOULD_TAKE)
+        elif orders[row, FORCE] == FOK and not fits(tables, row):
+            end_order(tables, time, row, NO_LIQUIDITY)
+        else:
+            execute(tables, time, row)
     elif status == RESTS and what == ASKED_CANCEL:
-        unrest(tables, mine, row)
+        unrest(tables, row)
         end_order(tables, time, row, CANCELLED)
     elif status == RESTS:
-        amend(tables, mine, theirs, time, row, request[R_TICK], request[R_LOTS])
+        amend(tables, time, row, request[R_TICK], request[R_LOTS])
 
 
 @inner
@@ -459,7 +519,7 @@ def send_order(tables: Tables, time: int, side: int, force: int, tick: int, lots
     at[NEXT_ORDER] = number + 1
     made[ID], made[SIDE], made[FORCE], made[TICK] = number, side, force, tick
     made[LOTS] = made[LEFT] = lots
-    made[STATUS], made[ENTRY] = UNDERWAY, NONE
+    made[STATUS], made[AHEAD] = UNDERWAY, 0
     return int(number)
 
 
@@ -467,73 +527,75 @@ def send_order(tables: Tables, time: int, side: int, force: int, tick: int, lots
 
 
 @inner
-def has_room(tables: Tables, bids: Ladder, asks: Ladder) -> bool:
-    """Whether whatever comes next fits: it may add some entries, and a report for each own order and each level."""
+def has_room(tables: Tables) -> bool:
+    """Whether what comes next fits: a report for each own order and each level, and one more own order."""
     at = tables.at
-    if min(bids.meta[FREE_LEVELS], bids.meta[FREE_ENTRIES]) < ROOM:
-        return False
-    if min(asks.meta[FREE_LEVELS], asks.meta[FREE_ENTRIES]) < ROOM:
-        return False
-    own = max(at[OWN_BIDS], at[OWN_ASKS])
-    most = at[REPORTS] + at[OWN_BIDS] + at[OWN_ASKS] + max(bids.meta[LEVELS], asks.meta[LEVELS]) + ROOM
-    return bool(own < tables.own.shape[1] and most <= tables.reports.shape[0])
+    own, levels = at[OWN + BIDS] + at[OWN + ASKS], max(at[LEVELS + BIDS], at[LEVELS + ASKS])
+    is_short = max(at[OWN + BIDS], at[OWN + ASKS]) >= tables.own.shape[1]
+    return bool(not is_short and at[REPORTS] + 2 * own + levels + ROOM <= tables.reports.shape[0])
 
 
 @inner
-def is_watched(at: Ints, bids: Ladder, asks: Ladder) -> bool:
+def is_watched(tables: Tables) -> bool:
     """Whether a watched price is met."""
+    at = tables.at
     if at[WATCH_BY] == BY_LAST:
         tick = at[LAST_TICK]
     elif at[WATCH_BY] == BY_BID:
-        tick = best_key(bids)
+        tick = best_key(tables, BIDS)
     else:
-        tick = -best_key(asks)
+        tick = -best_key(tables, ASKS)
     if abs(tick) == FAR or tick == 0:
         return False
     return bool(tick <= at[WATCH_LOW] or tick >= at[WATCH_HIGH])
 
 
 @inner
-def play(events: Ints, tables: Tables, bids: Ladder, asks: Ladder, until: int) -> None:
+def play(events: Ints, tables: Tables, until: int) -> None:
     """Let events happen up to a time, or until something stops it."""
     at = tables.at
+    bid_base, ask_base = at[BASE + BIDS], at[BASE + ASKS]
     watches = at[WATCH_LOW] > -FAR or at[WATCH_HIGH] < FAR
-    for row in range(at[ROW], events.shape[0]):
+    first = at[ROW]
+    at[ROW] = events.shape[0]
+    for row in range(first, events.shape[0]):
         time = events[row, E_TIME]
         if time > until:
-            break
-        if not has_room(tables, bids, asks):
-            at[STOP] |= WHY_FULL
+            at[ROW] = row
             break
         kind, sign, tick, lots = events[row, E_KIND], events[row, E_SIDE], events[row, E_TICK], events[row, E_LOTS]
-        at[ROW] = row + 1
         if kind == IS_LEVEL:
             if sign > 0:
-                set_level(tables, bids, 1, tick, lots)
+                side, index = BIDS, tick - bid_base
             else:
-                set_level(tables, asks, -1, tick, lots)
+                side, index = ASKS, -tick - ask_base
+            show(tables, side, index, lots)
+            if at[IN_SNAPSHOT] != 0:
+                tables.stamps[side, index] = at[SERIAL]
             continue
+        if at[OWN + BIDS] + at[OWN + ASKS] > 0 and not has_room(tables):
+            at[STOP] |= WHY_FULL
+            at[ROW] = row
+            break
         if kind == IS_TRADE:
             at[LAST_TICK], at[LAST_SIDE] = tick, sign
-            if sign > 0:
-                traded(tables, asks, -1, time, tick, lots)
-            else:
-                traded(tables, bids, 1, time, tick, lots)
+            traded(tables, ASKS if sign > 0 else BIDS, time, tick, lots)
         elif kind == IS_END:
-            message_ends(tables, bids, asks, time)
+            message_ends(tables, time)
         else:
             at[SERIAL] += 1
             at[IN_SNAPSHOT] = 1
-        if watches and is_watched(at, bids, asks):
+            continue
+        if watches and is_watched(tables):
             at[STOP] |= WHY_WATCHED
             at[WATCH_LOW], at[WATCH_HIGH] = -FAR, FAR
         if at[STOP] != 0:
-            at[NOW] = time
+            at[NOW], at[ROW] = time, row + 1
             break
 
 
 @inner
-def move(events: Ints, tables: Tables, bids: Ladder, asks: Ladder, until: int) -> int:
+def move(events: Ints, tables: Tables, until: int) -> int:
     """Go on to a time, or until something stops it; why it stopped. What the market did at an instant comes before
     requests that arrive at that instant."""
     at, requests = tables.at, tables.requests
@@ -541,17 +603,17 @@ def move(events: Ints, tables: Tables, bids: Ladder, asks: Ladder, until: int) -
     for _ in range(requests.shape[0] + 1):
         first = at[REQUESTS_FROM]
         due = requests[first, R_TIME] if first < at[REQUESTS_END] else FAR
-        play(events, tables, bids, asks, min(due, until))
+        play(events, tables, min(due, until))
         if at[STOP] != 0:
             return int(at[STOP])
         if due > until:
             break
         at[NOW] = max(at[NOW], due)
-        if not has_room(tables, bids, asks):
+        if not has_room(tables):
             at[STOP] = WHY_FULL
             return WHY_FULL
         at[REQUESTS_FROM] = first + 1
-        carry_out(tables, bids, asks, first)
+        carry_out(tables, first)
         if at[STOP] != 0:
             return int(at[STOP])
     at[NOW] = max(at[NOW], until)
@@ -560,11 +622,10 @@ def move(events: Ints, tables: Tables, bids: Ladder, asks: Ladder, until: int) -
     return WHY_TIME
 
 
-_TABLES = ", ".join(["int64[::1]", *["int64[:, ::1]"] * 5])
-_SIDE = "int64[::1], int64[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1]"
+_TABLES = ", ".join(["int64[::1]", *["int64[:, ::1]"] * 7])
 
 
-@kernel(f"int64(int64[:, ::1], {_TABLES}, {_SIDE}, {_SIDE}, int64)")
+@kernel(f"int64(int64[:, ::1], {_TABLES}, int64)")
 def advance(
     events: Ints,
     at: Ints,
@@ -572,59 +633,43 @@ def advance(
     requests: Ints,
     reports: Ints,
     own: Ints,
+    lots: Ints,
+    blocks: Ints,
     stamps: Ints,
-    bid_keys: Ints,
-    bid_slots: Ints,
-    bid_levels: Ints,
-    bid_entries: Ints,
-    bid_free: Ints,
-    bid_meta: Ints,
-    ask_keys: Ints,
-    ask_slots: Ints,
-    ask_levels: Ints,
-    ask_entries: Ints,
-    ask_free: Ints,
-    ask_meta: Ints,
     until: int,
 ) -> int:
     """:func:`move` for Python."""
-    tables = Tables(at, orders, requests, reports, own, stamps)
-    bids = Ladder(bid_keys, bid_slots, bid_levels, bid_entries, bid_free, bid_meta)
-    asks = Ladder(ask_keys, ask_slots, ask_levels, ask_entries, ask_free, ask_meta)
-    return move(events, tables, bids, asks, until)
+    return move(events, Tables(at, orders, requests, reports, own, lots, blocks, stamps), until)
 
 
-@kernel(f"int64({_TABLES}, int64, int64, int64, int64, int64)")
-def submit(
-    at: Ints,
-    orders: Ints,
-    requests: Ints,
-    reports: Ints,
-    own: Ints,
-    stamps: Ints,
-    time: int,
-    side: int,
-    force: int,
-    tick: int,
-    lots: int,
-) -> int:
+@inner
+def _asking(at: Ints, orders: Ints, requests: Ints) -> Tables:
+    """The tables that asking needs; the others are not looked at."""
+    return Tables(at, orders, requests, requests, requests, requests, requests, requests)
+
+
+@kernel("int64(int64[::1], int64[:, ::1], int64[:, ::1], int64, int64, int64, int64, int64)")
+def submit(at: Ints, orders: Ints, requests: Ints, time: int, side: int, force: int, tick: int, quantity: int) -> int:
     """:func:`send_order` for Python."""
-    return send_order(Tables(at, orders, requests, reports, own, stamps), time, side, force, tick, lots)
+    return send_order(_asking(at, orders, requests), time, side, force, tick, quantity)
 
 
-@kernel(f"boolean({_TABLES}, int64, int64, int64, int64, int64)")
-def change(
-    at: Ints,
-    orders: Ints,
-    requests: Ints,
-    reports: Ints,
-    own: Ints,
-    stamps: Ints,
-    time: int,
-    what: int,
-    order: int,
-    tick: int,
-    lots: int,
-) -> bool:
+@kernel("boolean(int64[::1], int64[:, ::1], int64[:, ::1], int64, int64, int64, int64, int64)")
+def change(at: Ints, orders: Ints, requests: Ints, time: int, what: int, order: int, tick: int, quantity: int) -> bool:
     """:func:`ask` for Python."""
-    return ask(Tables(at, orders, requests, reports, own, stamps), time, what, order, tick, lots)
+    return ask(_asking(at, orders, requests), time, what, order, tick, quantity)
+
+
+@kernel("int64(int64[::1], int64[:, ::1], int64[:, ::1], int64, int64[:, ::1])")
+def levels(at: Ints, lots: Ints, blocks: Ints, side: int, rows: Ints) -> int:
+    """Write the best levels of others (tick, lots), best first, as many as there is room for; how many."""
+    tables = Tables(at, lots, lots, lots, lots, lots, blocks, lots)
+    index, written = at[BEST + side], 0
+    for _ in range(min(rows.shape[0], at[LEVELS + side])):
+        if index < 0:
+            break
+        rows[written, 0] = (1 - 2 * side) * (at[BASE + side] + index)
+        rows[written, 1] = lots[side, index]
+        written += 1
+        index = level_below(tables, side, index - 1) if index > 0 else -1
+    return written

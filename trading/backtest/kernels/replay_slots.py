@@ -38,7 +38,7 @@ class Order(IntEnum):
     LOTS = 4
     LEFT = 5
     STATUS = 6
-    ENTRY = 7  # its row in the queue while it rests
+    AHEAD = 7  # while it rests: lots of others that trade before it at its price
 
 
 class Force(IntEnum):
@@ -94,7 +94,7 @@ TAKER, MAKER, STATUS_BASE = 0, 1, 16
 
 
 class Place(IntEnum):
-    """Where a replay stands."""
+    """Where a replay stands. Two places in a row are of bids and asks."""
 
     NOW = 0
     NEXT = 1  # row of the feed
@@ -106,12 +106,15 @@ class Place(IntEnum):
     REQUESTS_END = 7
     NEXT_ORDER = 8
     REPORTS = 9
-    OWN_BIDS = 10
-    OWN_ASKS = 11
-    WATCH_LOW = 12
-    WATCH_HIGH = 13
-    WATCH_BY = 14
-    STOP = 15
+    WATCH_LOW = 10
+    WATCH_HIGH = 11
+    WATCH_BY = 12
+    STOP = 13
+    OWN = 14  # own orders that rest
+    BASE = 16  # the key of index 0: ticks of bids, negative ticks of asks
+    BEST = 18  # the index of the best level of others, -1 for none
+    LEVELS = 20  # how many levels of others
+    PLACES = 22
 
 
 class Why(IntFlag):
