@@ -21,6 +21,7 @@ from strategies.registry import STRATEGIES
 from strategies.selectors import config_named, signals_of
 from trading.backtest.comparison import compare_signals
 from trading.backtest.errors import BacktestError
+from trading.backtest.recording_lines import span_of
 from trading.backtest.report import summary_of
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.request_json import RequestInvalid, iso, request_from_json, request_to_json
@@ -232,9 +233,8 @@ def recording_asked(path: Path, said: dict[str, Any]) -> dict[str, Any]:
         raise CommandError(f"--recording {path}: there is no such file", returncode=INVALID)
     if "start" in said and "end" in said:
         return {"recording": path.name}
-    recordings = importlib.import_module("trading.backtest.recordings")
     try:
-        first_ns, last_ns = recordings.span_of(path)
+        first_ns, last_ns = span_of(path)
     except BacktestError as error:
         raise CommandError(str(error), returncode=INVALID) from None
     span = {"start": iso(first_ns // 1_000_000), "end": iso(last_ns // 1_000_000 + 1)}
