@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -73,35 +72,39 @@ def backtest_request(data: Any) -> BacktestRequest:
         for symbol in run.symbols
         if symbol not in listed
     ]
-    if request.source is not Source.CANDLES:
-        found += _recording_violations(request)
     if found:
         raise RequestInvalid(found)
     return request
 
 
 def _with_span(data: Mapping[str, Any]) -> dict[str, Any]:
-    """From the beginning to the end of the recording, where nothing else is said and its index tells them."""
-    name, span = data.get("recording"), {}
-    if isinstance(name, str) and RECORDING.fullmatch(name):
-        with suppress(BacktestError):
-            file = described(settings.RECORDINGS_DIR, name)
-            if file.first_ms is not None and file.last_ms is not None:
-                span = {"start": iso(file.first_ms), "end": iso(file.last_ms + 1)}
-    return {**span, **{name: value for name, value in data.items() if value or name not in span}}
+    """What is asked of a recording: from its beginning to its end, where nothing else is said and its index tells them.
 
-
-def _recording_violations(request: BacktestRequest) -> list[Violation]:
+    Raises:
+        RequestInvalid: it is none of this deployment's, or too large.
+    """
+    name = data.get("recording", "")
+    if not isinstance(name, str) or not RECORDING.fullmatch(name):
+        raise _no_recording(name)
     try:
-        file = described(settings.RECORDINGS_DIR, request.recording)
+        file = described(settings.RECORDINGS_DIR, name)
     except BacktestError:
-        names = ", ".join(each.name for each in recordings()[:5]) or "none"
-        return [Violation("recording", request.recording, f"must be a recording of this deployment; there are {names}")]
+        raise _no_recording(name) from None
     most = settings.BACKTEST_RECORDING_MEGABYTES
     if file.bytes > most * 2**20:
         rule = f"is larger than {most} MB (BACKTEST_RECORDING_MEGABYTES); such are for manage.py backtest"
-        return [Violation("recording", request.recording, rule)]
-    return []
+        raise RequestInvalid([Violation("recording", name, rule)])
+    span = {}
+    if file.first_ms is not None and file.last_ms is not None:
+        span = {"start": iso(file.first_ms), "end": iso(file.last_ms + 1)}
+    return {**span, **{name: value for name, value in data.items() if value or name not in span}}
+
+
+def _no_recording(name: Any) -> RequestInvalid:
+    names = ", ".join(each.name for each in recordings()[:5]) or "none"
+    return RequestInvalid(
+        [Violation("recording", str(name)[:100], f"must be one of this deployment; there are {names}")]
+    )
 
 
 @transaction.atomic

@@ -14,6 +14,7 @@ import zstandard
 
 from marketdata.events import BookView
 from marketdata.feeds.recorder import as_json
+from marketdata.recording_names import INDEX_SUFFIX, SUFFIX
 from risk.limits import Limits
 from strategies.base import ParameterSpec, QuietStrategy
 from strategies.signals import Signal
@@ -98,8 +99,25 @@ class Tape:
 
     def written(self, folder: Path, name: str = "tape.jsonl.zst") -> Path:
         path = folder / name
-        path.write_bytes(zstandard.ZstdCompressor().compress(b"".join(self.lines)))
+        packed = zstandard.ZstdCompressor().compress(b"".join(self.lines))
+        path.write_bytes(packed)
+        times = [orjson.loads(line)["ns"] for line in self.lines]
+        row = {"offset": 0, "bytes": len(packed), "lines": len(times), "first_ns": times[0], "last_ns": times[-1]}
+        (folder / name.replace(SUFFIX, INDEX_SUFFIX)).write_bytes(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         return path
+
+
+def leaning_tape() -> Tape:
+    """Six seconds of a book that leans to the bids: the imbalance strategy buys, and a trade meets its take-profit."""
+    tape = Tape()
+    tape.ticker(0, markPrice="100.0", lastPrice="100.0")
+    tape.snapshot(0, [("100.0", "9"), ("99.9", "9")], [("100.1", "1"), ("100.2", "1"), ("100.3", "1")])
+    for at in range(100, 6_000, 100):
+        tape.book(at, [("90.0", str(1 + at // 100 % 2))], [])
+    tape.book(6_000, [("100.6", "50")], [("100.1", "0"), ("100.2", "0"), ("100.3", "0"), ("100.8", "50")])
+    tape.trade(6_100, "Buy", "100.8", "1")
+    tape.book(6_200, [("90.0", "7")], [])
+    return tape
 
 
 def scripted(
