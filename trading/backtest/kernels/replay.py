@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from marketdata.engine.compiled import inlined
 from trading.backtest.kernels.decorators import inner, kernel
 from trading.backtest.kernels.replay_slots import (
     MAKER,
@@ -123,7 +124,7 @@ def level_below(tables: Tables, side: int, index: int) -> int:
     return -1
 
 
-@inner
+@inlined
 def put_lots(tables: Tables, side: int, index: int, lots: int) -> None:
     """So many lots of others are at a level."""
     at, before = tables.at, tables.lots[side, index]
@@ -139,7 +140,7 @@ def put_lots(tables: Tables, side: int, index: int, lots: int) -> None:
             at[BEST + side] = level_below(tables, side, index) if at[LEVELS + side] > 0 else -1
 
 
-@inner
+@inlined
 def show(tables: Tables, side: int, index: int, lots: int) -> None:
     """The feed says how much of others is at a level: more came to the back of the queue, less went from its back."""
     at, orders = tables.at, tables.orders
@@ -171,7 +172,7 @@ def eat(tables: Tables, side: int, key: int, lots: int) -> None:
             orders[row, AHEAD] -= lots
 
 
-@inner
+@inlined
 def lots_of_others(tables: Tables, side: int, key: int) -> int:
     index = key - tables.at[BASE + side]
     if index < 0 or index >= tables.lots.shape[1]:
@@ -179,7 +180,7 @@ def lots_of_others(tables: Tables, side: int, key: int) -> int:
     return int(tables.lots[side, index])
 
 
-@inner
+@inlined
 def others_key(tables: Tables, side: int) -> int:
     """The best key of others; below all keys where there is none."""
     at = tables.at
@@ -188,7 +189,7 @@ def others_key(tables: Tables, side: int) -> int:
     return int(at[BASE + side] + at[BEST + side])
 
 
-@inner
+@inlined
 def own_key(tables: Tables, side: int) -> int:
     """The key of the best own order that rests; below all keys where none does."""
     count = tables.at[OWN + side]
@@ -197,7 +198,7 @@ def own_key(tables: Tables, side: int) -> int:
     return int((1 - 2 * side) * tables.orders[tables.own[side, count - 1], TICK])
 
 
-@inner
+@inlined
 def best_key(tables: Tables, side: int) -> int:
     return max(others_key(tables, side), own_key(tables, side))
 
@@ -371,7 +372,7 @@ def drop_untold(tables: Tables, side: int) -> None:
         index = level_below(tables, side, index - 1) if index > 0 else -1
 
 
-@inner
+@inlined
 def message_ends(tables: Tables, time: int) -> None:
     at = tables.at
     if at[IN_SNAPSHOT] != 0:
@@ -526,7 +527,7 @@ def send_order(tables: Tables, time: int, side: int, force: int, tick: int, lots
 # The way through time.
 
 
-@inner
+@inlined
 def has_room(tables: Tables) -> bool:
     """Whether what comes next fits: a report for each own order and each level, and one more own order."""
     at = tables.at
@@ -673,3 +674,13 @@ def levels(at: Ints, lots: Ints, blocks: Ints, side: int, rows: Ints) -> int:
         written += 1
         index = level_below(tables, side, index - 1) if index > 0 else -1
     return written
+
+
+@kernel("void(int64[:, ::1], int64[::1])")
+def reach(events: Ints, found: Ints) -> None:
+    """Write the lowest and the highest tick of levels and trades; 1 where there are none."""
+    lowest, highest = FAR, -FAR
+    for row in range(events.shape[0]):
+        if events[row, E_KIND] == IS_LEVEL or events[row, E_KIND] == IS_TRADE:
+            lowest, highest = min(lowest, events[row, E_TICK]), max(highest, events[row, E_TICK])
+    found[0], found[1] = (lowest, highest) if lowest <= highest else (1, 1)
