@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 
@@ -95,6 +95,25 @@ def _add_trades(rows: _Rows, frame: RecordedFrame, symbol: str, category: str | 
             rows.add(int(row["T"]) * MILLISECOND_NS, frame.receive_ns, TRADE, SIDES[row["S"]], row["p"], row["v"])
 
 
+def trade_feeds(frames: Iterable[RecordedFrame], grids: Mapping[str, Grids], category: str) -> dict[str, Feed]:
+    """The trades of several symbols out of one recording, by symbol; empty where it holds none.
+
+    Raises:
+        BacktestError: a price or quantity that is not on its grid.
+    """
+    rows = {symbol: _Rows(each) for symbol, each in grids.items()}
+    for frame in frames:
+        topic = topic_of(frame.data) if frame.kind == RECEIVED and frame.category == category else None
+        symbol = (topic or "").rpartition(".")[2]
+        if symbol not in rows:
+            continue
+        try:
+            _add_trades(rows[symbol], frame, symbol, category)
+        except GridError as error:
+            raise BacktestError(f"{symbol}: {error}") from None
+    return {symbol: Feed(symbol, grids[symbol], each.table(), has_book=False) for symbol, each in rows.items()}
+
+
 def trades_feed(path: Path, symbol: str, grids: Grids) -> Feed:
     """Trades alone, from CSV (also gzipped) with the columns ``time`` (milliseconds UTC), ``price``, ``quantity`` and
     ``side`` (buy or sell: who took).
@@ -107,7 +126,7 @@ def trades_feed(path: Path, symbol: str, grids: Grids) -> Feed:
         try:
             time_ns = int(row["time"]) * MILLISECOND_NS
             rows.add(time_ns, time_ns, TRADE, SIDES[row["side"].capitalize()], row["price"], row["quantity"])
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise BacktestError(f"{path.name}, line {number}: {error}") from None
     return Feed(symbol, grids, rows.table(), has_book=False)
 

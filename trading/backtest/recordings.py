@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import orjson
 
+from marketdata.events import Trade
 from marketdata.feeds.recorded import HTTP, RECEIVED, RecordedFrame
 from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
 from trading.backtest.errors import BacktestError
-from trading.backtest.feed_files import recorded_feed
+from trading.backtest.feed import Event, Feed
+from trading.backtest.feed_files import recorded_feed, trade_feeds, trades_feed
 from trading.backtest.recorded_run import Recorded
+from trading.backtest.recording_files import TRADES
 from trading.backtest.recording_lines import lines_of
-from trading.backtest.request import BacktestRequest
+from trading.backtest.request import BacktestRequest, Source
 from trading.runtime.market_plane import REFERENCE_SYMBOL
 from trading.simulator.instruments import Grids
 
@@ -29,6 +32,8 @@ TOPIC_WITHIN = 64
 def listed_in(path: Path) -> dict[str, InstrumentRules]:
     """The listings that a recording begins with, where it has them."""
     found: dict[str, InstrumentRules] = {}
+    if path.name.endswith(TRADES):
+        return found
     for frame in lines_of(path):
         if frame.kind == HTTP and frame.url and LISTING in frame.url and frame.category == LINEAR:
             found |= _rules_in(frame)
@@ -57,19 +62,56 @@ def recorded_of(request: BacktestRequest, path: Path, rules: Mapping[str, Instru
     missing = [symbol for symbol in request.symbols if symbol not in rules]
     if missing:
         raise BacktestError(f"{', '.join(missing)}: no listing; import it (start an engine once), or give the listing")
-    feeds = {symbol: recorded_feed(path, symbol, _grids(rules[symbol]), category=LINEAR) for symbol in request.symbols}
-    followed: Sequence[str] = request.symbols
-    if REFERENCE_SYMBOL in rules and REFERENCE_SYMBOL not in request.symbols:
-        followed = (*followed, REFERENCE_SYMBOL)
+    followed = {symbol: rules[symbol] for symbol in request.symbols}
+    lines: Callable[[], Iterator[RecordedFrame | Trade]]
+    if path.name.endswith(TRADES):
+        feeds, lines = _of_list(request, path, rules)
+    elif request.source is Source.TRADES:
+        feeds, lines = _trades_in(path, followed), partial(lines_of, path)
+    else:
+        feeds = {name: recorded_feed(path, name, _grids(each), category=LINEAR) for name, each in followed.items()}
+        lines = partial(lines_of, path)
+        if REFERENCE_SYMBOL in rules:
+            followed[REFERENCE_SYMBOL] = rules[REFERENCE_SYMBOL]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Recorded(
-        lines=lambda: lines_of(path),
-        feeds=feeds,
-        names=((path.name, digest),),
-        rules={symbol: rules[symbol] for symbol in followed},
-    )
+    return Recorded(lines=lines, feeds=feeds, names=((path.name, digest),), rules=followed)
+
+
+def _trades_in(path: Path, followed: Mapping[str, InstrumentRules]) -> dict[str, Feed]:
+    """The trades of a recording alone."""
+    feeds = trade_feeds(lines_of(path), {symbol: _grids(rules) for symbol, rules in followed.items()}, LINEAR)
+    for symbol, feed in feeds.items():
+        if not len(feed):
+            raise BacktestError(f"{path.name} holds no trades of {symbol}")
+    return feeds
+
+
+def _of_list(
+    request: BacktestRequest, path: Path, rules: Mapping[str, InstrumentRules]
+) -> tuple[dict[str, Feed], Callable[[], Iterator[Trade]]]:
+    """A file that lists one symbol's trades, without the times at which they were heard."""
+    if request.source is not Source.TRADES or len(request.symbols) != 1:
+        asked = f"source {request.source} of {', '.join(request.symbols)}"
+        raise BacktestError(f"{path.name} lists trades of one symbol: ask for source trades of that, not {asked}")
+    (symbol,) = request.symbols
+    feed = trades_feed(path, symbol, _grids(rules[symbol]))
+    if not len(feed):
+        raise BacktestError(f"{path.name} holds no trades")
+    return {symbol: feed}, partial(_listed, feed)
+
+
+def _listed(feed: Feed) -> Iterator[Trade]:
+    price, quantity = feed.grids.prices.value, feed.grids.quantities.value
+    for number in range(len(feed)):
+        row = feed.events[number]
+        time_ns, heard_ns = int(row[Event.TIME]), int(row[Event.RECEIVED])
+        side = "Buy" if row[Event.SIDE] > 0 else "Sell"
+        yield Trade(
+            feed.symbol, str(number), price(int(row[Event.TICK])), quantity(int(row[Event.LOTS])), side, time_ns,
+            heard_ns,
+        )  # fmt: skip
 
 
 def _grids(rules: InstrumentRules) -> Grids:
-    return Grids.of(Decimal(rules.tick_size), Decimal(rules.lot_size))
+    return Grids.of(rules.tick_size, rules.lot_size)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from marketdata.candles.selectors import candle_series, funding_series
 from marketdata.candles.series import MINUTE_MS, CandleSeries, FundingSeries, interval_ms
-from marketdata.feeds.recorded import read_header
 from marketdata.instruments import InstrumentRules
 from marketdata.selectors import instrument_rules
 from strategies.registry import STRATEGIES
 from trading.backtest.bars import longer
 from trading.backtest.recorded_run import Recorded
+from trading.backtest.recording_lines import symbols_of
 from trading.backtest.recordings import listed_in, recorded_of
 from trading.backtest.request import BacktestRequest, Source
 from trading.runtime.backtest_data import warm_up_of
@@ -37,7 +37,7 @@ def load_recorded(
     """
     STRATEGIES.refresh()
     rules = {**listed_in(path), **(listed or {})}
-    others = {REFERENCE_SYMBOL} & read_header(path).get("grids", {}).keys()
+    others = {REFERENCE_SYMBOL} & set(symbols_of(path))
     for symbol in {*request.symbols, *others} - rules.keys():
         found = instrument_rules(symbol)
         if found is not None:

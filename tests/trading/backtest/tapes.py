@@ -19,6 +19,7 @@ from risk.limits import Limits
 from strategies.base import ParameterSpec, QuietStrategy
 from strategies.signals import Signal
 from tests.trading.backtest.candle_tests import NO_EXITS, rules
+from trading.backtest.preparation import Candles
 from trading.backtest.recorded_run import run_recorded
 from trading.backtest.recordings import recorded_of
 from trading.backtest.request import BacktestRequest, Costs, Source, StrategyRun
@@ -144,6 +145,11 @@ def asked(*symbols: str, strategy: str = "book_script", **changes: Any) -> Backt
 
 def run_tape(tape: Tape, folder: Path, request: BacktestRequest | None = None) -> BacktestResult:
     request = request or asked()
-    listed = {symbol: rules(symbol) for symbol in request.symbols}
-    recorded = recorded_of(request, tape.written(folder), listed)
-    return run_recorded(request, recorded, {}, {}).result
+    return run_file(tape.written(folder), request)
+
+
+def run_file(
+    path: Path, request: BacktestRequest, candles: Candles | None = None, **rules_changed: Any
+) -> BacktestResult:
+    listed = {symbol: rules(symbol, **rules_changed) for symbol in request.symbols}
+    return run_recorded(request, recorded_of(request, path, listed), candles or {}, {}).result
