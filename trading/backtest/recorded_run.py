@@ -44,6 +44,7 @@ from trading.pipeline import Outcome, Pipeline, PipelineResult, StrategyFault
 from trading.runtime.market_frames import SymbolMarket
 
 NS, SECOND_NS = 1_000_000, 1_000_000_000
+DAY_NS = DAY_MS * NS
 HUNDRED = 100.0
 ONE = Decimal(1)
 # Lines between two looks at whether to give up.
@@ -155,7 +156,9 @@ class _Run:
         self._data = tuple(sorted((*recorded.names, *digests({}, {}, request))))
         self._signals: list[BacktestSignal] = []
         self._points: list[tuple[int, float, float]] = []
-        self._next_second_ns = self._funding_due_ms = 0
+        # Equity and what is exposed; None where that has changed since the last second.
+        self._worth: tuple[float, float] | None = None
+        self._next_second_ns, self._funding_due_ms = 0, NEVER
         self._is_changed = True
 
     def _proven(self, symbol: str) -> bool:
@@ -233,18 +236,22 @@ class _Run:
         at_ns = self._next_second_ns
         if not at_ns:
             self._next_second_ns = (now_ns // SECOND_NS + 1) * SECOND_NS
-            self._losses.day = now_ns // NS // DAY_MS
+            self._losses.day = now_ns // DAY_NS
             return
         self._exchange_until(at_ns)
         self._next_second_ns += SECOND_NS
-        if at_ns // NS // DAY_MS > self._losses.day:
-            self._losses.begin_day(at_ns // NS // DAY_MS, self._equity())
+        if at_ns // DAY_NS > self._losses.day:
+            self._losses.begin_day(at_ns // DAY_NS, self._equity())
             self._is_changed = True
-        self._funding_due_ms = min((self._next_funding(each)[0] for each in self._markets.values()), default=NEVER)
-        if self._losses.note(self._equity()):
-            self._stop_trading()
+        if self._request.costs.funding:
+            self._funding_due_ms = min(self._next_funding(each)[0] for each in self._markets.values())
+        if self._worth is None:
+            equity = self._equity()
+            self._worth = float(equity), float(self._exposed())
+            if self._losses.note(equity):
+                self._stop_trading()
         if self._start_ns < at_ns <= self._end_ns:
-            self._points.append((at_ns // NS, float(self._equity()), float(self._exposed())))
+            self._points.append((at_ns // NS, *self._worth))
 
     # Orders at the exchange.
 
@@ -304,7 +311,7 @@ class _Run:
                 holding.state = replace(holding.state, reversal_ns=market.reversal_ns)
         market.exit_again_ns = 0
         market.watch(holding)
-        self._is_changed = True
+        self._is_changed, self._worth = True, None
 
     def _note_price(self, market: ReplayedMarket, price: Decimal) -> None:
         market.highest, market.lowest = max(market.highest, price), min(market.lowest, price)
@@ -321,7 +328,7 @@ class _Run:
         holding = self._books.holdings.get(symbol)
         if holding is None:
             return
-        self._is_changed = True
+        self._is_changed, self._worth = True, None
         self._note_price(market, price)
         self._liquidate()
         if self._losses.note(self._equity()):
@@ -497,7 +504,7 @@ class _Run:
             holding = self._books.holdings.get(market.symbol)
             if holding is not None:
                 self._books.pay_funding(holding, self._price(market.symbol), rate_of(rate), 0)
-                self._is_changed = True
+                self._is_changed, self._worth = True, None
         self._funding_due_ms = min((self._next_funding(each)[0] for each in self._markets.values()), default=NEVER)
 
     # What it is worth.
