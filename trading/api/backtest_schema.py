@@ -75,6 +75,7 @@ REQUEST = {
             "an index",
         },
         "recording": {"type": "string", "description": "one of /backtests/recordings"},
+        "accept_gaps": {"type": "boolean", "description": "test on a recording with holes or errors all the same"},
         "venue": {"type": "string", "enum": list(request_json.VENUES)},
         "interval": {"type": "string", "enum": list(INTERVALS), "description": "of the bars that prices move by"},
         "balance": number(request_json.BALANCE),

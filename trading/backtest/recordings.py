@@ -17,6 +17,7 @@ from trading.backtest.errors import BacktestError
 from trading.backtest.feed import Event, Feed
 from trading.backtest.feed_files import recorded_feed, trade_feeds, trades_feed
 from trading.backtest.recorded_run import Recorded
+from trading.backtest.recording_check import check_recording, words_of
 from trading.backtest.recording_files import TRADES
 from trading.backtest.recording_lines import lines_of
 from trading.backtest.request import BacktestRequest, Source
@@ -63,6 +64,10 @@ def recorded_of(request: BacktestRequest, path: Path, rules: Mapping[str, Instru
     if missing:
         raise BacktestError(f"{', '.join(missing)}: no listing; import it (start an engine once), or give the listing")
     followed = {symbol: rules[symbol] for symbol in request.symbols}
+    if request.source is Source.BOOKS and not request.accept_gaps and not path.name.endswith(TRADES):
+        found = check_recording(path, request.symbols, LINEAR)
+        if found:
+            raise BacktestError(words_of(path, found))
     lines: Callable[[], Iterator[RecordedFrame | Trade]]
     if path.name.endswith(TRADES):
         feeds, lines = _of_list(request, path, rules)

@@ -128,7 +128,7 @@ STRATEGY_SWITCHES = ("allow_reversal", "size_by_confidence", "adaptive_leverage"
 STRATEGY_FIELDS = tuple(each.name for each in fields(StrategyRun))
 REQUEST_FIELDS = (
     *("strategies", "start", "end", "source", "venue", "interval", "balance", "costs"),
-    *("limits", "exit_rules", "groups", "recording", "seed"),
+    *("limits", "exit_rules", "groups", "recording", "accept_gaps", "seed"),
 )
 
 
@@ -270,6 +270,7 @@ def request_from_json(data: Any, specs: Specs) -> BacktestRequest:
         exit_rules=_exit_rules(reader.inner("exit_rules")),
         groups=SymbolGroups(_groups(reader)),
         recording=reader.read("recording", matching(RECORDING, "must be a recording's name"), ""),
+        accept_gaps=reader.read("accept_gaps", switch, plain.accept_gaps),
         seed=reader.read("seed", SEED.read, plain.seed),
     )
     _refuse_too_much(reader, request, is_dated=start is not None and end is not None)
@@ -283,6 +284,8 @@ def _refuse_too_much(reader: Reader, request: BacktestRequest, *, is_dated: bool
         reader.refuse("recording", "", f"is required for source {request.source}: the recording's name")
     if request.source == Source.CANDLES and request.recording:
         reader.refuse("recording", request.recording, "must not be said for source candles; say source books or trades")
+    if request.source == Source.CANDLES and request.accept_gaps:
+        reader.refuse("accept_gaps", True, "is for recordings: bars are mended when they are imported")
     if request.source == Source.BOOKS and request.venue != VENUES[0]:
         reader.refuse("venue", request.venue, f"must be {VENUES[0]} for source books: that is where engines trade")
     if request.source != Source.CANDLES or not is_dated:
@@ -431,7 +434,7 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
             }
             for group in groups_of(request)
         ],
-        **({"recording": request.recording} if request.recording else {}),
+        **({"recording": request.recording, "accept_gaps": request.accept_gaps} if request.recording else {}),
         "seed": request.seed,
     }
 

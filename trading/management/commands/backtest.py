@@ -205,7 +205,7 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         name: options[name] for name in ("start", "end", "source", "interval", "venue", "balance") if options[name]
     }
     if options["recording"] is not None:
-        plain |= recording_asked(options["recording"], plain)
+        plain |= recording_asked(options["recording"], plain) | {"accept_gaps": options["accept_gaps"]}
     parts = {
         "costs": {name: switched(value) for name, value in pairs(options["cost"], "--cost")},
         "limits": {name: switched(value) for name, value in pairs(options["limit"], "--limit")},
