@@ -32,9 +32,7 @@ def changes_of(feed: Feed) -> int:
 
 
 @numba.njit
-def _put(
-    events: Any, count: int, time: int, kind: int, side: int, tick: int, lots: int, update: int
-) -> int:
+def _put(events: Any, count: int, time: int, kind: int, side: int, tick: int, lots: int, update: int) -> int:
     row = events[count]
     row[0], row[1], row[2], row[3], row[4], row[5], row[6] = time, time + 1_000_000, kind, side, tick, lots, update
     return count + 1
