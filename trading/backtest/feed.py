@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +39,10 @@ class Feed:
     def end_ns(self) -> int:
         """Of the last event; 0 where there is none."""
         return int(self.events[-1, Event.TIME]) if len(self.events) else 0
+
+    def as_received(self) -> Feed:
+        """The same as it was heard here: times are those of receipt, and so is the order. Replayed without orders, it is
+        the book that a strategy knows, while the exchange's is ahead."""
+        events = self.events[np.argsort(self.events[:, Event.RECEIVED], kind="stable")]
+        events[:, Event.TIME] = events[:, Event.RECEIVED]
+        return replace(self, events=events)

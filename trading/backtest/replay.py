@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +33,10 @@ FIRST_ROWS = 256
 WIDEST = 2**30
 _WHY = tuple(Why(flags) for flags in range(2 * Why.FULL))
 _NOW, _REPORTS, _BEST, _BASE = int(Place.NOW), int(Place.REPORTS), int(Place.BEST), int(Place.BASE)
+_MADE = int(Place.MADE)
 _FULL, _ID = int(Why.FULL), int(Order.ID)
 _RESTS = int(Status.RESTS)
+ZERO = Decimal(0)
 SIGNS = {"Buy": 1, "Sell": -1}
 NAMES = {1: "Buy", -1: "Sell"}
 
@@ -88,7 +91,9 @@ class BookSide:
 
     @property
     def best(self) -> int | None:
-        """The best tick of others; None where nobody stands."""
+        """The best tick of others; None where nobody stands. Of a feed of trades: what is made of the last one."""
+        if self._places[_MADE]:
+            return int(kernels.made_touch(self._at, self._index)) or None
         best = self._places[_BEST + self._index]
         return None if best < 0 else self._sign * (self._places[_BASE + self._index] + best)
 
@@ -119,9 +124,23 @@ class Replay:
     the queue at their price and go through own orders at better ones; background that goes away goes from the back. An
     order that takes walks the levels; what it took is gone until the feed speaks of that level again. Own orders that
     the book comes to cross trade at their own price. Own orders trade with each other where they meet.
+
+    Trades alone (``feed.has_book`` False) show no book, so one is made of the last trade: bid and ask are
+    ``spread / 2`` (a fraction of the price) below and above it, rounded outwards to the tick. What takes trades whole,
+    ``slippage`` further on, but not beyond its limit. An order that rests fills whole when a trade goes through its
+    price, and at its price once ``queue_lots``, which are taken to stand before it, have traded there.
     """
 
-    def __init__(self, feed: Feed, *, entry_ns: int = 0, response_ns: int = 0) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        entry_ns: int = 0,
+        response_ns: int = 0,
+        spread: Decimal = ZERO,
+        slippage: Decimal = ZERO,
+        queue_lots: int = 0,
+    ) -> None:
         self.feed = feed
         self.entry_ns, self.response_ns = entry_ns, response_ns
         self._at = at = np.zeros(Place.PLACES, dtype=np.int64)
@@ -129,6 +148,10 @@ class Replay:
         at[Place.WATCH_LOW], at[Place.WATCH_HIGH] = -kernels.FAR, kernels.FAR
         at[Place.NOW] = feed.start_ns - 1
         at[Place.BEST : Place.BEST + 2] = -1
+        if not feed.has_book:
+            at[Place.MADE], at[Place.ASSUMED] = 1, queue_lots
+            at[Place.HALF_SPREAD] = int(spread / 2 * kernels.BILLION)
+            at[Place.ASIDE] = int((spread / 2 + slippage) * kernels.BILLION)
         lowest, highest = _reach(feed)
         at[Place.BASE], at[Place.BASE + 1] = lowest, -highest
         width = highest - lowest + 1
@@ -142,7 +165,7 @@ class Replay:
         self._book = lots, blocks, stamps
         self.bids, self.asks = (BookSide(side, at, lots, blocks) for side in (kernels.BIDS, kernels.ASKS))
         self._places = at.data
-        self._given = feed.events, *self._tables
+        self._given = feed.events, *self.tables
         self._fills: list[Fill] = []
         self._ends: list[OrderEnd] = []
 
@@ -268,8 +291,16 @@ class Replay:
     # Inside.
 
     @property
-    def _tables(self) -> tuple[NDArray[np.int64], ...]:
-        return self._at, self._orders, self._requests, self._reports, self._own, *self._book
+    def tables(self) -> kernels.Tables:
+        """For strategies that are compiled with the replay: see ``kernels.move``. Whoever moves it there takes the
+        reports from there (and sets their number to 0), and may find no room."""
+        return kernels.Tables(self._at, self._orders, self._requests, self._reports, self._own, *self._book)
+
+    def make_room(self, reports: int) -> None:
+        """For so many reports between two stops, at least."""
+        while len(self._reports) < reports:
+            self._reports = _longer(self._reports)
+        self._given = self.feed.events, *self.tables
 
     def _arrival(self, at_ns: int | None) -> int:
         now = self.time_ns
@@ -316,7 +347,7 @@ class Replay:
         oldest = self._orders[at[Place.NEXT_ORDER] % len(self._orders)]
         if oldest[Order.ID] > 0 and oldest[Order.STATUS] <= Status.RESTS:
             self._grow_orders()
-        self._given = self.feed.events, *self._tables
+        self._given = self.feed.events, *self.tables
 
     def _grow_orders(self) -> None:
         """A longer ring: each row has another place, and the queues name it."""

@@ -199,6 +199,41 @@ def test_more_orders_than_there_was_room_for_keep_their_places() -> None:
     assert [each.order_id for each in found if each.is_maker] == orders[:60]
 
 
+# Trades alone.
+
+
+def of_trades(*parts: list[Row], **assumed: Any) -> Replay:
+    return Replay(feed(*parts, has_book=False), **assumed)
+
+
+def test_takers_pay_half_the_spread_and_slippage_beyond_the_last_trade_but_never_more_than_their_limit() -> None:
+    """1000 up 0.05 % is 1000.5, so 1001; with slippage 1001.5, so 1002. Down: 999 and 998."""
+    replay = of_trades(trade(10, "Buy", 1_000, 5), spread=Decimal("0.001"), slippage=Decimal("0.001"))
+    replay.submit("Buy", 7, at_ns=9)
+    assert replay.advance(9) == Why.ENDED  # nothing has traded yet
+    replay.advance(10)
+    assert (replay.bids.best, replay.asks.best) == (999, 1_001)
+    for side, tick in (("Buy", None), ("Sell", None), ("Buy", 1_001)):
+        replay.submit(side, 7, tick)
+    assert traded(fills(replay, 20)) == [(10, 1_002, 7, False), (10, 998, 7, False), (10, 1_001, 7, False)]
+
+
+def test_on_trades_an_order_fills_when_they_go_through_or_when_the_assumed_queue_has_traded() -> None:
+    parts = (
+        trade(10, "Buy", 1_000, 5),
+        trade(20, "Sell", 998, 60),
+        trade(30, "Sell", 998, 50),
+        trade(40, "Buy", 990, 1),
+    )
+    replay = of_trades(*parts, trade(50, "Sell", 996, 1), queue_lots=100)
+    replay.advance(10)
+    replay.submit("Buy", 30, 998)
+    replay.submit("Buy", 40, 997)
+    # The buyer's trade far below touches no order that buys.
+    assert traded(fills(replay, 49)) == [(30, 998, 10, True)]
+    assert traded(fills(replay, 60)) == [(50, 998, 20, True), (50, 997, 40, True)]
+
+
 # As the exchange of the simulator has it.
 
 LEVELS = st.dictionaries(st.integers(990, 1_010), st.sampled_from([0, 0, 40, 100, 170]), max_size=4)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from marketdata.engine.compiled import inlined
 from trading.backtest.kernels.decorators import inner, kernel
+from trading.backtest.kernels.exact import BILLION, ceiling_ratio, floor_ratio
 from trading.backtest.kernels.replay_slots import (
     MAKER,
     STATUS_BASE,
@@ -78,6 +79,12 @@ WATCH_LOW, WATCH_HIGH, WATCH_BY, STOP = (
     int(Place.WATCH_HIGH),
     int(Place.WATCH_BY),
     int(Place.STOP),
+)
+MADE, HALF_SPREAD, ASIDE, ASSUMED = (
+    int(Place.MADE),
+    int(Place.HALF_SPREAD),
+    int(Place.ASIDE),
+    int(Place.ASSUMED),
 )
 WHY_TIME, WHY_FILLED, WHY_ENDED, WHY_WATCHED, WHY_END, WHY_FULL = (int(why) for why in Why)
 
@@ -295,7 +302,11 @@ def rest(tables: Tables, time: int, row: int) -> None:
     """Queue an order behind everything at its price."""
     orders, own, side = tables.orders, tables.own, side_of(tables, row)
     sign, tick = 1 - 2 * side, orders[row, TICK]
-    orders[row, AHEAD], orders[row, STATUS] = lots_of_others(tables, side, sign * tick), RESTS
+    if tables.at[MADE] != 0:
+        orders[row, AHEAD] = tables.at[ASSUMED]
+    else:
+        orders[row, AHEAD] = lots_of_others(tables, side, sign * tick)
+    orders[row, STATUS] = RESTS
     position = count = tables.at[OWN + side]
     for _ in range(count):
         if sign * orders[own[side, position - 1], TICK] < sign * tick:
@@ -412,10 +423,45 @@ def take(tables: Tables, time: int, row: int) -> None:
 
 
 @inner
+def made_tick(at: Ints, sign: int, billionths: int) -> int:
+    """What buying (1) or selling (-1) costs so far from the last price: on the tick grid, rounded against who takes."""
+    last = at[LAST_TICK]
+    if sign > 0:
+        return ceiling_ratio(last, BILLION + billionths, BILLION)
+    return max(floor_ratio(last, BILLION - billionths, BILLION)[0], 1)
+
+
+@inner
+def would_take(tables: Tables, row: int) -> bool:
+    """Whether an order would trade at once."""
+    at, orders = tables.at, tables.orders
+    if at[MADE] == 0:
+        best = best_key(tables, 1 - side_of(tables, row))
+        return bool(best != -FAR and best >= limit_of(tables, row))
+    if at[LAST_TICK] == 0:
+        return False
+    sign = orders[row, SIDE]
+    return bool(sign * orders[row, TICK] >= sign * made_tick(at, sign, at[HALF_SPREAD]))
+
+
+@inner
+def take_made(tables: Tables, time: int, row: int) -> None:
+    """Trade all of an order, at the last price and what trading costs, but not beyond its limit."""
+    at, orders = tables.at, tables.orders
+    if would_take(tables, row):
+        sign = orders[row, SIDE]
+        tick = sign * min(sign * made_tick(at, sign, at[ASIDE]), sign * orders[row, TICK])
+        filled(tables, time, row, TAKER, tick, orders[row, LEFT])
+
+
+@inner
 def execute(tables: Tables, time: int, row: int) -> None:
     """Match an order, and let what is left rest or end."""
     orders = tables.orders
-    take(tables, time, row)
+    if tables.at[MADE] != 0:
+        take_made(tables, time, row)
+    else:
+        take(tables, time, row)
     if orders[row, LEFT] == 0:
         return
     if orders[row, FORCE] == IOC or orders[row, FORCE] == FOK:
@@ -427,6 +473,8 @@ def execute(tables: Tables, time: int, row: int) -> None:
 @inner
 def fits(tables: Tables, row: int) -> bool:
     """Whether all of an order can trade at once."""
+    if tables.at[MADE] != 0:
+        return would_take(tables, row)
     at, orders, side, limit = tables.at, tables.orders, 1 - side_of(tables, row), limit_of(tables, row)
     missing, index = orders[row, LEFT], at[BEST + side]
     for position in range(at[OWN + side]):
@@ -468,8 +516,7 @@ def carry_out(tables: Tables, number: int) -> None:
         return
     time, what, status = request[R_TIME], request[R_WHAT], orders[row, STATUS]
     if what == ASKED_NEW:
-        takes = best_key(tables, 1 - side_of(tables, row)) >= limit_of(tables, row)
-        if orders[row, FORCE] == POST_ONLY and takes:
+        if orders[row, FORCE] == POST_ONLY and would_take(tables, row):
             end_order(tables, time, row, WOULD_TAKE)
         elif orders[row, FORCE] == FOK and not fits(tables, row):
             end_order(tables, time, row, NO_LIQUIDITY)
@@ -537,16 +584,25 @@ def has_room(tables: Tables) -> bool:
 
 
 @inner
+def touch(tables: Tables, side: int) -> int:
+    """The best tick of others on a side; 0 where nobody stands."""
+    at = tables.at
+    if at[MADE] != 0:
+        return made_tick(at, 2 * side - 1, at[HALF_SPREAD]) if at[LAST_TICK] != 0 else 0
+    return (1 - 2 * side) * others_key(tables, side) if at[BEST + side] >= 0 else 0
+
+
+@inner
 def is_watched(tables: Tables) -> bool:
     """Whether a watched price is met."""
     at = tables.at
     if at[WATCH_BY] == BY_LAST:
         tick = at[LAST_TICK]
     elif at[WATCH_BY] == BY_BID:
-        tick = best_key(tables, BIDS)
+        tick = touch(tables, BIDS)
     else:
-        tick = -best_key(tables, ASKS)
-    if abs(tick) == FAR or tick == 0:
+        tick = touch(tables, ASKS)
+    if tick == 0:
         return False
     return bool(tick <= at[WATCH_LOW] or tick >= at[WATCH_HIGH])
 
@@ -674,6 +730,12 @@ def levels(at: Ints, lots: Ints, blocks: Ints, side: int, rows: Ints) -> int:
         written += 1
         index = level_below(tables, side, index - 1) if index > 0 else -1
     return written
+
+
+@kernel("int64(int64[::1], int64)")
+def made_touch(at: Ints, side: int) -> int:
+    """The best tick of a side of a made book; 0 before the first trade."""
+    return made_tick(at, 2 * side - 1, at[HALF_SPREAD]) if at[LAST_TICK] != 0 else 0
 
 
 @kernel("void(int64[:, ::1], int64[::1])")

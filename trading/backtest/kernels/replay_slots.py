@@ -114,7 +114,11 @@ class Place(IntEnum):
     BASE = 16  # the key of index 0: ticks of bids, negative ticks of asks
     BEST = 18  # the index of the best level of others, -1 for none
     LEVELS = 20  # how many levels of others
-    PLACES = 22
+    MADE = 22  # 1: there are only trades, and the book is made of the last one
+    HALF_SPREAD = 23  # billionths of the last price; of a made book
+    ASIDE = 24  # the same with slippage: what takers pay
+    ASSUMED = 25  # lots that are taken to stand before an order that rests; in a made book
+    PLACES = 26
 
 
 class Why(IntFlag):
