@@ -32,7 +32,7 @@ from trading.backtest.exits import venue_exit
 from trading.backtest.feed import Event, Feed
 from trading.backtest.hearing import Hearing
 from trading.backtest.loss_limits import LossLimits
-from trading.backtest.market_fills import MarketFills, rate_of
+from trading.backtest.market_fills import rate_of
 from trading.backtest.markets import NEVER
 from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
 from trading.backtest.preparation import Candles, code_version, configuration, digests, watches_books
@@ -113,14 +113,13 @@ class _Run:
         self._fees = {False: rate_of(request.costs.fee), True: rate_of(request.costs.maker_fee)}
         self._latency_ns = request.costs.latency_ms * NS
         self._exit_rules, self._balance = request.exit_rules, request.balance
-        fills = MarketFills(request.costs)
         self._markets: dict[str, ReplayedMarket] = {}
         for symbol in request.symbols:
             if symbol not in recorded.rules:
                 raise BacktestError(f"there are no instrument rules of {symbol}; import its listing first")
             if symbol not in recorded.feeds or not len(recorded.feeds[symbol]):
                 raise BacktestError(f"{symbol} is not in the recording; there are {_named(recorded.feeds)}")
-            self._markets[symbol] = ReplayedMarket(recorded.feeds[symbol], recorded.rules[symbol], fills)
+            self._markets[symbol] = ReplayedMarket(recorded.feeds[symbol], recorded.rules[symbol], request.costs)
         self._late_ns = max(0, *(_ahead(each) for each in recorded.feeds.values()))
         self._books = Books(request.balance, request.costs.maintenance_margin)
         self._losses = LossLimits(request.limits, request.balance, 0)

@@ -19,12 +19,11 @@ from trading.backtest.feed_files import recorded_feed, trade_feeds, trades_feed
 from trading.backtest.recorded_run import Recorded
 from trading.backtest.recording_check import check_recording, words_of
 from trading.backtest.recording_files import TRADES
-from trading.backtest.recording_lines import lines_of
+from trading.backtest.recording_lines import LINEAR, lines_of
 from trading.backtest.request import BacktestRequest, Source
 from trading.runtime.market_plane import REFERENCE_SYMBOL
 from trading.simulator.instruments import Grids
 
-LINEAR = "linear"
 LISTING = "instruments-info"
 SYMBOL_OF_BOOK = re.compile(rb'"topic":"orderbook\.[0-9]+\.([A-Z0-9]{2,32})"')
 TOPIC_WITHIN = 64
