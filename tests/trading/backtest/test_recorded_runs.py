@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from decimal import Decimal
@@ -198,6 +200,26 @@ def test_one_can_be_stopped(tmp_path: Path) -> None:
     with pytest.raises(BacktestCancelled):
         run_recorded(imbalance(), recorded, {}, {}, progress=shares.append, stop=lambda: len(shares) > 0)
     assert shares and 0 < shares[0] < 1
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_number_of_runs(tmp_path: Path) -> None:
+    path = wild_tape(7, 600)[0].written(tmp_path)
+    for _ in range(10):
+        run_file(path, imbalance())
+    gc.collect()
+    tracemalloc.start()
+    try:
+        run_file(path, imbalance())
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(30):
+            run_file(path, imbalance())
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 300_000, f"{grown} bytes more after 30 runs"
 
 
 # Recordings that are not as they should be.
