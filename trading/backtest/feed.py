@@ -27,6 +27,8 @@ class Feed:
     grids: Grids
     events: NDArray[np.int64]
     has_book: bool = True
+    # So far the recorder's clock was behind the exchange's at least; times of receipt have been put forward by it.
+    clock_ns: int = 0
     # The lowest and the highest tick of levels and trades; reckoned where it is not given.
     reach: tuple[int, int] = (0, 0)
 

@@ -381,5 +381,12 @@ class Replay:
             self._own[side, :count] = old[self._own[side, :count], Order.ID] % len(self._orders)
 
 
+def crossings(feed: Feed) -> NDArray[np.int64]:
+    """The rows (ends of messages) after which the best bid is at or above the best ask."""
+    found = np.zeros(len(feed), dtype=np.int64)
+    count = int(kernels.crossed(feed.events, *Replay(feed).tables, found))
+    return found[:count]
+
+
 def _longer(table: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.vstack((table, np.zeros_like(table)))

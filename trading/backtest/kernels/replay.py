@@ -738,3 +738,29 @@ def levels(at: Ints, lots: Ints, blocks: Ints, side: int, rows: Ints) -> int:
 def made_touch(at: Ints, side: int) -> int:
     """The best tick of a side of a made book; 0 before the first trade."""
     return made_tick(at, 2 * side - 1, at[HALF_SPREAD]) if at[LAST_TICK] != 0 else 0
+
+
+@kernel(f"int64(int64[:, ::1], {_TABLES}, int64[::1])")
+def crossed(
+    events: Ints,
+    at: Ints,
+    orders: Ints,
+    requests: Ints,
+    reports: Ints,
+    own: Ints,
+    lots: Ints,
+    blocks: Ints,
+    stamps: Ints,
+    found: Ints,
+) -> int:
+    """Write the rows after which bid and ask meet, as many as there is room for; how many there are."""
+    tables, count = Tables(at, orders, requests, reports, own, lots, blocks, stamps), 0
+    for row in range(events.shape[0]):
+        at[ROW] = 0
+        play(events[row : row + 1], tables, FAR)
+        bid, asked = touch(tables, BIDS), touch(tables, ASKS)
+        if events[row, E_KIND] == IS_END and bid >= asked > 0:
+            if count < found.shape[0]:
+                found[count] = row
+            count += 1
+    return count
