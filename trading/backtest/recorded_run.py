@@ -29,7 +29,7 @@ from trading.backtest.bars import candle_of
 from trading.backtest.books import ACCOUNT, Books, Execution, Holding
 from trading.backtest.errors import BacktestCancelled, BacktestError, StrategyStopped
 from trading.backtest.exits import venue_exit
-from trading.backtest.feed import Event, Feed
+from trading.backtest.feed import Feed
 from trading.backtest.hearing import Hearing
 from trading.backtest.loss_limits import LossLimits
 from trading.backtest.market_fills import rate_of
@@ -120,7 +120,7 @@ class _Run:
             if symbol not in recorded.feeds or not len(recorded.feeds[symbol]):
                 raise BacktestError(f"{symbol} is not in the recording; there are {_named(recorded.feeds)}")
             self._markets[symbol] = ReplayedMarket(recorded.feeds[symbol], recorded.rules[symbol], request.costs)
-        self._late_ns = max(0, *(_ahead(each) for each in recorded.feeds.values()))
+        self._late_ns = max(each.clock_ns for each in recorded.feeds.values())
         self._books = Books(request.balance, request.costs.maintenance_margin)
         self._losses = LossLimits(request.limits, request.balance, 0)
         self._traces = count(1)
@@ -570,13 +570,6 @@ class _Run:
 
 def _named(feeds: Mapping[str, Feed]) -> str:
     return ", ".join(sorted(feeds)) or "none"
-
-
-def _ahead(feed: Feed) -> int:
-    """How far the exchange's clock runs ahead of the one that recorded, ns: nothing is heard before it happened."""
-    if not len(feed):
-        return 0
-    return int((feed.events[:, Event.TIME] - feed.events[:, Event.RECEIVED]).max())
 
 
 def _seen(market: ReplayedMarket, holding: Holding) -> tuple[float, float]:

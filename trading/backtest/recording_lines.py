@@ -54,8 +54,9 @@ def _times_of_list(path: Path) -> Iterator[int]:
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
             for number, row in enumerate(csv.DictReader(file), start=2):
-                if not (row.get("time") or "").isdecimal():
-                    raise BacktestError(f"{path.name}, line {number}: time must be milliseconds UTC")
-                yield int(row["time"]) * 1_000_000
+                time = row.get("time") or row.get("timestamp") or ""
+                if not time.isdecimal():
+                    raise BacktestError(f"{path.name}, line {number}: time is {time!r}; expected milliseconds UTC")
+                yield int(time) * 1_000_000
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise BacktestError(f"{path.name} cannot be read: {error}") from None
