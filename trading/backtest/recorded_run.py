@@ -36,7 +36,7 @@ from trading.backtest.market_fills import rate_of
 from trading.backtest.markets import NEVER
 from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
 from trading.backtest.preparation import Candles, code_version, configuration, digests, watches_books
-from trading.backtest.replayed_market import FORCES, Executed, Force, ReplayedMarket, SentOrder
+from trading.backtest.replayed_market import FORCES, TIME, WATCHED, Executed, Force, ReplayedMarket, SentOrder
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult, BacktestSignal
 from trading.backtest.trade_bars import series_of_bars
@@ -221,9 +221,9 @@ class _Run:
         while True:
             why = market.until(now_ns)
             self._book(market, market.executed())
-            if why & why.WATCHED:
+            if why & WATCHED:
                 self._trigger(market)
-            if not why & why.TIME:
+            if not why & TIME:
                 continue
             while (order := market.arrived()) is not None:
                 self._arrive(market, order)
