@@ -23,7 +23,8 @@ from marketdata.selectors import INTERVALS, instruments
 from strategies.base import ParameterSpec
 from strategies.registry import STRATEGIES
 from trading.api.backtest_schema import choices_of_form
-from trading.backtest.request_json import VENUES, request_from_json, request_to_json
+from trading.backtest.request import Source
+from trading.backtest.request_json import MOST_GROUPS, MOST_STRATEGIES, VENUES, request_from_json, request_to_json
 from trading.backtest.search_request import Objective, Sampler
 from trading.permissions import is_staff, may_operate_platform
 from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
@@ -141,13 +142,14 @@ class BacktestsPage(LoginRequiredMixin, TemplateView):
                 "user": self.request.user.get_username(),
                 "list": reverse("backtests"),
                 "strategies": [
-                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in own]}
-                    for key, own in sorted(specs.items())
+                    {**strategy_of_form(key), "on_candles": key in specs} for key, _ in sorted(STRATEGIES.items())
                 ],
                 "symbols": symbols,
+                "sources": [str(each) for each in Source],
                 "intervals": BAR_INTERVALS,
                 "venues": VENUES,
                 "ranges": choices_of_form(),
+                "most": {"strategies": MOST_STRATEGIES, "groups": MOST_GROUPS},
                 "open": again is not None or wanted in specs,
                 "asked": again.request if again else usual_request(specs, wanted, symbols[:1]),
             },
@@ -183,10 +185,7 @@ class SearchesPage(LoginRequiredMixin, TemplateView):
             boot={
                 "user": user.get_username(),
                 "list": reverse("searches"),
-                "strategies": [
-                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in specs]}
-                    for key, specs in sorted(known.items())
-                ],
+                "strategies": [strategy_of_form(key) for key in sorted(known)],
                 "symbols": symbols,
                 "intervals": BAR_INTERVALS,
                 "venues": VENUES,
@@ -208,6 +207,11 @@ class SearchPage(LoginRequiredMixin, TemplateView):
         search = get_object_or_404(visible_searches(self.request.user), pk=context.pop("pk"))
         pages = {"list": reverse("searches"), "backtests": reverse("backtests")}
         return super().get_context_data(search=search, boot={"search": search.pk, **pages}, **context)
+
+
+def strategy_of_form(key: str) -> dict[str, Any]:
+    kind = STRATEGIES[key]
+    return {"key": key, "title": kind.title, "parameters": [asdict(spec) for spec in kind.parameters]}
 
 
 def usual_request(

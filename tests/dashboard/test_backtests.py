@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,19 @@ def open_page(browser: Browser, site: ServerProcess) -> Iterator[Callable[..., P
     assert not broken
 
 
+def shot(page: Page, name: str) -> None:
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
 def test_one_is_asked_for_refused_corrected_followed_and_read(alice: Any, open_page: Callable[..., Page]) -> None:
     page = open_page(alice, "backtests/?strategy=momentum.breakout")
-    expect(page.get_by_label("Strategy")).to_have_value("momentum.breakout")
+    expect(page.get_by_label("Strategy", exact=True)).to_have_value("momentum.breakout")
     page.keyboard.press("Escape")
     expect(page.locator("#note")).to_contain_text("No backtests yet")
     page.locator("h1").click()
     page.keyboard.press("n")
-    page.get_by_label("Strategy").select_option("supertrend")
+    page.get_by_label("Strategy", exact=True).select_option("supertrend")
     page.get_by_label("Period").fill("1")
     page.get_by_label("Balance, USDT").fill("-5")
     page.get_by_role("button", name="Run", exact=True).click()
@@ -82,6 +88,56 @@ def test_one_is_asked_for_refused_corrected_followed_and_read(alice: Any, open_p
     backtest_end(run=claimed)
     expect(page.locator("#state")).to_have_text("stopped")
     expect(page.locator("#words")).to_contain_text("It was stopped")
+
+
+def test_several_strategies_of_one_account_are_asked_for_with_limits_of_groups_and_of_all_else(
+    alice: Any, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(alice, "backtests/?strategy=supertrend")
+    shot(page, "backtest-form")
+    first, second = (page.get_by_role("region", name=f"Strategy {place}") for place in (1, 2))
+    first.get_by_label("Symbols").fill("BTCUSDT, ETHUSDT")
+    first.get_by_label("Period").fill("12")
+    page.get_by_role("button", name="Add a strategy").press("Enter")
+    expect(second.get_by_label("Strategy", exact=True)).to_be_focused()
+    expect(second.get_by_label("Called")).to_have_value("supertrend-2")
+    second.get_by_label("Strategy", exact=True).select_option("momentum.breakout")
+    second.get_by_label("Symbols").fill("ETHUSDT")
+    second.get_by_label("Lookback").fill("9")
+    page.get_by_role("button", name="Add a strategy").click()
+    third = page.get_by_role("region", name="Strategy 3")
+    third.get_by_label("Lookback").fill("60")
+    page.get_by_role("button", name="Remove strategy 2").click()
+    expect(third).to_have_count(0)
+    expect(second.get_by_label("Lookback")).to_have_value("60")
+    expect(first.get_by_label("Period")).to_have_value("12")
+    second.get_by_label("Called").fill("breaks")
+    page.get_by_text("Limits of groups of symbols").click()
+    page.get_by_role("button", name="Add a group").click()
+    page.get_by_label("Group", exact=True).fill("majors")
+    page.get_by_label("Its symbols").fill("BTCUSDT, ETHUSDT")
+    page.get_by_label("Positions at most").fill("0")
+    page.get_by_text("Risk limits").click()
+    page.get_by_label("Max daily loss, %").fill("")
+    page.get_by_text("Exit rules").click()
+    page.get_by_label("Max loss, %").fill("3")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator("#f-groups-0-max_positions-error")).to_contain_text("must be a whole number from 1 to 100")
+    shot(page, "backtest-form-refused")
+    page.get_by_label("Positions at most").fill("1")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator("#state")).to_have_text("queued")
+    asked = BacktestRun.objects.get().request
+    runs = [(run["strategy"], run["name"], run["symbols"]) for run in asked["strategies"]]
+    assert runs == [("supertrend", "", ["BTCUSDT", "ETHUSDT"]), ("momentum.breakout", "breaks", ["ETHUSDT"])]
+    assert [run["parameters"].get("lookback") for run in asked["strategies"]] == [None, 60]
+    majors = {"name": "majors", "symbols": ["BTCUSDT", "ETHUSDT"], "max_positions": 1, "max_notional": None}
+    assert asked["groups"] == [majors]
+    assert (asked["limits"]["max_daily_loss_percent"], asked["exit_rules"]["max_loss_percent"]) == (None, "3")
+    page.get_by_role("link", name="Run again").click()
+    expect(second.get_by_label("Called")).to_have_value("breaks")
+    page.get_by_text("Limits of groups of symbols").click()
+    expect(page.get_by_label("Its symbols")).to_have_value("BTCUSDT, ETHUSDT")
 
 
 def test_the_report_shows_what_was_found_beside_another_and_goes_home_as_a_file(
