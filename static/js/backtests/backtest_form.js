@@ -137,7 +137,7 @@ export class BacktestForm {
     const known = this.strategies, key = known.some((each) => each.key === run.strategy) ? run.strategy : known[0].key;
     const chosen = field(first, `${prefix}strategy`, "Strategy", { choices: strategyChoices(known), value: key });
     field(first, `${prefix}symbols`, "Symbols", { value: (run.symbols ?? []).join(", "), help: "separated by commas", wide: true }).setAttribute("list", "symbols");
-    field(first, `${prefix}name`, "Called", { value: run.name ?? "", help: count > 1 ? "each its own; empty: the strategy's key" : "may be left out" });
+    field(first, `${prefix}name`, "Name in results", { value: run.name ?? "", help: count > 1 ? "each its own; empty: the strategy's key" : "may be left out" });
     const parameters = foldable(card, "Parameters", true);
     const draw = (values) => {
       parameters.replaceChildren();
