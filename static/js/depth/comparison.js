@@ -79,6 +79,7 @@ export class ComparisonChart {
 
   // Everything anew, after rows came at either end; the view stays where it is.
   redraw() {
+    this.moving = null; // it counted from what was the first row
     const filled = [...this.lines.values()].map(({ series }) => series.rows).filter(({ length }) => length);
     this.first = filled.length ? Math.min(...filled.map((rows) => rows[0].time)) : null;
     this.last = filled.length ? Math.max(...filled.map((rows) => rows.at(-1).time)) : null;
@@ -132,7 +133,8 @@ export class ComparisonChart {
 
   // Arrows scroll, plus and minus zoom, End goes to now.
   move(event) {
-    const scale = this.chart.timeScale(), range = scale.getVisibleLogicalRange();
+    // The chart moves with its next frame: until then a further key goes on from where this one leads.
+    const scale = this.chart.timeScale(), range = this.moving ?? scale.getVisibleLogicalRange();
     if (!range || event.ctrlKey || event.metaKey || event.altKey) return;
     const width = range.to - range.from;
     const moved = {
@@ -141,7 +143,10 @@ export class ComparisonChart {
     if (event.key === "End") scale.scrollToRealTime();
     else if (moved) {
       this.touched = Date.now();
-      scale.setVisibleLogicalRange({ from: range.from + moved[0] * width, to: range.to + moved[1] * width });
+      this.moving = { from: range.from + moved[0] * width, to: range.to + moved[1] * width };
+      scale.setVisibleLogicalRange(this.moving);
+      cancelAnimationFrame(this.frame);
+      this.frame = requestAnimationFrame(() => (this.moving = null));
     } else return;
     event.preventDefault();
   }
