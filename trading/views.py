@@ -30,7 +30,7 @@ from trading.permissions import is_staff, may_operate_platform
 from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
 from trading.selectors import trace_timeline, visible_accounts, visible_backtests, visible_searches
 from trading.serializers import AccountSerializer
-from trading.services.backtests import candle_strategies
+from trading.services.backtests import all_strategies, candle_strategies
 
 # What the form begins with.
 USUAL = "supertrend"
@@ -135,15 +135,14 @@ class BacktestsPage(LoginRequiredMixin, TemplateView):
     def get_context_data(self, **context: Any) -> dict[str, Any]:
         asked = self.request.GET.get("again", "")
         again = visible_backtests(self.request.user).filter(pk=int(asked)).first() if PK.fullmatch(asked) else None
-        specs, wanted = candle_strategies(), self.request.GET.get("strategy", "")
+        of_candles, specs = candle_strategies(), all_strategies()
+        wanted = self.request.GET.get("strategy", "")
         symbols = list(instruments().order_by("symbol").values_list("symbol", flat=True))
         return super().get_context_data(
             boot={
                 "user": self.request.user.get_username(),
                 "list": reverse("backtests"),
-                "strategies": [
-                    {**strategy_of_form(key), "on_candles": key in specs} for key, _ in sorted(STRATEGIES.items())
-                ],
+                "strategies": [{**strategy_of_form(key), "on_candles": key in of_candles} for key in sorted(specs)],
                 "symbols": symbols,
                 "sources": [str(each) for each in Source],
                 "intervals": BAR_INTERVALS,
@@ -225,7 +224,9 @@ def usual_request(
     strategy = next(key for key in (wanted, USUAL, min(specs)) if key in specs)
     run = {"strategy": strategy, "symbols": symbols or ["BTCUSDT"]}
     asked = {"strategies": [run], "start": start.isoformat(), "end": end.isoformat()}
-    return request_to_json(request_from_json(asked, specs))
+    on_candles = any(spec.name == "timeframe" for spec in specs[strategy])
+    found = request_to_json(request_from_json(asked, specs))
+    return found if on_candles else {**found, "source": str(Source.BOOKS)}
 
 
 class StatusView(LoginRequiredMixin, TemplateView):

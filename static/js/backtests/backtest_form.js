@@ -53,34 +53,39 @@ export class BacktestForm {
     this.inputs = {
       source: field(what, "source", "Tested on", { choices: boot.sources.map((each) => [each, SOURCES[each]]), value: asked.source }),
       recording: field(what, "recording", "Recording", { choices: [[asked.recording ?? "", asked.recording || "…"]], value: asked.recording ?? "", wide: true }),
-      start: field(what, "start", "From", { kind: "date", value: asked.start.slice(0, 10), help: "UTC" }),
-      end: field(what, "end", "Until", { kind: "date", value: asked.end.slice(0, 10), help: "the day after the last" }),
+      start: field(what, "start", "From", { kind: "date", help: "UTC" }),
+      end: field(what, "end", "Until", { kind: "date", help: "the day after the last" }),
       interval: field(what, "interval", "Bars", { choices: intervalChoices(boot.intervals), value: asked.interval, help: "that prices move by" }),
       venue: field(what, "venue", "Venue", { choices: boot.venues.map((each) => [each, each]), value: asked.venue }),
     };
     field(what, "balance", "Balance, USDT", { kind: "number", value: asked.balance });
     field(what, "name", "Name", { value: asked.name ?? "", help: "may be left out", wide: true });
+    this.showDays(asked);
     this.inputs.source.addEventListener("change", () => {
-      const isCandles = this.source === "candles";
-      for (const [name, value] of [["start", asked.start], ["end", asked.end]]) this.inputs[name].value = isCandles ? value.slice(0, 10) : "";
+      this.showDays(asked);
       this.drawStrategies(this.collect().strategies);
       this.showSource();
     });
     this.inputs.recording.addEventListener("change", () => this.showRecording());
   }
 
-  // What the source does not ask for is hidden, and not sent.
+  showDays({ start, end }) {
+    for (const [name, value] of Object.entries({ start, end })) this.inputs[name].value = this.source === "candles" ? value.slice(0, 10) : "";
+  }
+
+  hide(name, isHidden) {
+    $("new").querySelector(`[data-field="${name}"]`).closest(".field").hidden = isHidden;
+  }
+
+  // What the source says itself is hidden, and not sent.
   showSource() {
-    const isCandles = this.source === "candles", isBooks = this.source === "books";
-    const hide = (name, isHidden) => {
-      $("new").querySelector(`[data-field="${name}"]`).closest(".field").hidden = isHidden;
-    };
-    hide("recording", isCandles);
-    hide("interval", !isCandles);
-    hide("venue", isBooks);
-    for (const name of SHOWN_BY_BOOKS) hide(name, isBooks);
-    for (const [name, help] of [["start", "UTC"], ["end", "the day after the last"]]) this.help(this.inputs[name], isCandles ? help : "empty: all of the recording");
-    if (!isCandles) this.loadRecordings();
+    const isCandles = this.source === "candles";
+    this.hide("recording", isCandles);
+    for (const name of ["start", "end", "interval", "venue"]) this.hide(name, !isCandles);
+    for (const name of SHOWN_BY_BOOKS) this.hide(name, this.source === "books");
+    if (isCandles) return;
+    if (this.recordings) this.showRecording();
+    else this.loadRecordings();
   }
 
   help(input, text) {
@@ -88,7 +93,6 @@ export class BacktestForm {
   }
 
   async loadRecordings() {
-    if (this.recordings) return;
     const { recording } = this.inputs, before = recording.value;
     try {
       this.recordings = await request("GET", "backtests/recordings");
@@ -102,8 +106,9 @@ export class BacktestForm {
   }
 
   showRecording() {
-    const found = this.recordings?.find(({ name }) => name === this.inputs.recording.value);
-    if (!found) this.help(this.inputs.recording, "This deployment has none: RECORD_DIR makes engines write them.");
+    const found = this.recordings.find(({ name }) => name === this.inputs.recording.value);
+    for (const name of ["start", "end"]) this.hide(name, this.source !== "candles" && found?.first_ms !== null);
+    if (!found) this.help(this.inputs.recording, "This deployment has none in its folder RECORDINGS_DIR.");
     else if (found.first_ms === null) this.help(this.inputs.recording, "It has no index: say from and until.");
     else this.help(this.inputs.recording, `${[found.symbols.join(", "), span(found.last_ms - found.first_ms)].filter(Boolean).join(", ")} from ${utc(found.first_ms)} UTC`);
   }
