@@ -110,7 +110,7 @@ export class BacktestForm {
     for (const name of ["start", "end"]) this.hide(name, this.source !== "candles" && found?.first_ms !== null);
     if (!found) this.help(this.inputs.recording, "This deployment has none in its folder RECORDINGS_DIR.");
     else if (found.first_ms === null) this.help(this.inputs.recording, "It has no index: say from and until.");
-    else this.help(this.inputs.recording, `${[found.symbols.join(", "), span(found.last_ms - found.first_ms)].filter(Boolean).join(", ")} from ${utc(found.first_ms)} UTC`);
+    else this.help(this.inputs.recording, `from its beginning to its end, ${utc(found.first_ms)} to ${utc(found.last_ms)} UTC, ${span(found.last_ms - found.first_ms)}`);
   }
 
   drawGroup(group, values) {

@@ -187,15 +187,20 @@ class PriceChart {
     box.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  // Arrows go along the time, + and − bring it nearer and farther.
+  // Arrows go along the time, + and − bring it nearer and farther. The chart tells its range of the frame before: of
+  // keys within one frame each begins where the last one ended.
   onKey(event) {
-    const scale = this.chart.timeScale(), seen = scale.getVisibleLogicalRange();
+    const scale = this.chart.timeScale(), seen = this.going ?? scale.getVisibleLogicalRange();
     if (!seen || event.ctrlKey || event.metaKey || event.altKey) return;
     const length = seen.to - seen.from, step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key], grown = { "+": -0.2, "=": -0.2, "-": 0.3 }[event.key];
-    if (step) scale.setVisibleLogicalRange({ from: seen.from + step * length, to: seen.to + step * length });
-    else if (grown) scale.setVisibleLogicalRange({ from: seen.from - grown * length, to: seen.to + grown * length });
+    if (step) this.going = { from: seen.from + step * length, to: seen.to + step * length };
+    else if (grown) this.going = { from: seen.from - grown * length, to: seen.to + grown * length };
     else return;
     event.preventDefault();
+    scale.setVisibleLogicalRange(this.going);
+    requestAnimationFrame(() => {
+      this.going = null;
+    });
   }
 
   show(symbol, bars = this.prices.find((each) => each.symbol === symbol)) {
