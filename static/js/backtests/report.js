@@ -180,7 +180,7 @@ class PriceChart {
     });
     head.append(group);
     this.show(prices[0].symbol);
-    this.chart.timeScale().subscribeVisibleTimeRangeChange(() => this.settle());
+    this.chart.timeScale().subscribeVisibleLogicalRangeChange(() => this.settle());
     const box = this.chart.chartElement().parentElement;
     box.setAttribute("role", "group");
     box.tabIndex = 0;
