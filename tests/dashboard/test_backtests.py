@@ -240,6 +240,11 @@ def test_a_phone_shows_states_without_scrolling_sideways_and_bob_sees_nothing(
     page = open_page(alice, "backtests/", PHONE)
     expect(page.locator("#runs tbody tr")).to_have_count(2)
     expect(page.locator("#runs .state").first).to_be_in_viewport(ratio=1)
+    page.get_by_role("button", name="New backtest").click()
+    page.get_by_role("button", name="Add a strategy").click()
+    page.locator("details:not([open]) > summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shot(page, "phone-form")
     for address in (f"/backtests/{failed.pk}/", f"/backtests/{run.pk}/"):
         page.goto(page.url.split("/backtests/")[0] + address)
         expect(page.locator("#state")).to_have_text("failed" if str(failed.pk) in address else "done")
