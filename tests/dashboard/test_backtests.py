@@ -242,7 +242,7 @@ def test_a_phone_shows_states_without_scrolling_sideways_and_bob_sees_nothing(
     expect(page.locator("#runs .state").first).to_be_in_viewport(ratio=1)
     page.get_by_role("button", name="New backtest").click()
     page.get_by_role("button", name="Add a strategy").click()
-    page.locator("details:not([open]) > summary").first.click()
+    page.locator("#new details:not([open]) > summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     shot(page, "phone-form")
     for address in (f"/backtests/{failed.pk}/", f"/backtests/{run.pk}/"):
