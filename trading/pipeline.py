@@ -28,7 +28,7 @@ from risk.intents import OrderIntent, new_client_order_id
 from risk.leverage import allowed_leverage
 from risk.limits import Limits
 from risk.policies import Policies
-from risk.returns import Returns
+from risk.returns import KnownReturns, Returns
 from risk.sizing import size_position, within_limits
 from risk.slippage import BookSide, estimate_fill
 from strategies.base import Strategy
@@ -157,7 +157,8 @@ class Pipeline:
     symbol's signals count here: strategies that only stand by see the same market and keep silent. ``owns`` says
     whether an account's risk is judged here. ``book_side`` shows what a market order of a side would take,
     ``book_features`` the book's features now; both None where the book is not here. ``call(subject, ask, argument)``
-    asks a strategy: with a watch (``strategies.call_watch``) where an endless loop must not stop everything."""
+    asks a strategy: with a watch (``strategies.call_watch``) where an endless loop must not stop everything.
+    ``returns``: what knows how symbols move, where that is not made of the prices that are told."""
 
     def __init__(
         self,
@@ -168,6 +169,7 @@ class Pipeline:
         book_side: Callable[[str, str], BookSide | None] = lambda symbol, side: None,
         book_features: Callable[[str], NDArray[np.float64] | None] = lambda symbol: None,
         call: Callable[..., Any] | None = None,
+        returns: KnownReturns | None = None,
     ) -> None:
         self._call = call
         self._faults: list[StrategyFault] = []
@@ -178,8 +180,10 @@ class Pipeline:
         self._configuration = PipelineConfiguration()
         self._instances: dict[str, list[_Instance]] = {}
         self._exposures: dict[int, Exposure] = {}
+        # Approved since, and not counted in it yet.
+        self._reserved: dict[int, list[tuple[OrderIntent, Decimal]]] = {}
         self._reference_prices: dict[str, Decimal] = {}
-        self._returns = Returns()
+        self._returns: KnownReturns = Returns() if returns is None else returns
         self._features: dict[str, NDArray[np.float64]] = {}
         self._combiner = Combiner()
 
@@ -279,9 +283,14 @@ class Pipeline:
 
     def update_exposure(self, account_id: int, exposure: Exposure) -> None:
         self._exposures[account_id] = exposure
+        self._reserved.pop(account_id, None)
 
     def exposure(self, account_id: int) -> Exposure:
-        return self._exposures.get(account_id, NOTHING_KNOWN)
+        """What the account has at stake, orders that were approved since counted."""
+        exposure = self._exposures.get(account_id, NOTHING_KNOWN)
+        for intent, price in self._reserved.pop(account_id, ()):
+            exposure = self._exposures[account_id] = exposure.with_intent(intent, price)
+        return exposure
 
     def update_reference_price(self, symbol: str, price: Decimal, time_ns: int | None = None) -> None:
         """The mark price (or the last), against which market orders and collars are judged. ``time_ns``: when it was
@@ -563,10 +572,12 @@ class Pipeline:
 
     def _reserve(self, intent: OrderIntent, price: Decimal) -> None:
         """Count an approved order at once, for its account and for those whose limits count it too."""
-        exposure = self._exposures[intent.account_id] = self.exposure(intent.account_id).with_intent(intent, price)
+        # For its account when it is asked next: the order that was approved now need not wait for it.
+        self._reserved.setdefault(intent.account_id, []).append((intent, price))
+        owner_id = self._exposures.get(intent.account_id, NOTHING_KNOWN).owner_id
         for account_id, other in self._exposures.items():
             if account_id != intent.account_id and (other.user is not None or other.platform is not None):
-                same_owner = other.owner_id == exposure.owner_id
+                same_owner = other.owner_id == owner_id
                 self._exposures[account_id] = other.with_others_intent(intent, price, same_owner=same_owner)
 
 

@@ -15,7 +15,8 @@ from trading.simulator.instruments import Grids
 START_NS = 1_767_225_600_000_000_000
 RECEIPT_NS = 1_000_000
 TICK, LOT = "0.1", "0.001"
-MIDDLE, WIDTH, DEPTH = 650_000, 40_000, 400
+WIDTH, DEPTH = 40_000, 400
+BASE = 650_000 - WIDTH // 2
 LEVEL, TRADE, END, SNAPSHOT = (int(kind) for kind in EventKind)
 
 
@@ -34,66 +35,78 @@ def changes_of(feed: Feed) -> int:
 @numba.njit
 def _put(events: Any, count: int, time: int, kind: int, side: int, tick: int, lots: int, update: int) -> int:
     row = events[count]
-    row[0], row[1], row[2], row[3], row[4], row[5], row[6] = time, time + 1_000_000, kind, side, tick, lots, update
+    row[0], row[1], row[2], row[3], row[4], row[5], row[6] = time, time + RECEIPT_NS, kind, side, tick, lots, update
     return count + 1
 
 
 @numba.njit
-def _generate(events: NDArray[np.int64], rows: int, seed: int) -> int:
-    """Write events; how many. About 350 messages and 60 trades a second."""
-    np.random.seed(seed)
-    lots = np.zeros((2, WIDTH), dtype=np.int64)  # bids, asks; ticks from MIDDLE - WIDTH / 2 on
-    base, best = MIDDLE - WIDTH // 2, np.array([WIDTH // 2 - 1, WIDTH // 2])
-    time, update, count, changed = START_NS, 1, 0, 0
-    count = _put(events, count, time, SNAPSHOT, 0, 0, 0, update)
+def _first(events: Any, lots: Any, best: Any) -> int:
+    """The snapshot that it begins with."""
+    count = _put(events, 0, START_NS, SNAPSHOT, 0, 0, 0, 1)
     for away in range(DEPTH):
         for side in range(2):
-            tick = best[side] - away if side == 0 else best[side] + away
+            tick = best[side] + (2 * side - 1) * away
             lots[side, tick] = np.random.randint(1, 5_000)
-            count = _put(events, count, time, LEVEL, 1 - 2 * side, base + tick, lots[side, tick], update)
-    count = _put(events, count, time, END, 0, 0, 0, update)
-    while changed < rows:
+            count = _put(events, count, START_NS, LEVEL, 1 - 2 * side, BASE + tick, lots[side, tick], 1)
+    return _put(events, count, START_NS, END, 0, 0, 0, 1)
+
+
+@numba.njit
+def _trade(events: Any, count: int, time: int, update: int, lots: Any, best: Any) -> int:
+    """Somebody takes: the trades, and then the levels as they are after them."""
+    side = np.random.randint(0, 2)
+    left, made, touched = 1 + int(np.random.exponential(1_200.0)), 0, np.zeros(8, dtype=np.int64)
+    while left > 0 and made < len(touched):
+        tick = best[side]
+        taken = min(left, lots[side, tick])
+        count = _put(events, count, time, TRADE, 2 * side - 1, BASE + tick, taken, 0)
+        left -= taken
+        lots[side, tick] -= taken
+        touched[made] = tick
+        made += 1
+        while lots[side, best[side]] == 0:
+            best[side] += 2 * side - 1
+    for tick in touched[:made]:
+        count = _put(events, count, time, LEVEL, 1 - 2 * side, BASE + tick, lots[side, tick], update)
+    return count
+
+
+@numba.njit
+def _change(events: Any, count: int, time: int, update: int, lots: Any, best: Any) -> int:
+    """Somebody comes or goes, most often near the market, sometimes between bid and ask."""
+    side = np.random.randint(0, 2)
+    away, room = 2 * side - 1, best[1] - best[0] - 1
+    if room > 0 and np.random.random() < 0.25:
+        tick, value = best[side] - away * np.random.randint(1, room + 1), np.random.randint(1, 3_000)
+    else:
+        tick = best[side] + away * min(int(np.random.exponential(25.0)), DEPTH)
+        value = 0 if np.random.random() < 0.3 else np.random.randint(1, 5_000)
+    if value == lots[side, tick]:
+        return count
+    lots[side, tick] = value
+    if value == 0:
+        while lots[side, best[side]] == 0:
+            best[side] += away
+    elif away * (best[side] - tick) > 0:
+        best[side] = tick
+    return _put(events, count, time, LEVEL, 1 - 2 * side, BASE + tick, value, update)
+
+
+@numba.njit
+def _generate(events: NDArray[np.int64], rows: int, seed: int) -> int:
+    """Write events; how many. About 400 messages and 85 trades a second."""
+    np.random.seed(seed)
+    # Bids and asks; ticks from BASE on.
+    lots, best = np.zeros((2, WIDTH), dtype=np.int64), np.array([WIDTH // 2 - 1, WIDTH // 2])
+    count, time, update = _first(events, lots, best), START_NS, 1
+    for _ in range(rows):
+        if count - update >= rows:
+            break
         time += 1 + int(np.random.exponential(2_500_000.0))
         update += 1
         if np.random.random() < 0.15:
-            side = np.random.randint(0, 2)
-            left = 1 + int(np.random.exponential(1_200.0))
-            made = 0
-            touched = np.zeros(8, dtype=np.int64)
-            while left > 0 and made < 8:
-                tick = best[side]
-                taken = min(left, lots[side, tick])
-                count = _put(events, count, time, TRADE, 2 * side - 1, base + tick, taken, 0)
-                changed += 1
-                left -= taken
-                lots[side, tick] -= taken
-                touched[made] = tick
-                made += 1
-                while lots[side, best[side]] == 0:
-                    best[side] += 2 * side - 1
-            for index in range(made):
-                tick = touched[index]
-                count = _put(events, count, time, LEVEL, 1 - 2 * side, base + tick, lots[side, tick], update)
-                changed += 1
+            count = _trade(events, count, time, update, lots, best)
         for _ in range(1 + int(np.random.exponential(5.0))):
-            side = np.random.randint(0, 2)
-            toward = 2 * side - 1  # away from the market
-            room = best[1] - best[0] - 1
-            if room > 0 and np.random.random() < 0.25:
-                tick = best[side] - toward * np.random.randint(1, room + 1)
-                value = np.random.randint(1, 3_000)
-            else:
-                tick = best[side] + toward * min(int(np.random.exponential(25.0)), DEPTH)
-                value = 0 if np.random.random() < 0.3 else np.random.randint(1, 5_000)
-            if value == lots[side, tick]:
-                continue
-            lots[side, tick] = value
-            if value == 0:
-                while lots[side, best[side]] == 0:
-                    best[side] += toward
-            elif toward * (best[side] - tick) > 0:
-                best[side] = tick
-            count = _put(events, count, time, LEVEL, 1 - 2 * side, base + tick, value, update)
-            changed += 1
+            count = _change(events, count, time, update, lots, best)
         count = _put(events, count, time, END, 0, 0, 0, update)
     return count

@@ -1,5 +1,5 @@
-"""The same little strategy on the same recorded book, here and in hftbacktest: every 100 ms it cancels its quotes and puts
-new ones at the best bid and ask that it has heard of, PostOnly. Feed and orders take their time to and fro.
+"""The same little strategy on the same recorded book, here and in hftbacktest: every 100 ms it cancels its quotes and
+puts new ones at the best bid and ask that it has heard of, PostOnly. Feed and orders take their time to and fro.
 
 Ours three times: compiled with the replay, in Python that asks the replay from stop to stop, and the replay alone.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.backtest.book_feed import LEVEL, LOT, TICK, TRADE
 from trading.backtest.feed import Event, Feed
 from trading.backtest.kernels import replay as kernels
-from trading.backtest.replay import Force, Replay, Why
+from trading.backtest.replay import NOTHING, Force, Replay, Why
 
 STEP_NS, LATENCY_NS = 100_000_000, 5_000_000
 QUOTED_LOTS = 10
@@ -34,23 +34,21 @@ def _quote(events: Any, tables: Any, heard_events: Any, heard: Any, now: int) ->
     bid = ask = 0
     while True:
         now += STEP_NS
-        why = 0
-        while why & kernels.WHY_TIME == 0:
-            why = kernels.move(events, tables, now)
-            for row in range(at[kernels.REPORTS]):
-                if reports[row, kernels.T_WHAT] < kernels.STATUS_BASE:
-                    side, lots, tick = (
-                        reports[row, kernels.T_SIDE],
-                        reports[row, kernels.T_LOTS],
-                        reports[row, kernels.T_TICK],
-                    )
-                    fills += 1
-                    held += side * lots
-                    cash -= side * tick * lots
-                    fees += tick * lots * (MAKER_FEE if reports[row, kernels.T_WHAT] == kernels.MAKER else TAKER_FEE)
-            at[kernels.REPORTS] = 0
-            if why == kernels.WHY_FULL:
-                return -1, held
+        why = kernels.move(events, tables, now)
+        if why & kernels.WHY_FULL != 0:
+            return -1, held
+        for row in range(at[kernels.REPORTS]):
+            if reports[row, kernels.T_WHAT] < kernels.STATUS_BASE:
+                side, lots, tick = (
+                    reports[row, kernels.T_SIDE],
+                    reports[row, kernels.T_LOTS],
+                    reports[row, kernels.T_TICK],
+                )
+                fills += 1
+                held += side * lots
+                cash -= side * tick * lots
+                fees += tick * lots * (MAKER_FEE if reports[row, kernels.T_WHAT] == kernels.MAKER else TAKER_FEE)
+        at[kernels.REPORTS] = 0
         kernels.play(heard_events, heard, now)
         if why & kernels.WHY_END != 0:
             return fills, held
@@ -81,8 +79,7 @@ def in_python(feed: Feed, heard: Feed) -> Run:
         now, orders, fills, held = feed.start_ns, list[int](), 0, 0
         while True:
             now += STEP_NS
-            while not (why := replay.advance(now)) & Why.TIME:
-                pass
+            why = replay.advance(now, NOTHING)
             for fill in replay.take_fills():
                 fills += 1
                 held += fill.lots if fill.side == "Buy" else -fill.lots

@@ -103,7 +103,7 @@ def test_bybits_trades_tickers_and_candles_are_recorded_too(simulator: ServerPro
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_whole_files(number: int, simulator: ServerProcess, tmp_path: Path) -> None:
-    process = recording(simulator, tmp_path, "bybit", "--file-megabytes", "0.02")
+    process = recording(simulator, tmp_path, "bybit", "--file-megabytes", "0.005")
     deadline = time.monotonic() + 60
     while len(files_of(tmp_path)) < 3:
         assert time.monotonic() < deadline and process.poll() is None

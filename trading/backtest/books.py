@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from risk.exits import ExitState
 from risk.exposure import ZERO, Exposure, PendingExposure, PositionExposure
@@ -17,6 +17,9 @@ from risk.questions import NO_TOTALS
 from trading.backtest.result import BacktestFill, BacktestTrade
 from trading.positions import ENTRY_DIGITS, funding_payment, pnl, trade_fee
 from trading.simulator.positions import SimulatedPosition
+
+if TYPE_CHECKING:
+    from trading.backtest.exit_watch import Watched
 
 ACCOUNT = 1
 
@@ -58,7 +61,9 @@ class Execution(NamedTuple):
 class Holding:
     """A position from nothing to nothing. ``number`` tells it from the one before; the fields of exits are those of the
     order that opened it. ``quiet``: prices between which nothing happens to it, None where that is not known now;
-    ``worst``: what it is worth to the account there at least, maintenance taken off. ``margin`` is what it ties up."""
+    ``worst``: what it is worth to the account there at least, maintenance taken off. ``margin`` is what it ties up.
+    ``size`` and ``entry`` are the book's quantity and entry price as floats. While a kernel looks for its exits it is
+    ``watched``, and ``state`` is behind; ``fits``: whether one can."""
 
     symbol: str
     number: int
@@ -83,6 +88,10 @@ class Holding:
     margin: Decimal = ZERO
     quiet: tuple[Decimal, Decimal] | None = None
     worst: float = 0.0
+    size: float = 0.0
+    entry: float = 0.0
+    watched: Watched | None = None
+    fits: bool = True
 
     def exposure(self, mark_price: Decimal) -> PositionExposure:
         book = self.book
@@ -113,6 +122,8 @@ class Books:
     # The balance from the end of a step on.
     balances: list[tuple[int, Decimal]] = field(default_factory=list)
     opened: int = 0
+    # How often what is held has changed.
+    changes: int = 0
     # Of all holdings together; reckoned with, not booked.
     worst: float = 0.0
 
@@ -134,7 +145,8 @@ class Books:
         holding = self.holdings.get(done.symbol)
         book = holding.book if holding is not None else SimulatedPosition(done.symbol)
         held = book.quantity
-        if holding is not None:
+        self.changes += 1
+        if holding is not None and holding.since_step < done.step:
             self._stretch(holding, done.step)
         realised, closed = book.apply(done.side, done.quantity, done.price, done.time_ms)
         fee = trade_fee(done.price, done.quantity, done.rate)
@@ -163,6 +175,7 @@ class Books:
             holding.since_step = done.step
         if holding is not None:
             holding.margin, holding.quiet = book.initial_margin, None
+            holding.size, holding.entry = float(book.quantity), float(book.entry_price)
 
     def pay_funding(self, holding: Holding, price: Decimal, rate: Decimal, step: int) -> None:
         payment = funding_payment(holding.side, holding.book.quantity, price, rate)
@@ -214,10 +227,8 @@ class Books:
         )
 
     def _stretch(self, holding: Holding, end: int) -> None:
-        if holding.since_step < end:
-            signed = float(holding.book.quantity) * (1.0 if holding.is_long else -1.0)
-            entry = float(holding.book.entry_price)
-            self.stretches.append(Stretch(holding.symbol, holding.since_step, end, signed, entry))
+        signed = holding.size if holding.is_long else -holding.size
+        self.stretches.append(Stretch(holding.symbol, holding.since_step, end, signed, holding.entry))
 
     # What it is worth.
 

@@ -11,6 +11,8 @@ from marketdata.feeds.recorded import RecordedFrame, RecordingError, read_header
 from trading.backtest.errors import BacktestError
 from trading.backtest.recording_files import TRADES
 
+LINEAR = "linear"
+
 
 def symbols_of(path: Path) -> tuple[str, ...]:
     """Those that its header names; of a recording of others none."""
@@ -35,12 +37,15 @@ def span_of(path: Path) -> tuple[int, int]:
 
 
 def lines_of(path: Path) -> Iterator[RecordedFrame]:
-    """
+    """Without those of public channels that engines do not trade on: these may have a clock of their own.
+
     Raises:
         BacktestError: it cannot be read; with its line.
     """
     try:
-        yield from read_recording(path)
+        for frame in read_recording(path):
+            if frame.category in (None, LINEAR):
+                yield frame
     except RecordingError as error:
         raise BacktestError(str(error)) from None
 
@@ -49,8 +54,9 @@ def _times_of_list(path: Path) -> Iterator[int]:
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
             for number, row in enumerate(csv.DictReader(file), start=2):
-                if not (row.get("time") or "").isdecimal():
-                    raise BacktestError(f"{path.name}, line {number}: time must be milliseconds UTC")
-                yield int(row["time"]) * 1_000_000
+                time = row.get("time") or row.get("timestamp") or ""
+                if not time.isdecimal():
+                    raise BacktestError(f"{path.name}, line {number}: time is {time!r}; expected milliseconds UTC")
+                yield int(time) * 1_000_000
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise BacktestError(f"{path.name} cannot be read: {error}") from None

@@ -15,16 +15,16 @@ from marketdata.feeds.recorded import HTTP, RECEIVED, RecordedFrame
 from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
 from trading.backtest.errors import BacktestError
 from trading.backtest.feed import Event, Feed
-from trading.backtest.feed_files import recorded_feed, trade_feeds, trades_feed
+from trading.backtest.feed_checks import FeedRepair
+from trading.backtest.feed_files import recorded_feed, recorded_trades, trades_feed
 from trading.backtest.recorded_run import Recorded
 from trading.backtest.recording_check import check_recording, words_of
 from trading.backtest.recording_files import TRADES
-from trading.backtest.recording_lines import lines_of
+from trading.backtest.recording_lines import LINEAR, lines_of
 from trading.backtest.request import BacktestRequest, Source
 from trading.runtime.market_plane import REFERENCE_SYMBOL
 from trading.simulator.instruments import Grids
 
-LINEAR = "linear"
 LISTING = "instruments-info"
 SYMBOL_OF_BOOK = re.compile(rb'"topic":"orderbook\.[0-9]+\.([A-Z0-9]{2,32})"')
 TOPIC_WITHIN = 64
@@ -72,24 +72,20 @@ def recorded_of(request: BacktestRequest, path: Path, rules: Mapping[str, Instru
     if path.name.endswith(TRADES):
         feeds, lines = _of_list(request, path, rules)
     elif request.source is Source.TRADES:
-        feeds, lines = _trades_in(path, followed), partial(lines_of, path)
+        grids = {symbol: _grids(each) for symbol, each in followed.items()}
+        feeds, lines = recorded_trades(lines_of(path), grids), partial(lines_of, path)
     else:
-        feeds = {name: recorded_feed(path, name, _grids(each), category=LINEAR) for name, each in followed.items()}
+        repairs = tuple(FeedRepair) if request.accept_gaps else ()
+        feeds = {
+            name: recorded_feed(path, name, _grids(each), category=LINEAR, repairs=repairs)
+            for name, each in followed.items()
+        }
         lines = partial(lines_of, path)
         if REFERENCE_SYMBOL in rules:
             followed[REFERENCE_SYMBOL] = rules[REFERENCE_SYMBOL]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Recorded(lines=lines, feeds=feeds, names=((path.name, digest),), rules=followed)
-
-
-def _trades_in(path: Path, followed: Mapping[str, InstrumentRules]) -> dict[str, Feed]:
-    """The trades of a recording alone."""
-    feeds = trade_feeds(lines_of(path), {symbol: _grids(rules) for symbol, rules in followed.items()}, LINEAR)
-    for symbol, feed in feeds.items():
-        if not len(feed):
-            raise BacktestError(f"{path.name} holds no trades of {symbol}")
-    return feeds
 
 
 def _of_list(
@@ -100,9 +96,8 @@ def _of_list(
         asked = f"source {request.source} of {', '.join(request.symbols)}"
         raise BacktestError(f"{path.name} lists trades of one symbol: ask for source trades of that, not {asked}")
     (symbol,) = request.symbols
-    feed = trades_feed(path, symbol, _grids(rules[symbol]))
-    if not len(feed):
-        raise BacktestError(f"{path.name} holds no trades")
+    repairs = tuple(FeedRepair) if request.accept_gaps else ()
+    feed = trades_feed(path, symbol, _grids(rules[symbol]), repairs=repairs)
     return {symbol: feed}, partial(_listed, feed)
 
 

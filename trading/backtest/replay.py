@@ -25,7 +25,19 @@ from trading.backtest.kernels.replay_slots import (
     Why,
 )
 
-__all__ = ["BookSide", "Fill", "Force", "OrderEnd", "OrderState", "Replay", "Status", "Watched", "Why"]
+__all__ = [
+    "ANY",
+    "NOTHING",
+    "BookSide",
+    "Fill",
+    "Force",
+    "OrderEnd",
+    "OrderState",
+    "Replay",
+    "Status",
+    "Watched",
+    "Why",
+]
 
 _advance, _submit, _change = map(without_dispatch, (kernels.advance, kernels.submit, kernels.change))
 FIRST_ROWS = 256
@@ -33,7 +45,9 @@ FIRST_ROWS = 256
 WIDEST = 2**30
 _WHY = tuple(Why(flags) for flags in range(2 * Why.FULL))
 _NOW, _REPORTS, _BEST, _BASE = int(Place.NOW), int(Place.REPORTS), int(Place.BEST), int(Place.BASE)
-_MADE = int(Place.MADE)
+_MADE, _STOPS_AT = int(Place.MADE), int(Place.STOPS_AT)
+# Nothing stops but the time.
+NOTHING, ANY = Why(0), Why.FILLED | Why.ENDED | Why.WATCHED
 _FULL, _ID = int(Why.FULL), int(Order.ID)
 _RESTS = int(Status.RESTS)
 ZERO = Decimal(0)
@@ -141,6 +155,10 @@ class Replay:
         slippage: Decimal = ZERO,
         queue_lots: int = 0,
     ) -> None:
+        """
+        Raises:
+            BacktestError: prices that are too far from each other for one market.
+        """
         self.feed = feed
         self.entry_ns, self.response_ns = entry_ns, response_ns
         self._at = at = np.zeros(Place.PLACES, dtype=np.int64)
@@ -152,7 +170,9 @@ class Replay:
             at[Place.MADE], at[Place.ASSUMED] = 1, queue_lots
             at[Place.HALF_SPREAD] = int(spread / 2 * kernels.BILLION)
             at[Place.ASIDE] = int((spread / 2 + slippage) * kernels.BILLION)
-        lowest, highest = _reach(feed)
+        lowest, highest = feed.reach
+        if highest - lowest >= WIDEST:
+            raise BacktestError(f"{feed.symbol}: prices from tick {lowest} to {highest}; expected those of one market")
         at[Place.BASE], at[Place.BASE + 1] = lowest, -highest
         width = highest - lowest + 1
         self._orders = np.zeros((FIRST_ROWS, len(Order)), dtype=np.int64)
@@ -176,19 +196,21 @@ class Replay:
         """Everything up to then has happened, unless the last stop was within that instant."""
         return self._places[_NOW]
 
-    def advance(self, until_ns: int) -> Why:
+    def advance(self, until_ns: int, stop_at: Why = ANY) -> Why:
         """Go on until everything up to that time has happened, an own order was filled (even in part) or ended without
         being filled, or a watched price was met; call it again to go on from there. A time that has passed does nothing
-        but carry out what is due."""
+        but carry out what is due. ``stop_at``: of these reasons; the others are only told."""
+        self._places[_STOPS_AT], told = int(stop_at) | _FULL, 0
         while True:
-            why = int(_advance(*self._given, until_ns))
+            told |= int(_advance(*self._given, until_ns))
             if self._places[_REPORTS]:
                 self._take_reports()
-            if why < _FULL:
-                return _WHY[why]
+            if told < _FULL:
+                return _WHY[told]
             self._grow()
-            if why != _FULL:
-                return _WHY[why - _FULL]
+            told -= _FULL
+            if told & int(stop_at):
+                return _WHY[told]
 
     def watch(self, low: int | None, high: int | None, by: Watched = Watched.LAST) -> None:
         """Stop once at the first event after which a price is at or below ``low`` or at or above ``high`` (ticks; None:
@@ -359,20 +381,11 @@ class Replay:
             self._own[side, :count] = old[self._own[side, :count], Order.ID] % len(self._orders)
 
 
-def _reach(feed: Feed) -> tuple[int, int]:
-    """The lowest and the highest tick of its levels and trades.
-
-    Raises:
-        BacktestError: so far from each other that it cannot be a market.
-    """
-    found = np.zeros(2, dtype=np.int64)
-    kernels.reach(feed.events, found)
-    lowest, highest = found.tolist()
-    if lowest <= 0 or highest - lowest >= WIDEST:
-        raise BacktestError(
-            f"{feed.symbol}: prices from tick {lowest} to {highest}; expected ticks above 0, one market"
-        )
-    return lowest, highest
+def crossings(feed: Feed) -> NDArray[np.int64]:
+    """The rows (ends of messages) after which the best bid is at or above the best ask."""
+    found = np.zeros(len(feed), dtype=np.int64)
+    count = int(kernels.crossed(feed.events, *Replay(feed).tables, found))
+    return found[:count]
 
 
 def _longer(table: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,19 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-import numpy as np
-
 from marketdata.instruments import InstrumentRules
 from trading.backtest.books import Holding, Order
-from trading.backtest.feed import Event, EventKind, Feed
-from trading.backtest.market_fills import MarketFills
+from trading.backtest.feed import Feed
 from trading.backtest.markets import NEVER
 from trading.backtest.replay import Fill, Force, Replay, Why
+from trading.backtest.request import Costs
 
 FORCES = {"GTC": Force.GTC, "IOC": Force.IOC, "FOK": Force.FOK, "PostOnly": Force.POST_ONLY}
-NS = 1_000_000
-MINUTE_NS = 60_000 * NS
 ZERO = Decimal(0)
+WATCHED, TIME = int(Why.WATCHED), int(Why.TIME)
 
 
 @dataclass(slots=True, eq=False)
@@ -46,9 +43,9 @@ class ReplayedMarket:
     """:meth:`until` goes on to the next thing that must be looked at. ``mark``: the newest price that was heard, by
     which the account is valued. ``highest`` and ``lowest``: of what the position that is open has seen."""
 
-    def __init__(self, feed: Feed, rules: InstrumentRules, fills: MarketFills) -> None:
-        self.symbol, self.rules, self._fills = feed.symbol, rules, fills
-        self.replay, self._has_book = Replay(feed), feed.has_book
+    def __init__(self, feed: Feed, rules: InstrumentRules, costs: Costs) -> None:
+        self.symbol, self.rules = feed.symbol, rules
+        self.replay = Replay(feed, spread=costs.spread, slippage=costs.slippage)
         self._price, self._quantity = feed.grids.prices, feed.grids.quantities
         self._underway: list[SentOrder] = []
         self._working: dict[int, SentOrder] = {}
@@ -113,12 +110,13 @@ class ReplayedMarket:
 
     # Time.
 
-    def until(self, time_ns: int) -> Why:
+    def until(self, time_ns: int) -> int:
         """Go on to a time, or to the first order of ours that arrives, is filled or ends, or the first price that is
-        watched. The orders that arrive then are given by :meth:`arrived`."""
+        watched: why it stopped, as ``Why`` (an int, which is cheap to ask). The orders that arrive then are given by
+        :meth:`arrived`."""
         soonest = self._underway[0].arrives_ns if self._underway else NEVER
-        why = self.replay.advance(min(time_ns, max(soonest, self.replay.time_ns)))
-        if why & Why.WATCHED:
+        why = int(self.replay.advance(min(time_ns, max(soonest, self.replay.time_ns))))
+        if why & WATCHED:
             self._watched = False
         return why
 
@@ -130,8 +128,6 @@ class ReplayedMarket:
 
     def place(self, order: SentOrder) -> list[Executed]:
         """Carry an order out at the exchange now, as far as that goes at once; a limit order may rest then."""
-        if order.price is None and not self._has_book:
-            return self._at_last_price(order)
         lots = int(order.quantity / self._quantity.step)
         tick = None if order.price is None else int(order.price / self._price.step)
         order.order_id = self.replay.submit(order.side, lots, tick, order.force, at_ns=self.replay.time_ns)
@@ -153,19 +149,3 @@ class ReplayedMarket:
         if not fill.left:
             del self._working[fill.order_id]
         return Executed(order, fill.time_ns, self._price.value(fill.tick), quantity, fill.is_maker)
-
-    def _at_last_price(self, order: SentOrder) -> list[Executed]:
-        """Trades show no book: the last price and what the request says that trading costs."""
-        last = self.last_price
-        if last is None:
-            return []
-        volume = self._traded_since(self.replay.time_ns - MINUTE_NS)
-        price = self._fills.price(order.side, last, self.rules.tick_size, order.quantity, volume)
-        quantity, order.quantity = order.quantity, ZERO
-        return [Executed(order, self.replay.time_ns, price, quantity, is_maker=False)]
-
-    def _traded_since(self, time_ns: int) -> Decimal:
-        events = self.replay.feed.events
-        first, end = np.searchsorted(events[:, Event.TIME], (time_ns, self.replay.time_ns), side="right")
-        part = events[first:end]
-        return self._quantity.value(int(part[part[:, Event.KIND] == EventKind.TRADE, Event.LOTS].sum()))

@@ -356,6 +356,8 @@ def _costs(reader: Reader, source: str) -> Costs:
         for name in SHOWN_BY_BOOKS:
             if values[name]:
                 reader.refuse(name, reader.data[name], "must be 0 for source books: the recorded book itself shows it")
+    if source == Source.TRADES and values["impact"]:
+        reader.refuse("impact", reader.data["impact"], "must be 0 for source trades: say a larger slippage")
     return Costs(**values, funding=reader.read("funding", switch, plain.funding))
 
 

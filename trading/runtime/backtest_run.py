@@ -23,13 +23,13 @@ from trading.models import BacktestRun, Search
 from trading.runtime.backtest_data import BacktestData, DataMissing, load_data
 from trading.runtime.database import with_connection
 from trading.services.backtests import (
-    BacktestLost,
     backtest_claim,
     backtest_end,
     backtest_finish,
     backtest_progress,
     backtest_request,
 )
+from trading.services.run_lives import BacktestLost
 
 log = logging.getLogger(__name__)
 

@@ -74,11 +74,12 @@ REPORTS, OWN, BASE, BEST, LEVELS = (
     int(Place.BEST),
     int(Place.LEVELS),
 )
-WATCH_LOW, WATCH_HIGH, WATCH_BY, STOP = (
+WATCH_LOW, WATCH_HIGH, WATCH_BY, STOP, STOPS_AT = (
     int(Place.WATCH_LOW),
     int(Place.WATCH_HIGH),
     int(Place.WATCH_BY),
     int(Place.STOP),
+    int(Place.STOPS_AT),
 )
 MADE, HALF_SPREAD, ASIDE, ASSUMED = (
     int(Place.MADE),
@@ -646,7 +647,7 @@ def play(events: Ints, tables: Tables, until: int) -> None:
         if watches and is_watched(tables):
             at[STOP] |= WHY_WATCHED
             at[WATCH_LOW], at[WATCH_HIGH] = -FAR, FAR
-        if at[STOP] != 0:
+        if at[STOP] & at[STOPS_AT] != 0:
             at[NOW], at[ROW] = time, row + 1
             break
 
@@ -661,22 +662,23 @@ def move(events: Ints, tables: Tables, until: int) -> int:
         first = at[REQUESTS_FROM]
         due = requests[first, R_TIME] if first < at[REQUESTS_END] else FAR
         play(events, tables, min(due, until))
-        if at[STOP] != 0:
+        if at[STOP] & at[STOPS_AT] != 0:
             return int(at[STOP])
         if due > until:
             break
         at[NOW] = max(at[NOW], due)
         if not has_room(tables):
-            at[STOP] = WHY_FULL
-            return WHY_FULL
+            at[STOP] |= WHY_FULL
+            return int(at[STOP])
         at[REQUESTS_FROM] = first + 1
         carry_out(tables, first)
-        if at[STOP] != 0:
+        if at[STOP] & at[STOPS_AT] != 0:
             return int(at[STOP])
     at[NOW] = max(at[NOW], until)
+    at[STOP] |= WHY_TIME
     if at[ROW] == events.shape[0]:
-        return WHY_TIME | WHY_END
-    return WHY_TIME
+        at[STOP] |= WHY_END
+    return int(at[STOP])
 
 
 _TABLES = ", ".join(["int64[::1]", *["int64[:, ::1]"] * 7])
@@ -738,11 +740,27 @@ def made_touch(at: Ints, side: int) -> int:
     return made_tick(at, 2 * side - 1, at[HALF_SPREAD]) if at[LAST_TICK] != 0 else 0
 
 
-@kernel("void(int64[:, ::1], int64[::1])")
-def reach(events: Ints, found: Ints) -> None:
-    """Write the lowest and the highest tick of levels and trades; 1 where there are none."""
-    lowest, highest = FAR, -FAR
+@kernel(f"int64(int64[:, ::1], {_TABLES}, int64[::1])")
+def crossed(
+    events: Ints,
+    at: Ints,
+    orders: Ints,
+    requests: Ints,
+    reports: Ints,
+    own: Ints,
+    lots: Ints,
+    blocks: Ints,
+    stamps: Ints,
+    found: Ints,
+) -> int:
+    """Write the rows after which bid and ask meet, as many as there is room for; how many there are."""
+    tables, count = Tables(at, orders, requests, reports, own, lots, blocks, stamps), 0
     for row in range(events.shape[0]):
-        if events[row, E_KIND] == IS_LEVEL or events[row, E_KIND] == IS_TRADE:
-            lowest, highest = min(lowest, events[row, E_TICK]), max(highest, events[row, E_TICK])
-    found[0], found[1] = (lowest, highest) if lowest <= highest else (1, 1)
+        at[ROW] = 0
+        play(events[row : row + 1], tables, FAR)
+        bid, asked = touch(tables, BIDS), touch(tables, ASKS)
+        if events[row, E_KIND] == IS_END and bid >= asked > 0:
+            if count < found.shape[0]:
+                found[count] = row
+            count += 1
+    return count

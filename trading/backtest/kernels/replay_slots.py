@@ -118,7 +118,8 @@ class Place(IntEnum):
     HALF_SPREAD = 23  # billionths of the last price; of a made book
     ASIDE = 24  # the same with slippage: what takers pay
     ASSUMED = 25  # lots that are taken to stand before an order that rests; in a made book
-    PLACES = 26
+    STOPS_AT = 26  # the reasons that end a move; others are only told
+    PLACES = 27
 
 
 class Why(IntFlag):
