@@ -197,6 +197,7 @@ class PriceChart {
     else if (grown) this.going = { from: seen.from - grown * length, to: seen.to + grown * length };
     else return;
     event.preventDefault();
+    this.going = this.onBars(this.going);
     scale.setVisibleLogicalRange(this.going);
     requestAnimationFrame(() => {
       this.going = null;
@@ -221,19 +222,29 @@ class PriceChart {
     this.settling = setTimeout(() => this.load(), SETTLED_MS);
   }
 
-  // Who goes beyond the finer bars around a trade gets those of the whole again, at the same place.
-  leaveFiner() {
-    const scale = this.chart.timeScale(), seen = scale.getVisibleLogicalRange(), { own, symbol } = this;
-    const whole = this.prices.find((each) => each.symbol === symbol), edge = own.time_ms.length * 0.1;
-    if (!seen || own === whole || (seen.from > -edge && seen.to < own.time_ms.length + edge)) return;
-    const [from, to] = [seen.from, seen.to].map((place) => own.time_ms[0] + place * own.interval_ms);
+  // A range of the chart's places, as it can be shown: who goes beyond the finer bars around a trade gets those of the
+  // whole again, at the same time; beyond the whole there is nothing.
+  onBars(range) {
+    const { own, symbol } = this, whole = this.prices.find((each) => each.symbol === symbol), edge = own.time_ms.length * 0.1;
+    if (own === whole) {
+      const length = Math.min(range.to - range.from, own.time_ms.length + 2 * edge);
+      const from = Math.min(Math.max(range.from, -edge), own.time_ms.length + edge - length);
+      return { from, to: from + length };
+    }
+    if (range.from > -edge && range.to < own.time_ms.length + edge) return range;
+    const place = (each) => (own.time_ms[0] + each * own.interval_ms - whole.time_ms[0]) / whole.interval_ms;
     this.show(symbol);
-    scale.setVisibleRange({ from: Math.max(from, whole.time_ms[0]) / 1000, to: Math.min(to, whole.time_ms.at(-1)) / 1000 });
+    return this.onBars({ from: place(range.from), to: place(range.to) });
   }
 
   // All trades of the time that is to be seen, and half as much on both sides of it.
   async load() {
-    this.leaveFiner();
+    const places = this.chart.timeScale().getVisibleLogicalRange(), { own } = this;
+    const shown = places && this.onBars(places);
+    if (own !== this.own) {
+      this.chart.timeScale().setVisibleLogicalRange(shown);
+      return;
+    }
     const seen = this.chart.timeScale().getVisibleRange();
     if (!seen) return;
     const from = seen.from * 1000, to = seen.to * 1000 + this.own.interval_ms, around = (to - from) / 2, { symbol, loaded } = this;
