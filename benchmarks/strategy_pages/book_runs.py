@@ -57,6 +57,10 @@ class Followed:
     why: str = ""
 
     @property
+    def needs_no_model(self) -> bool:
+        return "min_probability" not in self.signal.metadata
+
+    @property
     def gross_percent(self) -> float:
         return (self.exit / float(self.signal.entry_price) - 1.0) * 100.0 * self.signal.direction
 
@@ -161,7 +165,7 @@ def median_signal(sessions: Sequence[Session]) -> tuple[Session, Followed, float
     if not told:
         return None
     middle = float(np.median([each.net_percent for _, each in told]))
-    alone = [pair for pair in told if "min_probability" not in pair[1].signal.metadata] or told
+    alone = [pair for pair in told if pair[1].needs_no_model] or told
     ended = [pair for pair in alone if pair[1].why != STILL_OPEN] or alone
     session, signal = min(ended, key=lambda pair: (abs(pair[1].net_percent - middle), pair[1].signal.time_ns))
     return session, signal, middle

@@ -149,10 +149,12 @@ def book_page(key: str, sessions: Sequence[Session], shown: tuple[Session, Follo
     if shown is not None:
         _, followed, middle = shown
         side = "buy" if followed.signal.direction > 0 else "sell"
+        among = ["met their target or stop"] * (followed.why != book_runs.STILL_OPEN)
+        among += ["need no model"] * (asks_model and followed.needs_no_model)
         how = (
             f"Not the best one: of the {len(told)} signals on recordings of real markets, the one that ended nearest "
-            f"to their median ({percent(middle, 3)} after fees), among those that met their target or stop"
-            f"{' and need no model' if asks_model else ''}. Its reason: {followed.signal.reason}."
+            f"to their median ({percent(middle, 3)} after fees)"
+            f"{f', among those that {_and(among)}' if among else ''}. Its reason: {followed.signal.reason}."
         )
         about = f"Best bid and ask and the imbalance around a {side} signal, with entry, exit, stop and target"
         parts = ["## A trade", f"![{about}](../images/strategies/{key}.svg)", how]
