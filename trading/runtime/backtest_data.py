@@ -10,6 +10,7 @@ from marketdata.candles.series import DAY_MS, CandleSeries, FundingSeries, inter
 from marketdata.instruments import InstrumentRules
 from marketdata.selectors import instrument_rules
 from strategies.registry import STRATEGIES
+from strategies.weights import SAMPLES
 from trading.backtest.request import BacktestRequest
 from trading.backtest.request_json import iso
 
@@ -57,6 +58,7 @@ def warm_up_ms(request: BacktestRequest) -> int:
     for run in request.strategies:
         strategy = STRATEGIES[run.strategy].create(run.symbols[0], run.parameters)
         if strategy.timeframe is not None:
-            longest = max(longest, strategy.warm_up * interval_ms(strategy.timeframe))
+            bars = max(strategy.warm_up, SAMPLES) if request.combine else strategy.warm_up
+            longest = max(longest, bars * interval_ms(strategy.timeframe))
     # Whole days: then bars of every timeframe begin with their own first.
     return -(-longest // DAY_MS) * DAY_MS
