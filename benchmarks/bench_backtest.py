@@ -257,11 +257,19 @@ class Benchmark:
         )
         self.warm([*own, *theirs])
         self.compare(f"Book replay, {count:,} events, CPU time", own, theirs, self.rounds, time.process_time)
-        for row in self.rows[-len(own) - len(theirs) :]:
+        tasks = [*own, *theirs]
+        for row, task in zip(self.rows[-len(tasks) :], tasks, strict=True):
             row.what += f": {count / row.seconds / 1e6:.1f} million events/s"
-            fills, held = next(task.result for task in (*own, *theirs) if row.what.startswith(task.name))
-            row.trades = f"{fills:,} fills"
-            self.notes.append(f"Book replay, {row.what.partition(':')[0]}: {fills} fills, {held} held at the end.")
+            row.trades = f"{task.result[0]:,} fills"
+        for task in theirs:
+            fills, held = own[0].result
+            if abs(task.result[0] - fills) > 0.02 * fills:
+                raise AssertionError(f"{task.name} has {task.result[0]} fills, ours {fills}")
+            ratio = statistics.median(task.seconds) / statistics.median(own[1].seconds)
+            self.notes.append(
+                f"Book replay, lots held at the end: ours {held}, {task.name} {task.result[1]}. "
+                f"Ours with its strategy in Python is {ratio:.1f}x as fast as {task.name} with its compiled one."
+            )
 
     def warm(self, tasks: list[Task]) -> None:
         for task in tasks:

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests import builders
 from tests.processes import ServerProcess
+from tests.trading.backtest.tapes import leaning_tape
 from trading.models import BacktestRun
 from trading.services.backtests import backtest_claim, backtest_end, backtest_progress
 
@@ -82,6 +83,27 @@ def test_one_is_asked_for_refused_corrected_followed_and_read(alice: Any, open_p
     backtest_end(run=claimed)
     expect(page.locator("#state")).to_have_text("stopped")
     expect(page.locator("#words")).to_contain_text("It was stopped")
+
+
+def test_a_recording_is_tested_on_from_its_beginning_to_its_end(alice: Any, open_page: Callable[..., Page]) -> None:
+    folder = Path(settings.RECORDINGS_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    tape = leaning_tape().written(folder, "page.jsonl.zst")
+    try:
+        page = open_page(alice, "backtests/?strategy=supertrend")
+        expect(page.get_by_label("Recording")).to_be_hidden()
+        page.get_by_label("Tested on").select_option("books")
+        expect(page.get_by_label("From", exact=True)).to_be_hidden()
+        page.get_by_label("Strategy").select_option("scalping.imbalance")
+        page.get_by_label("Recording").select_option("page.jsonl.zst")
+        page.get_by_label("Symbols").fill("BTCUSDT")
+        page.get_by_role("button", name="Run", exact=True).click()
+        expect(page.locator("#state")).to_have_text("queued")
+        asked = BacktestRun.objects.get().request
+        assert (asked["source"], asked["recording"]) == ("books", "page.jsonl.zst")
+        assert asked["start"] == "2023-11-15T00:00:00Z" and asked["end"] == "2023-11-15T00:00:06.201000Z"
+    finally:
+        tape.unlink()
 
 
 def test_the_report_shows_what_was_found_beside_another_and_goes_home_as_a_file(
