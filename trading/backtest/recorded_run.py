@@ -35,7 +35,14 @@ from trading.backtest.loss_limits import LossLimits
 from trading.backtest.market_fills import rate_of
 from trading.backtest.markets import NEVER
 from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
-from trading.backtest.preparation import Candles, code_version, configuration, digests, watches_books
+from trading.backtest.preparation import (
+    Candles,
+    code_version,
+    configuration,
+    digests,
+    limited_strategies,
+    watches_books,
+)
 from trading.backtest.replayed_market import FORCES, TIME, WATCHED, Executed, Force, ReplayedMarket, SentOrder
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult, BacktestSignal
@@ -124,6 +131,7 @@ class _Run:
         self._late_ns = max(each.clock_ns for each in recorded.feeds.values())
         self._books = Books(request.balance, request.costs.maintenance_margin)
         self._losses = LossLimits(request.limits, request.balance, 0)
+        self._limited = limited_strategies(request)
         self._traces = count(1)
         self._now_ns = 0
         self._pipeline = Pipeline(
@@ -377,8 +385,12 @@ class _Run:
         prices = {symbol: self._price(symbol) for symbol in self._books.holdings}
         losses = self._losses
         self._pipeline.update_exposure(
-            ACCOUNT, self._books.exposure(prices, orders, day_start=losses.day_start, peak=losses.peak)
-        )
+            ACCOUNT,
+            self._books.exposure(
+                prices, orders, day_start=losses.day_start, peak=losses.peak, strategies=self._limited,
+                midnight_ms=losses.day * DAY_MS,
+            ),
+        )  # fmt: skip
 
     def _act(self, outcomes: list[Outcome]) -> None:
         refuse_faults(outcomes)

@@ -56,6 +56,7 @@ from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_access import bybit_gate
 from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import MarketPlane
+from trading.runtime.performance_store import PerformanceStore
 from trading.runtime.shards import Shards
 from trading.runtime.strategy_watch import StrategyWatch
 from trading.runtime.venue_access import venue_access_tell
@@ -88,6 +89,7 @@ class Engine:
             self._book_features,
             self._strategies.calls.call,
         )
+        self._performances = PerformanceStore(self.pipeline, self._is_holder)
         self.desks = AccountDesks(self.pipeline.reference_prices)
         self._exposures = ExposureReader(self.pipeline.reference_prices)
         self.plane: MarketPlane | None = None
@@ -151,6 +153,7 @@ class Engine:
             self.plane.run,
             self.shards.run,
             self._candles.run,
+            self._performances.run,
             self._feed_events.run,
             self._watch.run,
             self._detections.run,
@@ -170,6 +173,7 @@ class Engine:
         """Orders stay as they are at the venue; the next start reconciles them."""
         await end_tasks(self._background)
         self._strategies.calls.stop()
+        await self._performances.flush()
         if self.shards is not None:
             await self.shards.close()
         await self.desks.close()
@@ -231,6 +235,8 @@ class Engine:
 
     def begun(self, symbols: Collection[str]) -> None:
         self._spawn(self._backfill(sorted(symbols)))
+        self._performances.forget(symbols)
+        self._spawn(self._warm())
 
     async def _backfill(self, symbols: Collection[str]) -> None:
         """Candles that closed while the symbols changed hands may have been nobody's."""
@@ -369,6 +375,10 @@ class Engine:
         """Replay past candles into strategies that need them."""
         if self._candles is None:
             return
+        try:
+            await self._performances.restore()
+        except DatabaseError as error:
+            log.warning("weights are not read yet, the database does not answer: %s", error)
         for (symbol, interval), bars in self.pipeline.cold().items():
             try:
                 self.pipeline.warm(await self._candles.history(symbol, interval, bars))
