@@ -286,7 +286,7 @@ def shared_drawdown_peaks(account_id: int) -> dict[str, Decimal]:
         account_id=account_id, mode=F("account__mode"), level__in=[LossAlarm.Level.USER, LossAlarm.Level.PLATFORM],
         limit=LossAlarm.Limit.DRAWDOWN, rearmed_at=None,
     )  # fmt: skip
-    return dict(standing.values_list("level", "peak_equity"))
+    return {level: peak for level, peak in standing.values_list("level", "peak_equity") if peak is not None}
 
 
 def account_of_order(order_id: int) -> int | None:
