@@ -14,7 +14,7 @@ from marketdata.candles.series import CandleSeries, FundingSeries
 from marketdata.instruments import InstrumentRules
 from risk.limits import Limits, combined
 from risk.policies import Policies
-from strategies.base import ParameterError, Strategy, parse_parameters
+from strategies.base import ParameterError, QuietStrategy, Strategy, parse_parameters
 from strategies.registry import STRATEGIES
 from trading.backtest.books import ACCOUNT
 from trading.backtest.errors import BacktestError
@@ -26,8 +26,9 @@ Candles = Mapping[tuple[str, str], CandleSeries]
 SIZINGS = ("percent", "fixed_usd", "minimum")
 # What results depend on, besides the strategies of the user.
 CODE = (
-    "marketdata/candles", "marketdata/instruments.py", "risk", "strategies",
-    "trading/backtest", "trading/pipeline.py", "trading/positions.py", "trading/simulator/positions.py",
+    "marketdata/candles", "marketdata/engine", "marketdata/feeds", "marketdata/instruments.py", "risk", "strategies",
+    "trading/backtest", "trading/pipeline.py", "trading/positions.py", "trading/runtime/market_plane.py",
+    "trading/runtime/venue_books.py", "trading/simulator/book_kernels.py", "trading/simulator/positions.py",
 )  # fmt: skip
 
 
@@ -66,6 +67,11 @@ def _funding_digest(series: FundingSeries) -> str:
     digest.update(np.ascontiguousarray(series.time_ms).astype("<i8", copy=False).tobytes())
     digest.update(np.ascontiguousarray(series.rate).astype("<f8", copy=False).tobytes())
     return digest.hexdigest()
+
+
+def watches_books(strategy: Strategy) -> bool:
+    """Whether it would hear nothing where there are only trades."""
+    return strategy.timeframe is None and type(strategy).on_book is not QuietStrategy.on_book
 
 
 def configuration(
@@ -129,3 +135,10 @@ def code_version() -> str:
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def limited_strategies(request: BacktestRequest) -> list[str]:
+    """The names of those with limits of their own on what is counted over all of their positions and orders."""
+    return [
+        run.name or run.strategy for run in request.strategies if run.limits is not None and run.limits.counts_together
+    ]

@@ -24,7 +24,16 @@ from trading.backtest.curve import curve
 from trading.backtest.errors import BacktestCancelled, BacktestError
 from trading.backtest.losses import LossWatch
 from trading.backtest.markets import NEVER, Market
-from trading.backtest.preparation import Candles, code_version, configuration, digests, funding_bars, series_of
+from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
+from trading.backtest.preparation import (
+    Candles,
+    code_version,
+    configuration,
+    digests,
+    funding_bars,
+    limited_strategies,
+    series_of,
+)
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult, BacktestSignal
 from trading.backtest.signal_times import Told, in_order
@@ -33,10 +42,7 @@ from trading.backtest.walk import Walk
 from trading.pipeline import Outcome, Pipeline, PipelineResult
 
 LOOK_EVERY = 512
-# A strategy that takes longer for one call has lost its way. Machine code cannot be ended from outside.
-CALL_SECONDS = 10.0
 NS = 1_000_000
-KILL_SWITCH = "the kill switch stopped trading: {}"
 
 
 def run_backtest(
@@ -108,11 +114,7 @@ class _Run:
         refuse_faults(self._pipeline.take_faults())
         self._telling = Telling(self._pipeline, candles, series, self._grid_ms, self._length, self._steps, call)
         self._signals: list[BacktestSignal] = []
-        self._limited = [
-            run.name or run.strategy
-            for run in request.strategies
-            if run.limits is not None and run.limits.counts_together
-        ]
+        self._limited = limited_strategies(request)
         levels = [request.limits, *(run.limits for run in request.strategies if run.limits is not None)]
         self._wants_returns = any(each.max_correlated_positions is not None for each in levels) or any(
             each.adaptive_leverage for each in request.strategies
@@ -193,7 +195,7 @@ class _Run:
         if not isinstance(outcome, PipelineResult):
             return
         signal, intent = outcome.signal, outcome.intent
-        verdict, words = _words(outcome)
+        verdict, words = words_of(outcome)
         if self._losses.halted and verdict == "approved":
             verdict, words = "denied", KILL_SWITCH.format(self._losses.halted)
         self._signals.append(
@@ -251,12 +253,3 @@ class _Run:
             data=self._data,
             code=code_version(),
         )
-
-
-def _words(result: PipelineResult) -> tuple[str, str]:
-    if not result.verdict.executed:
-        return "vetoed", result.verdict.reason
-    if result.approved:
-        return "approved", result.signal.reason
-    refusals = result.decision.refusals if result.decision is not None else ()
-    return "denied", "; ".join(each.message for each in refusals)
