@@ -29,7 +29,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.backtest import market, peers  # noqa: E402
+from benchmarks.backtest import book_feed, book_replay, market, peers  # noqa: E402
 from marketdata.candles.series import MINUTE_MS  # noqa: E402
 from risk.exits import ExitRules  # noqa: E402
 from risk.limits import ACCOUNT_DEFAULTS  # noqa: E402
@@ -258,6 +258,37 @@ class Benchmark:
             f"{symbols} symbols, {days} days of minutes, one account, wall time", [task], [], 1, time.perf_counter
         )
 
+    def replayed(self, events: int) -> None:
+        """A strategy that quotes, on a recorded book."""
+        feed = book_feed.feed_of(events)
+        count, heard = book_feed.changes_of(feed), feed.as_received()
+        own = [
+            Task("compiled strategy, exchange's book and the one heard", lambda: book_replay.compiled(feed, heard)),
+            Task("strategy in Python between stops, both books", lambda: book_replay.in_python(feed, heard)),
+            Task("no strategy, exchange's book", lambda: book_replay.alone(feed)),
+        ]
+        theirs = self.known(
+            Task("hftbacktest, vector", lambda: book_replay.hftbacktest(feed, by_vector=True), ">= 1x"), "hftbacktest"
+        ) + self.known(
+            Task("hftbacktest, hash map", lambda: book_replay.hftbacktest(feed, by_vector=False), ">= 1x"),
+            "hftbacktest",
+        )
+        self.warm([*own, *theirs])
+        self.compare(f"Book replay, {count:,} events, CPU time", own, theirs, self.rounds, time.process_time)
+        tasks = [*own, *theirs]
+        for row, task in zip(self.rows[-len(tasks) :], tasks, strict=True):
+            row.what += f": {count / row.seconds / 1e6:.1f} million events/s"
+            row.trades = f"{task.result[0]:,} fills"
+        for task in theirs:
+            fills, held = own[0].result
+            if abs(task.result[0] - fills) > 0.02 * fills:
+                raise AssertionError(f"{task.name} has {task.result[0]} fills, ours {fills}")
+            ratio = statistics.median(task.seconds) / statistics.median(own[1].seconds)
+            self.notes.append(
+                f"Book replay, lots held at the end: ours {held}, {task.name} {task.result[1]}. "
+                f"Ours with its strategy in Python is {ratio:.1f}x as fast as {task.name} with its compiled one."
+            )
+
     def warm(self, tasks: list[Task]) -> None:
         for task in tasks:
             task.fresh()()
@@ -323,7 +354,8 @@ def main() -> int:
     parser.add_argument("--symbols", type=int, default=50, help="in one account")
     parser.add_argument("--days", type=int, default=14, help="of minutes, of each of the symbols")
     parser.add_argument("--year", action="store_true", help=f"{YEAR} days of them; wants 4 GB of memory")
-    parser.add_argument("--only", default="compiled,swept,full,memory,many", help="parts, by comma")
+    parser.add_argument("--events", type=int, default=3_000_000, help="of the recorded book")
+    parser.add_argument("--only", default="compiled,swept,full,memory,many,replayed", help="parts, by comma")
     parser.add_argument("--print-only", action="store_true", help="leave the files of results as they are")
     options = parser.parse_args()
     STRATEGIES.look_in(Path(__file__).parent / "backtest" / "strategies")
@@ -335,6 +367,7 @@ def main() -> int:
         "full": benchmark.full,
         "memory": benchmark.memory,
         "many": lambda: benchmark.many(options.symbols, YEAR if options.year else options.days),
+        "replayed": lambda: benchmark.replayed(options.events),
     }
     for name in options.only.split(","):
         print(f"==> {name}", flush=True)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marketdata.candles.series import interval_ms
 from marketdata.events import BookView, Candle, Trade
 from marketdata.instruments import InstrumentRules
 from mlops.validation import PassThroughValidator, Validator, Verdict, held_to
@@ -36,7 +37,7 @@ from strategies.call_watch import Overrun
 from strategies.faults import file_of, place_of, words_of
 from strategies.registry import STRATEGIES
 from strategies.signals import Signal
-from strategies.weights import Combiner, Combining
+from strategies.weights import Combiner, Combining, Listening, Performance
 
 LIVE = "LIVE"
 # Getting out must be possible in a symbol of which nothing is heard: what only reduces is not judged by its worth.
@@ -47,6 +48,8 @@ MOST_FAULTS = 10
 ENDS_A_CALL = (Exception, Overrun, SystemExit)
 # To make a strategy may take so many times as long as to ask it: it may have to compile.
 MAKING = 12
+# What weights missed while nobody looked is replayed as far back as a venue tells it in one answer.
+REPLAYED_BARS = 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,7 @@ class Pipeline:
         self._returns: KnownReturns = Returns() if returns is None else returns
         self._features: dict[str, NDArray[np.float64]] = {}
         self._combiner = Combiner()
+        self._behind: set[tuple[str, str]] = set()
 
     def configure(self, configuration: PipelineConfiguration) -> tuple[RunningStrategy, ...]:
         """Swap the configuration whole. A strategy whose version and code are unchanged keeps its object, so that its
@@ -211,10 +215,29 @@ class Pipeline:
                 instances[symbol].append(instance)
             if is_fresh:
                 fresh.append(running)
-        accounts = {each.account_id for each in configuration.strategies}
-        self._combiner.hold_for(filter(configuration.policies.combines, accounts), configuration.combining)
+        known = self._combiner.performances()
+        self._combiner.hold_for(_listening(instances, configuration.policies), configuration.combining)
+        self._behind |= self._combiner.candles_of(self._combiner.performances().keys() - known.keys())
         self._configuration, self._instances = configuration, dict(instances)
         return tuple(fresh)
+
+    def performances(self) -> Mapping[tuple[int, str], Performance]:
+        """What weights follow from, by account and symbol."""
+        return self._combiner.performances()
+
+    @property
+    def combining(self) -> Combining:
+        """The rules that they are learnt by."""
+        return self._configuration.combining
+
+    def restore_performances(self, states: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
+        """Go on with what was known before; :meth:`cold` then names the candles that were missed since.
+
+        Raises:
+            KeyError, TypeError, ValueError: a state is none; nothing changed.
+        """
+        self._combiner.restore(states)
+        self._behind |= self._combiner.candles_of(states)
 
     def _made(self, running: RunningStrategy, symbol: str) -> _Instance | None:
         if (_identity(running), symbol) in self._unmade:
@@ -252,14 +275,17 @@ class Pipeline:
         return symbol in self._instances
 
     def cold(self) -> dict[tuple[str, str], int]:
-        """Symbol and interval of the candles that strategies still need to warm up, and how many."""
+        """Symbol and interval of the candles that strategies still need to warm up, and weights to know of what they
+        missed, and how many; the shortest first, for what a long one met is told apart by those within it."""
         needed: dict[tuple[str, str], int] = {}
         for symbol, many in self._instances.items():
             for instance in many:
                 if instance.strategy.timeframe is not None and not instance.warm:
                     key = (symbol, instance.strategy.timeframe)
                     needed[key] = max(needed.get(key, 0), instance.strategy.warm_up)
-        return needed
+        for key in self._behind:
+            needed[key] = max(needed.get(key, 0), REPLAYED_BARS)
+        return dict(sorted(needed.items(), key=lambda item: (interval_ms(item[0][1]), item[0])))
 
     def warm(self, candles: Iterable[Candle]) -> None:
         """Replay past closed candles, oldest first, into instances that are not warm yet; their signals are dropped:
@@ -267,6 +293,8 @@ class Pipeline:
         history = list(candles)
         cold = {id(i): i for c in history for i in self._instances.get(c.symbol, ()) if not i.warm}
         for candle in history:
+            self._combiner.note_candle(candle)
+            self._behind.discard((candle.symbol, candle.interval))
             for instance in self._instances.get(candle.symbol, ()):
                 if candle.closed and id(instance) in cold and instance.strategy.timeframe == candle.interval:
                     self._ask(instance, candle.symbol, _tell_candle, candle, self._faults)
@@ -591,6 +619,24 @@ def _tell_trade(strategy: Strategy, trade: Trade) -> Signal | None:
 
 def _tell_candle(strategy: Strategy, candle: Candle) -> Signal | None:
     return strategy.on_candle(candle)
+
+
+def _listening(instances: Mapping[str, Iterable[_Instance]], policies: Policies) -> dict[int, Listening]:
+    """Of the accounts that combine, what their strategies are told."""
+    candles: dict[int, set[tuple[str, str]]] = defaultdict(set)
+    books: dict[int, set[str]] = defaultdict(set)
+    for symbol, many in instances.items():
+        for instance in many:
+            account, timeframe = instance.running.account_id, instance.strategy.timeframe
+            if timeframe is None:
+                books[account].add(symbol)
+            else:
+                candles[account].add((symbol, timeframe))
+    return {
+        account: Listening(frozenset(candles[account]), frozenset(books[account]))
+        for account in sorted({*candles, *books})
+        if policies.combines(account)
+    }
 
 
 def _identity(running: RunningStrategy) -> tuple[int, int, str]:

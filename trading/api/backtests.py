@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import orjson
 from celery import current_app
 from celery.exceptions import OperationalError
+from django.conf import settings
 from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
@@ -23,13 +25,16 @@ from trading.api.backtest_export import csv_file, html_file, json_file, prices_j
 from trading.api.backtest_schema import FULL, REQUEST, SHORT
 from trading.api.idempotency import IDEMPOTENCY_KEY, idempotent
 from trading.api.pagination import Pages
+from trading.backtest.recording_files import recording_at
+from trading.backtest.recording_lines import symbols_of
 from trading.backtest.report import overview
+from trading.backtest.request import Source
 from trading.backtest.result_packing import json_rows, unpack_equity
 from trading.backtest.statistics import drawdowns, thinned
 from trading.models import BacktestRun
 from trading.selectors import backtest_part, live_results, visible_backtests
 from trading.serializers import BacktestListSerializer, BacktestSerializer
-from trading.services.backtests import backtest_create, backtest_delete, backtest_stop
+from trading.services.backtests import backtest_create, backtest_delete, backtest_stop, recordings
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +113,25 @@ class BacktestListView(generics.ListAPIView):
         return Response(BacktestSerializer(run).data, status=status.HTTP_201_CREATED)
 
 
+class RecordingSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="what `recording` of a backtest names")
+    bytes = serializers.IntegerField()
+    first_ms = serializers.IntegerField(allow_null=True, help_text="when its first line came; null: it has no index")
+    last_ms = serializers.IntegerField(allow_null=True)
+    symbols = serializers.ListField(child=serializers.CharField(), help_text="those that its header names")
+
+
+class RecordingsView(APIView):
+    @extend_schema(responses=RecordingSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        """The recordings that this deployment has, by name: of books, or of trades alone."""
+        found = [
+            {**asdict(each), "symbols": symbols_of(recording_at(settings.RECORDINGS_DIR, each.name))}
+            for each in recordings()
+        ]
+        return Response(RecordingSerializer(found, many=True).data)
+
+
 class BacktestDetailView(APIView):
     @extend_schema(responses=BacktestSerializer)
     def get(self, request: Request, pk: str) -> Response:
@@ -128,10 +152,17 @@ class BacktestStopView(APIView):
         return Response(BacktestSerializer(backtest_stop(run=own(request, pk), actor=request.user.get_username())).data)
 
 
+class RowPages(Pages):
+    """Rows are small, and charts mark many."""
+
+    max_page_size = 1_000
+
+
 class RowsView(APIView):
-    """One page of a run's rows."""
+    """One page of a run's rows. ``span``: the columns of a row's first and last moment, for ``from`` and ``to``."""
 
     kind = ""
+    span = ("time_ms", "time_ms")
     filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def get(self, request: Request, pk: str) -> Response:
@@ -142,8 +173,15 @@ class RowsView(APIView):
         for name, allowed in self.filters:
             if value := asked.get(name):
                 rows = [row for row in rows if row[name] == (one_of(name, value, allowed) if allowed else value)]
+        first, last = self.span
+        if value := asked.get("from"):
+            start = whole("from", value, 0, LATEST_MS)
+            rows = [row for row in rows if row[last] >= start]
+        if value := asked.get("to"):
+            end = whole("to", value, 0, LATEST_MS)
+            rows = [row for row in rows if row[first] <= end]
         rows.sort(key=lambda row: row[column] if column in WORDS else float(row[column]), reverse=sort.startswith("-"))
-        pages = Pages()
+        pages = RowPages()
         return pages.get_paginated_response(pages.paginate_queryset(rows, request, view=self))
 
 
@@ -154,8 +192,10 @@ def rows_schema(kind: str, *filters: OpenApiParameter) -> Any:
         parameters=[
             OpenApiParameter("sort", str, enum=sorts, description="a column; with - the largest first"),
             OpenApiParameter("page", int),
-            OpenApiParameter("limit", int, description="at most 200"),
+            OpenApiParameter("limit", int, description="at most 1000"),
             OpenApiParameter("symbol", str),
+            OpenApiParameter("from", int, description="milliseconds UTC; of a trade: what was held then or later"),
+            OpenApiParameter("to", int, description="milliseconds UTC; of a trade: what was held then or earlier"),
             *filters,
         ],
         responses={
@@ -169,6 +209,7 @@ def rows_schema(kind: str, *filters: OpenApiParameter) -> Any:
 
 class BacktestTradesView(RowsView):
     kind = "trades"
+    span = ("opened_ms", "closed_ms")
     filters = (("symbol", ()), ("side", SIDES))
 
     @rows_schema("trades", OpenApiParameter("side", str, enum=SIDES))
@@ -236,6 +277,8 @@ class BacktestPricesView(APIView):
         if "symbol" not in asked:
             return HttpResponse(whole_run, content_type="application/json")
         symbol = one_of("symbol", asked["symbol"], [each["symbol"] for each in orjson.loads(whole_run)])
+        if run.request["source"] != Source.CANDLES:  # the archive does not have what it was tested on
+            return Response(next(each for each in orjson.loads(whole_run) if each["symbol"] == symbol))
         start, end = (whole(name, asked.get(name, ""), 0, LATEST_MS) for name in ("from", "to"))
         if end - start > interval_ms(run.request["interval"]) * MOST_BARS:
             raise serializers.ValidationError({"to": [f"must be at most {MOST_BARS} bars after from"]})

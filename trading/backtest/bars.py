@@ -7,6 +7,8 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
+from marketdata.candles import packing
+from marketdata.candles.aggregation import longer_bars
 from marketdata.candles.series import CandleSeries, interval_ms
 from marketdata.events import Candle
 
@@ -109,7 +111,8 @@ def candle_of(series: CandleSeries, index: int) -> Candle:
 
 
 def longer(series: CandleSeries, interval: str) -> CandleSeries:
-    """Bars of a longer timeframe, of those there are; the first one is whole, and so is the last.
+    """Bars of a longer timeframe, by the archive's definition: those of which all parts are there, which are the
+    venue's own. Of one with a gap nobody knows what the venue made of it.
 
     Raises:
         ValueError: the interval is no multiple of the bars' own.
@@ -117,32 +120,10 @@ def longer(series: CandleSeries, interval: str) -> CandleSeries:
     length = interval_ms(interval)
     if length % series.interval_ms:
         raise ValueError(f"bars of {interval} cannot be made of bars of {series.interval}")
-    starts = series.start_ms // length * length
-    if len(starts):
-        begun = int(np.searchsorted(starts, starts[0], side="right")) if series.start_ms[0] != starts[0] else 0
-        ended = len(starts)
-        if int(series.start_ms[-1]) + series.interval_ms != int(starts[-1]) + length:
-            ended = int(np.searchsorted(starts, starts[-1]))
-        series, starts = series_part(series, begun, max(ended, begun)), starts[begun : max(ended, begun)]
-    first = np.flatnonzero(np.diff(starts, prepend=-1)) if len(starts) else np.zeros(0, dtype=np.int64)
-    last = np.append(first[1:], len(starts)) - 1 if len(first) else first
-    reduced = (
-        (np.maximum.reduceat(series.high, first), np.minimum.reduceat(series.low, first),
-         np.add.reduceat(series.volume, first))
-        if len(first) else (series.high, series.low, series.volume)
-    )  # fmt: skip
+    parts = packing.Bars(series.start_ms, series.open, series.high, series.low, series.close, series.volume)
+    made = longer_bars(parts, series.interval_ms, length)
     return CandleSeries(
-        series.venue,
-        series.symbol,
-        interval,
-        series.price_decimals,
-        series.volume_decimals,
-        starts[first],
-        series.open[first],
-        reduced[0],
-        reduced[1],
-        series.close[last],
-        reduced[2],
+        series.venue, series.symbol, interval, series.price_decimals, series.volume_decimals, *made.columns
     )
 
 

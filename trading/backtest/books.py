@@ -6,13 +6,13 @@ The arithmetic of fees, positions and profits is the simulator's and the desk's 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from risk.exits import ExitState
-from risk.exposure import ZERO, Exposure, PendingExposure, PositionExposure
+from risk.exposure import ZERO, Exposure, PendingExposure, PositionExposure, Totals, together
 from risk.questions import NO_TOTALS
 from trading.backtest.result import BacktestFill, BacktestTrade
 from trading.positions import ENTRY_DIGITS, funding_payment, pnl, trade_fee
@@ -54,6 +54,7 @@ class Execution(NamedTuple):
     bar: int
     strategy: str
     why: str
+    is_maker: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -152,8 +153,8 @@ class Books:
         self._pay(realised - fee, done.step)
         self.fills.append(
             BacktestFill(
-                done.time_ms, done.symbol, done.strategy, done.side, done.price, done.quantity, fee, False, realised,
-                done.why,
+                done.time_ms, done.symbol, done.strategy, done.side, done.price, done.quantity, fee, done.is_maker,
+                realised, done.why,
             )
         )  # fmt: skip
         if holding is not None and closed:
@@ -243,34 +244,70 @@ class Books:
             holding.book.mark_price = prices[symbol]
 
     def exposure(
-        self, prices: Mapping[str, Decimal], orders: Iterable[Order], *, day_start: Decimal, peak: Decimal
+        self,
+        prices: Mapping[str, Decimal],
+        orders: Iterable[Order],
+        *,
+        day_start: Decimal,
+        peak: Decimal,
+        strategies: Iterable[str] = (),
+        midnight_ms: int = 0,
     ) -> Exposure:
-        """What the account has at stake when its positions have these prices."""
+        """What the account has at stake when its positions have these prices; and what each of the ``strategies`` has
+        of it, ``midnight_ms`` being when its day began."""
         equity = self.equity(prices)
         margin = sum([each.margin for each in self.holdings.values()], ZERO)
-        pending: dict[str, PendingExposure] = {}
-        count = 0
-        for order in orders:
-            count += 1
-            before = pending.get(order.symbol, PendingExposure())
-            if order.reduce_only:
-                pending[order.symbol] = before.plus_reducing(order.side, order.quantity, immediate=True)
-            else:
-                price, stop = order.reference_price, order.stop_loss
-                pending[order.symbol] = before.plus(order.side, order.quantity, price, stop)
+        orders = list(orders)
+        positions = {name: each.exposure(prices[name]) for name, each in self.holdings.items()}
         return Exposure(
             known=True,
             equity=equity,
             available_balance=max(equity - margin, ZERO),
             day_pnl=equity - day_start,
-            positions=MappingProxyType({name: each.exposure(prices[name]) for name, each in self.holdings.items()}),
-            pending=MappingProxyType(pending),
-            open_orders=count,
+            positions=MappingProxyType(positions),
+            pending=MappingProxyType(_pending(orders)),
+            open_orders=len(orders),
             wallet_balance=self.balance,
             peak_equity=max(peak, equity),
+            strategies=MappingProxyType(
+                {name: self._share(name, equity, positions, orders, midnight_ms) for name in strategies}
+            ),
             user=NO_TOTALS,
             platform=NO_TOTALS,
         )
+
+    def _share(
+        self,
+        name: str,
+        equity: Decimal,
+        positions: Mapping[str, PositionExposure],
+        orders: Iterable[Order],
+        midnight_ms: int,
+    ) -> Totals:
+        """What a strategy has at stake, and what it has made since midnight, as live: realised, less fees, and
+        unrealised."""
+        held = {symbol: each for symbol, each in positions.items() if each.strategy == name}
+        mine = [order for order in orders if order.strategy == name]
+        made = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
+        for fill in reversed(self.fills):
+            if fill.time_ms < midnight_ms:
+                break
+            if fill.strategy == name:
+                made += fill.realised_pnl - fill.fee
+        share = together([Exposure(positions=held, pending=_pending(mine))])
+        return replace(share, equity=equity, day_start_equity=equity - made, open_orders=len(mine))
+
+
+def _pending(orders: Iterable[Order]) -> dict[str, PendingExposure]:
+    pending: dict[str, PendingExposure] = {}
+    for order in orders:
+        before = pending.get(order.symbol, PendingExposure())
+        if order.reduce_only:
+            pending[order.symbol] = before.plus_reducing(order.side, order.quantity, immediate=True)
+        else:
+            price, stop = order.reference_price, order.stop_loss
+            pending[order.symbol] = before.plus(order.side, order.quantity, price, stop)
+    return pending
 
 
 def _mean(worth: Decimal, quantity: Decimal) -> Decimal:

@@ -62,7 +62,7 @@ def compiled_reason(request: BacktestRequest) -> str:
 
 def _limit_reason(limits: Limits, request: BacktestRequest, run: StrategyRun) -> str:
     grouped = limits.group_limits or request.groups.of(run.symbols[0])
-    if not limits.trading_enabled or limits.other_levels or grouped:
+    if not limits.trading_enabled or limits.other_levels or grouped or run.limits is not None:
         return "limits of groups or of several levels are only judged by the full path"
     for name in NAMES:
         value = getattr(limits, name)

@@ -12,8 +12,9 @@ import numpy as np
 
 from marketdata.candles.series import CandleSeries, FundingSeries
 from marketdata.instruments import InstrumentRules
+from risk.limits import Limits, combined
 from risk.policies import Policies
-from strategies.base import ParameterError, Strategy, parse_parameters
+from strategies.base import ParameterError, QuietStrategy, Strategy, parse_parameters
 from strategies.registry import STRATEGIES
 from trading.backtest.books import ACCOUNT
 from trading.backtest.errors import BacktestError
@@ -25,8 +26,9 @@ Candles = Mapping[tuple[str, str], CandleSeries]
 SIZINGS = ("percent", "fixed_usd", "minimum")
 # What results depend on, besides the strategies of the user.
 CODE = (
-    "marketdata/candles", "marketdata/instruments.py", "risk", "strategies",
-    "trading/backtest", "trading/pipeline.py", "trading/positions.py", "trading/simulator/positions.py",
+    "marketdata/candles", "marketdata/engine", "marketdata/feeds", "marketdata/instruments.py", "risk", "strategies",
+    "trading/backtest", "trading/pipeline.py", "trading/positions.py", "trading/runtime/market_plane.py",
+    "trading/runtime/venue_books.py", "trading/simulator/book_kernels.py", "trading/simulator/positions.py",
 )  # fmt: skip
 
 
@@ -67,18 +69,23 @@ def _funding_digest(series: FundingSeries) -> str:
     return digest.hexdigest()
 
 
+def watches_books(strategy: Strategy) -> bool:
+    """Whether it would hear nothing where there are only trades."""
+    return strategy.timeframe is None and type(strategy).on_book is not QuietStrategy.on_book
+
+
 def configuration(
     request: BacktestRequest, rules: Mapping[str, InstrumentRules], known: Mapping[str, type[Strategy]]
 ) -> PipelineConfiguration:
     if any(level == "strategy" for level, _ in request.limits.other_levels):
-        raise BacktestError("limits of a strategy count what others of its account hold; give them as the account's")
+        raise BacktestError("limits of a strategy are each strategy's own; give them with it")
     return PipelineConfiguration(
         strategies=tuple(
             _running(number, run, request, known) for number, run in enumerate(request.strategies, start=1)
         ),
         rules=rules,
         groups=request.groups,
-        policies=Policies(exits=request.exit_rules),
+        policies=Policies(exits=request.exit_rules, combining=request.combine),
     )
 
 
@@ -106,10 +113,16 @@ def _running(
         sizing_value=run.sizing_value,
         leverage=run.leverage,
         allow_reversal=run.allow_reversal,
-        limits=request.limits,
+        limits=_limits_of(run, request),
         size_by_confidence=run.size_by_confidence,
         adaptive_leverage=run.adaptive_leverage,
     )
+
+
+def _limits_of(run: StrategyRun, request: BacktestRequest) -> Limits:
+    if run.limits is None:
+        return request.limits
+    return combined(request.limits, **dict(request.limits.other_levels), strategy=run.limits)
 
 
 @cache
@@ -122,3 +135,10 @@ def code_version() -> str:
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def limited_strategies(request: BacktestRequest) -> list[str]:
+    """The names of those with limits of their own on what is counted over all of their positions and orders."""
+    return [
+        run.name or run.strategy for run in request.strategies if run.limits is not None and run.limits.counts_together
+    ]

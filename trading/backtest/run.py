@@ -24,7 +24,16 @@ from trading.backtest.curve import curve
 from trading.backtest.errors import BacktestCancelled, BacktestError
 from trading.backtest.losses import LossWatch
 from trading.backtest.markets import NEVER, Market
-from trading.backtest.preparation import Candles, code_version, configuration, digests, funding_bars, series_of
+from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
+from trading.backtest.preparation import (
+    Candles,
+    code_version,
+    configuration,
+    digests,
+    funding_bars,
+    limited_strategies,
+    series_of,
+)
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult, BacktestSignal
 from trading.backtest.signal_times import Told, in_order
@@ -33,10 +42,7 @@ from trading.backtest.walk import Walk
 from trading.pipeline import Outcome, Pipeline, PipelineResult
 
 LOOK_EVERY = 512
-# A strategy that takes longer for one call has lost its way. Machine code cannot be ended from outside.
-CALL_SECONDS = 10.0
 NS = 1_000_000
-KILL_SWITCH = "the kill switch stopped trading: {}"
 
 
 def run_backtest(
@@ -108,7 +114,9 @@ class _Run:
         refuse_faults(self._pipeline.take_faults())
         self._telling = Telling(self._pipeline, candles, series, self._grid_ms, self._length, self._steps, call)
         self._signals: list[BacktestSignal] = []
-        self._wants_returns = request.limits.max_correlated_positions is not None or any(
+        self._limited = limited_strategies(request)
+        levels = [request.limits, *(run.limits for run in request.strategies if run.limits is not None)]
+        self._wants_returns = any(each.max_correlated_positions is not None for each in levels) or any(
             each.adaptive_leverage for each in request.strategies
         )
         self._losses = LossWatch(request.limits, request.balance, self._books, self._markets, self._grid_ms // DAY_MS)
@@ -118,7 +126,8 @@ class _Run:
     # The way through time.
 
     def go(self, progress: Callable[[float], None], stop: Callable[[], bool]) -> BacktestResult:
-        told = self._telling.everything(every_bar=self._every_bar)
+        # Signals of one moment are combined by the pipeline, and weighted by every bar.
+        told = self._telling.everything(every_bar=self._every_bar or self._request.combine)
         self._begun = True
         steps, sources, places = in_order(told, {each.symbol: each.rank for each in self._by_rank}, self._midnights())
         position, moments = 0, len(steps)
@@ -171,7 +180,10 @@ class _Run:
         if self._wants_returns:
             self._returns.tell([*signalling, *self._books.holdings, *(each.symbol for each in orders)], now_ms)
         prices = self._losses.prices(step)
-        exposure = self._books.exposure(prices, orders, day_start=self._losses.day_start, peak=self._losses.peak)
+        exposure = self._books.exposure(
+            prices, orders, day_start=self._losses.day_start, peak=self._losses.peak, strategies=self._limited,
+            midnight_ms=self._losses.day * DAY_MS,
+        )  # fmt: skip
         self._pipeline.update_exposure(ACCOUNT, exposure)
         for told, place in items:
             for outcome in self._telling.ask(told, place):
@@ -183,7 +195,7 @@ class _Run:
         if not isinstance(outcome, PipelineResult):
             return
         signal, intent = outcome.signal, outcome.intent
-        verdict, words = _words(outcome)
+        verdict, words = words_of(outcome)
         if self._losses.halted and verdict == "approved":
             verdict, words = "denied", KILL_SWITCH.format(self._losses.halted)
         self._signals.append(
@@ -241,12 +253,3 @@ class _Run:
             data=self._data,
             code=code_version(),
         )
-
-
-def _words(result: PipelineResult) -> tuple[str, str]:
-    if not result.verdict.executed:
-        return "vetoed", result.verdict.reason
-    if result.approved:
-        return "approved", result.signal.reason
-    refusals = result.decision.refusals if result.decision is not None else ()
-    return "denied", "; ".join(each.message for each in refusals)

@@ -25,7 +25,6 @@ from audit.engine_memory import EngineMemory
 from audit.services import heartbeat_record
 from marketdata.depth.snapshots import Market
 from marketdata.engine.detectors.detection import Detection
-from marketdata.engine.sync import BookState
 from marketdata.events import Candle, Trade
 from marketdata.feeds.bybit_rest import BybitPublicRest
 from marketdata.feeds.protocol import VenueError
@@ -56,7 +55,8 @@ from trading.runtime.exposure_reader import ExposureReader
 from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_access import bybit_gate
 from trading.runtime.market_frames import SymbolMarket, summary, text
-from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
+from trading.runtime.market_plane import MarketPlane
+from trading.runtime.performance_store import PerformanceStore
 from trading.runtime.shards import Shards
 from trading.runtime.strategy_watch import StrategyWatch
 from trading.runtime.venue_access import venue_access_tell
@@ -89,6 +89,7 @@ class Engine:
             self._book_features,
             self._strategies.calls.call,
         )
+        self._performances = PerformanceStore(self.pipeline, self._is_holder)
         self.desks = AccountDesks(self.pipeline.reference_prices)
         self._exposures = ExposureReader(self.pipeline.reference_prices)
         self.plane: MarketPlane | None = None
@@ -152,6 +153,7 @@ class Engine:
             self.plane.run,
             self.shards.run,
             self._candles.run,
+            self._performances.run,
             self._feed_events.run,
             self._watch.run,
             self._detections.run,
@@ -171,6 +173,7 @@ class Engine:
         """Orders stay as they are at the venue; the next start reconciles them."""
         await end_tasks(self._background)
         self._strategies.calls.stop()
+        await self._performances.flush()
         if self.shards is not None:
             await self.shards.close()
         await self.desks.close()
@@ -232,6 +235,8 @@ class Engine:
 
     def begun(self, symbols: Collection[str]) -> None:
         self._spawn(self._backfill(sorted(symbols)))
+        self._performances.forget(symbols)
+        self._spawn(self._warm())
 
     async def _backfill(self, symbols: Collection[str]) -> None:
         """Candles that closed while the symbols changed hands may have been nobody's."""
@@ -272,24 +277,13 @@ class Engine:
             self._act(self.pipeline.on_book(view), view.receive_ns)
 
     def _book_proven(self, symbol: str) -> bool:
-        market = self.plane.markets.get(symbol) if self.plane is not None else None
-        return market is not None and market.state is BookState.LIVE
+        return self.plane is not None and self.plane.proven(symbol)
 
     def _book_side(self, symbol: str, side: str) -> BookSide | None:
-        market = self.plane.markets.get(symbol) if self.plane is not None else None
-        if market is None or market.state is not BookState.LIVE:
-            return None
-        book = market.book
-        bid, ask = book.best_bid_ticks, book.best_ask_ticks
-        if bid is None or ask is None:
-            return None
-        levels = book.asks(BOOK_DEPTH) if side == "Buy" else book.bids(BOOK_DEPTH)
-        return BookSide(levels, book.tick_size, book.lot_size, (bid + ask) * book.tick_size / 2)
+        return self.plane.book_side(symbol, side) if self.plane is not None else None
 
     def _book_features(self, symbol: str) -> NDArray[np.float64] | None:
-        return (
-            self.plane.markets[symbol].book.features() if self.plane is not None and self._book_proven(symbol) else None
-        )
+        return self.plane.features(symbol) if self.plane is not None else None
 
     def _on_price(self, symbol: str, price: Decimal, receive_ns: int) -> None:
         self.pipeline.update_reference_price(symbol, price, receive_ns)
@@ -381,6 +375,10 @@ class Engine:
         """Replay past candles into strategies that need them."""
         if self._candles is None:
             return
+        try:
+            await self._performances.restore()
+        except DatabaseError as error:
+            log.warning("weights are not read yet, the database does not answer: %s", error)
         for (symbol, interval), bars in self.pipeline.cold().items():
             try:
                 self.pipeline.warm(await self._candles.history(symbol, interval, bars))

@@ -24,6 +24,7 @@ from rest_framework.test import APIClient
 from audit.models import AuditEvent
 from audit.valkey import connect
 from marketdata.api.depth import export
+from marketdata.api.depth.answers import groups_now
 from marketdata.depth import selectors, services
 from marketdata.depth.current import current_book
 from marketdata.depth.hot import HotDepth
@@ -250,6 +251,24 @@ def test_groups_and_correlations(alice: APIClient, minutes: list[DepthSnapshot])
     found = alice.get("/api/v1/analytics/correlation?symbols=BTCUSDT,ETHUSDT&window=30").json()
     assert found["symbols"] == ["BTCUSDT", "ETHUSDT"]
     assert found["windows"][0]["matrix"] == [[1.0, None], [None, None]]
+
+
+@pytest.mark.parametrize(
+    "body", [b"\xff{", b"null", b"[]", b"{}", b'{"timestamp": "now"}', b'{"timestamp": 9e12, "depthVolumes": []}',
+             b'{"timestamp": 9e12, "depthVolumes": [{"depth": "5", "bidVolume": "?"}]}'],
+)  # fmt: skip
+def test_a_book_that_cannot_be_read_is_left_out_of_the_groups_and_named(alice: APIClient, body: bytes) -> None:
+    tell(Market.SPOT, "BTCUSDT", "100")
+    tell(Market.SPOT, "ETHUSDT", "50")
+    hot = selectors.hot()
+    hot._redis.hset(hot._latest(Market.SPOT), "XRPUSDT", body)
+    found = groups_now(Market.SPOT, DEPTHS)
+    assert found.keys() == set(DEPTHS)
+    assert {each["unreadable"][0] for each in found.values()} == {"XRPUSDT"}
+    answer = alice.get("/api/v1/analytics/groups").json()
+    assert answer["unreadable"] == ["XRPUSDT"]
+    groups = {row["name"]: (row["bidUsd"], row["symbols"]) for row in answer["groups"]}
+    assert (groups["TOTAL"], groups["TOTAL1"]) == (("15000", 2), ("5000", 1))
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_
 from marketdata.selectors import instrument_rules
 from strategies.models import Signal, StrategyConfig
 from strategies.registry import STRATEGIES
-from strategies.selectors import config_named, signals_of
+from strategies.selectors import config_named, configs_beside, signals_of
 from trading.backtest.comparison import compare_signals
 from trading.backtest.errors import BacktestError
+from trading.backtest.recording_lines import span_of
 from trading.backtest.report import summary_of
-from trading.backtest.request import BacktestRequest
+from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.request_json import RequestInvalid, iso, request_from_json, request_to_json
 from trading.backtest.result import BacktestResult, BacktestSignal
 from trading.backtest.result_packing import as_json
@@ -62,15 +63,26 @@ class Command(BaseCommand):
         parser.add_argument("--symbols", help="like BTCUSDT,ETHUSDT")
         parser.add_argument("--from", dest="start", help="the first day or moment, UTC")
         parser.add_argument("--to", dest="end", help="the day or moment after the last")
+        parser.add_argument("--source", choices=[str(each) for each in Source], help="default candles")
+        parser.add_argument(
+            "--recording", type=Path, metavar="FILE",
+            help="of source books or trades: the file; without --from and --to all of it is tested",
+        )  # fmt: skip
         parser.add_argument("--interval", help="of the bars that prices move by (default 1: minutes)")
         parser.add_argument("--venue", help="bybit or binance (default bybit)")
         parser.add_argument("--balance", help="USDT at the start (default 10000)")
         parser.add_argument("--leverage", help="default 10")
+        parser.add_argument(
+            "--combine", action="store_true",
+            help="signals of several strategies on a symbol become one, as for an account whose policy says so; with "
+            "--compare all enabled strategies of its account are tested together",
+        )  # fmt: skip
         parser.add_argument("--sizing", help="percent:1, fixed_usd:100 or minimum (default percent:1)")
         for name, words in (
             ("parameter", "of the strategy, like period=10"),
             ("cost", "like fee=0.00055 or slippage=0.0002"),
-            ("limit", "like max_positions=5; none is no limit"),
+            ("limit", "of the account, like max_positions=5; none is no limit"),
+            ("strategy-limit", "of the strategy's own level, like max_daily_loss_percent=2"),
             ("exit-rule", "like max_loss_percent=2 or enabled=false"),
         ):
             parser.add_argument(f"--{name}", action="append", default=[], metavar="NAME=VALUE", help=words)
@@ -94,10 +106,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             request = request_from_json(asked(options), {key: kind.parameters for key, kind in STRATEGIES.items()})
-            data = self._data(request, options)
-            # Here, not above: numba takes a second to load, and a request that is refused needs none of it.
-            run = importlib.import_module("trading.backtest.run")
-            result = run.run_backtest(request, data.candles, data.funding, data.rules, progress=self._tell)
+            result = self._result(request, options)
         except RequestInvalid as invalid:
             words = "\n".join(f"{each.field} {each.value}: {each.rule}" for each in invalid.violations)
             raise CommandError(words, returncode=INVALID) from None
@@ -107,10 +116,32 @@ class Command(BaseCommand):
         if options["compare"] is not None:
             self._compare(result, request, options["compare"])
 
+    def _result(self, request: BacktestRequest, options: dict[str, Any]) -> BacktestResult:
+        # Here, not above: numba takes a second to load, and a request that is refused needs none of it.
+        if request.source is Source.CANDLES:
+            data = self._data(request, options)
+            run = importlib.import_module("trading.backtest.run")
+            found: BacktestResult = run.run_backtest(
+                request, data.candles, data.funding, data.rules, progress=self._tell
+            )
+            return found
+        if options["bars"]:
+            raise CommandError("--bars is for source candles", returncode=INVALID)
+        recorded = importlib.import_module("trading.runtime.recorded_data")
+        listed = listed_rules(options["instruments"])
+        data = recorded.load_recorded(request, options["recording"], listed)
+        run = importlib.import_module("trading.backtest.recorded_run")
+        of_recording: BacktestResult = run.run_recorded(
+            request, data.recorded, data.candles, data.funding, progress=self._tell
+        ).result
+        return of_recording
+
     def _compare(self, result: BacktestResult, request: BacktestRequest, config_id: int) -> None:
         span = (datetime.fromtimestamp(each / 1_000, UTC) for each in (request.start_ms, request.end_ms))
         rows = signals_of(configuration(config_id), *span)
-        found = compare_signals([as_tested(row, request.strategies[0].name) for row in rows], result.signals)
+        name = configuration(config_id).name
+        signals = [each for each in result.signals if each.strategy == name]
+        found = compare_signals([as_tested(row, name) for row in rows], signals)
         self.stdout.write(
             f"{found.recorded} signals recorded, {found.tested} in the test, {found.same} the same"
         )  # fmt: skip
@@ -177,15 +208,23 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
             raise CommandError(f"{options['request']} cannot be read: {error}", returncode=INVALID) from None
         if not isinstance(found, dict):
             raise CommandError(f"{options['request']}: expected a JSON object", returncode=INVALID)
-        return found
-    plain = {name: options[name] for name in ("start", "end", "interval", "venue", "balance") if options[name]}
+        return {**found, "combine": True} if options["combine"] else found
+    said = ("start", "end", "source", "interval", "venue", "balance", "combine")
+    plain = {name: options[name] for name in said if options[name]}
+    if options["recording"] is not None:
+        plain |= recording_asked(options["recording"], plain) | {"accept_gaps": options["accept_gaps"]}
     parts = {
         "costs": {name: switched(value) for name, value in pairs(options["cost"], "--cost")},
         "limits": {name: switched(value) for name, value in pairs(options["limit"], "--limit")},
         "exit_rules": {name: switched(value) for name, value in pairs(options["exit_rule"], "--exit-rule")},
     }
     if options["compare"] is not None:
-        return {"strategies": [configured(configuration(options["compare"]))], **plain, **parts}
+        compared = configuration(options["compare"])
+        together = configs_beside(compared) if options["combine"] else [compared]
+        asked = [configured(each) for each in together]
+        if limits := own_limits(options):
+            asked = [each | {"limits": limits} if each["name"] == compared.name else each for each in asked]
+        return {"strategies": asked, **plain, **parts}
     if not options["strategy"] or not options["symbols"]:
         raise CommandError("say --strategy and --symbols, or --request", returncode=INVALID)
     mode, _, value = (options["sizing"] or "percent:1").partition(":")
@@ -196,8 +235,27 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         "sizing_mode": mode,
         **({"sizing_value": value} if value else {}),
         **({"leverage": options["leverage"]} if options["leverage"] else {}),
+        **({"limits": limits} if (limits := own_limits(options)) else {}),
     }
     return {"strategies": [strategy], **plain, **parts}
+
+
+def own_limits(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: switched(value) for name, value in pairs(options["strategy_limit"], "--strategy-limit")}
+
+
+def recording_asked(path: Path, said: dict[str, Any]) -> dict[str, Any]:
+    """The recording's name; its beginning and end where no others are said."""
+    if not path.is_file():
+        raise CommandError(f"--recording {path}: there is no such file", returncode=INVALID)
+    if "start" in said and "end" in said:
+        return {"recording": path.name}
+    try:
+        first_ns, last_ns = span_of(path)
+    except BacktestError as error:
+        raise CommandError(str(error), returncode=INVALID) from None
+    span = {"start": iso(first_ns // 1_000_000), "end": iso(last_ns // 1_000_000 + 1)}
+    return {"recording": path.name, **{name: said.get(name, value) for name, value in span.items()}}
 
 
 def configuration(config_id: int) -> StrategyConfig:
