@@ -154,7 +154,7 @@ def test_the_room_of_an_order_that_was_prepared_is_its_own_however_full_the_budg
     began = time.monotonic()
     with pytest.raises(GatewayError, match="no order can be sent now"):
         subject.prepare_order()
-    assert 4.9 < time.monotonic() - began < 7.0
+    assert 4.9 < time.monotonic() - began < 20.0
 
 
 @pytest.mark.django_db(transaction=True)

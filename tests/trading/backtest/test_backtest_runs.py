@@ -137,7 +137,7 @@ def test_one_that_runs_tells_its_progress_and_is_stopped_within_two_seconds() ->
     asked = time.monotonic()
     until(lambda: rows.filter(state="stopped").exists())
     # A beat of a second; the rest is for a machine that is busy.
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked < 30
     worker.join()
     assert rows.get().error == ""
 

@@ -196,7 +196,7 @@ def test_without_valkey_a_process_goes_on_with_its_share_says_so_and_nothing_wai
     began = time.monotonic()
     budget.take((bucket,), "normal", 5.0)
     # One window, because what was taken before is still counted at the venue, and no longer.
-    assert 0.9 < time.monotonic() - began < 3.0
+    assert 0.9 < time.monotonic() - began < 5.0
     assert budget.status()["mode"] == "local" and budget.status()["reason"]
     own_valkey.start_again()
     deadline = time.monotonic() + 20
