@@ -19,12 +19,13 @@ from platform_site.supervisor.leftovers import mark_of, stop_leftovers
 from platform_site.supervisor.plan import Plan, child_environment
 from platform_site.supervisor.ports import require_free
 from platform_site.supervisor.postgres import EmbeddedPostgres
-from platform_site.supervisor.refusals import StopRequested
+from platform_site.supervisor.refusals import StartRefused, StopRequested
 from platform_site.supervisor.supervision import Supervisor
 from platform_site.supervisor.valkey import EmbeddedValkey
-from strategies.kernel_cache import STRATEGIES
+from strategies.kernel_cache import STRATEGIES, cache_of
 
 RECORD = "supervisor.json"
+BACKTEST_KERNELS = "trading/backtest/kernels"
 SERVER_SECONDS = 60.0
 COMMAND_SECONDS = 180.0
 # The first engine on a slow machine compiles its kernels for up to a minute.
@@ -101,6 +102,7 @@ class Launch:
         # Nobody has to wait for this one before he may log in.
         supervisor.start(plan.depth_collector())
         self._announce(health)
+        self._compile_backtests(plan)
 
     def _start_postgres(self, keys: Keys) -> tuple[EmbeddedPostgres, Child]:
         server = embedded.make_postgres(self._folder, self._configuration.postgres_port, keys.postgres_password)
@@ -144,6 +146,16 @@ class Launch:
         self._console.event("ballast", "waiting until every component is well")
         supervisor.wait_until(lambda: ask_health(configuration.web_port).is_ok, HEALTH_SECONDS, pause=0.5)
         return ask_health(configuration.web_port)
+
+    def _compile_backtests(self, plan: Plan) -> None:
+        """While people log in: otherwise the first backtest would wait for it."""
+        if cache_of(self._configuration.repository / BACKTEST_KERNELS).is_filled():
+            return
+        try:
+            self._supervisor.run_to_end(plan.backtest_kernels(), COMMAND_SECONDS)
+        except StartRefused as refusal:
+            # The first backtest compiles what is missing, or says why it cannot.
+            self._console.event("backtest-kernels", str(refusal))
 
     def _announce(self, health: Health) -> None:
         configuration = self._configuration

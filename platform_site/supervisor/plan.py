@@ -81,6 +81,11 @@ class Plan:
         """Compiles indicators and strategies; ends by itself."""
         return self._python("strategy-kernels", "-m", "strategies.kernels")
 
+    def backtest_kernels(self) -> ChildSpec:
+        """Compiles the kernels of backtests, giving way to everything else; ends by itself."""
+        spec = self._python("backtest-kernels", "-m", "strategies.kernels", "trading.backtest.kernels")
+        return replace(spec, command=("nice", *spec.command))
+
     def command(self, name: str) -> ChildSpec:
         """A management command that ends by itself."""
         return self._manage(name, name)
