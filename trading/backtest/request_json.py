@@ -339,6 +339,19 @@ def _strategy(reader: Reader, specs: Specs) -> StrategyRun:
     )
 
 
+def costs_of(data: Mapping[str, Any]) -> Costs:
+    """Costs alone.
+
+    Raises:
+        RequestInvalid: with every field that breaks a rule.
+    """
+    found: list[Violation] = []
+    costs = _costs(Reader(data, "costs.", found))
+    if found:
+        raise RequestInvalid(found)
+    return costs
+
+
 def _costs(reader: Reader) -> Costs:
     reader.known((*COSTS, "funding"))
     plain = Costs()
