@@ -411,7 +411,7 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
     return {
         "strategies": [
             {
-                name: _plain(dict(value) if name == "parameters" else value)
+                name: plain(dict(value) if name == "parameters" else value)
                 for name, value in ((name, getattr(run, name)) for name in STRATEGY_FIELDS)
             }
             for run in request.strategies
@@ -422,15 +422,15 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
         "venue": request.venue,
         "interval": request.interval,
         "balance": f"{request.balance:f}",
-        "costs": {each.name: _plain(getattr(request.costs, each.name)) for each in fields(Costs)},
-        "limits": {name: _plain(getattr(request.limits, name)) for name in LIMITS},
-        "exit_rules": {each.name: _plain(getattr(request.exit_rules, each.name)) for each in fields(ExitRules)},
+        "costs": {each.name: plain(getattr(request.costs, each.name)) for each in fields(Costs)},
+        "limits": {name: plain(getattr(request.limits, name)) for name in LIMITS},
+        "exit_rules": {each.name: plain(getattr(request.exit_rules, each.name)) for each in fields(ExitRules)},
         "groups": [
             {
                 "name": group.name,
                 "symbols": sorted(group.symbols),
                 "max_positions": group.max_positions,
-                "max_notional": _plain(group.max_notional),
+                "max_notional": plain(group.max_notional),
             }
             for group in groups_of(request)
         ],
@@ -445,11 +445,11 @@ def groups_of(request: BacktestRequest) -> list[SymbolGroup]:
     return [found[name] for name in sorted(found)]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: plain(each) for name, each in value.items()}
     return value

@@ -39,21 +39,22 @@ class BarOrder:
         self._lacking, self._history, self._warm, self._tell, self._spawn = lacking, history, warm, tell, spawn
         # Closed bars that wait for older ones, by their start, with the time when they were received.
         self._waiting: dict[Key, dict[int, tuple[Candle, int]]] = {}
-        # How many are to be asked for, and when they were asked for last (monotonic).
+        # How many are to be asked for, and the start of the open bar that showed last that some are missing.
         self._wanted: dict[Key, int] = {}
-        self._asked: dict[Key, float] = {}
-        self.counts = {"filled": 0, "late": 0}
+        self._shown: dict[Key, int] = {}
+        self.counts = {"asked": 0}
 
     def take(self, candle: Candle, receive_ns: int) -> None:
         """A bar as the feed told it, open or closed."""
         key = candle.symbol, candle.interval
         if key not in self._waiting:
             lacking = self._lacking(candle)
-            # An open bar shows early that others are missing; the venue is not asked again with each of them.
-            in_vain = not candle.closed and time.monotonic() - self._asked.get(key, -RETRY_SECONDS) < RETRY_SECONDS
+            # An open bar shows early that others are missing; what the venue does not have is asked for once.
+            in_vain = not candle.closed and self._shown.get(key) == candle.start_ms
             if not lacking or in_vain:
                 self._tell(candle, receive_ns, None)
                 return
+            self._shown[key] = candle.start_ms
             self.fill(*key, lacking)
         if candle.closed:
             self._waiting[key][candle.start_ms] = candle, receive_ns
@@ -74,12 +75,12 @@ class BarOrder:
             history = []
         waiting = self._waiting.pop(key)
         del self._wanted[key]
-        self._asked[key] = time.monotonic()
         self._in_order(history, waiting)
 
     async def _answer(self, key: Key) -> list[Candle]:
         while True:
             try:
+                self.counts["asked"] += 1
                 # One more than is missing, for each that closes while the question is under way.
                 return await self._history(*key, self._wanted[key] + len(self._waiting[key]) + 1)
             except VenueError as error:
@@ -92,7 +93,4 @@ class BarOrder:
         bars = {each.start_ms: (each, now_ns) for each in history if each.closed} | waiting
         for start_ms in sorted(bars):
             candle, receive_ns = bars[start_ms]
-            is_late = start_ms != max(bars)
-            self.counts["filled"] += start_ms not in waiting
-            self.counts["late"] += is_late
-            self._tell(candle, receive_ns, LATE if is_late else None)
+            self._tell(candle, receive_ns, LATE if start_ms != max(bars) else None)

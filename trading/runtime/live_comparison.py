@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from marketdata.candles.selectors import candle_series
@@ -23,8 +22,8 @@ from trading.backtest.request import BacktestRequest, Costs
 from trading.backtest.request_json import as_ms, iso
 from trading.backtest.result import BacktestSignal
 from trading.backtest.stretches import Span, Stretch, stretches
-from trading.models import EquitySnapshot
 from trading.runtime.backtest_data import DataMissing
+from trading.services.comparisons import worth_at
 
 MINUTE = "1"
 VENUE = "bybit"
@@ -215,13 +214,11 @@ def account_request(config: StrategyConfig, stretch: Stretch, costs: Costs) -> B
     limits = limits_for(account, config)
     # Orders of others, which limits of a user or of the platform count too, are not in the test.
     own: Limits = replace(limits, trading_enabled=True, other_levels=())
-    moment = datetime.fromtimestamp(stretch.start_ms / 1_000, UTC)
-    points = EquitySnapshot.objects.filter(account=account, mode=account.mode, equity__gt=0)
-    point = points.filter(taken_at__lte=moment).order_by("-taken_at").first() or points.order_by("taken_at").first()
+    balance = worth_at(config, datetime.fromtimestamp(stretch.start_ms / 1_000, UTC))
     plain = BacktestRequest((stretch.run(),), stretch.start_ms, stretch.end_ms)
     return replace(
         plain,
-        balance=Decimal(point.equity) if point is not None else plain.balance,
+        balance=plain.balance if balance is None else balance,
         costs=costs,
         limits=own,
         exit_rules=policies().exit_rules(account.pk),

@@ -36,6 +36,7 @@ from trading.backtest.result import BacktestResult
 from trading.backtest.result_packing import as_json
 from trading.runtime.backtest_data import BacktestData, DataMissing, load_data
 from trading.runtime.live_comparison import as_tested, compare_with_live
+from trading.services.comparisons import configured
 
 DIFFERENT, INVALID = 1, 2
 REPAIRS = (Repair.ACCEPT_GAPS, Repair.ACCEPT_ZERO_VOLUME, Repair.DROP_UNFINISHED)
@@ -236,18 +237,6 @@ def configuration(config_id: int) -> StrategyConfig:
     if found is None:
         raise CommandError(f"there is no strategy configuration {config_id}", returncode=INVALID)
     return found
-
-
-def configured(config: StrategyConfig) -> dict[str, Any]:
-    """A strategy as it is configured, as the API takes it."""
-    plain = ("strategy", "parameters", "name", "allow_reversal", "size_by_confidence", "adaptive_leverage")
-    return {
-        **{name: getattr(config, name) for name in plain},
-        "symbols": list(config.symbols),
-        "sizing_mode": str(config.sizing_mode),
-        "sizing_value": f"{config.sizing_value:f}",
-        "leverage": f"{config.leverage:f}",
-    }
 
 
 def pairs(given: Sequence[str], option: str) -> list[tuple[str, str]]:
