@@ -3,7 +3,7 @@ ran it is tested from the very bar on with which that engine warmed it up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -124,13 +124,29 @@ def as_tested(row: Signal, name: str) -> BacktestSignal:
 def _spans(config: StrategyConfig, start: datetime, end: datetime, recorded: list[BacktestSignal]) -> Iterator[Span]:
     """As far as they are in the time asked for. An engine that was killed may have written its last signals, and not
     how far it had come: its span then reaches to these."""
-    rows = list(spans_of(config, start, end).order_by("symbol", "begun"))
+    rows = _joined(spans_of(config, start, end).order_by("symbol", "begun", "-until"))
     for number, row in enumerate(rows):
         following = rows[number + 1] if number + 1 < len(rows) and rows[number + 1].symbol == row.symbol else None
         latest_ms = as_ms(following.begun if following is not None else end)
         signals = (each.time_ms for each in recorded if each.symbol == row.symbol and each.time_ms <= latest_ms)
         until_ms = min(max(as_ms(row.until), *signals, 0), as_ms(end))
         yield _span(row, max(as_ms(row.begun), as_ms(start)), until_ms)
+
+
+def _joined(rows: Iterable[StrategySpan]) -> list[StrategySpan]:
+    """Those of one history that touch or overlap are one: an engine may have written it in parts."""
+    found: list[StrategySpan] = []
+    for row in rows:
+        last = found[-1] if found else None
+        if last is not None and _history(last) == _history(row) and row.begun <= last.until:
+            last.until = max(last.until, row.until)
+        else:
+            found.append(row)
+    return found
+
+
+def _history(row: StrategySpan) -> tuple[Any, ...]:
+    return row.symbol, row.interval, row.version, row.code, row.engine, row.first_bar
 
 
 def _span(row: StrategySpan, begun_ms: int, until_ms: int) -> Span:
