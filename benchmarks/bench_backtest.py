@@ -28,7 +28,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.backtest import market, peers  # noqa: E402
+from benchmarks.backtest import book_feed, book_replay, market, peers  # noqa: E402
 from marketdata.candles.series import MINUTE_MS  # noqa: E402
 from risk.exits import ExitRules  # noqa: E402
 from risk.limits import ACCOUNT_DEFAULTS  # noqa: E402
@@ -240,6 +240,29 @@ class Benchmark:
             f"{symbols} symbols, {days} days of minutes, one account, wall time", [task], [], 1, time.perf_counter
         )
 
+    def replayed(self, events: int) -> None:
+        """A strategy that quotes, on a recorded book."""
+        feed = book_feed.feed_of(events)
+        count, heard = book_feed.changes_of(feed), feed.as_received()
+        own = [
+            Task("compiled strategy, exchange's book and the one heard", lambda: book_replay.compiled(feed, heard)),
+            Task("strategy in Python between stops, both books", lambda: book_replay.in_python(feed, heard)),
+            Task("no strategy, exchange's book", lambda: book_replay.alone(feed)),
+        ]
+        theirs = self.known(
+            Task("hftbacktest, vector", lambda: book_replay.hftbacktest(feed, by_vector=True), ">= 1x"), "hftbacktest"
+        ) + self.known(
+            Task("hftbacktest, hash map", lambda: book_replay.hftbacktest(feed, by_vector=False), ">= 1x"),
+            "hftbacktest",
+        )
+        self.warm([*own, *theirs])
+        self.compare(f"Book replay, {count:,} events, CPU time", own, theirs, self.rounds, time.process_time)
+        for row in self.rows[-len(own) - len(theirs) :]:
+            row.what += f": {count / row.seconds / 1e6:.1f} million events/s"
+            fills, held = next(task.result for task in (*own, *theirs) if row.what.startswith(task.name))
+            row.trades = f"{fills:,} fills"
+            self.notes.append(f"Book replay, {row.what.partition(':')[0]}: {fills} fills, {held} held at the end.")
+
     def warm(self, tasks: list[Task]) -> None:
         for task in tasks:
             task.fresh()()
@@ -304,7 +327,8 @@ def main() -> int:
     parser.add_argument("--slow-rounds", type=int, default=1, help="turns of sweeps, the full path and its peers")
     parser.add_argument("--symbols", type=int, default=50, help="in one account")
     parser.add_argument("--days", type=int, default=14, help="of minutes, of each of the symbols; 365 wants 8 GB")
-    parser.add_argument("--only", default="compiled,swept,full,memory,many", help="parts, by comma")
+    parser.add_argument("--events", type=int, default=3_000_000, help="of the recorded book")
+    parser.add_argument("--only", default="compiled,swept,full,memory,many,replayed", help="parts, by comma")
     options = parser.parse_args()
     STRATEGIES.look_in(Path(__file__).parent / "backtest" / "strategies")
     before = machine()
@@ -315,6 +339,7 @@ def main() -> int:
         "full": benchmark.full,
         "memory": benchmark.memory,
         "many": lambda: benchmark.many(options.symbols, options.days),
+        "replayed": lambda: benchmark.replayed(options.events),
     }
     for name in options.only.split(","):
         print(f"==> {name}", flush=True)

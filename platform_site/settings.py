@@ -273,6 +273,10 @@ ARCHIVE_UPLOAD_ROWS = environment.integer("ARCHIVE_UPLOAD_ROWS", 600_000, minimu
 STRATEGIES_DIR = environment.folder("STRATEGIES_DIR", DATA_DIR / "strategies")
 # Raw frames go to files of this folder; empty: they are not recorded.
 RECORD_DIR = environment.text("RECORD_DIR")
+# Where backtests find recordings of books and trades.
+RECORDINGS_DIR = environment.folder("RECORDINGS_DIR", Path(RECORD_DIR) if RECORD_DIR else DATA_DIR / "recordings")
+# Larger ones are for `manage.py backtest`: a recording takes about ten times as much memory as it is long.
+BACKTEST_RECORDING_MEGABYTES = environment.integer("BACKTEST_RECORDING_MEGABYTES", 64, minimum=1, maximum=65_536)
 RECORD_FILE_MEGABYTES = environment.integer("RECORD_FILE_MEGABYTES", 256, minimum=1, maximum=65_536)
 RECORD_FILE_MINUTES = environment.integer("RECORD_FILE_MINUTES", 60, minimum=1, maximum=1_440)
 

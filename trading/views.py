@@ -23,13 +23,14 @@ from marketdata.selectors import INTERVALS, instruments
 from strategies.base import ParameterSpec
 from strategies.registry import STRATEGIES
 from trading.api.backtest_schema import choices_of_form
+from trading.backtest.request import Source
 from trading.backtest.request_json import VENUES, request_from_json, request_to_json
 from trading.backtest.search_request import Objective, Sampler
 from trading.permissions import is_staff, may_operate_platform
 from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
 from trading.selectors import trace_timeline, visible_accounts, visible_backtests, visible_searches
 from trading.serializers import AccountSerializer
-from trading.services.backtests import candle_strategies
+from trading.services.backtests import all_strategies, candle_strategies, recordings
 
 # What the form begins with.
 USUAL = "supertrend"
@@ -134,22 +135,30 @@ class BacktestsPage(LoginRequiredMixin, TemplateView):
     def get_context_data(self, **context: Any) -> dict[str, Any]:
         asked = self.request.GET.get("again", "")
         again = visible_backtests(self.request.user).filter(pk=int(asked)).first() if PK.fullmatch(asked) else None
-        specs, wanted = candle_strategies(), self.request.GET.get("strategy", "")
+        of_candles, specs = candle_strategies(), all_strategies()
+        wanted = self.request.GET.get("strategy", "")
         symbols = list(instruments().order_by("symbol").values_list("symbol", flat=True))
         return super().get_context_data(
             boot={
                 "user": self.request.user.get_username(),
                 "list": reverse("backtests"),
                 "strategies": [
-                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in own]}
+                    {
+                        "key": key,
+                        "title": STRATEGIES[key].title,
+                        "parameters": [asdict(spec) for spec in own],
+                        "candles": key in of_candles,
+                    }
                     for key, own in sorted(specs.items())
                 ],
+                "sources": [str(each) for each in Source],
+                "recordings": [each.name for each in recordings()],
                 "symbols": symbols,
                 "intervals": BAR_INTERVALS,
                 "venues": VENUES,
                 "ranges": choices_of_form(),
-                "open": again is not None or wanted in specs,
-                "asked": again.request if again else usual_request(specs, wanted, symbols[:1]),
+                "open": again is not None or wanted in of_candles,
+                "asked": again.request if again else usual_request(of_candles, wanted, symbols[:1]),
             },
             **context,
         )

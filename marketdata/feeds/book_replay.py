@@ -32,10 +32,12 @@ USUAL_LIMIT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class BookStep:
-    """One book message was judged: its book as it is now, and what the message did."""
+    """One book message was judged: its book as it is now, what the message did, and the message."""
 
     book: SymbolBook
     outcome: BookOutcome
+    frame: bytes
+    receive_ns: int
 
 
 @dataclass(slots=True)
@@ -114,7 +116,8 @@ class Replay:
                 source = sources.bybit(symbol, int(depth) if depth.isdecimal() else 0)
                 book = self._bybit[key] = self._new_book(symbol, source, frame)
                 self._bybit_trades.setdefault((frame.category, symbol), []).append(book)
-            yield self._step(book, book.on_frame(frame.data, frame.receive_ns))
+            outcome = book.on_frame(frame.data, frame.receive_ns)
+            yield self._step(book, Judged(outcome, frame.data, frame.receive_ns))
 
     def _learn_rules(self, frame: RecordedFrame) -> None:
         for row in orjson.loads(frame.data)["result"]["list"]:
@@ -172,7 +175,7 @@ class Replay:
 
     def _steps(self, bridge: SnapshotBridge, judged: Iterable[Judged]) -> Iterator[BookStep]:
         for each in judged:
-            yield self._step(bridge.book, each.outcome)
+            yield self._step(bridge.book, each)
 
     # Both.
 
@@ -197,8 +200,8 @@ class Replay:
         self.books.append(book)
         return book
 
-    def _step(self, book: SymbolBook, outcome: BookOutcome) -> BookStep:
-        counts = self.counts
+    def _step(self, book: SymbolBook, judged: Judged) -> BookStep:
+        counts, outcome = self.counts, judged.outcome
         counts.messages += 1
         counts.applied += outcome <= BookOutcome.DELTA
         counts.refused += outcome is BookOutcome.REFUSED
@@ -211,7 +214,7 @@ class Replay:
             self._lost.add(book)
         if live:
             self._proven.add(book)
-        return BookStep(book, outcome)
+        return BookStep(book, outcome, judged.frame, judged.receive_ns)
 
 
 def _binance_source(symbol: str, frame: bytes, snapshot_limit: int) -> BookSource:

@@ -21,13 +21,14 @@ from typing import Any, BinaryIO
 import orjson
 import zstandard
 
+from marketdata.recording_names import INDEX_SUFFIX, SUFFIX
+
 log = logging.getLogger(__name__)
 
 WRITE_SECONDS = 0.5
 # More than this waiting for the disk is not taken; how much was lost is written down when it goes on.
 MOST_WAITING_BYTES = 64 * 2**20
 FORMAT = 2
-SUFFIX, INDEX_SUFFIX = ".jsonl.zst", ".index.jsonl"
 
 Line = tuple[str, str, bytes, int, str | None]
 

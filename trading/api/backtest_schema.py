@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiExample
 
 from marketdata.candles.series import INTERVALS
 from trading.backtest import request_json
+from trading.backtest.request import Source
 from trading.backtest.request_json import COSTS, EXIT_STEPS, EXIT_SWITCHES, EXITS, LIMITS, Number
 from trading.backtest.result_packing import text
 
@@ -61,13 +62,20 @@ GROUP = {
 MOMENT = {"type": "string", "description": "a day (its start, UTC) or an ISO 8601 time with its offset"}
 REQUEST = {
     "type": "object",
-    "required": ["strategies", "start", "end"],
+    "required": ["strategies"],
     "properties": {
         "name": {"type": "string", "maxLength": 80},
         "strategies": {"type": "array", "items": STRATEGY, "minItems": 1, "maxItems": request_json.MOST_STRATEGIES},
         "start": {**MOMENT, "example": "2026-01-01"},
         "end": {**MOMENT, "example": "2026-02-01"},
-        "source": {"type": "string", "enum": ["candles"]},
+        "source": {
+            "type": "string",
+            "enum": [str(each) for each in Source],
+            "description": "default candles; books and trades name a recording, and need no start and end if it has "
+            "an index",
+        },
+        "recording": {"type": "string", "description": "one of /backtests/recordings"},
+        "accept_gaps": {"type": "boolean", "description": "test on a recording with holes or errors all the same"},
         "venue": {"type": "string", "enum": list(request_json.VENUES)},
         "interval": {"type": "string", "enum": list(INTERVALS), "description": "of the bars that prices move by"},
         "balance": number(request_json.BALANCE),

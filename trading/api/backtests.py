@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import orjson
 from celery import current_app
 from celery.exceptions import OperationalError
+from django.conf import settings
 from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
@@ -23,13 +25,16 @@ from trading.api.backtest_export import csv_file, html_file, json_file, prices_j
 from trading.api.backtest_schema import FULL, REQUEST, SHORT
 from trading.api.idempotency import IDEMPOTENCY_KEY, idempotent
 from trading.api.pagination import Pages
+from trading.backtest.recording_files import recording_at
+from trading.backtest.recording_lines import symbols_of
 from trading.backtest.report import overview
+from trading.backtest.request import Source
 from trading.backtest.result_packing import json_rows, unpack_equity
 from trading.backtest.statistics import drawdowns, thinned
 from trading.models import BacktestRun
 from trading.selectors import backtest_part, live_results, visible_backtests
 from trading.serializers import BacktestListSerializer, BacktestSerializer
-from trading.services.backtests import backtest_create, backtest_delete, backtest_stop
+from trading.services.backtests import backtest_create, backtest_delete, backtest_stop, recordings
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +111,25 @@ class BacktestListView(generics.ListAPIView):
         run = backtest_create(owner=request.user, data=data, name=name)
         transaction.on_commit(partial(send, run.pk))
         return Response(BacktestSerializer(run).data, status=status.HTTP_201_CREATED)
+
+
+class RecordingSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="what `recording` of a backtest names")
+    bytes = serializers.IntegerField()
+    first_ms = serializers.IntegerField(allow_null=True, help_text="when its first line came; null: it has no index")
+    last_ms = serializers.IntegerField(allow_null=True)
+    symbols = serializers.ListField(child=serializers.CharField(), help_text="those that its header names")
+
+
+class RecordingsView(APIView):
+    @extend_schema(responses=RecordingSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        """The recordings that this deployment has, by name: of books, or of trades alone."""
+        found = [
+            {**asdict(each), "symbols": symbols_of(recording_at(settings.RECORDINGS_DIR, each.name))}
+            for each in recordings()
+        ]
+        return Response(RecordingSerializer(found, many=True).data)
 
 
 class BacktestDetailView(APIView):
@@ -236,6 +260,8 @@ class BacktestPricesView(APIView):
         if "symbol" not in asked:
             return HttpResponse(whole_run, content_type="application/json")
         symbol = one_of("symbol", asked["symbol"], [each["symbol"] for each in orjson.loads(whole_run)])
+        if run.request["source"] != Source.CANDLES:  # the archive does not have what it was tested on
+            return Response(next(each for each in orjson.loads(whole_run) if each["symbol"] == symbol))
         start, end = (whole(name, asked.get(name, ""), 0, LATEST_MS) for name in ("from", "to"))
         if end - start > interval_ms(run.request["interval"]) * MOST_BARS:
             raise serializers.ValidationError({"to": [f"must be at most {MOST_BARS} bars after from"]})

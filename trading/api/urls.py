@@ -43,6 +43,7 @@ urlpatterns = [
     re_path(rf"^dlq/{LETTER}/?$", dead_letters.DeadLetterDetailView.as_view()),
     re_path(rf"^dlq/{LETTER}/replay/?$", dead_letters.DeadLetterReplayView.as_view()),
     re_path(r"^backtests/?$", backtests.BacktestListView.as_view()),
+    re_path(r"^backtests/recordings/?$", backtests.RecordingsView.as_view()),
     re_path(rf"^backtests/{RUN}/?$", backtests.BacktestDetailView.as_view()),
     re_path(rf"^backtests/{RUN}/stop/?$", backtests.BacktestStopView.as_view()),
     re_path(rf"^backtests/{RUN}/trades/?$", backtests.BacktestTradesView.as_view()),

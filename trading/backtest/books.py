@@ -51,6 +51,7 @@ class Execution(NamedTuple):
     bar: int
     strategy: str
     why: str
+    is_maker: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -140,8 +141,8 @@ class Books:
         self._pay(realised - fee, done.step)
         self.fills.append(
             BacktestFill(
-                done.time_ms, done.symbol, done.strategy, done.side, done.price, done.quantity, fee, False, realised,
-                done.why,
+                done.time_ms, done.symbol, done.strategy, done.side, done.price, done.quantity, fee, done.is_maker,
+                realised, done.why,
             )
         )  # fmt: skip
         if holding is not None and closed:

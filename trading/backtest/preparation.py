@@ -13,7 +13,7 @@ import numpy as np
 from marketdata.candles.series import CandleSeries, FundingSeries
 from marketdata.instruments import InstrumentRules
 from risk.policies import Policies
-from strategies.base import ParameterError, Strategy, parse_parameters
+from strategies.base import ParameterError, QuietStrategy, Strategy, parse_parameters
 from strategies.registry import STRATEGIES
 from trading.backtest.books import ACCOUNT
 from trading.backtest.errors import BacktestError
@@ -25,8 +25,9 @@ Candles = Mapping[tuple[str, str], CandleSeries]
 SIZINGS = ("percent", "fixed_usd", "minimum")
 # What results depend on, besides the strategies of the user.
 CODE = (
-    "marketdata/candles", "marketdata/instruments.py", "risk", "strategies",
-    "trading/backtest", "trading/pipeline.py", "trading/positions.py", "trading/simulator/positions.py",
+    "marketdata/candles", "marketdata/engine", "marketdata/feeds", "marketdata/instruments.py", "risk", "strategies",
+    "trading/backtest", "trading/pipeline.py", "trading/positions.py", "trading/runtime/market_plane.py",
+    "trading/runtime/venue_books.py", "trading/simulator/book_kernels.py", "trading/simulator/positions.py",
 )  # fmt: skip
 
 
@@ -65,6 +66,11 @@ def _funding_digest(series: FundingSeries) -> str:
     digest.update(np.ascontiguousarray(series.time_ms).astype("<i8", copy=False).tobytes())
     digest.update(np.ascontiguousarray(series.rate).astype("<f8", copy=False).tobytes())
     return digest.hexdigest()
+
+
+def watches_books(strategy: Strategy) -> bool:
+    """Whether it would hear nothing where there are only trades."""
+    return strategy.timeframe is None and type(strategy).on_book is not QuietStrategy.on_book
 
 
 def configuration(

@@ -59,7 +59,9 @@ class StrategyRun:
 @dataclass(frozen=True, slots=True)
 class BacktestRequest:
     """``start_ms`` to ``end_ms`` (exclusive), milliseconds UTC. ``interval`` is that of the bars that prices move by
-    (``Source.CANDLES``); strategies of longer timeframes get bars made of those. ``balance`` in USDT."""
+    (``Source.CANDLES``); strategies of longer timeframes get bars made of those. ``balance`` in USDT.
+    ``recording``: the name of what books and trades are read from; ``accept_gaps``: also where it has holes or errors.
+    """
 
     strategies: tuple[StrategyRun, ...]
     start_ms: int
@@ -73,6 +75,7 @@ class BacktestRequest:
     exit_rules: ExitRules = field(default_factory=ExitRules)
     groups: SymbolGroups = field(default_factory=SymbolGroups)
     recording: str = ""
+    accept_gaps: bool = False
     seed: int = 7
 
     @property

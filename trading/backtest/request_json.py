@@ -95,6 +95,7 @@ COSTS: Mapping[str, Number] = {
     "latency_ms": Number(Decimal(0), Decimal(600_000), "from signal to market, milliseconds", whole=True),
     "maintenance_margin": number("0", "0.5", "liquidation below it, fraction of a position's worth"),
 }
+SHOWN_BY_BOOKS = ("slippage", "spread", "impact")
 LIMITS: Mapping[str, Number] = {
     "max_order_notional": limit("0.01", "1000000000000", "USD, one order"),
     "max_position_notional": limit("0.01", "1000000000000", "USD, one symbol"),
@@ -127,7 +128,7 @@ STRATEGY_SWITCHES = ("allow_reversal", "size_by_confidence", "adaptive_leverage"
 STRATEGY_FIELDS = tuple(each.name for each in fields(StrategyRun))
 REQUEST_FIELDS = (
     *("strategies", "start", "end", "source", "venue", "interval", "balance", "costs"),
-    *("limits", "exit_rules", "groups", "recording", "seed"),
+    *("limits", "exit_rules", "groups", "recording", "accept_gaps", "seed"),
 )
 
 
@@ -264,11 +265,12 @@ def request_from_json(data: Any, specs: Specs) -> BacktestRequest:
         venue=reader.read("venue", one_of(VENUES), plain.venue),
         interval=reader.read("interval", one_of(INTERVALS), plain.interval),
         balance=reader.read("balance", BALANCE.read, plain.balance),
-        costs=_costs(reader.inner("costs")),
+        costs=_costs(reader.inner("costs"), source),
         limits=_limits(reader.inner("limits")),
         exit_rules=_exit_rules(reader.inner("exit_rules")),
         groups=SymbolGroups(_groups(reader)),
         recording=reader.read("recording", matching(RECORDING, "must be a recording's name"), ""),
+        accept_gaps=reader.read("accept_gaps", switch, plain.accept_gaps),
         seed=reader.read("seed", SEED.read, plain.seed),
     )
     _refuse_too_much(reader, request, is_dated=start is not None and end is not None)
@@ -278,8 +280,14 @@ def request_from_json(data: Any, specs: Specs) -> BacktestRequest:
 
 
 def _refuse_too_much(reader: Reader, request: BacktestRequest, *, is_dated: bool) -> None:
-    if request.source == Source.BOOKS and not request.recording:
-        reader.refuse("recording", "", "is required for source books: the recording's name")
+    if request.source != Source.CANDLES and not request.recording:
+        reader.refuse("recording", "", f"is required for source {request.source}: the recording's name")
+    if request.source == Source.CANDLES and request.recording:
+        reader.refuse("recording", request.recording, "must not be said for source candles; say source books or trades")
+    if request.source == Source.CANDLES and request.accept_gaps:
+        reader.refuse("accept_gaps", True, "is for recordings: bars are mended when they are imported")
+    if request.source == Source.BOOKS and request.venue != VENUES[0]:
+        reader.refuse("venue", request.venue, f"must be {VENUES[0]} for source books: that is where engines trade")
     if request.source != Source.CANDLES or not is_dated:
         return
     bars = (request.end_ms - request.start_ms) // interval_ms(request.interval) * len(request.symbols)
@@ -340,22 +348,29 @@ def _strategy(reader: Reader, specs: Specs) -> StrategyRun:
 
 
 def costs_of(data: Mapping[str, Any]) -> Costs:
-    """Costs alone.
+    """Costs of a test of candles alone.
 
     Raises:
         RequestInvalid: with every field that breaks a rule.
     """
     found: list[Violation] = []
-    costs = _costs(Reader(data, "costs.", found))
+    costs = _costs(Reader(data, "costs.", found), Source.CANDLES)
     if found:
         raise RequestInvalid(found)
     return costs
 
 
-def _costs(reader: Reader) -> Costs:
+def _costs(reader: Reader, source: str) -> Costs:
     reader.known((*COSTS, "funding"))
-    plain = Costs()
+    # What a recorded book shows is not reckoned once more.
+    plain = Costs(slippage=Decimal(0)) if source == Source.BOOKS else Costs()
     values = {name: reader.read(name, field.read, getattr(plain, name)) for name, field in COSTS.items()}
+    if source == Source.BOOKS:
+        for name in SHOWN_BY_BOOKS:
+            if values[name]:
+                reader.refuse(name, reader.data[name], "must be 0 for source books: the recorded book itself shows it")
+    if source == Source.TRADES and values["impact"]:
+        reader.refuse("impact", reader.data["impact"], "must be 0 for source trades: say a larger slippage")
     return Costs(**values, funding=reader.read("funding", switch, plain.funding))
 
 
@@ -434,7 +449,7 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
             }
             for group in groups_of(request)
         ],
-        **({"recording": request.recording} if request.recording else {}),
+        **({"recording": request.recording, "accept_gaps": request.accept_gaps} if request.recording else {}),
         "seed": request.seed,
     }
 

@@ -34,6 +34,7 @@ from trading.backtest.exits import ahead, band, behind, next_stop, venue_exit
 from trading.backtest.losses import LossWatch
 from trading.backtest.market_fills import MarketFills, rate_of
 from trading.backtest.markets import NEVER, Market, seen
+from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
 from trading.backtest.preparation import Candles, code_version, configuration, digests, funding_bars, series_of
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult, BacktestSignal
@@ -53,10 +54,7 @@ MARGIN_OF_FLOATS = 1e-6
 # A position is looked for so many bars ahead at once: most end before.
 AHEAD = 4_096
 LOOK_EVERY = 512
-# A strategy that takes longer for one call has lost its way. Machine code cannot be ended from outside.
-CALL_SECONDS = 10.0
 NS = 1_000_000
-KILL_SWITCH = "the kill switch stopped trading: {}"
 
 
 def run_backtest(
@@ -520,7 +518,7 @@ class _Run:
         if not isinstance(outcome, PipelineResult):
             return
         signal, intent = outcome.signal, outcome.intent
-        verdict, words = _words(outcome)
+        verdict, words = words_of(outcome)
         if self._losses.halted and verdict == "approved":
             verdict, words = "denied", KILL_SWITCH.format(self._losses.halted)
         self._signals.append(
@@ -619,12 +617,3 @@ class _Run:
 
 def _decides_in_kernel(strategy: Strategy) -> TypeGuard[CandleStrategy]:
     return isinstance(strategy, CandleStrategy) and type(strategy).on_candle is CandleStrategy.on_candle
-
-
-def _words(result: PipelineResult) -> tuple[str, str]:
-    if not result.verdict.executed:
-        return "vetoed", result.verdict.reason
-    if result.approved:
-        return "approved", result.signal.reason
-    refusals = result.decision.refusals if result.decision is not None else ()
-    return "denied", "; ".join(each.message for each in refusals)

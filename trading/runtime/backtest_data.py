@@ -10,7 +10,7 @@ from marketdata.candles.series import DAY_MS, CandleSeries, FundingSeries, inter
 from marketdata.instruments import InstrumentRules
 from marketdata.selectors import instrument_rules
 from strategies.registry import STRATEGIES
-from trading.backtest.request import BacktestRequest
+from trading.backtest.request import BacktestRequest, StrategyRun
 from trading.backtest.request_json import iso
 
 
@@ -51,12 +51,18 @@ def load_data(request: BacktestRequest) -> BacktestData:
     return BacktestData(candles, funding, {symbol: found for symbol, found in rules.items() if found is not None})
 
 
+def warm_up_of(run: StrategyRun) -> tuple[str | None, int]:
+    """The timeframe that a strategy listens to (None: to none), and how many bars of it warm it up."""
+    strategy = STRATEGIES[run.strategy].create(run.symbols[0], run.parameters)
+    return strategy.timeframe, strategy.warm_up
+
+
 def warm_up_ms(request: BacktestRequest) -> int:
     """How much before the start strategies want to have seen, so that they decide from the start on."""
     longest = 0
     for run in request.strategies:
-        strategy = STRATEGIES[run.strategy].create(run.symbols[0], run.parameters)
-        if strategy.timeframe is not None:
-            longest = max(longest, strategy.warm_up * interval_ms(strategy.timeframe))
+        timeframe, bars = warm_up_of(run)
+        if timeframe is not None:
+            longest = max(longest, bars * interval_ms(timeframe))
     # Whole days: then bars of every timeframe begin with their own first.
     return -(-longest // DAY_MS) * DAY_MS

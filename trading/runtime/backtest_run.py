@@ -13,11 +13,13 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 
 from trading.backtest.errors import BacktestError
+from trading.backtest.recording_files import recording_at
 from trading.backtest.report import Report, report_of
-from trading.backtest.request import BacktestRequest
+from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult
 from trading.models import BacktestRun, Search
 from trading.runtime.backtest_data import BacktestData, DataMissing, load_data
@@ -106,6 +108,19 @@ def simulate(request: BacktestRequest, data: BacktestData, pulse: Pulse) -> Back
     return run_backtest(request, data.candles, data.funding, data.rules, progress=progress, stop=pulse.stop)
 
 
+def over_recording(request: BacktestRequest, pulse: Pulse) -> Report:
+    """The whole way of one that is tested on books or trades."""
+    from trading.backtest.recorded_run import run_recorded  # noqa: PLC0415 as above
+    from trading.runtime.recorded_data import load_recorded  # noqa: PLC0415
+
+    data = load_recorded(request, recording_at(settings.RECORDINGS_DIR, request.recording))
+    found = run_recorded(
+        request, data.recorded, data.candles, data.funding, progress=pulse.progress, stop=pulse.stop
+    )  # fmt: skip
+    pulse.say("working out the figures")
+    return report_of(found.result, request, found.candles)
+
+
 def carry_out_backtest(
     run_id: int,
     *,
@@ -137,6 +152,8 @@ def _outcome(
     """What it found, or why it failed."""
     try:
         request = backtest_request(run.request)
+        if request.source is not Source.CANDLES:
+            return over_recording(request, pulse)
         data = load(request)
         pulse.progress(0.0)
         result = simulate(request, data, pulse)

@@ -25,7 +25,6 @@ from audit.engine_memory import EngineMemory
 from audit.services import heartbeat_record
 from marketdata.depth.snapshots import Market
 from marketdata.engine.detectors.detection import Detection
-from marketdata.engine.sync import BookState
 from marketdata.events import Candle, Trade
 from marketdata.feeds.bybit_rest import BybitPublicRest
 from marketdata.feeds.protocol import VenueError
@@ -58,7 +57,7 @@ from trading.runtime.exposure_reader import ExposureReader
 from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_access import bybit_gate
 from trading.runtime.market_frames import SymbolMarket, summary, text
-from trading.runtime.market_plane import BOOK_DEPTH, MarketPlane
+from trading.runtime.market_plane import MarketPlane
 from trading.runtime.shards import Shards
 from trading.runtime.span_store import SpanStore
 from trading.runtime.strategy_watch import StrategyWatch
@@ -285,24 +284,13 @@ class Engine:
             self._act(self.pipeline.on_book(view), view.receive_ns)
 
     def _book_proven(self, symbol: str) -> bool:
-        market = self.plane.markets.get(symbol) if self.plane is not None else None
-        return market is not None and market.state is BookState.LIVE
+        return self.plane is not None and self.plane.proven(symbol)
 
     def _book_side(self, symbol: str, side: str) -> BookSide | None:
-        market = self.plane.markets.get(symbol) if self.plane is not None else None
-        if market is None or market.state is not BookState.LIVE:
-            return None
-        book = market.book
-        bid, ask = book.best_bid_ticks, book.best_ask_ticks
-        if bid is None or ask is None:
-            return None
-        levels = book.asks(BOOK_DEPTH) if side == "Buy" else book.bids(BOOK_DEPTH)
-        return BookSide(levels, book.tick_size, book.lot_size, (bid + ask) * book.tick_size / 2)
+        return self.plane.book_side(symbol, side) if self.plane is not None else None
 
     def _book_features(self, symbol: str) -> NDArray[np.float64] | None:
-        return (
-            self.plane.markets[symbol].book.features() if self.plane is not None and self._book_proven(symbol) else None
-        )
+        return self.plane.features(symbol) if self.plane is not None else None
 
     def _on_price(self, symbol: str, price: Decimal, receive_ns: int) -> None:
         self.pipeline.update_reference_price(symbol, price, receive_ns)

@@ -9,12 +9,17 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from marketdata.engine.book import SymbolBook
+from marketdata.engine.sync import BookState
 from marketdata.events import Candle, FeedEvent, Trade
 from marketdata.feeds.binance import depth_stream
 from marketdata.feeds.bybit_messages import MessageError, TickerState, decode_klines, decode_trades
 from marketdata.feeds.protocol import MarketFeed, Tap
 from marketdata.instruments import InstrumentRules
+from risk.slippage import BookSide
 from trading.runtime.backlog import Backlog
 from trading.runtime.book_stream import BookStream, binance_book_stream
 from trading.runtime.detection_watch import DetectionWatch
@@ -138,6 +143,28 @@ class MarketPlane:
             group.create_task(self.backlog.watch())
             for venue in self.venues.values():
                 group.create_task(venue.run())
+
+    # What is asked about a market, by whoever decides on it.
+
+    def proven(self, symbol: str) -> bool:
+        """Whether its book is LIVE."""
+        market = self.markets.get(symbol)
+        return market is not None and market.state is BookState.LIVE
+
+    def book_side(self, symbol: str, side: str) -> BookSide | None:
+        """What a market order of a side would take; None while the book is not proven."""
+        if not self.proven(symbol):
+            return None
+        book = self.markets[symbol].book
+        bid, ask = book.best_bid_ticks, book.best_ask_ticks
+        if bid is None or ask is None:
+            return None
+        levels = book.asks(BOOK_DEPTH) if side == "Buy" else book.bids(BOOK_DEPTH)
+        return BookSide(levels, book.tick_size, book.lot_size, (bid + ask) * book.tick_size / 2)
+
+    def features(self, symbol: str) -> NDArray[np.float64] | None:
+        """The features of its book now; None while it is not proven."""
+        return self.markets[symbol].book.features() if self.proven(symbol) else None
 
     async def status(self) -> dict[str, dict[str, Any]]:
         """The figures of each feed."""

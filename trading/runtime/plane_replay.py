@@ -65,20 +65,34 @@ def grids(header: Mapping[str, Any]) -> dict[str, tuple[Decimal, Decimal]]:
 
 def replay(plane: MarketPlane, lines: Iterable[RecordedFrame]) -> None:
     """Give a plane with silent feeds every recorded line."""
-    venues = {name.replace(" ", "-"): venue for name, venue in plane.venues.items()}
+    replayed = PlaneReplay(plane)
     for line in lines:
+        replayed.take(line)
+
+
+class PlaneReplay:
+    """A plane with silent feeds that is given a recording line by line. Lines of our own recorders name their feed;
+    those of others are their public channel's (``linear``)."""
+
+    def __init__(self, plane: MarketPlane) -> None:
+        self._backlog = plane.backlog
+        self._venues = {name.replace(" ", "-"): venue for name, venue in plane.venues.items()}
+        self._channels = {venue.market_type: venue for venue in plane.venues.values() if venue.venue == "bybit"}
+
+    def take(self, line: RecordedFrame) -> None:
         if line.kind == "mark" and line.connection == backlog.NAME:
-            plane.backlog.tick(behind=orjson.loads(line.data)["mark"] == backlog.BEHIND)
-        venue = venues.get(line.connection.rpartition(".")[0])
+            self._backlog.tick(behind=orjson.loads(line.data)["mark"] == backlog.BEHIND)
+        venue = self._venues.get(line.connection.rpartition(".")[0]) or self._channels.get(line.category or "")
         if venue is None:
-            continue
+            return
         if line.kind == "recv":
             topic = topic_in(line.data, MARKERS[venue.venue])
             if topic is not None:
                 venue.on_frame(topic, line.data, line.receive_ns)
         elif line.kind == "http" and line.url:
-            symbol = parse_qs(urlsplit(line.url).query)["symbol"][0]
-            venue.on_snapshot(symbol, line.data, line.receive_ns)
+            symbol = parse_qs(urlsplit(line.url).query).get("symbol")
+            if symbol is not None:
+                venue.on_snapshot(symbol[0], line.data, line.receive_ns)
         elif line.kind == "mark":
             told = orjson.loads(line.data)
             venue.mark(told["symbol"], told["mark"], told["reason"])

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
@@ -12,9 +14,11 @@ from marketdata.instruments import Violation
 from marketdata.selectors import instruments
 from strategies.base import ParameterSpec
 from strategies.registry import STRATEGIES
+from trading.backtest.errors import BacktestError
+from trading.backtest.recording_files import RecordingFile, described, recordings_in
 from trading.backtest.report import Report
 from trading.backtest.request import BacktestRequest, Source
-from trading.backtest.request_json import RequestInvalid, request_from_json, request_to_json
+from trading.backtest.request_json import RECORDING, RequestInvalid, iso, request_from_json, request_to_json
 from trading.models import BacktestPart, BacktestRun
 
 State = BacktestRun.State
@@ -41,13 +45,26 @@ def candle_strategies() -> dict[str, tuple[ParameterSpec, ...]]:
     return {key: specs for key, specs in found.items() if any(spec.name == "timeframe" for spec in specs)}
 
 
+def all_strategies() -> dict[str, tuple[ParameterSpec, ...]]:
+    """The same of all: recordings tell those of books and trades as well."""
+    return {key: kind.parameters for key, kind in STRATEGIES.refresh().items()}
+
+
+def recordings() -> list[RecordingFile]:
+    """What this deployment has recorded, by name."""
+    return recordings_in(settings.RECORDINGS_DIR)
+
+
 def backtest_request(data: Any) -> BacktestRequest:
-    """What was asked, checked against the strategies and instruments of this deployment.
+    """What was asked, checked against the strategies, instruments and recordings of this deployment.
 
     Raises:
         RequestInvalid: with every field that breaks a rule.
     """
-    request = request_from_json(data, candle_strategies())
+    is_recorded = isinstance(data, Mapping) and data.get("source") in (Source.BOOKS, Source.TRADES)
+    if is_recorded:
+        data = _with_span(data)
+    request = request_from_json(data, all_strategies() if is_recorded else candle_strategies())
     listed = set(instruments().filter(symbol__in=request.symbols).values_list("symbol", flat=True))
     found = [
         Violation(f"strategies.{place}.symbols", symbol, "is no instrument that this deployment lists")
@@ -55,11 +72,39 @@ def backtest_request(data: Any) -> BacktestRequest:
         for symbol in run.symbols
         if symbol not in listed
     ]
-    if request.source != Source.CANDLES:
-        found.append(Violation("source", request.source, "must be candles; recordings are for manage.py backtest"))
     if found:
         raise RequestInvalid(found)
     return request
+
+
+def _with_span(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked of a recording: from its beginning to its end, where nothing else is said and its index tells them.
+
+    Raises:
+        RequestInvalid: it is none of this deployment's, or too large.
+    """
+    name = data.get("recording", "")
+    if not isinstance(name, str) or not RECORDING.fullmatch(name):
+        raise _no_recording(name)
+    try:
+        file = described(settings.RECORDINGS_DIR, name)
+    except BacktestError:
+        raise _no_recording(name) from None
+    most = settings.BACKTEST_RECORDING_MEGABYTES
+    if file.bytes > most * 2**20:
+        rule = f"is larger than {most} MB (BACKTEST_RECORDING_MEGABYTES); such are for manage.py backtest"
+        raise RequestInvalid([Violation("recording", name, rule)])
+    span = {}
+    if file.first_ms is not None and file.last_ms is not None:
+        span = {"start": iso(file.first_ms), "end": iso(file.last_ms + 1)}
+    return {**span, **{name: value for name, value in data.items() if value or name not in span}}
+
+
+def _no_recording(name: Any) -> RequestInvalid:
+    names = ", ".join(each.name for each in recordings()[:5]) or "none"
+    return RequestInvalid(
+        [Violation("recording", str(name)[:100], f"must be one of this deployment; there are {names}")]
+    )
 
 
 @transaction.atomic

@@ -112,6 +112,10 @@ function drawForm(asked) {
   const one = asked.strategies[0];
   const strategy = field($("what"), "strategies.0.strategy", "Strategy", { choices: boot.strategies.map(({ key, title }) => [key, title]), value: one.strategy });
   strategy.addEventListener("change", () => drawParameters(strategy.value, {}));
+  const source = field($("what"), "source", "Tested on", { choices: boot.sources.map((each) => [each, each]), value: asked.source, help: "books and trades are recordings" });
+  const names = [...new Set([...(asked.recording ? [asked.recording] : []), ...boot.recordings])];
+  field($("what"), "recording", "Recording", { choices: names.map((each) => [each, each]), value: asked.recording ?? names[0], help: "from its beginning to its end" });
+  source.addEventListener("change", () => showSource(source.value, strategy));
   field($("what"), "strategies.0.symbols", "Symbols", { value: one.symbols.join(", "), help: "separated by commas", wide: true }).setAttribute("list", "symbols");
   field($("what"), "start", "From", { kind: "date", value: asked.start.slice(0, 10), help: "UTC" });
   field($("what"), "end", "Until", { kind: "date", value: asked.end.slice(0, 10), help: "the day after the last" });
@@ -120,6 +124,7 @@ function drawForm(asked) {
   field($("what"), "balance", "Balance, USDT", { kind: "number", value: asked.balance });
   field($("what"), "name", "Name", { value: asked.name ?? "", help: "may be left out", wide: true });
   drawParameters(one.strategy, one.parameters);
+  showSource(asked.source, strategy);
   field($("size"), "strategies.0.sizing_mode", "Size by", { choices: [["percent", "percent of balance"], ["fixed_usd", "fixed amount (USD)"], ["minimum", "smallest allowed"]], value: one.sizing_mode });
   field($("size"), "strategies.0.sizing_value", "Value", { kind: "number", value: one.sizing_value, help: "percent, or USD, as margin" });
   field($("size"), "strategies.0.leverage", "Leverage", { kind: "number", value: one.leverage, help: "1 to 50" });
@@ -131,6 +136,20 @@ function drawForm(asked) {
       else if (known) field($(group), `${group}.${name}`, words(name), { kind: "number", value, help: range(known) });
       else field($(group), `${group}.${name}`, words(name), { value: value.map((pair) => pair.join(":")).join(", "), help: "profit %:value %, separated by commas", wide: true });
     }
+  }
+}
+
+// What a recording says itself is not asked for; strategies of books hear nothing of candles.
+const OF_CANDLES = ["start", "end", "venue"];
+
+function showSource(source, strategy) {
+  const isRecorded = source !== "candles";
+  for (const name of OF_CANDLES) $(`f-${name}`).parentElement.hidden = isRecorded;
+  $("f-recording").parentElement.hidden = !isRecorded;
+  for (const option of strategy.options) option.hidden = option.disabled = !isRecorded && !boot.strategies.find(({ key }) => key === option.value).candles;
+  if (strategy.selectedOptions[0]?.disabled) {
+    strategy.value = boot.strategies.find(({ candles }) => candles).key;
+    drawParameters(strategy.value, {});
   }
 }
 
@@ -158,6 +177,9 @@ function collect() {
     else if (names[0] === "limits" && !text) at[last] = null;
     else at[last] = text;
   }
+  if (body.source === "candles") delete body.recording;
+  else for (const name of OF_CANDLES) delete body[name];
+  if (body.source === "books") for (const name of ["slippage", "spread", "impact"]) delete body.costs[name];
   return body;
 }
 

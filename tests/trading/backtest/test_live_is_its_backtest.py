@@ -118,6 +118,39 @@ def test_every_signal_of_a_running_engine_is_found_again_by_its_backtest(
     assert sum(each["same"] for each in found) == signals() >= 25
 
 
+BOOKISH = {
+    "pressure": ("scalping.imbalance", {"threshold": 0.55, "hold_ms": 0, "cooldown_s": 1}),
+    "levels": ("scalping.orderbook", {"cooldown_s": 1}),
+    "clusters": ("scalping.cluster_breakout", {"cooldown_s": 1}),
+}
+
+
+@pytest.mark.long
+def test_book_strategies_signal_the_same_over_what_their_engine_recorded(
+    account: Account, start_process: Starter, start_simulator: Starter, tmp_path: Path
+) -> None:
+    venue = start_simulator("--symbols", "2", "--seed", "5")
+    configs = [
+        builders.strategy(account, name=name, strategy=strategy, symbols=SYMBOLS[:2], parameters=parameters)
+        for name, (strategy, parameters) in BOOKISH.items()
+    ]
+    for each in configs:
+        strategy_enable(config=each, actor="alice")
+    recorded = tmp_path / "recorded"
+    engine = start_process("runengine", SIMULATOR_URL=venue.url, RECORD_DIR=str(recorded), BINANCE_SYMBOLS="")
+    until(lambda: signals(configs[0]) >= 20, 150)
+    engine.stop()
+    (recording,) = recorded.glob("*.jsonl.zst")
+
+    for config in configs:
+        out = io.StringIO()
+        call_command(
+            "backtest", "--compare", str(config.pk), "--source", "books", "--recording", str(recording), stdout=out
+        )
+        count = signals(config)
+        assert f"{count} signals recorded, {count} in the test, {count} the same" in out.getvalue()
+
+
 @pytest.mark.long
 def test_a_kill_a_lost_connection_and_a_change_of_settings_are_told_apart_and_every_signal_is_found_again(
     configs: list[StrategyConfig], start_engine: Callable[[], RunningProcess], market: ServerProcess, tmp_path: Path

@@ -21,13 +21,15 @@ from strategies.registry import STRATEGIES
 from strategies.selectors import config_named, signals_of
 from trading.backtest.comparison import compare_signals, told
 from trading.backtest.errors import BacktestError
+from trading.backtest.recording_lines import span_of
 from trading.backtest.report import summary_of
-from trading.backtest.request import BacktestRequest
+from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.request_json import (
     EARLIEST,
     FieldError,
     RequestInvalid,
     costs_of,
+    iso,
     moment,
     request_from_json,
     request_to_json,
@@ -72,6 +74,11 @@ class Command(BaseCommand):
         parser.add_argument("--symbols", help="like BTCUSDT,ETHUSDT")
         parser.add_argument("--from", dest="start", help="the first day or moment, UTC")
         parser.add_argument("--to", dest="end", help="the day or moment after the last")
+        parser.add_argument("--source", choices=[str(each) for each in Source], help="default candles")
+        parser.add_argument(
+            "--recording", type=Path, metavar="FILE",
+            help="of source books or trades: the file; without --from and --to all of it is tested",
+        )  # fmt: skip
         parser.add_argument("--interval", help="of the bars that prices move by (default 1: minutes)")
         parser.add_argument("--venue", help="bybit or binance (default bybit)")
         parser.add_argument("--balance", help="USDT at the start (default 10000)")
@@ -98,20 +105,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--compare", type=int, metavar="ID",
             help="of a strategy's configuration: test what engines ran of it from --from to --to (default: ever, now), "
-            "and hold its signals against those recorded; 1: they differ",
+            "or an engine's --recording, and hold its signals against those on record; 1: they differ",
         )  # fmt: skip
         parser.add_argument("--output", type=Path, help="write request, figures, signals, fills, trades and curve here")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["compare"] is not None and not options["bars"]:
+        if options["compare"] is not None and not options["bars"] and options["recording"] is None:
             self._compare_with_live(options)
             return
         try:
             request = request_from_json(asked(options), {key: kind.parameters for key, kind in STRATEGIES.items()})
-            data = self._data(request, options)
-            # Here, not above: numba takes a second to load, and a request that is refused needs none of it.
-            run = importlib.import_module("trading.backtest.run")
-            result = run.run_backtest(request, data.candles, data.funding, data.rules, progress=self._tell)
+            result = self._result(request, options)
         except RequestInvalid as invalid:
             words = "\n".join(f"{each.field} {each.value}: {each.rule}" for each in invalid.violations)
             raise CommandError(words, returncode=INVALID) from None
@@ -142,6 +146,26 @@ class Command(BaseCommand):
             raise CommandError("nothing could be compared", returncode=INVALID)
         if not found.is_true:
             raise CommandError("live and test differ", returncode=DIFFERENT)
+
+    def _result(self, request: BacktestRequest, options: dict[str, Any]) -> BacktestResult:
+        # Here, not above: numba takes a second to load, and a request that is refused needs none of it.
+        if request.source is Source.CANDLES:
+            data = self._data(request, options)
+            run = importlib.import_module("trading.backtest.run")
+            found: BacktestResult = run.run_backtest(
+                request, data.candles, data.funding, data.rules, progress=self._tell
+            )
+            return found
+        if options["bars"]:
+            raise CommandError("--bars is for source candles", returncode=INVALID)
+        recorded = importlib.import_module("trading.runtime.recorded_data")
+        listed = listed_rules(options["instruments"])
+        data = recorded.load_recorded(request, options["recording"], listed)
+        run = importlib.import_module("trading.backtest.recorded_run")
+        of_recording: BacktestResult = run.run_recorded(
+            request, data.recorded, data.candles, data.funding, progress=self._tell
+        ).result
+        return of_recording
 
     def _compare(self, result: BacktestResult, request: BacktestRequest, config_id: int) -> None:
         span = (datetime.fromtimestamp(each / 1_000, UTC) for each in (request.start_ms, request.end_ms))
@@ -210,7 +234,11 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise CommandError(f"{options['request']}: expected a JSON object", returncode=INVALID)
         return found
-    plain = {name: options[name] for name in ("start", "end", "interval", "venue", "balance") if options[name]}
+    plain = {
+        name: options[name] for name in ("start", "end", "source", "interval", "venue", "balance") if options[name]
+    }
+    if options["recording"] is not None:
+        plain |= recording_asked(options["recording"], plain) | {"accept_gaps": options["accept_gaps"]}
     parts = {
         "costs": {name: switched(value) for name, value in pairs(options["cost"], "--cost")},
         "limits": {name: switched(value) for name, value in pairs(options["limit"], "--limit")},
@@ -230,6 +258,20 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         **({"leverage": options["leverage"]} if options["leverage"] else {}),
     }
     return {"strategies": [strategy], **plain, **parts}
+
+
+def recording_asked(path: Path, said: dict[str, Any]) -> dict[str, Any]:
+    """The recording's name; its beginning and end where no others are said."""
+    if not path.is_file():
+        raise CommandError(f"--recording {path}: there is no such file", returncode=INVALID)
+    if "start" in said and "end" in said:
+        return {"recording": path.name}
+    try:
+        first_ns, last_ns = span_of(path)
+    except BacktestError as error:
+        raise CommandError(str(error), returncode=INVALID) from None
+    span = {"start": iso(first_ns // 1_000_000), "end": iso(last_ns // 1_000_000 + 1)}
+    return {"recording": path.name, **{name: said.get(name, value) for name, value in span.items()}}
 
 
 def configuration(config_id: int) -> StrategyConfig:
