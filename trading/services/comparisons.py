@@ -65,9 +65,11 @@ def live_time(config: StrategyConfig) -> tuple[datetime, datetime] | None:
     if last is None:
         return None
     earliest = last - timedelta(days=MOST_DAYS)
+    said = signals.filter(signalled_at__gt=earliest).order_by("signalled_at").values_list("signalled_at", flat=True)[:1]
+    # A signal is of the bar before it.
     first = min(
         [*spans.filter(until__gt=earliest).order_by("begun").values_list("begun", flat=True)[:1],
-         *signals.filter(signalled_at__gt=earliest).order_by("signalled_at").values_list("signalled_at", flat=True)[:1]]
+         *(each - MINUTE for each in said)]
     )  # fmt: skip
     first_ms, last_ms = max(as_ms(first), as_ms(earliest)), as_ms(last)
     minute_ms = MINUTE // timedelta(milliseconds=1)
