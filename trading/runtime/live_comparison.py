@@ -30,8 +30,8 @@ VENUE = "bybit"
 # So many differences of a stretch are told one by one.
 MOST_DIFFERENCES = 1_000
 OUTSIDE = (
-    "no record says from which bars on an engine ran the strategy then; what it said is not compared. Such records are "
-    "kept of strategies of closed candles since this platform's version 0.2"
+    "no record says from which bars on an engine ran the strategy then; what it said is not compared. Engines keep such "
+    "records of strategies of closed candles; strategies of the book are compared over what an engine recorded"
 )
 
 
