@@ -30,7 +30,7 @@ VENUE = "bybit"
 # So many differences of a stretch are told one by one.
 MOST_DIFFERENCES = 1_000
 OUTSIDE = (
-    "no record says from which bars on an engine ran the strategy then; what it said is not compared. Engines keep such "
+    "no record says from which bars on an engine ran the strategy then; it is not compared. Engines keep such "
     "records of strategies of closed candles; strategies of the book are compared over what an engine recorded"
 )
 
