@@ -188,7 +188,6 @@ class Engine:
         self._exposures.close()
         if self._candles is not None:
             await self._candles.flush()
-        await self._spans.flush()
         await self._feed_events.close()
         await self._detections.flush()
         if self._recorder is not None:

@@ -34,7 +34,7 @@ class _Live:
 
 class SpanStore:
     """Lives in the engine's event loop. What is noted is written a round later: by then the signals of its bars are on
-    record, so that an engine that is killed leaves no bar without them."""
+    record, so that an engine that ends leaves no bar without them: what is noted last is left out."""
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
@@ -72,11 +72,6 @@ class SpanStore:
             noted, self._noted = self._noted, {}
             await asyncio.sleep(FLUSH_SECONDS)
             await self._store(noted)
-
-    async def flush(self) -> None:
-        """Write what is noted, at an orderly end."""
-        noted, self._noted = self._noted, {}
-        await self._store(noted)
 
     async def _store(self, noted: dict[_Live, datetime]) -> None:
         if not noted:

@@ -99,7 +99,7 @@ def download(venue: ServerProcess) -> None:
 def compared(config: StrategyConfig, tmp_path: Path) -> dict[str, Any]:
     """What ``manage.py backtest --compare`` finds."""
     output = tmp_path / f"{config.name}.json"
-    call_command("backtest", "--compare", str(config.pk), "--output", str(output), stdout=io.StringIO())
+    call_command("backtest", "--compare", str(config.pk), "--output", str(output))
     found: dict[str, Any] = json.loads(output.read_text())
     return found
 
