@@ -44,7 +44,7 @@ bench-environment: python
 bench: bench-environment ## measure the order-book engine beside its peers, on one core; the table goes to benchmarks/results [ARGS=...]
 	@.venv-bench/bin/python benchmarks/bench_engine.py $(ARGS)
 
-bench-backtest: bench-environment ## measure the backtester beside backtesting.py, vectorbt and nautilus; the table goes to benchmarks/results [ARGS=...]
+bench-backtest: bench-environment ## measure the backtester beside backtesting.py, vectorbt, nautilus and hftbacktest; the table goes to benchmarks/results [ARGS=...]
 	@.venv-bench/bin/python benchmarks/bench_backtest.py $(ARGS)
 
 bench-simulator: environment ## measure the exchange simulator: matching, REST, websockets, likeness to recorded markets

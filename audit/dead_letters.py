@@ -16,6 +16,8 @@ from uuid import uuid4
 import orjson
 import redis
 
+from audit.valkey import connect
+
 log = logging.getLogger(__name__)
 
 # The stream forgets the oldest beyond this; the file takes no more beyond that.
@@ -61,7 +63,7 @@ class DeadLetterQueue:
     """Threads and processes may share it. ``put`` never raises: it is called where something has failed already."""
 
     def __init__(self, url: str, prefix: str, file: Path) -> None:
-        self._redis: Any = redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
+        self._redis: Any = connect(url)
         self._stream, self._prefix, self._file = f"{prefix}:dlq", prefix, file
         self._add = self._redis.register_script(ADD)
 

@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import orjson
-import redis
+
+from audit.valkey import connect
 
 WORDS_SECONDS = 15
 
@@ -16,7 +17,7 @@ class EngineMemory:
 
     def __init__(self, url: str, prefix: str) -> None:
         self._key = f"{prefix}:engines"
-        self._redis: Any = redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
+        self._redis: Any = connect(url)
 
     def store(self, name: str, status: str, detail: dict[str, Any]) -> None:
         words = orjson.dumps({"status": status, "at": time.time(), "detail": detail}, default=str)

@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -43,6 +44,7 @@ FAST, SLOW = 50, 200
 GRID = {"fast": list(range(10, 110, 10)), "slow": list(range(150, 650, 50))}
 REPEATED = 100
 MEGABYTE = 1e6
+YEAR = 365
 
 
 @dataclass(slots=True)
@@ -183,9 +185,10 @@ class Benchmark:
             found = run_backtest(request, self.data, {}, self.rules)
             return len(found.trades), float(found.balance - request.balance)
 
+        guarded_task = Task("full path, all exit rules and limits on", lambda: lambda: ours(guarded))
         own = [
-            Task("full path, the same trades", lambda: lambda: ours(self.request)),
-            Task("full path, all exit rules and limits on as well", lambda: lambda: ours(guarded)),
+            guarded_task,
+            Task("full path, the same trades, no exit rules, no limits", lambda: lambda: ours(self.request)),
         ]
         small = market.bars_of(20_000)
         run_backtest(replace(guarded, end_ms=market.START_MS + 20_000 * MINUTE_MS), self.data, {}, self.rules)
@@ -199,8 +202,12 @@ class Benchmark:
             peers.nautilus_run(small, FAST, SLOW)()()
             nautilus[0].fresh = peers.nautilus_run(self.bars, FAST, SLOW)
         section = f"Full path, {count:,} bars, CPU time"
-        self.compare(section, own, [*theirs, *nautilus], self.slow_rounds, time.process_time)
-        self.check_same(own[0], theirs)
+        others = [*theirs, *nautilus]
+        self.compare(section, own, others, self.slow_rounds, time.process_time)
+        for task in others:
+            ratio = statistics.median([other / mine for mine, other in zip(own[1].seconds, task.seconds, strict=True)])
+            self.notes.append(f"Full path without exit rules and limits: {ratio:.1f}x as fast as {task.name}.")
+        self.check_same(own[1], theirs)
 
     def check_same(self, ours: Task, others: list[Task]) -> None:
         """Positions that were closed, but for one at the end and crossings that are a matter of rounding."""
@@ -230,12 +237,23 @@ class Benchmark:
         data = {(name, "1"): market.series_of(name, count, seed) for seed, name in enumerate(names)}
         request = request_for(names, count, exit_rules=ExitRules(), limits=ACCOUNT_DEFAULTS)
         rules = {name: market.rules_of(name) for name in names}
+        begun = resident()
 
         def ours() -> tuple[int, float]:
+            busy = time.process_time()
             found = run_backtest(request, data, {}, rules)
+            busy = time.process_time() - busy
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
+            self.notes.append(
+                f"{symbols} symbols, {days} days: {busy:,.1f} s of CPU, {len(found.signals):,} signals, "
+                f"{len(found.fills):,} fills; bars and all before it {begun / MEGABYTE:,.0f} MB, "
+                f"peak of the process {peak / MEGABYTE:,.0f} MB."
+            )
             return len(found.trades), float(found.balance)
 
-        task = Task("full path, exit rules and limits on", lambda: ours, "" if days < 365 else "< 60 s")
+        small = replace(request, end_ms=market.START_MS + 300 * MINUTE_MS)
+        run_backtest(small, data, {}, rules)
+        task = Task("full path, exit rules and limits on", lambda: ours, "" if days < YEAR else "< 60 s")
         self.compare(
             f"{symbols} symbols, {days} days of minutes, one account, wall time", [task], [], 1, time.perf_counter
         )
@@ -257,11 +275,19 @@ class Benchmark:
         )
         self.warm([*own, *theirs])
         self.compare(f"Book replay, {count:,} events, CPU time", own, theirs, self.rounds, time.process_time)
-        for row in self.rows[-len(own) - len(theirs) :]:
+        tasks = [*own, *theirs]
+        for row, task in zip(self.rows[-len(tasks) :], tasks, strict=True):
             row.what += f": {count / row.seconds / 1e6:.1f} million events/s"
-            fills, held = next(task.result for task in (*own, *theirs) if row.what.startswith(task.name))
-            row.trades = f"{fills:,} fills"
-            self.notes.append(f"Book replay, {row.what.partition(':')[0]}: {fills} fills, {held} held at the end.")
+            row.trades = f"{task.result[0]:,} fills"
+        for task in theirs:
+            fills, held = own[0].result
+            if abs(task.result[0] - fills) > 0.02 * fills:
+                raise AssertionError(f"{task.name} has {task.result[0]} fills, ours {fills}")
+            ratio = statistics.median(task.seconds) / statistics.median(own[1].seconds)
+            self.notes.append(
+                f"Book replay, lots held at the end: ours {held}, {task.name} {task.result[1]}. "
+                f"Ours with its strategy in Python is {ratio:.1f}x as fast as {task.name} with its compiled one."
+            )
 
     def warm(self, tasks: list[Task]) -> None:
         for task in tasks:
@@ -326,9 +352,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="turns of what is fast")
     parser.add_argument("--slow-rounds", type=int, default=1, help="turns of sweeps, the full path and its peers")
     parser.add_argument("--symbols", type=int, default=50, help="in one account")
-    parser.add_argument("--days", type=int, default=14, help="of minutes, of each of the symbols; 365 wants 8 GB")
+    parser.add_argument("--days", type=int, default=14, help="of minutes, of each of the symbols")
+    parser.add_argument("--year", action="store_true", help=f"{YEAR} days of them; wants 4 GB of memory")
     parser.add_argument("--events", type=int, default=3_000_000, help="of the recorded book")
     parser.add_argument("--only", default="compiled,swept,full,memory,many,replayed", help="parts, by comma")
+    parser.add_argument("--print-only", action="store_true", help="leave the files of results as they are")
     options = parser.parse_args()
     STRATEGIES.look_in(Path(__file__).parent / "backtest" / "strategies")
     before = machine()
@@ -338,12 +366,15 @@ def main() -> int:
         "swept": benchmark.swept,
         "full": benchmark.full,
         "memory": benchmark.memory,
-        "many": lambda: benchmark.many(options.symbols, options.days),
+        "many": lambda: benchmark.many(options.symbols, YEAR if options.year else options.days),
         "replayed": lambda: benchmark.replayed(options.events),
     }
     for name in options.only.split(","):
         print(f"==> {name}", flush=True)
         parts[name]()
+    if options.print_only:
+        print(markdown(benchmark.rows), *benchmark.notes, sep="\n")
+        return 0
     write(benchmark, before)
     print((RESULTS / "backtest.md").read_text())
     return 0

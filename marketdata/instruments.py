@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
+
+ONE = Decimal(1)
+# A remainder is exact only where the quotient has room.
+WIDE = Context(prec=100)
 
 
 class InstrumentError(ValueError):
@@ -58,14 +62,12 @@ class InstrumentRules:
 
     def round_price(self, price: Decimal) -> Decimal:
         """The nearest price on the tick grid."""
-        return (price / self.tick_size).quantize(Decimal(1)) * self.tick_size
+        return (price / self.tick_size).quantize(ONE) * self.tick_size
 
 
 def on_grid(number: Decimal, step: Decimal) -> bool:
     """Whether the number is a multiple of the step, however many digits the two have together."""
-    with localcontext() as wide:
-        wide.prec = 100
-        return not number % step
+    return not WIDE.remainder(number, step)
 
 
 def violations(

@@ -12,6 +12,7 @@ import redis
 from django.conf import settings
 from django.db.models import QuerySet
 
+from audit.valkey import connect
 from marketdata.instruments import InstrumentRules
 from marketdata.models import Candle, Detection, FeedEvent, Instrument
 from marketdata.services import LATEST_KEY, SUMMARY_KEY
@@ -60,8 +61,8 @@ def as_rules(instrument: Instrument) -> InstrumentRules:
 
 @cache
 def valkey() -> redis.Redis:
-    """This process's connections to Valkey; it raises redis.RedisError within a second or so."""
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+    """This process's connections to Valkey; it raises redis.RedisError within two seconds."""
+    return connect(settings.REDIS_URL)
 
 
 def latest_frame(symbol: str) -> dict[str, Any] | None:

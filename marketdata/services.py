@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
-import redis
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
 from audit import bus
+from audit.valkey import connect
 from marketdata.depth.heat import HeatMinute
 from marketdata.depth.hot import HotDepth
 from marketdata.depth.snapshots import Market
@@ -162,7 +162,7 @@ class LatestFrames:
     """Keeps each symbol's newest market frame in Valkey, for REST and for pages that open between two frames."""
 
     def __init__(self) -> None:
-        self._redis = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+        self._redis = connect(settings.REDIS_URL)
         self._depth = HotDepth(self._redis, settings.REDIS_PREFIX)
 
     def store(

@@ -46,5 +46,7 @@ def held_to(signal: Signal, verdict: Verdict) -> Verdict:
 class PassThroughValidator:
     """Lets every signal through and says that no model judged it: the desk's choice until a model is promoted."""
 
+    verdict = Verdict(True, None, "none", "no model is promoted for this strategy; passed unjudged")
+
     def judge(self, signal: Signal, features: NDArray[np.float64] | None) -> Verdict:
-        return Verdict(True, None, "none", "no model is promoted for this strategy; passed unjudged")
+        return self.verdict

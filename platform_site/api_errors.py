@@ -15,9 +15,9 @@ from strategies.services import StrategyConfigRefused
 from trading.backtest.request_json import RequestInvalid
 from trading.services.account_modes import ModeRefused
 from trading.services.amendments import OrderNotAmendable
-from trading.services.backtests import BacktestRefused
 from trading.services.kill_switch import KillSwitchRefused
 from trading.services.order_refusals import ClientOrderIdTaken, KillSwitchEngaged, OrderNotCancellable, OrderRefused
+from trading.services.run_lives import BacktestRefused
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 
+from audit.valkey import once_more
 from marketdata.engine.detectors.kinds import DEFAULT_KINDS, kinds_from_text
 from marketdata.engine.detectors.parameters import parameters_from_text
 from platform_site import environment
@@ -105,7 +106,7 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": REDIS_PREFIX,
-        "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
+        "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": once_more()},
     }
 }
 CHANNEL_LAYERS = {

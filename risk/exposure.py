@@ -5,10 +5,11 @@ Sums are made once, when the value is made: a check only looks them up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,8 @@ ZERO = Decimal(0)
 # What is lost by a position without a stop at the venue: the engine's own exit closes it there (risk/exits.py).
 UNSTOPPED_SHARE = Decimal("0.02")
 IMMEDIATE = frozenset({"IOC", "FOK"})
+# Sums of many accounts of all sizes are exact: what is taken off again leaves nothing behind.
+EXACT_DIGITS = 100
 
 
 def loss_at_stop(side: str, quantity: Decimal, price: Decimal, stop_loss: Decimal | None) -> Decimal:
@@ -78,13 +81,13 @@ class PendingExposure:
         self, side: str, quantity: Decimal, price: Decimal = ZERO, stop_loss: Decimal | None = None
     ) -> PendingExposure:
         """With one more order that may open something."""
-        more = {
-            "risk": self.risk + (loss_at_stop(side, quantity, price, stop_loss) if price > 0 else ZERO),
-            "price": max(self.price, price),
-        }
-        if side == "Buy":
-            return replace(self, buy_quantity=self.buy_quantity + quantity, **more)
-        return replace(self, sell_quantity=self.sell_quantity + quantity, **more)
+        risk = self.risk + (loss_at_stop(side, quantity, price, stop_loss) if price > 0 else ZERO)
+        bought, sold = (quantity, ZERO) if side == "Buy" else (ZERO, quantity)
+        # replace() takes several times as long, and this is done for each order.
+        return PendingExposure(
+            self.buy_quantity + bought, self.sell_quantity + sold, self.reduce_buy, self.reduce_sell,
+            self.closing_buy, self.closing_sell, risk, max(self.price, price),
+        )  # fmt: skip
 
     def plus_reducing(self, side: str, quantity: Decimal, *, immediate: bool) -> PendingExposure:
         """With one more reduce-only order."""
@@ -260,3 +263,58 @@ class Exposure:
         pending = self.pending.get(symbol, NOTHING_PENDING)
         bought, sold = (quantity, ZERO) if side == "Buy" else (ZERO, quantity)
         return pending.worst_quantity(self.signed_quantity(symbol), bought, sold)
+
+
+def together(exposures: Iterable[Exposure]) -> Totals:
+    """What is held, and may come to be held, in several exposures: risk, worth, holders and positions."""
+    notional: dict[str, Decimal] = defaultdict(Decimal)
+    holders: dict[str, int] = defaultdict(int)
+    risk, positions = ZERO, 0
+    for each in exposures:
+        risk += each.total_risk
+        positions += len(each.notional)
+        for symbol, worth in each.notional.items():
+            notional[symbol] += worth
+            holders[symbol] += 1
+    return Totals(
+        risk=risk,
+        notional=MappingProxyType(dict(notional)),
+        holders=MappingProxyType(dict(holders)),
+        positions=positions,
+    )
+
+
+_SUMS = ("equity", "day_start_equity", "peak_equity", "risk", "positions", "open_orders", "orders_last_second")
+
+
+def plus(many: Iterable[Totals]) -> Totals:
+    """What several have at stake together, of accounts that are in one of them only."""
+    sums: dict[str, Any] = dict.fromkeys(_SUMS, 0)
+    notional: dict[str, Decimal] = defaultdict(Decimal)
+    holders: dict[str, int] = defaultdict(int)
+    with localcontext(prec=EXACT_DIGITS):
+        for each in many:
+            for name in _SUMS:
+                sums[name] += getattr(each, name)
+            for symbol, worth in each.notional.items():
+                notional[symbol] += worth
+                holders[symbol] += each.holders[symbol]
+    return _totals(sums, notional, holders)
+
+
+def minus(whole: Totals, part: Totals) -> Totals:
+    """A sum less one of those that it was made of (:func:`plus`), as if that had never been in it."""
+    with localcontext(prec=EXACT_DIGITS):
+        sums: dict[str, Any] = {name: getattr(whole, name) - getattr(part, name) for name in _SUMS}
+        notional, holders = dict(whole.notional), dict(whole.holders)
+        for symbol, worth in part.notional.items():
+            holders[symbol] -= part.holders[symbol]
+            notional[symbol] -= worth
+            if not holders[symbol]:
+                del holders[symbol], notional[symbol]
+    return _totals(sums, notional, holders)
+
+
+def _totals(sums: dict[str, Any], notional: Mapping[str, Decimal], holders: Mapping[str, int]) -> Totals:
+    money = {name: ZERO + sums[name] for name in ("equity", "day_start_equity", "peak_equity", "risk")}
+    return Totals(**(sums | money), notional=MappingProxyType(dict(notional)), holders=MappingProxyType(dict(holders)))

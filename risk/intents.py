@@ -6,10 +6,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 # Bybit's orderLinkId: at most 36 of these characters.
 CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
 MAX_LENGTH = 36
+TOKEN = re.compile(r"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,14 @@ def new_client_order_id(time_ms: int, symbol: str, strategy: str, token: str) ->
     The time (13) and the 8 hexadecimal digits stay whole; symbol and strategy share what is left, the strategy cut
     first. A token that is not 8 hexadecimal digits is hashed to 8.
     """
-    if not re.fullmatch(r"[0-9a-f]{8}", token):
+    if not TOKEN.fullmatch(token):
         token = hashlib.sha256(token.encode()).hexdigest()[:8]
+    time = str(time_ms)
+    return f"{time}_{_names(symbol, strategy, MAX_LENGTH - len(time) - len(token) - 3)}_{token}"
+
+
+@lru_cache(maxsize=4_096)
+def _names(symbol: str, strategy: str, room: int) -> str:
     symbol, strategy = (re.sub(r"[^A-Za-z0-9-]", "-", text) for text in (symbol, strategy))
-    room = MAX_LENGTH - len(str(time_ms)) - len(token) - 3
     symbol = symbol[: room - 1]
-    strategy = strategy[: room - len(symbol)]
-    return f"{time_ms}_{symbol}_{strategy}_{token}"
+    return f"{symbol}_{strategy[: room - len(symbol)]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+ONE = Decimal(1)
 LOW, MEDIUM, HIGH = Decimal(20), Decimal(10), Decimal(5)
 
 
@@ -43,4 +44,7 @@ class LeverageRules:
 
 def allowed_leverage(wanted: Decimal, *limits: Decimal | None) -> Decimal:
     """What is wanted, as far as every limit allows it; at least 1."""
-    return max(min([wanted, *(limit for limit in limits if limit is not None)]), Decimal(1))
+    for limit in limits:
+        if limit is not None and limit < wanted:
+            wanted = limit
+    return max(wanted, ONE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,16 @@ STEP_NS = 60_000_000_000
 WINDOW = 240
 FEWEST = 20
 MINUTES_A_DAY = 24 * 60
+
+
+class KnownReturns(Protocol):
+    """What :class:`Returns` answers, from wherever prices are known."""
+
+    def add(self, symbol: str, price: float, time_ns: int) -> None: ...
+
+    def of(self, symbol: str) -> Mapping[str, float | None]: ...
+
+    def volatility_percent(self, symbol: str) -> float | None: ...
 
 
 class ReturnSeries:

@@ -23,7 +23,8 @@ PRICE_DECIMALS = 10
 
 
 class Slot(IntEnum):
-    """What a kernel writes into the row of a signal; the strategy's own ``notes`` follow from ``NOTES`` on."""
+    """What a kernel writes into the row of a signal, in this order; the strategy's own ``notes`` follow from ``NOTES``
+    on."""
 
     DIRECTION = 0  # 1 to buy, -1 to sell
     STRENGTH = 1  # 0 to 1
@@ -57,7 +58,7 @@ class CandleKernel:
 
 def exact(price: float) -> Decimal:
     """A kernel's price as money. Compiled backtests round to the same grid in integers."""
-    return Decimal(int(np.rint(price * 10.0**PRICE_DECIMALS))).scaleb(-PRICE_DECIMALS).normalize()
+    return Decimal(round(float(price) * 10.0**PRICE_DECIMALS)).scaleb(-PRICE_DECIMALS).normalize()
 
 
 def numbers_of(specs: Sequence[ParameterSpec], parameters: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -128,16 +129,17 @@ class CandleStrategy(QuietStrategy):
 
     def signal(self, candle: Candle, row: NDArray[np.float64]) -> Signal:
         """What a row says, at the close of its candle."""
-        side = "Buy" if row[Slot.DIRECTION] > 0 else "Sell"
-        notes = dict(zip(self.notes, row[Slot.NOTES :].tolist(), strict=False))
+        direction, strength, take_profit, stop_loss, *values = row.tolist()
+        side = "Buy" if direction > 0 else "Sell"
+        notes = dict(zip(self.notes, values, strict=False))
         return Signal(
             strategy=self.name,
             symbol=self.symbol,
             side=side,
-            strength=float(row[Slot.STRENGTH]),
+            strength=strength,
             entry_price=candle.close,
-            take_profit=exact(row[Slot.TAKE_PROFIT]),
-            stop_loss=exact(row[Slot.STOP_LOSS]),
+            take_profit=exact(take_profit),
+            stop_loss=exact(stop_loss),
             reason=self.reason(candle, side, notes),
             time_ns=(candle.start_ms + int(self._timeframe) * 60_000) * 1_000_000,
             metadata=notes,

@@ -12,6 +12,7 @@ from strategies.base import Strategy
 from strategies.registry import Registry
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "strategies"
+IMAGE_FOLDER = FOLDER.parent / "images" / "strategies"
 IMAGES = "/strategies/images/"
 LARGEST_CHARACTERS = 200_000
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)

@@ -115,3 +115,20 @@ class StrategySpan(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.begun:%Y-%m-%d %H:%M} to {self.until:%H:%M}"
+
+
+class SignalPerformance(models.Model):
+    """What an engine knows of the results of an account's strategies on a symbol, by which their signals are weighted
+    (``strategies.weights``). Nobody but the engine that follows the symbol writes it."""
+
+    account = models.ForeignKey("trading.Account", on_delete=models.CASCADE, related_name="+")
+    symbol = models.CharField(max_length=32)
+    rules = models.JSONField(help_text="strategies.weights.Combining that it was learnt by; under others it is void")
+    state = models.JSONField(help_text="strategies.weights.Performance.state")
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "symbol"], name="strategies_performance_once")]
+
+    def __str__(self) -> str:
+        return f"performance on {self.symbol}"

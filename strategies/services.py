@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
 
 from audit import bus
 from audit.services import alert_raise, as_json, insert_together, record
 from marketdata.instruments import Violation
 from marketdata.selectors import instrument_by_symbol
 from strategies.base import ParameterError, parse_parameters
-from strategies.models import Signal, StrategyConfig, StrategySpan
+from strategies.models import Signal, SignalPerformance, StrategyConfig, StrategySpan
 from strategies.registry import STRATEGIES
 from strategies.signals import Signal as SignalValue
+from strategies.weights import Combining
 
 CHANGEABLE = (
     "symbols",
@@ -291,3 +294,18 @@ def spans_store(spans: Iterable[StrategySpan]) -> None:
     known = [each for each in many if each.config_id in there]
     StrategySpan.objects.bulk_create([each for each in known if each.pk is None])
     StrategySpan.objects.bulk_update([each for each in known if each.pk is not None], ["until"])
+
+
+def performances_store(*, states: Mapping[tuple[int, str], Mapping[str, Any]], rules: Combining) -> None:
+    """Keep what an engine has learnt of signals' results, by account and symbol: the last that is told stands."""
+    now = timezone.now()
+    kept = asdict(rules)
+    SignalPerformance.objects.bulk_create(
+        [
+            SignalPerformance(account_id=account, symbol=symbol, rules=kept, state=state, updated_at=now)
+            for (account, symbol), state in sorted(states.items(), key=lambda item: item[0])
+        ],
+        update_conflicts=True,
+        unique_fields=["account", "symbol"],
+        update_fields=["rules", "state", "updated_at"],
+    )

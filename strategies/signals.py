@@ -41,13 +41,14 @@ class Signal:
             raise SignalError(f"strength is {self.strength}; expected 0 to 1")
         if self.entry_price <= 0 or self.stop_loss <= 0 or self.take_profit <= 0:
             raise SignalError("entry, take-profit and stop-loss must be above 0")
-        if self.risk <= 0 or self.reward <= 0:
+        risk, reward = self.risk, self.reward
+        if risk <= 0 or reward <= 0:
             raise SignalError(
                 f"{self.side} at {self.entry_price} with take-profit {self.take_profit} and stop-loss "
                 f"{self.stop_loss}: one of them is on the wrong side"
             )
-        if self.reward < self.risk * MINIMUM_REWARD_RISK:
-            raise SignalError(f"reward {self.reward} is under {MINIMUM_REWARD_RISK} times the risk {self.risk}")
+        if reward < risk * MINIMUM_REWARD_RISK:
+            raise SignalError(f"reward {reward} is under {MINIMUM_REWARD_RISK} times the risk {risk}")
 
     @property
     def direction(self) -> int:

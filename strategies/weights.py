@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def regimes_of(prices: NDArray[np.float64]) -> NDArray[np.int64]:
     return 2 * (efficiency > TREND_EFFICIENCY).astype(np.int64) + volatile
 
 
-def weights_of(
+def raw_weights_of(
     results: NDArray[np.float64],
     counts: NDArray[np.float64],
     regimes: NDArray[np.int64],
@@ -78,7 +79,7 @@ def weights_of(
     prior: float,
     gain: float,
 ) -> NDArray[np.float64]:
-    """Weights (strategies, symbols), 1 on the mean over a symbol's strategies. ``results`` are sums of what signals
+    """Weights (strategies, symbols), 1 for a strategy of which nothing is known. ``results`` are sums of what signals
     brought, in risks, and ``counts`` how many they were: both (strategies, symbols, regimes).
 
     The mean result of a strategy on a symbol is believed as far as there are results; in the regime of the moment it is
@@ -88,9 +89,7 @@ def weights_of(
     symbols = np.arange(len(regimes))
     now, seen = results[:, symbols, regimes], counts[:, symbols, regimes]
     expected = (now + prior * overall) / (seen + prior)
-    raw = np.exp(gain * expected)
-    weights: NDArray[np.float64] = raw / raw.mean(axis=0)
-    return weights
+    return np.exp(gain * expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,6 @@ def combine(votes: Sequence[Vote], least: float) -> Combined:
 class _Trial:
     """A signal that is waited for."""
 
-    strategy: int
     direction: int
     entry: float
     target: float
@@ -169,29 +167,45 @@ class _Trial:
         return min(BEST, max(WORST, (reached - self.entry) * self.direction / risk))
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What strategies of one account are told, and by which their signals are scored: (symbol, interval) of candles,
+    and symbols of books. What others listen to does not count: an account weighs alike whoever else there is."""
+
+    candles: frozenset[tuple[str, str]] = frozenset()
+    books: frozenset[str] = frozenset()
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        return self.books | {symbol for symbol, _ in self.candles}
+
+
 class Performance:
-    """How well the signals of strategies did, by symbol and regime, and the weights that follow: the same for the same
-    data in the same order. Strategies are known by a number of the caller's."""
+    """How well the signals of one account's strategies on one symbol did, by regime, and the weights that follow.
+
+    Everything follows from the symbol's own data and signals, whatever else there is in the process. Strategies are
+    known by a number of the caller's. Results fade and weights are made anew where ``refresh_s`` of the data's time
+    begin, counted from 1970. ``changes`` counts what the symbol's data alone would not tell again.
+    """
 
     def __init__(self, rules: Combining) -> None:
         self.rules = rules
+        # Strategies in the order of their first signals.
         self._strategies: dict[int, int] = {}
-        self._symbols: dict[str, int] = {}
-        self._results = np.zeros((0, 0, REGIMES))
-        self._counts = np.zeros((0, 0, REGIMES))
-        self._prices = np.full((0, SAMPLES), np.nan)
-        self._sample_due_ns: list[int] = []
-        self._trials: dict[str, dict[int, _Trial]] = {}
-        self._regimes: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._weights = np.ones((0, 0))
-        self._made_ns: int | None = None
+        self._results = np.zeros((0, REGIMES))
+        self._counts = np.zeros((0, REGIMES))
+        self._prices = np.full(SAMPLES, np.nan)
+        self._sample_due_ns = 0
+        self._trials: dict[int, _Trial] = {}
+        self._regime = CALM_RANGE
+        self._raw: dict[int, float] = {}
+        self._period: int | None = None
+        self.changes = 0
 
     def note_signal(self, key: int, signal: Signal) -> None:
-        """Wait for what becomes of it; while one of the same strategy and symbol is waited for it is not."""
-        trials = self._trials.setdefault(signal.symbol, {})
-        if key not in trials:
-            trials[key] = _Trial(
-                key,
+        """Wait for what becomes of it; while one of the same strategy is waited for it is not."""
+        if key not in self._trials:
+            self._trials[key] = _Trial(
                 signal.direction,
                 float(signal.entry_price),
                 float(signal.take_profit),
@@ -199,121 +213,186 @@ class Performance:
                 signal.time_ns,
                 signal.time_ns + int(self.rules.horizon_s * SECOND_NS),
             )
+            self.changes += 1
 
     def note_candle(self, candle: Candle) -> None:
         """A closed one; signals that were made within it wait for the next."""
         begin_ns = candle.start_ms * 1_000_000
         end_ns = begin_ns + interval_ms(candle.interval) * 1_000_000
-        self._note(candle.symbol, float(candle.high), float(candle.low), float(candle.close), begin_ns, end_ns)
+        self._note(float(candle.high), float(candle.low), float(candle.close), begin_ns, end_ns)
 
     def note_book(self, view: BookView) -> None:
         middle = float(view.best_bid + view.best_ask) / 2
-        self._note(view.symbol, middle, middle, middle, view.venue_ns, view.venue_ns)
+        self._note(middle, middle, middle, view.venue_ns, view.venue_ns)
 
-    def weights(self, symbol: str, time_ns: int) -> Mapping[int, float]:
-        """By strategy, 1 for those of which nothing is known. For ``refresh_s`` they stay as they are."""
-        if self._made_ns is None or time_ns - self._made_ns >= self.rules.refresh_s * SECOND_NS:
-            self._refresh(time_ns)
-        column = self._symbols.get(symbol)
-        if column is None or column >= self._weights.shape[1]:
-            return {}
-        rows = self._weights.shape[0]
-        return {key: float(self._weights[row, column]) for key, row in self._strategies.items() if row < rows}
+    def weights(self, keys: Iterable[int], time_ns: int) -> Mapping[int, float]:
+        """Of some strategies, 1 on their mean. They stay as they are until the next refresh."""
+        self._reach(time_ns)
+        raw = {key: self._raw.get(key, 1.0) for key in keys}
+        mean = math.fsum(raw.values()) / len(raw) if raw else 1.0
+        return {key: each / mean for key, each in raw.items()}
 
-    def _note(self, symbol: str, high: float, low: float, last: float, begin_ns: int, end_ns: int) -> None:
-        column = self._column(symbol)
-        if end_ns >= self._sample_due_ns[column]:
-            self._sample_due_ns[column] = end_ns + SAMPLE_NS
-            self._prices[column, :-1] = self._prices[column, 1:]
-            self._prices[column, -1] = last
-        trials = self._trials.get(symbol)
-        if not trials:
-            return
-        for key, trial in list(trials.items()):
+    def state(self) -> dict[str, Any]:
+        """Everything that is known, as JSON takes it: :meth:`restored` goes on as this would have."""
+        return {
+            "strategies": list(self._strategies),
+            "results": self._results.tolist(),
+            "counts": self._counts.tolist(),
+            "prices": [None if math.isnan(price) else price for price in self._prices.tolist()],
+            "sample_due_ns": self._sample_due_ns,
+            "trials": [[key, *astuple(trial)] for key, trial in self._trials.items()],
+            "regime": self._regime,
+            "raw": [[key, each] for key, each in self._raw.items()],
+            "period": self._period,
+        }
+
+    @classmethod
+    def restored(cls, rules: Combining, state: Mapping[str, Any]) -> Performance:
+        """
+        Raises:
+            KeyError, TypeError, ValueError: the state is none of :meth:`state`.
+        """
+        made = cls(rules)
+        made._strategies = {int(key): row for row, key in enumerate(state["strategies"])}
+        shape = (len(made._strategies), REGIMES)
+        made._results = np.array(state["results"], dtype=np.float64).reshape(shape)
+        made._counts = np.array(state["counts"], dtype=np.float64).reshape(shape)
+        prices = [math.nan if price is None else float(price) for price in state["prices"]]
+        made._prices = np.array(prices, dtype=np.float64).reshape(SAMPLES)
+        made._sample_due_ns = int(state["sample_due_ns"])
+        made._trials = {int(key): _Trial(*values) for key, *values in state["trials"]}
+        made._regime = int(state["regime"])
+        if made._regime not in range(REGIMES):
+            raise ValueError(f"regime is {made._regime}; expected 0 to {REGIMES - 1}")
+        made._raw = {int(key): float(each) for key, each in state["raw"]}
+        made._period = None if state["period"] is None else int(state["period"])
+        return made
+
+    def _note(self, high: float, low: float, last: float, begin_ns: int, end_ns: int) -> None:
+        self._reach(end_ns)
+        if end_ns >= self._sample_due_ns:
+            self._sample_due_ns = end_ns + SAMPLE_NS
+            self._prices[:-1] = self._prices[1:]
+            self._prices[-1] = last
+        for key, trial in list(self._trials.items()):
             if begin_ns < trial.begun_ns:
                 continue
             result = trial.result(high, low, last, end_ns)
             if result is not None:
-                del trials[key]
-                row, regime = self._row(key), int(self._regimes[column]) if column < len(self._regimes) else CALM_RANGE
-                self._results[row, column, regime] += result
-                self._counts[row, column, regime] += 1
+                del self._trials[key]
+                row = self._row(key)
+                self._results[row, self._regime] += result
+                self._counts[row, self._regime] += 1
+                self.changes += 1
 
-    def _refresh(self, time_ns: int) -> None:
-        """For all strategies and symbols at once."""
-        elapsed_s = 0.0 if self._made_ns is None else (time_ns - self._made_ns) / SECOND_NS
-        fading = 0.5 ** (elapsed_s / self.rules.half_life_s)
+    def _reach(self, time_ns: int) -> None:
+        """Refresh, where a time is the first in its period; what is older than the last changes nothing."""
+        period = time_ns // int(self.rules.refresh_s * SECOND_NS)
+        if self._period is None:
+            self._period = period
+        if period <= self._period:
+            return
+        fading = 0.5 ** ((period - self._period) * self.rules.refresh_s / self.rules.half_life_s)
         self._results *= fading
         self._counts *= fading
-        self._regimes = regimes_of(self._prices)
-        if self._results.size:
-            self._weights = weights_of(
-                self._results, self._counts, self._regimes, prior=self.rules.prior, gain=self.rules.gain
-            )
-        self._made_ns = time_ns
-
-    def _column(self, symbol: str) -> int:
-        column = self._symbols.get(symbol)
-        if column is None:
-            column = self._symbols[symbol] = len(self._symbols)
-            self._prices = np.vstack([self._prices, np.full((1, SAMPLES), np.nan)])
-            self._sample_due_ns.append(0)
-            self._grow()
-        return column
+        self._period = period
+        self._regime = int(regimes_of(self._prices[None])[0])
+        if self._strategies:
+            made = raw_weights_of(
+                self._results[:, None], self._counts[:, None], np.array([self._regime]),
+                prior=self.rules.prior, gain=self.rules.gain,
+            )  # fmt: skip
+            self._raw = dict(zip(self._strategies, made[:, 0].tolist(), strict=True))
 
     def _row(self, key: int) -> int:
         row = self._strategies.get(key)
         if row is None:
             row = self._strategies[key] = len(self._strategies)
-            self._grow()
+            more = np.zeros((1, REGIMES))
+            self._results, self._counts = np.vstack([self._results, more]), np.vstack([self._counts, more])
         return row
-
-    def _grow(self) -> None:
-        rows, columns = len(self._strategies), len(self._symbols)
-        for name in ("_results", "_counts"):
-            before = getattr(self, name)
-            grown = np.zeros((rows, columns, REGIMES))
-            grown[: before.shape[0], : before.shape[1]] = before
-            setattr(self, name, grown)
 
 
 class Combiner:
     """The performances of the accounts that combine their signals; nobody's results count for another's weights."""
 
     def __init__(self) -> None:
-        self._performances: dict[int, Performance] = {}
+        self._rules = Combining()
+        self._performances: dict[tuple[int, str], Performance] = {}
+        self._of_candles: dict[tuple[str, str], list[Performance]] = {}
+        self._of_books: dict[str, list[Performance]] = {}
+        self._listening: dict[int, Listening] = {}
 
-    def hold_for(self, accounts: Iterable[int], rules: Combining) -> None:
-        """From now on these accounts combine. What is known of one stays while its rules do."""
-        before = self._performances
+    def hold_for(self, listening: Mapping[int, Listening], rules: Combining) -> None:
+        """From now on these accounts combine what they listen to. What is known of a symbol stays while its rules
+        do."""
+        before = self._performances if rules == self._rules else {}
+        self._rules, self._listening = rules, dict(listening)
         self._performances = {
-            each: before[each] if each in before and before[each].rules == rules else Performance(rules)
-            for each in accounts
+            (account, symbol): before.get((account, symbol)) or Performance(rules)
+            for account, each in sorted(listening.items())
+            for symbol in sorted(each.symbols)
         }
+        self._attend()
+
+    def _attend(self) -> None:
+        of_candles: dict[tuple[str, str], list[Performance]] = defaultdict(list)
+        of_books: dict[str, list[Performance]] = defaultdict(list)
+        for account, each in self._listening.items():
+            for symbol, interval in each.candles:
+                of_candles[symbol, interval].append(self._performances[account, symbol])
+            for symbol in each.books:
+                of_books[symbol].append(self._performances[account, symbol])
+        self._of_candles, self._of_books = dict(of_candles), dict(of_books)
+
+    def candles_of(self, keys: Iterable[tuple[int, str]]) -> set[tuple[str, str]]:
+        """The candles by which signals of some accounts and symbols are scored."""
+        return {
+            candle
+            for account, symbol in keys
+            if account in self._listening
+            for candle in self._listening[account].candles
+            if candle[0] == symbol
+        }
+
+    def performances(self) -> Mapping[tuple[int, str], Performance]:
+        """By account and symbol."""
+        return MappingProxyType(self._performances)
+
+    def restore(self, states: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
+        """Go on with what was known of accounts and symbols; those that do not combine are passed over.
+
+        Raises:
+            KeyError, TypeError, ValueError: a state is none; nothing changed.
+        """
+        made = {key: Performance.restored(self._rules, each) for key, each in states.items()}
+        self._performances |= {key: each for key, each in made.items() if key in self._performances}
+        self._attend()
 
     def note_candle(self, candle: Candle) -> None:
         if candle.closed:
-            for performance in self._performances.values():
+            for performance in self._of_candles.get((candle.symbol, candle.interval), ()):
                 performance.note_candle(candle)
 
     def note_book(self, view: BookView) -> None:
-        for performance in self._performances.values():
+        for performance in self._of_books.get(view.symbol, ()):
             performance.note_book(view)
 
     def combined(self, signals: Iterable[tuple[int, int, Signal]]) -> dict[int, Combined]:
         """By account, what its several signals of one moment come to; each is an account, its strategy and its signal.
         Accounts with one signal, and those that do not combine, are left out."""
-        if not self._performances:
+        if not self._listening:
             return {}
-        votes: dict[int, list[Vote]] = defaultdict(list)
+        made: dict[int, list[tuple[int, Signal]]] = defaultdict(list)
         for account, key, signal in signals:
-            performance = self._performances.get(account)
-            if performance is not None:
-                weight = performance.weights(signal.symbol, signal.time_ns).get(key, 1.0)
-                votes[account].append(Vote(key, weight, signal))
+            if (account, signal.symbol) in self._performances:
+                made[account].append((key, signal))
+        found = {}
+        for account, many in made.items():
+            performance = self._performances[account, many[0][1].symbol]
+            weights = performance.weights([key for key, _ in many], many[0][1].time_ns)
+            for key, signal in many:
                 performance.note_signal(key, signal)
-        return {
-            account: combine(many, self._performances[account].rules.least)
-            for account, many in votes.items()
-            if len(many) > 1
-        }
+            if len(many) > 1:
+                found[account] = combine([Vote(key, weights[key], signal) for key, signal in many], self._rules.least)
+        return found

@@ -24,6 +24,12 @@ from tests.chromium import running_chromium
 from tests.processes import RunningProcess, ServerProcess, start_site
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begins first: one that a worker took up at the end would leave the other without work."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
     """Refuses to touch a database that is not the test run's own."""
@@ -116,9 +122,12 @@ def start_process(process_environment: dict[str, str], tmp_path: Path) -> Iterat
         process.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(worker_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """The real web process on the worker's database, with pages and websockets, for tests that do not end it."""
+    """The real web process on the worker's database, with pages and websockets, for tests that do not end it.
+
+    Of the session: it does nothing unless it is asked, and takes seconds to start.
+    """
     server = start_site(tmp_path_factory.mktemp("site") / "web.log", worker_environment)
     yield server
     server.stop()

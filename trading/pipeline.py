@@ -29,7 +29,7 @@ from risk.intents import OrderIntent, new_client_order_id
 from risk.leverage import allowed_leverage
 from risk.limits import Limits
 from risk.policies import Policies
-from risk.returns import Returns
+from risk.returns import KnownReturns, Returns
 from risk.sizing import size_position, within_limits
 from risk.slippage import BookSide, estimate_fill
 from strategies.base import Strategy
@@ -37,7 +37,7 @@ from strategies.call_watch import Overrun
 from strategies.faults import file_of, place_of, words_of
 from strategies.registry import STRATEGIES
 from strategies.signals import Signal
-from strategies.weights import Combiner, Combining
+from strategies.weights import Combiner, Combining, Listening, Performance
 
 LIVE = "LIVE"
 # Getting out must be possible in a symbol of which nothing is heard: what only reduces is not judged by its worth.
@@ -48,6 +48,8 @@ MOST_FAULTS = 10
 ENDS_A_CALL = (Exception, Overrun, SystemExit)
 # To make a strategy may take so many times as long as to ask it: it may have to compile.
 MAKING = 12
+# What weights missed while nobody looked is replayed as far back as a venue tells it in one answer.
+REPLAYED_BARS = 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,8 @@ class Pipeline:
     symbol's signals count here: strategies that only stand by see the same market and keep silent. ``owns`` says
     whether an account's risk is judged here. ``book_side`` shows what a market order of a side would take,
     ``book_features`` the book's features now; both None where the book is not here. ``call(subject, ask, argument)``
-    asks a strategy: with a watch (``strategies.call_watch``) where an endless loop must not stop everything."""
+    asks a strategy: with a watch (``strategies.call_watch``) where an endless loop must not stop everything.
+    ``returns``: what knows how symbols move, where that is not made of the prices that are told."""
 
     def __init__(
         self,
@@ -205,6 +208,7 @@ class Pipeline:
         book_side: Callable[[str, str], BookSide | None] = lambda symbol, side: None,
         book_features: Callable[[str], NDArray[np.float64] | None] = lambda symbol: None,
         call: Callable[..., Any] | None = None,
+        returns: KnownReturns | None = None,
     ) -> None:
         self._call = call
         self._faults: list[StrategyFault] = []
@@ -215,10 +219,13 @@ class Pipeline:
         self._configuration = PipelineConfiguration()
         self._instances: dict[str, list[_Instance]] = {}
         self._exposures: dict[int, Exposure] = {}
+        # Approved since, and not counted in it yet.
+        self._reserved: dict[int, list[tuple[OrderIntent, Decimal]]] = {}
         self._reference_prices: dict[str, Decimal] = {}
-        self._returns = Returns()
+        self._returns: KnownReturns = Returns() if returns is None else returns
         self._features: dict[str, NDArray[np.float64]] = {}
         self._combiner = Combiner()
+        self._behind: set[tuple[str, str]] = set()
 
     def configure(self, configuration: PipelineConfiguration) -> tuple[RunningStrategy, ...]:
         """Swap the configuration whole. A strategy whose version and code are unchanged keeps its object, so that its
@@ -244,10 +251,29 @@ class Pipeline:
                 instances[symbol].append(instance)
             if is_fresh:
                 fresh.append(running)
-        accounts = {each.account_id for each in configuration.strategies}
-        self._combiner.hold_for(filter(configuration.policies.combines, accounts), configuration.combining)
+        known = self._combiner.performances()
+        self._combiner.hold_for(_listening(instances, configuration.policies), configuration.combining)
+        self._behind |= self._combiner.candles_of(self._combiner.performances().keys() - known.keys())
         self._configuration, self._instances = configuration, dict(instances)
         return tuple(fresh)
+
+    def performances(self) -> Mapping[tuple[int, str], Performance]:
+        """What weights follow from, by account and symbol."""
+        return self._combiner.performances()
+
+    @property
+    def combining(self) -> Combining:
+        """The rules that they are learnt by."""
+        return self._configuration.combining
+
+    def restore_performances(self, states: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
+        """Go on with what was known before; :meth:`cold` then names the candles that were missed since.
+
+        Raises:
+            KeyError, TypeError, ValueError: a state is none; nothing changed.
+        """
+        self._combiner.restore(states)
+        self._behind |= self._combiner.candles_of(states)
 
     def _made(self, running: RunningStrategy, symbol: str) -> _Instance | None:
         if (_identity(running), symbol) in self._unmade:
@@ -285,14 +311,17 @@ class Pipeline:
         return symbol in self._instances
 
     def cold(self) -> dict[tuple[str, str], int]:
-        """Symbol and interval of the candles that strategies still need to warm up, and how many."""
+        """Symbol and interval of the candles that strategies still need to warm up, and weights to know of what they
+        missed, and how many; the shortest first, for what a long one met is told apart by those within it."""
         needed: dict[tuple[str, str], int] = {}
         for symbol, many in self._instances.items():
             for instance in many:
                 if instance.strategy.timeframe is not None and not instance.warm:
                     key = (symbol, instance.strategy.timeframe)
                     needed[key] = max(needed.get(key, 0), instance.strategy.warm_up)
-        return needed
+        for key in self._behind:
+            needed[key] = max(needed.get(key, 0), REPLAYED_BARS)
+        return dict(sorted(needed.items(), key=lambda item: (interval_ms(item[0][1]), item[0])))
 
     def warm(self, candles: Iterable[Candle]) -> None:
         """Replay past closed candles, oldest first, into instances that are not warm yet; their signals are dropped:
@@ -300,6 +329,8 @@ class Pipeline:
         history = list(candles)
         cold = {id(i): i for c in history for i in self._instances.get(c.symbol, ()) if not i.warm}
         for candle in history:
+            self._combiner.note_candle(candle)
+            self._behind.discard((candle.symbol, candle.interval))
             for instance in self._instances.get(candle.symbol, ()):
                 if id(instance) in cold and instance.listens(candle) and not instance.has_heard(candle):
                     self._ask(instance, candle.symbol, _tell_candle, candle, self._faults)
@@ -329,9 +360,14 @@ class Pipeline:
 
     def update_exposure(self, account_id: int, exposure: Exposure) -> None:
         self._exposures[account_id] = exposure
+        self._reserved.pop(account_id, None)
 
     def exposure(self, account_id: int) -> Exposure:
-        return self._exposures.get(account_id, NOTHING_KNOWN)
+        """What the account has at stake, orders that were approved since counted."""
+        exposure = self._exposures.get(account_id, NOTHING_KNOWN)
+        for intent, price in self._reserved.pop(account_id, ()):
+            exposure = self._exposures[account_id] = exposure.with_intent(intent, price)
+        return exposure
 
     def update_reference_price(self, symbol: str, price: Decimal, time_ns: int | None = None) -> None:
         """The mark price (or the last), against which market orders and collars are judged. ``time_ns``: when it was
@@ -631,10 +667,12 @@ class Pipeline:
 
     def _reserve(self, intent: OrderIntent, price: Decimal) -> None:
         """Count an approved order at once, for its account and for those whose limits count it too."""
-        exposure = self._exposures[intent.account_id] = self.exposure(intent.account_id).with_intent(intent, price)
+        # For its account when it is asked next: the order that was approved now need not wait for it.
+        self._reserved.setdefault(intent.account_id, []).append((intent, price))
+        owner_id = self._exposures.get(intent.account_id, NOTHING_KNOWN).owner_id
         for account_id, other in self._exposures.items():
             if account_id != intent.account_id and (other.user is not None or other.platform is not None):
-                same_owner = other.owner_id == exposure.owner_id
+                same_owner = other.owner_id == owner_id
                 self._exposures[account_id] = other.with_others_intent(intent, price, same_owner=same_owner)
 
 
@@ -648,6 +686,24 @@ def _tell_trade(strategy: Strategy, trade: Trade) -> Signal | None:
 
 def _tell_candle(strategy: Strategy, candle: Candle) -> Signal | None:
     return strategy.on_candle(candle)
+
+
+def _listening(instances: Mapping[str, Iterable[_Instance]], policies: Policies) -> dict[int, Listening]:
+    """Of the accounts that combine, what their strategies are told."""
+    candles: dict[int, set[tuple[str, str]]] = defaultdict(set)
+    books: dict[int, set[str]] = defaultdict(set)
+    for symbol, many in instances.items():
+        for instance in many:
+            account, timeframe = instance.running.account_id, instance.strategy.timeframe
+            if timeframe is None:
+                books[account].add(symbol)
+            else:
+                candles[account].add((symbol, timeframe))
+    return {
+        account: Listening(frozenset(candles[account]), frozenset(books[account]))
+        for account in sorted({*candles, *books})
+        if policies.combines(account)
+    }
 
 
 def _identity(running: RunningStrategy) -> tuple[int, int, str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -29,6 +30,7 @@ from trading.models import (
     KillSwitchTask,
     Lease,
     LedgerEntry,
+    LossAlarm,
     Order,
     OrderAmendment,
     Position,
@@ -277,6 +279,15 @@ def working_order(account_id: int, order_id: int) -> Order | None:
 def waiting_amendment(order_id: int) -> OrderAmendment | None:
     """What was asked for of an order and not sent yet."""
     return OrderAmendment.objects.filter(order_id=order_id, outcome=OrderAmendment.Outcome.REQUESTED).first()
+
+
+def shared_drawdown_peaks(account_id: int) -> dict[str, Decimal]:
+    """By level, of the user's and the platform's drawdowns that have had their alarm here: from what they count."""
+    standing = LossAlarm.objects.filter(
+        account_id=account_id, mode=F("account__mode"), level__in=[LossAlarm.Level.USER, LossAlarm.Level.PLATFORM],
+        limit=LossAlarm.Limit.DRAWDOWN, rearmed_at=None,
+    )  # fmt: skip
+    return {level: peak for level, peak in standing.values_list("level", "peak_equity") if peak is not None}
 
 
 def account_of_order(order_id: int) -> int | None:

@@ -24,13 +24,13 @@ from strategies.base import ParameterSpec
 from strategies.registry import STRATEGIES
 from trading.api.backtest_schema import choices_of_form
 from trading.backtest.request import Source
-from trading.backtest.request_json import VENUES, request_from_json, request_to_json
+from trading.backtest.request_json import MOST_GROUPS, MOST_STRATEGIES, VENUES, request_from_json, request_to_json
 from trading.backtest.search_request import Objective, Sampler
 from trading.permissions import is_staff, may_operate_platform
 from trading.runtime.dead_letters import NotReplayed, letter_discard, letter_replay
 from trading.selectors import trace_timeline, visible_accounts, visible_backtests, visible_searches
 from trading.serializers import AccountSerializer
-from trading.services.backtests import all_strategies, candle_strategies, recordings
+from trading.services.backtests import all_strategies, candle_strategies
 
 # What the form begins with.
 USUAL = "supertrend"
@@ -142,23 +142,15 @@ class BacktestsPage(LoginRequiredMixin, TemplateView):
             boot={
                 "user": self.request.user.get_username(),
                 "list": reverse("backtests"),
-                "strategies": [
-                    {
-                        "key": key,
-                        "title": STRATEGIES[key].title,
-                        "parameters": [asdict(spec) for spec in own],
-                        "candles": key in of_candles,
-                    }
-                    for key, own in sorted(specs.items())
-                ],
-                "sources": [str(each) for each in Source],
-                "recordings": [each.name for each in recordings()],
+                "strategies": [{**strategy_of_form(key), "on_candles": key in of_candles} for key in sorted(specs)],
                 "symbols": symbols,
+                "sources": [str(each) for each in Source],
                 "intervals": BAR_INTERVALS,
                 "venues": VENUES,
                 "ranges": choices_of_form(),
-                "open": again is not None or wanted in of_candles,
-                "asked": again.request if again else usual_request(of_candles, wanted, symbols[:1]),
+                "most": {"strategies": MOST_STRATEGIES, "groups": MOST_GROUPS},
+                "open": again is not None or wanted in specs,
+                "asked": again.request if again else usual_request(specs, wanted, symbols[:1]),
             },
             **context,
         )
@@ -192,10 +184,7 @@ class SearchesPage(LoginRequiredMixin, TemplateView):
             boot={
                 "user": user.get_username(),
                 "list": reverse("searches"),
-                "strategies": [
-                    {"key": key, "title": STRATEGIES[key].title, "parameters": [asdict(spec) for spec in specs]}
-                    for key, specs in sorted(known.items())
-                ],
+                "strategies": [strategy_of_form(key) for key in sorted(known)],
                 "symbols": symbols,
                 "intervals": BAR_INTERVALS,
                 "venues": VENUES,
@@ -219,6 +208,11 @@ class SearchPage(LoginRequiredMixin, TemplateView):
         return super().get_context_data(search=search, boot={"search": search.pk, **pages}, **context)
 
 
+def strategy_of_form(key: str) -> dict[str, Any]:
+    kind = STRATEGIES[key]
+    return {"key": key, "title": kind.title, "parameters": [asdict(spec) for spec in kind.parameters]}
+
+
 def usual_request(
     specs: dict[str, tuple[ParameterSpec, ...]], wanted: str, symbols: list[str], months: int = 1
 ) -> dict[str, Any]:
@@ -230,7 +224,9 @@ def usual_request(
     strategy = next(key for key in (wanted, USUAL, min(specs)) if key in specs)
     run = {"strategy": strategy, "symbols": symbols or ["BTCUSDT"]}
     asked = {"strategies": [run], "start": start.isoformat(), "end": end.isoformat()}
-    return request_to_json(request_from_json(asked, specs))
+    on_candles = any(spec.name == "timeframe" for spec in specs[strategy])
+    found = request_to_json(request_from_json(asked, specs))
+    return found if on_candles else {**found, "source": str(Source.BOOKS)}
 
 
 class StatusView(LoginRequiredMixin, TemplateView):

@@ -22,8 +22,8 @@ QUOTED_LOTS = 10
 MAKER_FEE, TAKER_FEE = 0.0002, 0.0007
 BUYS, SELLS, POST_ONLY = 1, -1, int(Force.POST_ONLY)
 CANCEL = int(kernels.ASKED_CANCEL)
-# Fills, what is held at the end.
-Found = tuple[int, float]
+# Fills, and the lots that are held at the end.
+Found = tuple[int, int]
 Run = Callable[[], Found]
 
 
@@ -101,7 +101,7 @@ def alone(feed: Feed) -> Run:
     def run() -> Found:
         replay = Replay(feed)
         replay.advance(feed.end_ns)
-        return 0, 0.0
+        return 0, 0
 
     return run
 
@@ -168,6 +168,6 @@ def hftbacktest(feed: Feed, *, by_vector: bool) -> Run:
         hbt.close()
         if code != 1:
             raise AssertionError(f"hftbacktest ended with {code}; expected the end of the data")
-        return int(fills), float(held)
+        return int(fills), round(held / float(LOT))
 
     return run

@@ -297,7 +297,7 @@ class Collector:
         }
 
 
-def _proven(engines: Mapping[str, Mapping[str, Any]], oldest: int) -> dict[str, list[DepthVolume]]:
+def _proven(engines: Mapping[str, Any], oldest: int) -> dict[str, list[DepthVolume]]:
     """By symbol, of the books that engines told since ``oldest`` (milliseconds)."""
     found = {}
     for symbol, book in engines.items():

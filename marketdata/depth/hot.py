@@ -127,10 +127,11 @@ class HotDepth:
             self.ask_latest(pipeline, market, symbol)
         return pipeline.execute() if books else []
 
-    def all_latest(self, market: Market) -> dict[str, dict[str, Any]]:
-        """Every book of a market, by symbol."""
+    def all_latest(self, market: Market) -> dict[str, Any]:
+        """Every book of a market, by symbol; None for one that is no JSON. What else one is made of is not looked at:
+        one that nobody can read must not cost all others."""
         rows: Any = self._redis.hgetall(self._latest(market))
-        return {symbol.decode(): orjson.loads(body) for symbol, body in rows.items()}
+        return {symbol.decode(): _parsed(body) for symbol, body in rows.items()}
 
     def heat_put(self, minutes: Iterable[HeatMinute]) -> None:
         """Keep the newest rows of books of engines, for the collector."""
@@ -180,3 +181,10 @@ def _complete(members: Sequence[bytes], start: int, last_sure: int) -> list[byte
     if any(minute not in by_minute for minute in range(first, last_sure + 1, MINUTE)):
         return None
     return list(by_minute.values())
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from audit.models import ComponentHeartbeat
 from audit.selectors import heartbeats
+from audit.valkey import connect
 from marketdata.depth import heat_packing, packing
 from marketdata.depth.heat import HeatRows
 from marketdata.depth.hot import KEPT_SECONDS, HotDepth
@@ -69,7 +70,7 @@ WHERE (%(symbol)s::text IS NULL OR symbol = %(symbol)s) AND market_type = %(mark
 
 @cache
 def hot() -> HotDepth:
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+    client = connect(settings.REDIS_URL)
     return HotDepth(client, settings.REDIS_PREFIX)
 
 

@@ -98,7 +98,10 @@ class JournaledWriter(Generic[Item]):
             if not self._store_batch(in_memory):
                 return False
             del self._memory[: len(in_memory)]
-        self._oldest = self._clock() if self.waiting else None
+        # In this order: whoever adds now either finds nothing noted, or has added before it is looked at here.
+        self._oldest = None
+        if self.waiting:
+            self._oldest = self._clock()
         return True
 
     def close(self) -> None:

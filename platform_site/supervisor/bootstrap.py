@@ -79,7 +79,17 @@ def install_packages(profile: str) -> None:
         return
     say(f"Installing the Python packages of requirements/{name} (a minute or two the first time)")
     began = time.monotonic()
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    # Modules are compiled when they are first imported: most never are, and all of them take as long as the rest of it.
+    command = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-compile",
+    ]
     if subprocess.run([*command, "-r", str(REPOSITORY / "requirements" / name)]).returncode != 0:  # noqa: S603
         raise BootstrapRefused("The Python packages could not be installed; pip says why above.")
     for one in covered:

@@ -57,6 +57,18 @@ def test_what_was_found_is_read_in_pages(cast: Cast) -> None:
     denied = client.get(f"{PATH}/{run.pk}/signals?outcome=denied").json()
     assert denied["count"] == 12 and "max_positions" in denied["results"][0]["words"]
     assert client.get(f"{PATH}/{run.pk}/fills?limit=200").json()["count"] == 120
+    whole = client.get(f"{PATH}/{run.pk}/trades?sort=opened_ms&limit=1000").json()["results"]
+    third, fifth = whole[2], whole[4]
+    between = f"from={third['closed_ms']}&to={fifth['opened_ms']}"
+    found = client.get(f"{PATH}/{run.pk}/trades?{between}&sort=opened_ms").json()["results"]
+    assert found == [
+        row for row in whole if row["closed_ms"] >= third["closed_ms"] and row["opened_ms"] <= fifth["opened_ms"]
+    ]
+    assert 3 <= len(found) < 60
+    fills = client.get(f"{PATH}/{run.pk}/fills?from={third['opened_ms']}&to={third['closed_ms']}&limit=200").json()
+    assert fills["results"] and all(
+        third["opened_ms"] <= row["time_ms"] <= third["closed_ms"] for row in fills["results"]
+    )
     curve = client.get(f"{PATH}/{run.pk}/equity?points=30").json()
     assert len(curve["equity"]) == len(curve["time_ms"]) <= 31 and max(curve["drawdown"]) > 0
     prices = client.get(f"{PATH}/{run.pk}/prices").json()

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from marketdata.depth import selectors
 from tests import builders
 from tests.chromium import running_chromium
-from tests.processes import ServerProcess, start_site
+from tests.processes import ServerProcess
 
 expect.set_options(timeout=30_000)
 DESKTOP = {"width": 1440, "height": 900}
@@ -27,16 +27,8 @@ def emptied(transactional_db: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def site(worker_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One web process for the tests of all pages: they are many small modules, and none ends it."""
-    server = start_site(tmp_path_factory.mktemp("site") / "web.log", worker_environment)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One browser for all of them, too."""
+    """One browser for the tests of all pages: they are many small modules."""
     with running_chromium() as chromium:
         yield chromium
 

@@ -210,7 +210,7 @@ def test_processes_left_by_an_earlier_start_are_found_and_ended(tmp_path: Path) 
     orphan = subprocess.Popen(spec.command, env=dict(spec.environment))
     assert eventually(lambda: find_leftovers(mark_of(tmp_path)) == [orphan.pid])
     assert stop_leftovers(mark_of(tmp_path)) == 1
-    assert orphan.wait(1) == -signal.SIGTERM
+    assert orphan.wait(30) == -signal.SIGTERM
 
 
 def test_a_command_that_was_begun_runs_beside_others_and_is_awaited(supervisor: Supervisor, tmp_path: Path) -> None:

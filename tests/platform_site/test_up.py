@@ -119,6 +119,7 @@ def eventually(condition: Any, seconds: float) -> bool:
     return True
 
 
+@pytest.mark.first
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_deployment_starts_survives_crashes_keeps_its_data_and_stops_cleanly(deployment: Deployment) -> None:

@@ -75,6 +75,25 @@ def test_in_a_replay_our_order_waits_for_what_was_recorded_ahead_of_it() -> None
     assert mine.status == "Filled" and mine.filled_value == D("0.4") * D("100.1")
 
 
+@pytest.mark.parametrize("book_first", [True, False])
+def test_a_recorded_trade_is_not_taken_twice_whether_the_book_speaks_of_it_before_or_after(book_first: bool) -> None:
+    venue = exchange(background=True)
+    market = venue.markets["BTCUSDT"]
+    asks = market.book.asks
+    mine = place(venue, "alice", "Sell", "0.4", "100.1")  # 500 lots stand ahead of it
+    asks.set_background(1_001, 900)
+    if book_first:
+        asks.set_background(1_001, 600)
+    venue.background_trade(market, 1_001, 300, "Buy", 2)
+    if not book_first:
+        asks.set_background(1_001, 600)
+    assert [each.lots for each in asks.queue(1_001)] == [200, 400, 400]
+    assert mine.filled == 0
+    venue.background_trade(market, 1_001, 300, "Buy", 3)
+    assert mine.filled == D("0.1")
+    assert asks.background_at(1_001) == 600
+
+
 def test_a_fill_or_kill_order_fills_whole_or_not_at_all() -> None:
     venue = exchange(background=True)
     assert place(venue, "alice", "Buy", "1.1", "100.2", timeInForce="FOK").status == "Cancelled"

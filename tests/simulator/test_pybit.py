@@ -256,7 +256,7 @@ def test_public_and_private_streams_tell_what_happens(
     until(lambda: private.is_connected() and len(heard.get("orderbook", [])) > 3)
     order(http, orderType="Market", price=None, timeInForce=None, qty="0.002", orderLinkId="streamed")
     wanted = {"orderbook", "publicTrade", "tickers", "kline", "order", "execution", "position", "wallet"}
-    until(lambda: wanted <= set(heard), 10)
+    until(lambda: wanted <= set(heard))
     fills = [row for message in heard["execution"] for row in message["data"] if row["orderLinkId"] == "streamed"]
     assert sum(float(row["execQty"]) for row in fills) == pytest.approx(0.002)
     statuses = [row["orderStatus"] for m in heard["order"] for row in m["data"] if row["orderLinkId"] == "streamed"]

@@ -33,6 +33,15 @@ def fits(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
+def shows_its_trade(page: Page) -> bool:
+    """A chart that came, as wide as its words can be read."""
+    image = page.locator(".documentation img")
+    if not image.count():
+        return False
+    image.evaluate("image => image.decode()")
+    return image.evaluate("image => image.naturalWidth > 0 && image.clientWidth >= 600")
+
+
 def test_a_strategy_is_found_added_corrected_enabled_and_disabled(
     log_in: Callable[..., Page], site: ServerProcess, alices: Account
 ) -> None:
@@ -42,6 +51,8 @@ def test_a_strategy_is_found_added_corrected_enabled_and_disabled(
     shot(page, "list")
     page.get_by_role("link", name="SuperTrend").click()
     expect(page.get_by_role("heading", name="SuperTrend")).to_be_visible()
+    assert shows_its_trade(page)
+    expect(page.locator(".documentation")).to_contain_text("Read this as in-sample")
     page.get_by_label("Account", exact=True).select_option(label="alice account")
     page.get_by_label("Name", exact=True).fill("flips")
     page.get_by_label("Symbols").fill("BTCUSDT ETHUSDT")
@@ -80,9 +91,10 @@ def test_on_a_phone_nothing_scrolls_sideways_and_a_stopped_strategy_says_why(
     strategy_stop(config_id=config.pk, actor="engine:1", reason=why)
     page = log_in(alices.owner)
     page.set_viewport_size(PHONE)
-    for path in ("", "supertrend/", "own.mine/"):
+    for path in ("", "supertrend/", "scalping.imbalance/", "own.mine/"):
         page.goto(f"{site.url}/strategies/{path}")
         expect(page.locator("main h2").first).to_be_visible()
+        assert shows_its_trade(page) == (path in ("supertrend/", "scalping.imbalance/"))
         assert fits(page), path
         shot(page, f"phone-{path.strip('/') or 'list'}")
     page.goto(f"{site.url}/strategies/")

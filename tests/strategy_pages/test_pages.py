@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from django.test import Client
 
 from audit.models import AuditEvent
 from strategies.documentation import rendered
+from strategies.library import STRATEGIES as STRATEGIES_BUILT_IN
 from strategies.models import StrategyConfig
 from strategies.registry import STRATEGIES
 from strategies.services import strategy_enable, strategy_stop
@@ -192,3 +194,25 @@ def test_documentation_cannot_bring_markup_or_strange_addresses() -> None:
     )
     assert "<b" not in html and 'href="javascript' not in html and "evil.example" not in html
     assert 'src="/strategies/images/c.png"' in html and '<table class="rows">' in html
+
+
+def test_every_built_in_strategy_shows_its_rule_a_chart_of_a_real_trade_and_its_results(cast: Cast) -> None:
+    client = cast.client("bob")
+    for key in STRATEGIES_BUILT_IN:
+        page = text(client.get(f"/strategies/{key}/"))
+        assert f'<img src="/strategies/images/{key}.svg" alt="' in page, key
+        for heading in ("Rule", "When it fails", "A trade", "Results"):
+            assert f"<h2>{heading}</h2>" in page, (key, heading)
+        assert f"benchmarks/strategy_results.py\n{key}" in page or f"benchmarks/strategy_results.py {key}" in page
+
+
+def test_a_chart_is_served_as_an_image_that_can_run_nothing(cast: Cast) -> None:
+    client = cast.client("alice")
+    for key in STRATEGIES_BUILT_IN:
+        answer = client.get(f"/strategies/images/{key}.svg")
+        assert answer["Content-Type"] == "image/svg+xml" and "sandbox" in answer["Content-Security-Policy"]
+        image = ElementTree.fromstring(b"".join(answer.streaming_content))  # type: ignore[attr-defined]
+        words = " ".join(image.itertext())
+        assert all(each in words for each in ("entry ", "exit ", "stop ", "target ", "UTC", "signal")), key
+    assert client.get("/strategies/images/nothing.svg").status_code == 404
+    assert client.get("/strategies/images/../supertrend.md").status_code == 404

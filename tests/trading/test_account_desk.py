@@ -68,8 +68,9 @@ async def until(question: Callable[[], Any], seconds: float = 20.0) -> Any:
     raise AssertionError(f"it did not happen within {seconds:g} s")
 
 
-async def control(venue: ServerProcess, what: str, **body: Any) -> None:
-    request = urllib.request.Request(f"{venue.url}/simulator/control/{what}", data=json.dumps(body).encode())
+async def control(venue: ServerProcess, what: str, method: str = "POST", **body: Any) -> None:
+    url = f"{venue.url}/simulator/control/{what}"
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), method=method)
     await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=30).close())
 
 

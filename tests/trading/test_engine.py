@@ -115,17 +115,22 @@ def test_orders_of_people_and_strategies_reach_the_venue_and_come_back_as_fills(
     assert not AuditEvent.objects.filter(action="order.illegal_transition").exists()
 
 
-def test_an_engine_that_dies_leaves_orders_that_the_next_one_resolves(
+def test_an_engine_that_dies_leaves_orders_and_trailing_levels_to_the_next_one(
     account: Account, start_process: Starter, start_simulator: Starter, tmp_path: Path
 ) -> None:
     venue = start_simulator("--symbols", "3")
     first = start_process("runengine", SIMULATOR_URL=venue.url, RECORD_DIR=str(tmp_path / "recorded"))
     until(lambda: trades(account), 90)
+    bought = place(account, "by-hand")
+    until(lambda: state_of(bought) == OrderState.FILLED)
+    state = until(lambda: PositionExit.objects.filter(account=account).first())
     resting = place(account, "resting", order_type="Limit", price=D("50000.0"), quantity=D("0.001"))
     until(lambda: state_of(resting) == OrderState.ACKNOWLEDGED)
     first.kill()
     (recorded,) = (tmp_path / "recorded").glob("*.zst")
     assert {"connect", "recv", "http"} <= {line.kind for line in read_recording(recorded)}
+    # As if the price had come far, and fallen back while nobody looked.
+    PositionExit.objects.filter(pk=state.pk).update(stop_price=state.best_price * 2, best_price=state.best_price * 3)
     # A minute of the dead engine's heartbeat must not pass for the new one's.
     ComponentHeartbeat.objects.all().delete()
     stale = place(account, "while-down", order_type="Limit", price=D("50000.0"), quantity=D("0.001"))
@@ -134,6 +139,11 @@ def test_an_engine_that_dies_leaves_orders_that_the_next_one_resolves(
     until(lambda: state_of(stale) in (OrderState.ACKNOWLEDGED, OrderState.EXPIRED))
     assert state_of(resting) == OrderState.ACKNOWLEDGED
     assert account_owned(account.pk)
+    until(lambda: Position.objects.get(pk=state.position_id).state == "closed", 90)
+    (closed,) = Order.objects.filter(account=account, reduce_only=True)
+    assert closed.reason.startswith("trailing_stop:") and closed.actor == "risk"
+    assert closed.quantity == D("0.01")
+    until(lambda: state_of(closed) == OrderState.FILLED)
 
 
 @pytest.mark.recording
@@ -150,23 +160,3 @@ def test_the_recorded_session_is_a_market_to_trade_on(
     until(lambda: engine_detail()["feeds"]["bybit linear"]["book"] > before["book"] + 50)
     after = engine_detail()["feeds"]["bybit linear"]
     assert (after["gaps"], after["refused"], after["unreadable"]) == (0, 0, 0)
-
-
-def test_a_trailing_level_outlives_the_engine_and_ends_the_position_in_the_next_one(
-    account: Account, start_process: Starter, start_simulator: Starter
-) -> None:
-    venue = start_simulator("--symbols", "3")
-    first = start_process("runengine", SIMULATOR_URL=venue.url)
-    until(lambda: trades(account), 90)
-    bought = place(account, "by-hand")
-    until(lambda: state_of(bought) == OrderState.FILLED)
-    state = until(lambda: PositionExit.objects.filter(account=account).first())
-    first.kill()
-    # As if the price had come far, and fallen back while nobody looked.
-    PositionExit.objects.filter(pk=state.pk).update(stop_price=state.best_price * 2, best_price=state.best_price * 3)
-    ComponentHeartbeat.objects.all().delete()
-    start_process("runengine", SIMULATOR_URL=venue.url)
-    until(lambda: Position.objects.get(pk=state.position_id).state == "closed", 90)
-    (closed,) = Order.objects.filter(account=account, reduce_only=True)
-    assert closed.reason.startswith("trailing_stop:") and closed.actor == "risk"
-    assert closed.quantity == D("0.01") and state_of(closed) == OrderState.FILLED

@@ -24,6 +24,7 @@ from trading.runtime.plane_replay import SilentFeed, grids, replay
 
 pytestmark = pytest.mark.slow
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+VENUES = ("bybit", "binance-spot", "binance-usdm")
 
 
 def recording(simulator: ServerProcess, folder: Path, venue: str, *arguments: str) -> subprocess.Popen[str]:
@@ -68,15 +69,26 @@ def replayed(files: list[Path], venue: str) -> MarketPlane:
     return plane
 
 
-@pytest.mark.parametrize("venue", ["bybit", "binance-spot", "binance-usdm"])
+@pytest.fixture(scope="module")
+def recorded(simulator: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """Six seconds of each venue, at the same time: where, and what was said of it."""
+    folders = {venue: tmp_path_factory.mktemp(venue) / "recorded" for venue in VENUES}
+    running = {venue: recording(simulator, folder, venue, "--seconds", "6") for venue, folder in folders.items()}
+    made = {}
+    for venue, process in running.items():
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        made[venue] = folders[venue], said
+    return made
+
+
+@pytest.mark.parametrize("venue", VENUES)
 def test_a_recording_gives_the_same_books_to_book_dump_and_to_an_engine(
-    venue: str, simulator: ServerProcess, tmp_path: Path
+    venue: str, recorded: dict[str, tuple[Path, str]]
 ) -> None:
-    process = recording(simulator, tmp_path / "recorded", venue, "--seconds", "4")
-    said, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    folder, said = recorded[venue]
     assert " 0 lost" in said and said.rstrip().endswith("books at the end: 2 LIVE")
-    files = files_of(tmp_path / "recorded")
+    files = files_of(folder)
     rows, summary = dumped(files)
     assert summary["gaps"] == summary["refused"] == 0 and summary["messages"] > 20
     (books,) = replayed(files, venue).venues.values()
@@ -90,10 +102,9 @@ def test_a_recording_gives_the_same_books_to_book_dump_and_to_an_engine(
         assert (row["levels_bid"], row["levels_ask"]) == stream.book.level_counts()
 
 
-def test_bybits_trades_tickers_and_candles_are_recorded_too(simulator: ServerProcess, tmp_path: Path) -> None:
-    process = recording(simulator, tmp_path, "bybit", "--seconds", "6")
-    process.communicate(timeout=60)
-    lines = [line for file in files_of(tmp_path) for line in read_recording(file)]
+def test_bybits_trades_tickers_and_candles_are_recorded_too(recorded: dict[str, tuple[Path, str]]) -> None:
+    folder, _ = recorded["bybit"]
+    lines = [line for file in files_of(folder) for line in read_recording(file)]
     kinds = {
         line.data[10:].split(b".")[0] for line in lines if line.kind == "recv" and line.data.startswith(b'{"topic')
     }
@@ -103,13 +114,13 @@ def test_bybits_trades_tickers_and_candles_are_recorded_too(simulator: ServerPro
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_whole_files(number: int, simulator: ServerProcess, tmp_path: Path) -> None:
-    process = recording(simulator, tmp_path, "bybit", "--file-megabytes", "0.02")
+    process = recording(simulator, tmp_path, "bybit", "--file-megabytes", "0.005")
     deadline = time.monotonic() + 60
     while len(files_of(tmp_path)) < 3:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)  # another process writes
     process.send_signal(number)
-    said, errors = process.communicate(timeout=15)
+    said, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and "Traceback" not in errors
     files = files_of(tmp_path)
     read = sum(1 for file in files for _ in read_recording(file))

@@ -112,10 +112,11 @@ def test_positions_are_closed_even_while_nobody_can_say_which_orders_are_open(
 ) -> None:
     open_something(gateway)
     kill_switch_engage(account=account, actor="alice", reason="a test")
-    asyncio.run(control(venue, "faults", endpoint="/v5/order/realtime", kind="http_status", value=502, count=30))
+    asyncio.run(control(venue, "faults", endpoint="/v5/order/realtime", kind="http_status", value=502, every=1))
     execution = KillExecution(account.pk, gateway, lease, "test")
     until(lambda: execution.step() is not None and held(gateway) == [])
     assert "open orders" in KillSwitchTask.objects.get().trouble
+    asyncio.run(control(venue, "faults", method="DELETE"))
     task = carry_out(account, gateway, lease)
     assert task.phase == "done" and task.trouble == ""
 

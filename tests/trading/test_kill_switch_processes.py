@@ -148,7 +148,7 @@ def test_a_killed_owner_is_followed_within_ten_seconds_and_a_paused_one_wakes_up
     paused = time.monotonic()
     placed = [place(account, f"paused-{n}", order_type="Limit", price=FAR + n, quantity=D("0.001")) for n in range(5)]
     try:
-        until(lambda: holder(account) == other, 15)
+        until(lambda: holder(account) == other, 60)
         taken = round(time.monotonic() - paused, 2)
         record_testsuite_property("account_taken_after_pause_seconds", taken)
         assert taken < 10
@@ -171,7 +171,7 @@ def test_a_killed_owner_is_followed_within_ten_seconds_and_a_paused_one_wakes_up
     until(lambda: Order.objects.filter(client_order_id__startswith="k-").exclude(state="new").exists())
     engines[other].kill()
     killed = time.monotonic()
-    until(lambda: holder(account) == first, 15)
+    until(lambda: holder(account) == first, 60)
     taken = round(time.monotonic() - killed, 2)
     record_testsuite_property("account_taken_after_kill_seconds", taken)
     assert taken < 10

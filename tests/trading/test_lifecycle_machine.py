@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Count
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -141,7 +141,6 @@ class Lifecycle(RuleBasedStateMachine):
         self.transaction.__enter__()
         self.venue = Venue()
         self.answers: dict[str, Callable[[], Any]] = {}  # of requests that the venue has seen, not told yet
-        self.booked: set[str] = set()
         self.refused = 0
         self.known: dict[int, tuple[str, int]] = {}  # by order: its state and how many steps it had
         self.account, self.bobs = Account.objects.order_by("pk")
@@ -182,7 +181,6 @@ class Lifecycle(RuleBasedStateMachine):
             return
         refusals = (Refusal("test", "0", "1", "denied"),) if fate == "denied" else ()
         taken = order_take(order_id=order.pk, refusals=refusals, receive_window_ms=5000, owner=self.owner)
-        _patient()
         assert taken is not None
         if taken.state != OrderState.PENDING_SUBMIT:
             return
@@ -204,7 +202,6 @@ class Lifecycle(RuleBasedStateMachine):
         if order is None:
             return
         amendment = order_amend_take(order_id=order.pk, refusals=(), receive_window_ms=5000, owner=self.owner)
-        _patient()
         if amendment is None:
             return
         truth = LOST
@@ -280,21 +277,19 @@ class Lifecycle(RuleBasedStateMachine):
         truth = data.draw(st.sampled_from(said))
         other = "Sell" if truth.side == "Buy" else "Buy"
         names = {"client_order_id": truth.client_order_id, "venue_order_id": truth.venue_order_id}
-        fill = builders.fill_report(execution_id=f"lie-{len(self.booked)}", side=truth.side, quantity=LOT, **names)
+        fill = builders.fill_report(execution_id="lie", side=truth.side, quantity=LOT, **names)
         lies: list[dict[str, Any]] = [
             {"side": other}, {"quantity": D(1_000)}, {"quantity": -LOT}, {"symbol": "ETHUSDT"}, {"symbol": "NOPE"},
-            {"venue_order_id": "of another order"}, {"quantity": D(0)}, {"price": D(0)},
+            {"quantity": D(0)}, {"price": D(0)},
         ]  # fmt: skip
-        lie = data.draw(st.sampled_from(lies))
+        if _venue_id(truth):  # before we know it, a fill under our id and any of theirs contradicts nothing
+            lies.append({"venue_order_id": "of another order"})
         before = self._snapshot()
-        refused = reports_apply(account_id=self.account.pk, reports=[_changed(fill, **lie)])
-        assert len(refused) == 1 or (lie == {"venue_order_id": "of another order"} and not _venue_id(truth))
-        if refused:
-            assert self._snapshot() == before
-            assert Alert.objects.filter(kind="report_refused", account_id=self.account.pk).exists()
-        else:
-            self.booked.add(fill.execution_id)
-            self.venue.fills.append(_changed(fill, **lie))
+        refused = reports_apply(
+            account_id=self.account.pk, reports=[_changed(fill, **data.draw(st.sampled_from(lies)))]
+        )
+        assert len(refused) == 1 and self._snapshot() == before
+        assert Alert.objects.filter(kind="report_refused", account_id=self.account.pk).exists()
 
     @rule(data=st.data())
     def a_booked_execution_comes_with_other_content(self, data: st.DataObject) -> None:
@@ -433,12 +428,6 @@ class Lifecycle(RuleBasedStateMachine):
         assert not Position.objects.filter(account=self.bobs).exists()
 
 
-def _patient() -> None:
-    """The services let the database end a transaction whose process sleeps; here one lasts for a whole example."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
-
-
 def _changed(report: Any, **values: Any) -> Any:
     return type(report)(**({name: getattr(report, name) for name in type(report).__slots__} | values))
 
@@ -447,14 +436,19 @@ def _venue_id(report: OrderReport) -> str:
     return Order.objects.get(client_order_id=report.client_order_id).venue_order_id
 
 
-@pytest.mark.django_db
-def test_our_books_are_true_whatever_the_venue_says() -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The services let the database end a transaction whose process sleeps; here one lasts for a whole example."""
+    monkeypatch.setattr("trading.services.leases.IDLE_MILLISECONDS", 0)
+
+
+def _play(examples: int) -> None:
     builders.list_instruments()
     accounts = [builders.account(builders.user(name)) for name in ("alice", "bob")]
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -462,3 +456,20 @@ def test_our_books_are_true_whatever_the_venue_says() -> None:
         ),
     )
     assert all(chain_break(f"account:{account.pk}") is None for account in accounts)
+
+
+# A test's time limit ends it in the middle of a query. Hypothesis takes that for a failure of the example, and plays it
+# again on a connection that is still at that query: what is told then is about neither.
+@pytest.mark.timeout(300 + 20 * EXAMPLES)
+@pytest.mark.django_db
+@pytest.mark.usefixtures("patient")
+def test_our_books_are_true_whatever_the_venue_says() -> None:
+    _play(EXAMPLES)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3_600)
+@pytest.mark.django_db
+@pytest.mark.usefixtures("patient")
+def test_our_books_are_true_whatever_the_venue_says_for_long() -> None:
+    _play(max(EXAMPLES, 200))

@@ -20,13 +20,20 @@ from tests.trading.test_exposures import wallet
 from trading.models import Account, KillSwitch, LossAlarm, Membership, Mode, Wallet
 from trading.pipeline import Pipeline
 from trading.runtime.position_guard import PositionGuard
+from trading.selectors import shared_drawdown_peaks
 from trading.services.accounts import membership_grant
 from trading.services.kill_switch import kill_switch_rearm
-from trading.services.loss_alarms import loss_alarm_raise, loss_alarm_rearm, peak_equity_reset
+from trading.services.loss_alarms import loss_alarm_raise, loss_alarm_rearm, loss_alarm_recovered, peak_equity_reset
 
 pytestmark = pytest.mark.django_db
 D = Decimal
 DAILY, DRAWDOWN = "max_daily_loss_percent", "max_drawdown_percent"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kill switch lets the database end a transaction whose process sleeps; here one lasts for a whole test."""
+    monkeypatch.setattr("trading.services.leases.IDLE_MILLISECONDS", 0)
 
 
 @pytest.fixture
@@ -81,6 +88,38 @@ def test_measuring_the_drawdown_anew_arms_it_again_and_no_daily_loss(account: Ac
     lost(account), lost(account, limit=DRAWDOWN)
     peak_equity_reset(account=account, actor="alice")
     assert LossAlarm.objects.get(limit=DRAWDOWN).rearmed_by == "alice" and not lost(account)
+
+
+def test_a_users_drawdown_is_told_once_while_one_account_reaches_new_peaks(account: Account) -> None:
+    """The others stay down: what was lost together is the same loss."""
+    together = {"level": "user", "limit": DRAWDOWN}
+    assert lost(account, **together, peak=D(300_000))
+    for peak in (123_456, 150_000):
+        Wallet.objects.filter(account=account).update(peak_equity=peak)
+        assert not lost(account, **together, peak=D(300_000 + peak))
+    assert lost(account, **together, peak=D(300_000), value=D(8)), "another limit is another crossing"
+    assert not loss_alarm_recovered(account_id=account.pk, level="platform", peak=D(300_000))
+    assert shared_drawdown_peaks(account.pk) == {"user": D(300_000)}
+    assert not shared_drawdown_peaks(builders.account(builders.user("bob")).pk)
+
+
+def test_worth_the_peak_again_the_next_drawdown_of_a_user_is_another(account: Account) -> None:
+    async def at_once(work: Any) -> Any:
+        return work()
+
+    guard = PositionGuard(
+        account.pk, Pipeline(lambda: "trace"), on_books=at_once, exit_recorded=None, venue_wallet=None
+    )  # type: ignore[arg-type]
+    together: dict[str, Any] = {"level": "user", "limit": DRAWDOWN, "peak": D(300)}
+    assert lost(account, **together)
+    for others, is_another in ((199, False), (200, True)):
+        guard._exposure = Exposure(
+            known=True, equity=D(100), wallet_balance=D(100), peak_equity=D(100), user=Totals(equity=D(others))
+        )
+        with pytest.raises(StopIteration):  # it waits for nothing here
+            guard._end_recovered().send(None)
+        assert lost(account, **together) == is_another
+    assert AuditEvent.objects.filter(action="risk.loss_recovered").count() == 1
 
 
 def test_alarms_of_one_mode_and_one_tenant_are_not_anothers(account: Account) -> None:

@@ -149,7 +149,7 @@ def test_an_engine_takes_over_what_a_killed_one_held_and_keeps_its_books_while_t
     before, newest = epochs(), Signal.objects.aggregate(Max("pk"))["pk__max"]
     owner.kill()
     killed = time.monotonic()
-    until(lambda: shares({others_name: SYMBOLS}), 10)
+    until(lambda: shares({others_name: SYMBOLS}))
     record_testsuite_property("take_over_after_kill_seconds", round(time.monotonic() - killed, 2))
     changed = {resource for resource, epoch in epochs().items() if epoch != before[resource]}
     assert changed == {f"symbol:{symbol}" for symbol in shared[owners_name]}
@@ -164,7 +164,7 @@ def test_an_engine_takes_over_what_a_killed_one_held_and_keeps_its_books_while_t
         time.sleep(settings.LEASE_SECONDS)  # nothing can be awaited: that nothing happens is what is wanted
         assert latest_frame("BTCUSDT")["data"]["state"] == "LIVE"
     before, newest = epochs(), Signal.objects.aggregate(Max("pk"))["pk__max"]
-    until(lambda: shares({others_name: SYMBOLS}), 10)
+    until(lambda: shares({others_name: SYMBOLS}))
     assert epochs() == {resource: epoch + 1 for resource, epoch in before.items()}
     assert "has ended: it was not renewed in time" in log_of(other)
     until(lambda: Signal.objects.filter(pk__gt=newest, outcome="ordered").exists())
@@ -185,7 +185,7 @@ def test_a_paused_engine_wakes_up_without_its_symbols_and_a_new_one_gets_its_sha
     other.process.send_signal(signal.SIGSTOP)
     paused = time.monotonic()
     try:
-        until(lambda: shares({owners_name: SYMBOLS}), 10)
+        until(lambda: shares({owners_name: SYMBOLS}))
         record_testsuite_property("take_over_after_pause_seconds", round(time.monotonic() - paused, 2))
         newer = [epoch for resource, epoch in epochs().items() if resource.removeprefix("symbol:") in lost]
         until(Signal.objects.filter(symbol__in=lost, lease_epoch__in=newer).exists)

@@ -35,6 +35,11 @@ STEPS = {
     "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
     "description": "pairs of percents by rising profit",
 }
+GROUP_LIMIT = {
+    "type": "object",
+    "additionalProperties": group(request_json.GROUP_LIMITS),
+    "description": "by the name of a group: what this level allows in it",
+}
 STRATEGY = {
     "type": "object",
     "required": ["strategy", "symbols"],
@@ -47,6 +52,11 @@ STRATEGY = {
         "sizing_value": number(request_json.SIZE),
         "leverage": number(request_json.LEVERAGE),
         **dict.fromkeys(request_json.STRATEGY_SWITCHES, FLAG),
+        "limits": {
+            **group(LIMITS, group_limits=GROUP_LIMIT),
+            "nullable": True,
+            "description": "of the strategy's own level, on what it has at stake of the account; none where not said",
+        },
     },
 }
 GROUP = {
@@ -55,8 +65,7 @@ GROUP = {
     "properties": {
         "name": {"type": "string"},
         "symbols": SYMBOLS,
-        "max_positions": number(LIMITS["max_positions"]),
-        "max_notional": number(LIMITS["max_order_notional"]),
+        **{name: number(field) for name, field in request_json.GROUP_LIMITS.items()},
     },
 }
 MOMENT = {"type": "string", "description": "a day (its start, UTC) or an ISO 8601 time with its offset"}
@@ -80,10 +89,11 @@ REQUEST = {
         "interval": {"type": "string", "enum": list(INTERVALS), "description": "of the bars that prices move by"},
         "balance": number(request_json.BALANCE),
         "costs": group(COSTS, funding=FLAG),
-        "limits": group(LIMITS),
+        "limits": group(LIMITS, group_limits=GROUP_LIMIT),
         "exit_rules": group(EXITS, **dict.fromkeys(EXIT_SWITCHES, FLAG), **dict.fromkeys(EXIT_STEPS, STEPS)),
         "groups": {"type": "array", "items": GROUP},
         "seed": number(request_json.SEED),
+        "combine": {**FLAG, "description": "signals of several strategies on one symbol at one moment become one"},
     },
 }
 SHORT = OpenApiExample(

@@ -152,10 +152,17 @@ class BacktestStopView(APIView):
         return Response(BacktestSerializer(backtest_stop(run=own(request, pk), actor=request.user.get_username())).data)
 
 
+class RowPages(Pages):
+    """Rows are small, and charts mark many."""
+
+    max_page_size = 1_000
+
+
 class RowsView(APIView):
-    """One page of a run's rows."""
+    """One page of a run's rows. ``span``: the columns of a row's first and last moment, for ``from`` and ``to``."""
 
     kind = ""
+    span = ("time_ms", "time_ms")
     filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def get(self, request: Request, pk: str) -> Response:
@@ -166,8 +173,15 @@ class RowsView(APIView):
         for name, allowed in self.filters:
             if value := asked.get(name):
                 rows = [row for row in rows if row[name] == (one_of(name, value, allowed) if allowed else value)]
+        first, last = self.span
+        if value := asked.get("from"):
+            start = whole("from", value, 0, LATEST_MS)
+            rows = [row for row in rows if row[last] >= start]
+        if value := asked.get("to"):
+            end = whole("to", value, 0, LATEST_MS)
+            rows = [row for row in rows if row[first] <= end]
         rows.sort(key=lambda row: row[column] if column in WORDS else float(row[column]), reverse=sort.startswith("-"))
-        pages = Pages()
+        pages = RowPages()
         return pages.get_paginated_response(pages.paginate_queryset(rows, request, view=self))
 
 
@@ -178,8 +192,10 @@ def rows_schema(kind: str, *filters: OpenApiParameter) -> Any:
         parameters=[
             OpenApiParameter("sort", str, enum=sorts, description="a column; with - the largest first"),
             OpenApiParameter("page", int),
-            OpenApiParameter("limit", int, description="at most 200"),
+            OpenApiParameter("limit", int, description="at most 1000"),
             OpenApiParameter("symbol", str),
+            OpenApiParameter("from", int, description="milliseconds UTC; of a trade: what was held then or later"),
+            OpenApiParameter("to", int, description="milliseconds UTC; of a trade: what was held then or earlier"),
             *filters,
         ],
         responses={
@@ -193,6 +209,7 @@ def rows_schema(kind: str, *filters: OpenApiParameter) -> Any:
 
 class BacktestTradesView(RowsView):
     kind = "trades"
+    span = ("opened_ms", "closed_ms")
     filters = (("symbol", ()), ("side", SIDES))
 
     @rows_schema("trades", OpenApiParameter("side", str, enum=SIDES))

@@ -7,22 +7,43 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
+from marketdata.candles import packing
+from marketdata.candles.aggregation import longer_bars
 from marketdata.candles.series import CandleSeries, interval_ms
 from marketdata.events import Candle
 
 NOTHING = Decimal(0)
+NONE = np.zeros(0, dtype=np.int64)
 
 
 class Bars:
     """``steps`` number the moments of a test: bar ``i`` is at step ``(start_ms[i] - grid_ms) // interval``."""
 
     def __init__(self, series: CandleSeries, grid_ms: int) -> None:
+        from trading.backtest.kernels.bands import extremes  # noqa: PLC0415 numba: only who tests needs it
+
+        self._extremes = extremes
         self.series, self.length = series, len(series)
-        self.steps: NDArray[np.int64] = (series.start_ms - grid_ms) // series.interval_ms
-        self.high, self.low = (np.ascontiguousarray(each, dtype=np.int64) for each in (series.high, series.low))
-        self._first = int(self.steps[0]) if self.length else 0
-        self._whole = self.length > 0 and int(self.steps[-1]) - self._first == self.length - 1
+        columns = (series.start_ms, series.open, series.high, series.low, series.close)
+        self.start_ms, self.opened, self.high, self.low, self.closed = (
+            np.ascontiguousarray(each, dtype=np.int64) for each in columns
+        )
+        length = series.interval_ms
+        self._first = (int(series.start_ms[0]) - grid_ms) // length if self.length else 0
+        last = (int(series.start_ms[-1]) - grid_ms) // length if self.length else -1
+        self._whole = self.length > 0 and last - self._first == self.length - 1
+        # Of whole ones nobody asks: a year of minutes of many symbols is much memory.
+        self._steps = NONE if self._whole else (self.start_ms - grid_ms) // length
+        # As kernels look closes up (``trading.backtest.kernels.slots.Held``).
+        steps = 0 if self._whole else self._steps.ctypes.data
+        self.held_row = self.closed.ctypes.data, steps, self._first, self.length - 1
         self._exponent = -series.price_decimals
+        self.one = 10.0**series.price_decimals
+
+    @property
+    def steps(self) -> NDArray[np.int64] | slice:
+        """The steps at which bars start, as an index."""
+        return slice(self._first, self._first + self.length) if self._whole else self._steps
 
     def at(self, step: int) -> int | None:
         """The bar that starts at a step; None where there is none."""
@@ -33,69 +54,65 @@ class Bars:
         """The first bar that starts at a step or later."""
         if self._whole:
             return min(max(step - self._first, 0), self.length)
-        return int(np.searchsorted(self.steps, step))
+        return int(np.searchsorted(self._steps, step))
 
     def until(self, step: int) -> int:
         """The last bar that starts at a step or before; -1 where none does."""
         return self.from_step(step + 1) - 1
 
     def step(self, index: int) -> int:
-        return self._first + index if self._whole else int(self.steps[index])
+        return self._first + index if self._whole else int(self._steps[index])
 
     def price(self, units: int) -> Decimal:
         return Decimal(units).scaleb(self._exponent)
 
     def open(self, index: int) -> Decimal:
-        return Decimal(self.series.open.item(index)).scaleb(self._exponent)
+        return Decimal(self.opened.item(index)).scaleb(self._exponent)
 
     def close(self, index: int) -> Decimal:
-        return Decimal(self.series.close.item(index)).scaleb(self._exponent)
+        return Decimal(self.closed.item(index)).scaleb(self._exponent)
+
+    def range_of(self, index: int) -> tuple[float, float]:
+        """Low and high, quote coin."""
+        return self.low.item(index) / self.one, self.high.item(index) / self.one
+
+    def extremes(self, first: int, end: int) -> tuple[float, float]:
+        """The highest and the lowest price of the bars ``[first, end)``, quote coin."""
+        highest, lowest = self._extremes(self.high, self.low, first, end)
+        return highest / self.one, lowest / self.one
 
     def last_close(self, step: int) -> Decimal:
         """The close that is known at the end of a step."""
         index = step - self._first if self._whole and step - self._first < self.length else self.until(step)
-        return Decimal(self.series.close.item(index)).scaleb(self._exponent)
+        return Decimal(self.closed.item(index)).scaleb(self._exponent)
 
     def volume(self, index: int) -> Decimal:
         return Decimal(self.series.volume.item(index)).scaleb(-self.series.volume_decimals)
 
     def way(self, index: int) -> tuple[Decimal, Decimal, Decimal, Decimal]:
         """The points that the price goes by within a bar (docs/backtest.md, rule 2)."""
-        opened, closed = self.series.open.item(index), self.series.close.item(index)
+        opened, closed = self.opened.item(index), self.closed.item(index)
         high, low = self.price(self.high.item(index)), self.price(self.low.item(index))
         if closed > opened:
             return self.price(opened), low, high, self.price(closed)
         return self.price(opened), high, low, self.price(closed)
 
-    def closes(self, first: int, end: int) -> NDArray[np.float64]:
-        """The last close at each step of ``[first, end)``, quote coin."""
-        if self._whole and first >= self._first and end - self._first <= self.length:
-            units = self.series.close[first - self._first : end - self._first]
-        else:
-            last = np.searchsorted(self.steps, np.arange(first, end), side="right") - 1
-            units = self.series.close[np.maximum(last, 0)]
-        return units / 10.0**self.series.price_decimals
-
 
 def candle_of(series: CandleSeries, index: int) -> Candle:
     """A closed bar as strategies are told it. Archives know no turnover."""
-    price = series.price
+    exponent = -series.price_decimals
+    opened, high, low, closed = (
+        Decimal(column.item(index)).scaleb(exponent) for column in (series.open, series.high, series.low, series.close)
+    )
+    volume = Decimal(series.volume.item(index)).scaleb(-series.volume_decimals)
     return Candle(
-        series.symbol,
-        series.interval,
-        int(series.start_ms[index]),
-        price(series.open[index]),
-        price(series.high[index]),
-        price(series.low[index]),
-        price(series.close[index]),
-        Decimal(int(series.volume[index])).scaleb(-series.volume_decimals),
-        NOTHING,
-        True,
+        series.symbol, series.interval, series.start_ms.item(index), opened, high, low, closed, volume, NOTHING, True
     )
 
 
 def longer(series: CandleSeries, interval: str) -> CandleSeries:
-    """Bars of a longer timeframe, of those there are; the first one is whole, and so is the last.
+    """Bars of a longer timeframe, by the archive's definition: those of which all parts are there, which are the
+    venue's own. Of one with a gap nobody knows what the venue made of it.
 
     Raises:
         ValueError: the interval is no multiple of the bars' own.
@@ -103,32 +120,10 @@ def longer(series: CandleSeries, interval: str) -> CandleSeries:
     length = interval_ms(interval)
     if length % series.interval_ms:
         raise ValueError(f"bars of {interval} cannot be made of bars of {series.interval}")
-    starts = series.start_ms // length * length
-    if len(starts):
-        begun = int(np.searchsorted(starts, starts[0], side="right")) if series.start_ms[0] != starts[0] else 0
-        ended = len(starts)
-        if int(series.start_ms[-1]) + series.interval_ms != int(starts[-1]) + length:
-            ended = int(np.searchsorted(starts, starts[-1]))
-        series, starts = series_part(series, begun, max(ended, begun)), starts[begun : max(ended, begun)]
-    first = np.flatnonzero(np.diff(starts, prepend=-1)) if len(starts) else np.zeros(0, dtype=np.int64)
-    last = np.append(first[1:], len(starts)) - 1 if len(first) else first
-    reduced = (
-        (np.maximum.reduceat(series.high, first), np.minimum.reduceat(series.low, first),
-         np.add.reduceat(series.volume, first))
-        if len(first) else (series.high, series.low, series.volume)
-    )  # fmt: skip
+    parts = packing.Bars(series.start_ms, series.open, series.high, series.low, series.close, series.volume)
+    made = longer_bars(parts, series.interval_ms, length)
     return CandleSeries(
-        series.venue,
-        series.symbol,
-        interval,
-        series.price_decimals,
-        series.volume_decimals,
-        starts[first],
-        series.open[first],
-        reduced[0],
-        reduced[1],
-        series.close[last],
-        reduced[2],
+        series.venue, series.symbol, interval, series.price_decimals, series.volume_decimals, *made.columns
     )
 
 

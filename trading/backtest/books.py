@@ -6,17 +6,20 @@ The arithmetic of fees, positions and profits is the simulator's and the desk's 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from risk.exits import ExitState
-from risk.exposure import ZERO, Exposure, PendingExposure, PositionExposure
+from risk.exposure import ZERO, Exposure, PendingExposure, PositionExposure, Totals, together
 from risk.questions import NO_TOTALS
 from trading.backtest.result import BacktestFill, BacktestTrade
 from trading.positions import ENTRY_DIGITS, funding_payment, pnl, trade_fee
 from trading.simulator.positions import SimulatedPosition
+
+if TYPE_CHECKING:
+    from trading.backtest.exit_watch import Watched
 
 ACCOUNT = 1
 
@@ -58,7 +61,9 @@ class Execution(NamedTuple):
 class Holding:
     """A position from nothing to nothing. ``number`` tells it from the one before; the fields of exits are those of the
     order that opened it. ``quiet``: prices between which nothing happens to it, None where that is not known now;
-    ``worst``: what it is worth to the account there at least, maintenance taken off. ``margin`` is what it ties up."""
+    ``worst``: what it is worth to the account there at least, maintenance taken off. ``margin`` is what it ties up.
+    ``size`` and ``entry`` are the book's quantity and entry price as floats. While a kernel looks for its exits it is
+    ``watched``, and ``state`` is behind; ``fits``: whether one can."""
 
     symbol: str
     number: int
@@ -83,6 +88,10 @@ class Holding:
     margin: Decimal = ZERO
     quiet: tuple[Decimal, Decimal] | None = None
     worst: float = 0.0
+    size: float = 0.0
+    entry: float = 0.0
+    watched: Watched | None = None
+    fits: bool = True
 
     def exposure(self, mark_price: Decimal) -> PositionExposure:
         book = self.book
@@ -113,6 +122,8 @@ class Books:
     # The balance from the end of a step on.
     balances: list[tuple[int, Decimal]] = field(default_factory=list)
     opened: int = 0
+    # How often what is held has changed.
+    changes: int = 0
     # Of all holdings together; reckoned with, not booked.
     worst: float = 0.0
 
@@ -134,7 +145,8 @@ class Books:
         holding = self.holdings.get(done.symbol)
         book = holding.book if holding is not None else SimulatedPosition(done.symbol)
         held = book.quantity
-        if holding is not None:
+        self.changes += 1
+        if holding is not None and holding.since_step < done.step:
             self._stretch(holding, done.step)
         realised, closed = book.apply(done.side, done.quantity, done.price, done.time_ms)
         fee = trade_fee(done.price, done.quantity, done.rate)
@@ -163,6 +175,7 @@ class Books:
             holding.since_step = done.step
         if holding is not None:
             holding.margin, holding.quiet = book.initial_margin, None
+            holding.size, holding.entry = float(book.quantity), float(book.entry_price)
 
     def pay_funding(self, holding: Holding, price: Decimal, rate: Decimal, step: int) -> None:
         payment = funding_payment(holding.side, holding.book.quantity, price, rate)
@@ -214,10 +227,8 @@ class Books:
         )
 
     def _stretch(self, holding: Holding, end: int) -> None:
-        if holding.since_step < end:
-            signed = float(holding.book.quantity) * (1.0 if holding.is_long else -1.0)
-            entry = float(holding.book.entry_price)
-            self.stretches.append(Stretch(holding.symbol, holding.since_step, end, signed, entry))
+        signed = holding.size if holding.is_long else -holding.size
+        self.stretches.append(Stretch(holding.symbol, holding.since_step, end, signed, holding.entry))
 
     # What it is worth.
 
@@ -233,34 +244,70 @@ class Books:
             holding.book.mark_price = prices[symbol]
 
     def exposure(
-        self, prices: Mapping[str, Decimal], orders: Iterable[Order], *, day_start: Decimal, peak: Decimal
+        self,
+        prices: Mapping[str, Decimal],
+        orders: Iterable[Order],
+        *,
+        day_start: Decimal,
+        peak: Decimal,
+        strategies: Iterable[str] = (),
+        midnight_ms: int = 0,
     ) -> Exposure:
-        """What the account has at stake when its positions have these prices."""
+        """What the account has at stake when its positions have these prices; and what each of the ``strategies`` has
+        of it, ``midnight_ms`` being when its day began."""
         equity = self.equity(prices)
         margin = sum([each.margin for each in self.holdings.values()], ZERO)
-        pending: dict[str, PendingExposure] = {}
-        count = 0
-        for order in orders:
-            count += 1
-            before = pending.get(order.symbol, PendingExposure())
-            if order.reduce_only:
-                pending[order.symbol] = before.plus_reducing(order.side, order.quantity, immediate=True)
-            else:
-                price, stop = order.reference_price, order.stop_loss
-                pending[order.symbol] = before.plus(order.side, order.quantity, price, stop)
+        orders = list(orders)
+        positions = {name: each.exposure(prices[name]) for name, each in self.holdings.items()}
         return Exposure(
             known=True,
             equity=equity,
             available_balance=max(equity - margin, ZERO),
             day_pnl=equity - day_start,
-            positions=MappingProxyType({name: each.exposure(prices[name]) for name, each in self.holdings.items()}),
-            pending=MappingProxyType(pending),
-            open_orders=count,
+            positions=MappingProxyType(positions),
+            pending=MappingProxyType(_pending(orders)),
+            open_orders=len(orders),
             wallet_balance=self.balance,
             peak_equity=max(peak, equity),
+            strategies=MappingProxyType(
+                {name: self._share(name, equity, positions, orders, midnight_ms) for name in strategies}
+            ),
             user=NO_TOTALS,
             platform=NO_TOTALS,
         )
+
+    def _share(
+        self,
+        name: str,
+        equity: Decimal,
+        positions: Mapping[str, PositionExposure],
+        orders: Iterable[Order],
+        midnight_ms: int,
+    ) -> Totals:
+        """What a strategy has at stake, and what it has made since midnight, as live: realised, less fees, and
+        unrealised."""
+        held = {symbol: each for symbol, each in positions.items() if each.strategy == name}
+        mine = [order for order in orders if order.strategy == name]
+        made = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
+        for fill in reversed(self.fills):
+            if fill.time_ms < midnight_ms:
+                break
+            if fill.strategy == name:
+                made += fill.realised_pnl - fill.fee
+        share = together([Exposure(positions=held, pending=_pending(mine))])
+        return replace(share, equity=equity, day_start_equity=equity - made, open_orders=len(mine))
+
+
+def _pending(orders: Iterable[Order]) -> dict[str, PendingExposure]:
+    pending: dict[str, PendingExposure] = {}
+    for order in orders:
+        before = pending.get(order.symbol, PendingExposure())
+        if order.reduce_only:
+            pending[order.symbol] = before.plus_reducing(order.side, order.quantity, immediate=True)
+        else:
+            price, stop = order.reference_price, order.stop_loss
+            pending[order.symbol] = before.plus(order.side, order.quantity, price, stop)
+    return pending
 
 
 def _mean(worth: Decimal, quantity: Decimal) -> Decimal:

@@ -62,7 +62,7 @@ def compiled_reason(request: BacktestRequest) -> str:
 
 def _limit_reason(limits: Limits, request: BacktestRequest, run: StrategyRun) -> str:
     grouped = limits.group_limits or request.groups.of(run.symbols[0])
-    if not limits.trading_enabled or limits.other_levels or grouped:
+    if not limits.trading_enabled or limits.other_levels or grouped or run.limits is not None:
         return "limits of groups or of several levels are only judged by the full path"
     for name in NAMES:
         value = getattr(limits, name)
@@ -111,9 +111,10 @@ def whole(value: Decimal, decimals: int) -> int:
         CompiledUnfit: it is no whole number of them.
     """
     units = value.scaleb(decimals)
-    if units != units.to_integral_value():
+    number = int(units)
+    if number != units:
         raise CompiledUnfit(f"{value:f} has more than {decimals} decimals")
-    return int(units)
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +140,12 @@ def terms_of(request: BacktestRequest, series: CandleSeries, rules: InstrumentRu
     """Raises CompiledUnfit where a figure has too many digits."""
     run, costs, exits = request.strategies[0], request.costs, request.exit_rules
     grid = grid_of(series, rules)
-    ask = np.zeros(len(Ask), dtype=np.int64)
-    tick = grid.price_units(rules.tick_size)
-    ask[Ask.TICK], ask[Ask.LOT] = tick, grid.quantity_units(rules.lot_size)
+    ask = _prices(grid, rules)
+    tick = int(ask[Ask.TICK])
+    ask[Ask.LOT] = grid.quantity_units(rules.lot_size)
     ask[Ask.MIN_QUANTITY] = grid.quantity_units(rules.min_quantity)
     ask[Ask.MAX_QUANTITY] = grid.quantity_units(rules.max_market_quantity)
     ask[Ask.MIN_NOTIONAL] = whole(rules.min_notional, grid.money)
-    ask[Ask.LEVEL_SCALE] = 10 ** (LEVEL_DECIMALS - grid.price)
-    ask[Ask.TICK_LEVEL] = tick * 10 ** (LEVEL_DECIMALS - grid.price)
     ask[Ask.MONEY_ONE] = 10**grid.money
     aside = costs.spread / 2 + costs.slippage
     cost_decimals = IMPACT_DECIMALS if costs.impact else decimals_of(aside)
@@ -160,6 +159,24 @@ def terms_of(request: BacktestRequest, series: CandleSeries, rules: InstrumentRu
     partials, shares, ones, steps = _exits(ask, exits)
     balance = whole(request.balance, grid.money + 9)
     return Terms(grid, ask, partials, shares, ones, steps, float(costs.impact), divmod(balance, BILLION))
+
+
+def exit_terms(exits: ExitRules, series: CandleSeries, rules: InstrumentRules) -> tuple[Grid, tuple[Ints, ...]]:
+    """What ends positions of one symbol: ``ask``, ``partials``, ``take_shares``, ``take_ones`` and ``stop_steps``,
+    as those of :class:`Terms`. Raises CompiledUnfit where a figure has too many digits."""
+    grid = grid_of(series, rules)
+    ask = _prices(grid, rules)
+    largest = int(series.high.max()) * 10 ** (grid.price - series.price_decimals)
+    _check("a price", largest * int(ask[Ask.LEVEL_SCALE]))
+    return grid, (ask, *_exits(ask, exits))
+
+
+def _prices(grid: Grid, rules: InstrumentRules) -> Ints:
+    ask = np.zeros(len(Ask), dtype=np.int64)
+    tick, scale = grid.price_units(rules.tick_size), 10 ** (LEVEL_DECIMALS - grid.price)
+    _check("the tick", tick * scale)
+    ask[Ask.TICK], ask[Ask.LEVEL_SCALE], ask[Ask.TICK_LEVEL] = tick, scale, tick * scale
+    return ask
 
 
 def _size(ask: Ints, grid: Grid, run: StrategyRun, limits: Limits, rules: InstrumentRules) -> None:
@@ -188,6 +205,7 @@ def _exits(ask: Ints, exits: ExitRules) -> tuple[Ints, Ints, Ints, Ints]:
         *(profit for profit, _ in exits.partial_exits),
     ]
     decimals = max(decimals_of(each) for each in percents)
+    _check("the percents of exit rules", 100 * 10**decimals)
     least, loss, take_from, step, stop_from, *_ = (whole(each, decimals) for each in percents)
     ask[Ask.EXITS], ask[Ask.PERCENT_ONE] = exits.enabled, 100 * 10**decimals
     ask[Ask.MIN_PROFIT], ask[Ask.MAX_LOSS] = least, loss

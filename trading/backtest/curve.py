@@ -16,6 +16,8 @@ def curve(
     books: Books, bars: Mapping[str, Bars], start_balance: Decimal, steps: int, grid_ms: int, length_ms: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """What the account was worth at the end of each bar, made of what it held when."""
+    from trading.backtest.kernels.worth import add_stretch  # noqa: PLC0415 numba: only who tests needs it
+
     balance = np.full(steps + 1, np.nan)
     balance[0] = float(start_balance)
     if books.balances:
@@ -25,12 +27,13 @@ def curve(
     known = np.flatnonzero(~np.isnan(balance))
     equity = np.repeat(balance[known], np.diff(np.append(known, steps + 1)))
     last, equity = equity[-1], equity[:-1].copy()
-    exposed = np.zeros(steps)
+    worth = np.zeros((2, steps))
+    worth[0] = equity
     for stretch in books.stretches:
+        held = bars[stretch.symbol]
         end = min(stretch.end, steps)
-        closes = bars[stretch.symbol].closes(stretch.first, end)
-        equity[stretch.first : end] += stretch.signed_quantity * (closes - stretch.entry_price)
-        exposed[stretch.first : end] += abs(stretch.signed_quantity) * closes
+        add_stretch(*held.held_row, held.one, stretch.first, end, stretch.signed_quantity, stretch.entry_price, worth)
+    equity, exposed = worth
     equity[-1] = last
     some = np.zeros(steps, dtype=bool)
     for each in bars.values():

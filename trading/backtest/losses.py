@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from risk.level_checks import loss_percent
 from risk.limits import Limits
 from trading.backtest.books import Books
+from trading.backtest.kernels.slots import Held, HeldFigure
 from trading.backtest.markets import NEVER, Market
 
 HUNDRED = Decimal(100)
 # What is only estimated in floats is looked at exactly from so far away.
-SLACK = 1.0 + 1e-9
+MARGIN = 1e-9
+SLACK = 1.0 + MARGIN
 
 
 class LossWatch:
@@ -23,12 +25,22 @@ class LossWatch:
     more; empty while trading goes on."""
 
     def __init__(self, limits: Limits, balance: Decimal, books: Books, markets: Mapping[str, Market], day: int) -> None:
+        from trading.backtest.kernels.worth import first_low  # noqa: PLC0415 numba: only who tests needs it
+
         self._limits, self._books, self._markets = limits, books, markets
         self.is_wanted = limits.max_daily_loss_percent is not None or limits.max_drawdown_percent is not None
         self.day, self.day_start, self.peak = day, balance, balance
         self.halted, self._halted_day = "", -1
+        drawdown = limits.max_drawdown_percent
+        self._share = math.nan if drawdown is None else float((HUNDRED - drawdown) / HUNDRED)
+        self._floor = self._lowest_of_day()
         # Steps before this one have been looked at.
         self._seen = 0
+        self._first_low, self._noted = first_low, -1
+        self._count = 0
+        self._held = np.zeros((len(markets), len(Held)), dtype=np.int64)
+        self._figures = np.empty((len(markets), len(HeldFigure)))
+        self._highest, self._best = np.zeros(2), np.zeros(1, dtype=np.int64)
 
     def prices(self, step: int) -> dict[str, Decimal]:
         """The last closes of what is held, at the end of a step."""
@@ -40,6 +52,11 @@ class LossWatch:
     def begin_day(self, day: int, step: int) -> None:
         if day > self.day:
             self.day, self.day_start = day, self.equity(step)
+            self._floor = self._lowest_of_day()
+
+    def _lowest_of_day(self) -> float:
+        daily = self._limits.max_daily_loss_percent
+        return math.nan if daily is None else float(self.day_start * (HUNDRED - daily) / HUNDRED)
 
     def first_loss(self, until: int) -> int | None:
         """The first step before ``until`` at whose end the account has lost too much; each step is looked at once."""
@@ -48,34 +65,33 @@ class LossWatch:
             self.halted = ""
         if not self.is_wanted or first >= until or self.halted:
             return None
-        worth = self._worth(first, until)
-        seen = 0
-        for suspect in [*np.flatnonzero(self._low(worth)).tolist(), len(worth)]:
-            part = worth[seen : suspect + 1]
-            if len(part):
-                self.peak = max(self.peak, self.equity(first + seen + int(part.argmax())))
-            seen = suspect + 1
-            if suspect < len(worth) and self._has_lost(first + suspect):
-                self._seen = first + suspect + 1
-                return first + suspect
+        if self._noted != self._books.changes:
+            self._note_holdings()
+        balance, highest, known = float(self._books.balance), self._highest, float(self.peak)
+        highest[0] = known
+        while first < until:
+            suspect = self._first_low(
+                self._count, self._held, self._figures, first, until, balance, self._floor, self._share, SLACK,
+                highest, self._best,
+            )  # fmt: skip
+            if highest.item(1) > known - abs(known) * MARGIN:
+                self.peak = max(self.peak, self.equity(self._best.item(0)))
+                known = float(self.peak)
+            if suspect < until and self._has_lost(suspect):
+                self._seen = suspect + 1
+                return suspect
+            first = suspect + 1
         return None
 
-    def _worth(self, first: int, until: int) -> NDArray[np.float64]:
-        worth = np.full(until - first, float(self._books.balance))
-        for symbol, holding in self._books.holdings.items():
-            signed = float(holding.book.quantity) * (1.0 if holding.is_long else -1.0)
-            worth += signed * (self._markets[symbol].bars.closes(first, until) - float(holding.book.entry_price))
-        return worth
-
-    def _low(self, worth: NDArray[np.float64]) -> NDArray[np.bool_]:
-        limits = self._limits
-        highest = np.maximum.accumulate(np.maximum(worth, float(self.peak)))
-        low = np.zeros(len(worth), dtype=bool)
-        if limits.max_daily_loss_percent is not None:
-            low |= worth <= float(self.day_start * (HUNDRED - limits.max_daily_loss_percent) / HUNDRED) * SLACK
-        if limits.max_drawdown_percent is not None:
-            low |= worth <= highest * float((HUNDRED - limits.max_drawdown_percent) / HUNDRED) * SLACK
-        return low
+    def _note_holdings(self) -> None:
+        """What is held, as the kernel takes it."""
+        self._noted, holdings = self._books.changes, self._books.holdings
+        self._count = len(holdings)
+        for row, (symbol, holding) in enumerate(holdings.items()):
+            bars = self._markets[symbol].bars
+            self._held[row, : Held.AT] = bars.held_row
+            signed = holding.size if holding.is_long else -holding.size
+            self._figures[row] = signed, holding.entry, bars.one
 
     def _has_lost(self, step: int) -> bool:
         equity = self.equity(step)

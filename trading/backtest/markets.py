@@ -23,7 +23,6 @@ class Market:
         self.orders: list[Order] = []
         self.funding, self.next_funding = funding, 0
         self.wake = NEVER
-        self.told_until = -1
         # The price within a bar that is walked now, and the way that it came.
         self.price: Decimal | None = None
         self.path: list[float] = []
@@ -44,8 +43,7 @@ def seen(market: Market, holding: Holding, index: int, there: Decimal) -> tuple[
     prices = [float(there), *(market.path if within else ())]
     end = index if within else index + 1
     if end > first:
-        scale = 10.0**bars.series.price_decimals
-        prices += [int(bars.high[first:end].max()) / scale, int(bars.low[first:end].min()) / scale]
-    entry = float(holding.book.entry_price)
+        prices += bars.extremes(first, end)
+    entry = holding.entry
     up, down = (max(prices) - entry) / entry * 100.0, (min(prices) - entry) / entry * 100.0
     return (up, down) if holding.is_long else (-down, -up)

@@ -12,6 +12,7 @@ import numpy as np
 
 from marketdata.candles.series import CandleSeries, FundingSeries
 from marketdata.instruments import InstrumentRules
+from risk.limits import Limits, combined
 from risk.policies import Policies
 from strategies.base import ParameterError, QuietStrategy, Strategy, parse_parameters
 from strategies.registry import STRATEGIES
@@ -77,14 +78,14 @@ def configuration(
     request: BacktestRequest, rules: Mapping[str, InstrumentRules], known: Mapping[str, type[Strategy]]
 ) -> PipelineConfiguration:
     if any(level == "strategy" for level, _ in request.limits.other_levels):
-        raise BacktestError("limits of a strategy count what others of its account hold; give them as the account's")
+        raise BacktestError("limits of a strategy are each strategy's own; give them with it")
     return PipelineConfiguration(
         strategies=tuple(
             _running(number, run, request, known) for number, run in enumerate(request.strategies, start=1)
         ),
         rules=rules,
         groups=request.groups,
-        policies=Policies(exits=request.exit_rules),
+        policies=Policies(exits=request.exit_rules, combining=request.combine),
     )
 
 
@@ -112,10 +113,16 @@ def _running(
         sizing_value=run.sizing_value,
         leverage=run.leverage,
         allow_reversal=run.allow_reversal,
-        limits=request.limits,
+        limits=_limits_of(run, request),
         size_by_confidence=run.size_by_confidence,
         adaptive_leverage=run.adaptive_leverage,
     )
+
+
+def _limits_of(run: StrategyRun, request: BacktestRequest) -> Limits:
+    if run.limits is None:
+        return request.limits
+    return combined(request.limits, **dict(request.limits.other_levels), strategy=run.limits)
 
 
 @cache
@@ -128,3 +135,10 @@ def code_version() -> str:
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def limited_strategies(request: BacktestRequest) -> list[str]:
+    """The names of those with limits of their own on what is counted over all of their positions and orders."""
+    return [
+        run.name or run.strategy for run in request.strategies if run.limits is not None and run.limits.counts_together
+    ]

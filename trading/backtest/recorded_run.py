@@ -27,7 +27,7 @@ from strategies.call_watch import CallWatch
 from strategies.registry import STRATEGIES
 from trading.backtest.bars import candle_of
 from trading.backtest.books import ACCOUNT, Books, Execution, Holding
-from trading.backtest.errors import BacktestCancelled, BacktestError, StrategyStopped
+from trading.backtest.errors import BacktestCancelled, BacktestError
 from trading.backtest.exits import venue_exit
 from trading.backtest.feed import Feed
 from trading.backtest.hearing import Hearing
@@ -35,12 +35,20 @@ from trading.backtest.loss_limits import LossLimits
 from trading.backtest.market_fills import rate_of
 from trading.backtest.markets import NEVER
 from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
-from trading.backtest.preparation import Candles, code_version, configuration, digests, watches_books
-from trading.backtest.replayed_market import FORCES, Executed, Force, ReplayedMarket, SentOrder
+from trading.backtest.preparation import (
+    Candles,
+    code_version,
+    configuration,
+    digests,
+    limited_strategies,
+    watches_books,
+)
+from trading.backtest.replayed_market import FORCES, TIME, WATCHED, Executed, Force, ReplayedMarket, SentOrder
 from trading.backtest.request import BacktestRequest, Source
 from trading.backtest.result import BacktestResult, BacktestSignal
+from trading.backtest.telling import refuse_faults
 from trading.backtest.trade_bars import series_of_bars
-from trading.pipeline import Outcome, Pipeline, PipelineResult, StrategyFault
+from trading.pipeline import Outcome, Pipeline, PipelineResult
 from trading.runtime.market_frames import SymbolMarket
 
 NS, SECOND_NS = 1_000_000, 1_000_000_000
@@ -123,6 +131,7 @@ class _Run:
         self._late_ns = max(each.clock_ns for each in recorded.feeds.values())
         self._books = Books(request.balance, request.costs.maintenance_margin)
         self._losses = LossLimits(request.limits, request.balance, 0)
+        self._limited = limited_strategies(request)
         self._traces = count(1)
         self._now_ns = 0
         self._pipeline = Pipeline(
@@ -135,7 +144,7 @@ class _Run:
         )
         rules = {symbol: recorded.rules[symbol] for symbol in request.symbols}
         self._pipeline.configure(configuration(request, rules, STRATEGIES))
-        self._refuse_faults(self._pipeline.take_faults())
+        refuse_faults(self._pipeline.take_faults())
         for running, _, strategy in self._pipeline.instances():
             if not self._with_books and watches_books(strategy):
                 raise BacktestError(f"{running.name} watches books; trades tell it nothing")
@@ -173,7 +182,7 @@ class _Run:
                 continue
             end = int(np.searchsorted(series.start_ms, -(-began_ms // series.interval_ms) * series.interval_ms))
             self._pipeline.warm(candle_of(series, index) for index in range(max(0, end - bars), end))
-        self._refuse_faults(self._pipeline.take_faults())
+        refuse_faults(self._pipeline.take_faults())
 
     # The way through time.
 
@@ -221,9 +230,9 @@ class _Run:
         while True:
             why = market.until(now_ns)
             self._book(market, market.executed())
-            if why & why.WATCHED:
+            if why & WATCHED:
                 self._trigger(market)
-            if not why & why.TIME:
+            if not why & TIME:
                 continue
             while (order := market.arrived()) is not None:
                 self._arrive(market, order)
@@ -376,11 +385,15 @@ class _Run:
         prices = {symbol: self._price(symbol) for symbol in self._books.holdings}
         losses = self._losses
         self._pipeline.update_exposure(
-            ACCOUNT, self._books.exposure(prices, orders, day_start=losses.day_start, peak=losses.peak)
-        )
+            ACCOUNT,
+            self._books.exposure(
+                prices, orders, day_start=losses.day_start, peak=losses.peak, strategies=self._limited,
+                midnight_ms=losses.day * DAY_MS,
+            ),
+        )  # fmt: skip
 
     def _act(self, outcomes: list[Outcome]) -> None:
-        self._refuse_faults(outcomes)
+        refuse_faults(outcomes)
         for outcome in outcomes:
             if isinstance(outcome, PipelineResult):
                 self._take(outcome)
@@ -416,11 +429,6 @@ class _Run:
             self._market_until(market, self._now_ns)
         market.send(order, self._now_ns + self._latency_ns)
         self._is_changed = True
-
-    def _refuse_faults(self, outcomes: Iterable[Outcome]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, StrategyFault):
-                raise StrategyStopped(outcome.running.name, outcome.symbol, outcome.error, outcome.where)
 
     # Exit rules, as the position guard asks them live.
 

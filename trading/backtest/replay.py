@@ -42,7 +42,7 @@ __all__ = [
 _advance, _submit, _change = map(without_dispatch, (kernels.advance, kernels.submit, kernels.change))
 FIRST_ROWS = 256
 # Of one book: more ticks than any market has between its first and its last level.
-WIDEST = 2**30
+WIDEST = 2**27
 _WHY = tuple(Why(flags) for flags in range(2 * Why.FULL))
 _NOW, _REPORTS, _BEST, _BASE = int(Place.NOW), int(Place.REPORTS), int(Place.BEST), int(Place.BASE)
 _MADE, _STOPS_AT = int(Place.MADE), int(Place.STOPS_AT)

@@ -15,6 +15,7 @@ from trading.backtest.request import Costs
 
 FORCES = {"GTC": Force.GTC, "IOC": Force.IOC, "FOK": Force.FOK, "PostOnly": Force.POST_ONLY}
 ZERO = Decimal(0)
+WATCHED, TIME = int(Why.WATCHED), int(Why.TIME)
 
 
 @dataclass(slots=True, eq=False)
@@ -109,12 +110,13 @@ class ReplayedMarket:
 
     # Time.
 
-    def until(self, time_ns: int) -> Why:
+    def until(self, time_ns: int) -> int:
         """Go on to a time, or to the first order of ours that arrives, is filled or ends, or the first price that is
-        watched. The orders that arrive then are given by :meth:`arrived`."""
+        watched: why it stopped, as ``Why`` (an int, which is cheap to ask). The orders that arrive then are given by
+        :meth:`arrived`."""
         soonest = self._underway[0].arrives_ns if self._underway else NEVER
-        why = self.replay.advance(min(time_ns, max(soonest, self.replay.time_ns)))
-        if why & Why.WATCHED:
+        why = int(self.replay.advance(min(time_ns, max(soonest, self.replay.time_ns))))
+        if why & WATCHED:
             self._watched = False
         return why
 

@@ -42,7 +42,8 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class StrategyRun:
-    """One strategy on some symbols; fields as those of a strategy's configuration."""
+    """One strategy on some symbols; fields as those of a strategy's configuration. ``limits``: those of its own level,
+    which count what it has at stake of the account; None: it has none."""
 
     strategy: str
     symbols: tuple[str, ...]
@@ -54,6 +55,7 @@ class StrategyRun:
     allow_reversal: bool = True
     size_by_confidence: bool = False
     adaptive_leverage: bool = False
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class BacktestRequest:
     """``start_ms`` to ``end_ms`` (exclusive), milliseconds UTC. ``interval`` is that of the bars that prices move by
     (``Source.CANDLES``); strategies of longer timeframes get bars made of those. ``balance`` in USDT.
     ``recording``: the name of what books and trades are read from; ``accept_gaps``: also where it has holes or errors.
+    ``combine``: signals of several strategies on one symbol at one moment become one (``strategies.weights``).
     """
 
     strategies: tuple[StrategyRun, ...]
@@ -77,6 +80,7 @@ class BacktestRequest:
     recording: str = ""
     accept_gaps: bool = False
     seed: int = 7
+    combine: bool = False
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from marketdata.candles.series import INTERVALS, interval_ms
 from marketdata.instruments import Violation
 from risk.exits import RANGES as EXIT_RANGES
 from risk.exits import ExitRuleError, ExitRules
-from risk.groups import SymbolGroup, SymbolGroups
+from risk.groups import GroupLimit, SymbolGroup, SymbolGroups
 from risk.limits import ACCOUNT_DEFAULTS, Limits
 from strategies.base import ParameterError, ParameterSpec, parse_parameters
 from trading.backtest.request import BacktestRequest, Costs, Source, StrategyRun
@@ -113,6 +114,10 @@ LIMITS: Mapping[str, Number] = {
     "max_slippage_percent": limit("0.01", "100", "% from the middle of the book"),
     "max_order_rate": limit("0", "10000", "orders per second", whole=True),
 }
+GROUP_LIMITS: Mapping[str, Number] = {
+    "max_positions": LIMITS["max_positions"],
+    "max_notional": LIMITS["max_order_notional"],
+}
 EXITS: Mapping[str, Number] = {
     name: Number(least, most, "", whole=name in ("reversal_indicators", "reversal_cooldown_seconds"))
     for name, least, most in EXIT_RANGES
@@ -128,7 +133,7 @@ STRATEGY_SWITCHES = ("allow_reversal", "size_by_confidence", "adaptive_leverage"
 STRATEGY_FIELDS = tuple(each.name for each in fields(StrategyRun))
 REQUEST_FIELDS = (
     *("strategies", "start", "end", "source", "venue", "interval", "balance", "costs"),
-    *("limits", "exit_rules", "groups", "recording", "accept_gaps", "seed"),
+    *("limits", "exit_rules", "groups", "recording", "accept_gaps", "seed", "combine"),
 )
 
 
@@ -256,9 +261,10 @@ def request_from_json(data: Any, specs: Specs) -> BacktestRequest:
         reader.refuse("end", data["end"], "must be after start")
     source = reader.read("source", one_of(str(each) for each in Source), str(Source.CANDLES))
     plain = BacktestRequest(strategies=(), start_ms=0, end_ms=0)
+    groups = _groups(reader)
     request = replace(
         plain,
-        strategies=_strategies(reader, specs),
+        strategies=_strategies(reader, specs, groups),
         start_ms=as_ms(start or EARLIEST),
         end_ms=as_ms(end or LATEST),
         source=Source(source),
@@ -266,12 +272,13 @@ def request_from_json(data: Any, specs: Specs) -> BacktestRequest:
         interval=reader.read("interval", one_of(INTERVALS), plain.interval),
         balance=reader.read("balance", BALANCE.read, plain.balance),
         costs=_costs(reader.inner("costs"), source),
-        limits=_limits(reader.inner("limits")),
+        limits=_limits(reader.inner("limits"), groups, ACCOUNT_DEFAULTS),
         exit_rules=_exit_rules(reader.inner("exit_rules")),
-        groups=SymbolGroups(_groups(reader)),
+        groups=SymbolGroups(groups),
         recording=reader.read("recording", matching(RECORDING, "must be a recording's name"), ""),
         accept_gaps=reader.read("accept_gaps", switch, plain.accept_gaps),
         seed=reader.read("seed", SEED.read, plain.seed),
+        combine=reader.read("combine", switch, plain.combine),
     )
     _refuse_too_much(reader, request, is_dated=start is not None and end is not None)
     if found:
@@ -298,7 +305,7 @@ def _refuse_too_much(reader: Reader, request: BacktestRequest, *, is_dated: bool
         reader.refuse("interval", request.interval, rule)
 
 
-def _strategies(reader: Reader, specs: Specs) -> tuple[StrategyRun, ...]:
+def _strategies(reader: Reader, specs: Specs, groups: Iterable[SymbolGroup]) -> tuple[StrategyRun, ...]:
     given = reader.data.get("strategies")
     if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= MOST_STRATEGIES:
         reader.refuse("strategies", given, f"must be a list of 1 to {MOST_STRATEGIES} strategies")
@@ -308,14 +315,14 @@ def _strategies(reader: Reader, specs: Specs) -> tuple[StrategyRun, ...]:
         if not isinstance(one, Mapping):
             reader.refuse(f"strategies.{place}", one, "must be an object")
             continue
-        runs.append(_strategy(Reader(one, f"strategies.{place}.", reader.found), specs))
+        runs.append(_strategy(Reader(one, f"strategies.{place}.", reader.found), specs, groups))
     names = [run.name or run.strategy for run in runs]
     if len(set(names)) < len(names):
         reader.refuse("strategies", ", ".join(names), "two have one name; give each a name of its own")
     return tuple(runs)
 
 
-def _strategy(reader: Reader, specs: Specs) -> StrategyRun:
+def _strategy(reader: Reader, specs: Specs, groups: Iterable[SymbolGroup]) -> StrategyRun:
     reader.known(STRATEGY_FIELDS)
     plain = StrategyRun("", ())
     strategy = reader.data.get("strategy")
@@ -343,6 +350,7 @@ def _strategy(reader: Reader, specs: Specs) -> StrategyRun:
         sizing_mode=mode,
         sizing_value=reader.read("sizing_value", (PERCENT if mode == "percent" else SIZE).read, plain.sizing_value),
         leverage=reader.read("leverage", LEVERAGE.read, plain.leverage),
+        limits=None if reader.data.get("limits") is None else _limits(reader.inner("limits"), groups, Limits()),
         **switches,
     )
 
@@ -374,11 +382,24 @@ def _costs(reader: Reader, source: str) -> Costs:
     return Costs(**values, funding=reader.read("funding", switch, plain.funding))
 
 
-def _limits(reader: Reader) -> Limits:
-    """As live: what is not said is what accounts are held to; null is no limit."""
-    reader.known(LIMITS)
-    values = {name: reader.read(name, field.read, getattr(ACCOUNT_DEFAULTS, name)) for name, field in LIMITS.items()}
-    return Limits(**values)
+def _limits(reader: Reader, groups: Iterable[SymbolGroup], plain: Limits) -> Limits:
+    """As live: what is not said is what an account is held to, and nothing for a strategy; null is no limit."""
+    reader.known((*LIMITS, "group_limits"))
+    values = {name: reader.read(name, field.read, getattr(plain, name)) for name, field in LIMITS.items()}
+    return Limits(**values, group_limits=MappingProxyType(_group_limits(reader.inner("group_limits"), groups)))
+
+
+def _group_limits(reader: Reader, groups: Iterable[SymbolGroup]) -> dict[str, GroupLimit]:
+    names = [group.name for group in groups]
+    found = {}
+    for name in reader.data:
+        if name not in names:
+            reader.refuse(str(name), reader.data[name], f"must be one of the groups: {', '.join(names) or 'none'}")
+            continue
+        each = reader.inner(name)
+        each.known(GROUP_LIMITS)
+        found[name] = GroupLimit(*(each.read(limit, field.read, None) for limit, field in GROUP_LIMITS.items()))
+    return found
 
 
 def _exit_rules(reader: Reader) -> ExitRules:
@@ -407,8 +428,7 @@ def _groups(reader: Reader) -> list[SymbolGroup]:
             reader.refuse(f"groups.{place}", one, "must be an object with name and symbols")
         name = each.read("name", matching(NAME, "must be 1 to 40 of A-Z a-z 0-9 _ . -"), "")
         symbols = frozenset(each.read("symbols", symbols_of, ()))
-        positions = each.read("max_positions", LIMITS["max_positions"].read, None)
-        notional = each.read("max_notional", LIMITS["max_order_notional"].read, None)
+        positions, notional = (each.read(limit, field.read, None) for limit, field in GROUP_LIMITS.items())
         groups.append(SymbolGroup(name, symbols, positions, notional))
     return groups
 
@@ -428,7 +448,9 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
             {
                 name: plain(dict(value) if name == "parameters" else value)
                 for name, value in ((name, getattr(run, name)) for name in STRATEGY_FIELDS)
+                if name != "limits"
             }
+            | {"limits": None if run.limits is None else _limits_json(run.limits)}
             for run in request.strategies
         ],
         "start": iso(request.start_ms),
@@ -438,7 +460,7 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
         "interval": request.interval,
         "balance": f"{request.balance:f}",
         "costs": {each.name: plain(getattr(request.costs, each.name)) for each in fields(Costs)},
-        "limits": {name: plain(getattr(request.limits, name)) for name in LIMITS},
+        "limits": _limits_json(request.limits),
         "exit_rules": {each.name: plain(getattr(request.exit_rules, each.name)) for each in fields(ExitRules)},
         "groups": [
             {
@@ -451,7 +473,16 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
         ],
         **({"recording": request.recording, "accept_gaps": request.accept_gaps} if request.recording else {}),
         "seed": request.seed,
+        "combine": request.combine,
     }
+
+
+def _limits_json(limits: Limits) -> dict[str, Any]:
+    groups = {
+        name: {each: plain(getattr(limit, each)) for each in GROUP_LIMITS}
+        for name, limit in sorted(limits.group_limits.items())
+    }
+    return {**{name: plain(getattr(limits, name)) for name in LIMITS}, "group_limits": groups}
 
 
 def groups_of(request: BacktestRequest) -> list[SymbolGroup]:

@@ -11,7 +11,7 @@ class LossAlarm(models.Model):
     is told once, whoever looks at it or restarts meanwhile; every level has alarms of its own.
 
     It stands for its day (a daily loss) or its peak of equity (a drawdown), for the limit as it was then, and until a
-    person has armed it again.
+    person has armed it again. A drawdown of several accounts stands until they are worth their peak again.
     """
 
     class Level(models.TextChoices):
@@ -32,7 +32,7 @@ class LossAlarm(models.Model):
     value = PriceField(help_text="percent: the limit as it was")
     percent = PriceField(help_text="what was lost")
     day = models.DateField(null=True, help_text="UTC; of a daily loss")
-    peak_equity = PriceField(null=True, help_text="of the account; of a drawdown")
+    peak_equity = PriceField(null=True, help_text="of a drawdown: of all accounts of the level")
     raised_at = models.DateTimeField()
     rearmed_at = models.DateTimeField(null=True, blank=True)
     rearmed_by = models.CharField(max_length=150, blank=True)

@@ -10,6 +10,7 @@ from marketdata.candles.series import DAY_MS, CandleSeries, FundingSeries, inter
 from marketdata.instruments import InstrumentRules
 from marketdata.selectors import instrument_rules
 from strategies.registry import STRATEGIES
+from strategies.weights import SAMPLES
 from trading.backtest.request import BacktestRequest, StrategyRun
 from trading.backtest.request_json import iso
 
@@ -63,6 +64,7 @@ def warm_up_ms(request: BacktestRequest) -> int:
     for run in request.strategies:
         timeframe, bars = warm_up_of(run)
         if timeframe is not None:
-            longest = max(longest, bars * interval_ms(timeframe))
+            needed = max(bars, SAMPLES) if request.combine else bars
+            longest = max(longest, needed * interval_ms(timeframe))
     # Whole days: then bars of every timeframe begin with their own first.
     return -(-longest // DAY_MS) * DAY_MS

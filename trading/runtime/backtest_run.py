@@ -27,13 +27,13 @@ from trading.runtime.database import with_connection
 from trading.runtime.live_comparison import compare_with_live
 from trading.selectors import visible_strategies
 from trading.services.backtests import (
-    BacktestLost,
     backtest_claim,
     backtest_end,
     backtest_finish,
     backtest_progress,
     backtest_request,
 )
+from trading.services.run_lives import BacktestLost
 
 log = logging.getLogger(__name__)
 

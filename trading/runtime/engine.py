@@ -58,6 +58,7 @@ from trading.runtime.feed_event_store import FeedEventStore
 from trading.runtime.market_access import bybit_gate
 from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import MarketPlane
+from trading.runtime.performance_store import PerformanceStore
 from trading.runtime.shards import Shards
 from trading.runtime.span_store import SpanStore
 from trading.runtime.strategy_watch import StrategyWatch
@@ -91,6 +92,7 @@ class Engine:
             self._book_features,
             self._strategies.calls.call,
         )
+        self._performances = PerformanceStore(self.pipeline, self._is_holder)
         self.desks = AccountDesks(self.pipeline.reference_prices)
         self._exposures = ExposureReader(self.pipeline.reference_prices)
         self.plane: MarketPlane | None = None
@@ -163,6 +165,7 @@ class Engine:
             self.shards.run,
             self._candles.run,
             self._spans.run,
+            self._performances.run,
             self._feed_events.run,
             self._watch.run,
             self._detections.run,
@@ -182,6 +185,7 @@ class Engine:
         """Orders stay as they are at the venue; the next start reconciles them."""
         await end_tasks(self._background)
         self._strategies.calls.stop()
+        await self._performances.flush()
         if self.shards is not None:
             await self.shards.close()
         await self.desks.close()
@@ -239,10 +243,12 @@ class Engine:
         self.plane.remove(set(self.plane.markets) - symbols)
         self.plane.add(self._rules[symbol] for symbol in sorted(symbols))
         self.pipeline.follow(symbols)
-        self._warm()
+        self._spawn(self._warm())
 
     def begun(self, symbols: Collection[str]) -> None:
         self._spawn(self._backfill(sorted(symbols)))
+        self._performances.forget(symbols)
+        self._spawn(self._warm())
 
     async def _backfill(self, symbols: Collection[str]) -> None:
         """Candles that closed while the symbols changed hands may have been nobody's."""
@@ -364,7 +370,7 @@ class Engine:
         self._note_faults(self.pipeline.take_faults())
         if fresh:
             log.info("running %d strategies, %d new or changed", len(configuration.strategies), len(fresh))
-        self._warm()
+        self._spawn(self._warm())
         await self._open_desks()
 
     async def _open_desks(self) -> None:
@@ -392,8 +398,12 @@ class Engine:
             return
         self.desks.open(desk)
 
-    def _warm(self) -> None:
+    async def _warm(self) -> None:
         """Past candles for strategies that need them."""
+        try:
+            await self._performances.restore()
+        except DatabaseError as error:
+            log.warning("weights are not read yet, the database does not answer: %s", error)
         for (symbol, interval), bars in self.pipeline.cold().items():
             self._bars.fill(symbol, interval, bars)
         self._note_faults(self.pipeline.take_faults())

@@ -29,9 +29,10 @@ from trading.crash_points import reach
 from trading.gateways.base import GatewayError
 from trading.pipeline import Pipeline
 from trading.reports import WalletReport
+from trading.selectors import shared_drawdown_peaks
 from trading.services.exit_states import exit_order_place, exit_states, exit_states_save
 from trading.services.leases import symbol_quote
-from trading.services.loss_alarms import loss_alarm_raise, peak_equity_raise
+from trading.services.loss_alarms import loss_alarm_raise, loss_alarm_recovered, peak_equity_raise
 from trading.services.order_refusals import OrderRefused
 
 log = logging.getLogger(__name__)
@@ -62,14 +63,15 @@ class OnBooks(Protocol):
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A limit on losses that is crossed, of which level (and strategy). ``episode``: the day or the peak that it is
-    crossed for."""
+    crossed for; ``peak``: of several accounts together, whose drawdown is one until they are worth that again."""
 
     level: str
     limit: str
     value: Decimal
     percent: Decimal
-    episode: date | Decimal
+    episode: date | Decimal | None
     strategy: str = ""
+    peak: Decimal | None = None
 
     @property
     def named(self) -> str:
@@ -116,6 +118,8 @@ class PositionGuard:
         self._states: dict[str, tuple[int, ExitState]] | None = None
         self._unrealised: dict[str, Decimal] = {}
         self._peak, self._peak_from = ZERO, 0.0
+        # By level, the peaks of drawdowns that have had their alarm; None: not read yet.
+        self._standing: dict[str, Decimal] | None = None
         self._asked: dict[str, _Asked] = {}
         self._unsaved: set[str] = set()
         self._saving = False
@@ -150,7 +154,7 @@ class PositionGuard:
 
     def forget(self) -> None:
         """The account is not ours, or not known, any more."""
-        self._exposure, self._states, self._peak = Exposure(), None, ZERO
+        self._exposure, self._states, self._peak, self._standing = Exposure(), None, ZERO, None
         self._unrealised.clear()
         self._unsaved.clear()
 
@@ -163,6 +167,7 @@ class PositionGuard:
                 quote = await self._on_books(partial(symbol_quote, symbol))
                 if quote is not None and quote.price is not None:
                     self.on_price(symbol, quote.price, time.time_ns(), may_exit=may_exit)
+        await self._end_recovered()
         self._watch_losses()
         await self._keep_peak()
 
@@ -327,9 +332,12 @@ class PositionGuard:
                 if percent >= daily:
                     yield Loss(level, DAILY_LOSS, daily, percent.quantize(CENT), today)
             if drawdown is not None:
-                percent = loss_percent(self.peak_equity + others.peak_equity, worth)
-                if percent >= drawdown:
-                    yield Loss(level, DRAWDOWN, drawdown, percent.quantize(CENT), self.peak_equity)
+                peak = self.peak_equity + others.peak_equity
+                percent = loss_percent(peak, worth)
+                if percent >= drawdown and level == "account":
+                    yield Loss(level, DRAWDOWN, drawdown, percent.quantize(CENT), peak)
+                elif percent >= drawdown:
+                    yield Loss(level, DRAWDOWN, drawdown, percent.quantize(CENT), None, peak=peak)
         if exposure.day == today:
             yield from self._losses_of_strategies(today)
 
@@ -341,6 +349,18 @@ class PositionGuard:
                 percent = loss_percent(share.day_start_equity, share.equity)
                 if percent >= daily:
                     yield Loss("strategy", DAILY_LOSS, daily, percent.quantize(CENT), today, name)
+
+    async def _end_recovered(self) -> None:
+        """Drawdowns of several accounts that are worth again what was lost since."""
+        if not self._exposure.known:
+            return
+        if self._standing is None:
+            self._standing = await self._on_books(partial(shared_drawdown_peaks, self.account_id))
+        for level, peak in list(self._standing.items()):
+            others = {"user": self._exposure.user, "platform": self._exposure.platform}[level]
+            if others is not None and self.equity() + others.equity >= peak:
+                del self._standing[level]
+                await self._on_books(partial(loss_alarm_recovered, account_id=self.account_id, level=level, peak=peak))
 
     async def _confirm(self) -> None:
         """By the venue's own figure: for a moment after a fill, a profit may be in the wallet not yet and in no
@@ -368,12 +388,14 @@ class PositionGuard:
                         percent=loss.percent,
                         equity=equity,
                         message=loss.message,
+                        peak=loss.peak,
                     )
                 )
             except DatabaseError as error:
                 log.error("account %s: the alarm of a loss was not raised: %s", self.account_id, error)
                 continue
             self._alarmed[loss.crossing] = time.monotonic() + ALARM_SECONDS
+            self._standing = None
             if raised:
                 log.critical("account %s: %s", self.account_id, loss.message)
 

@@ -36,7 +36,7 @@ from trading.models import Search
 from trading.runtime.backtest_data import BacktestData, DataMissing, load_data, warm_up_ms
 from trading.runtime.backtest_run import Pulse, simulate
 from trading.selectors import search_trials
-from trading.services.backtests import BacktestLost
+from trading.services.run_lives import BacktestLost
 from trading.services.searches import (
     others_wait,
     search_claim,

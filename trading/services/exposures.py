@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from marketdata.models import without_trailing_zeros
 from marketdata.selectors import candles
-from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals
+from risk.exposure import IMMEDIATE, Exposure, PendingExposure, PositionExposure, Totals, minus, plus, together
 from risk.selectors import totals_asked
 from trading.lifecycle import WORKING
 from trading.models import Account, Fill, Order, Position
@@ -84,11 +84,11 @@ def _exposure(account: Account, books: _Books) -> Exposure:
 
 class _OthersOf:
     """What all other accounts of a user, or of the platform, have at stake. Read once for all who ask, and only if
-    somebody does."""
+    somebody does; summed once too: each is told the sum less its own."""
 
     def __init__(self, prices: Mapping[str, Decimal]) -> None:
         self._prices = prices
-        self._read: dict[tuple[str, str], tuple[list[Account], _Books]] = {}
+        self._read: dict[tuple[str, str], _Shared] = {}
 
     def totals(self, account: Account, *, same_user: bool) -> Totals:
         # What is at stake on paper is nothing that real limits have to do with, nor the reverse; nor is play money of
@@ -97,10 +97,25 @@ class _OthersOf:
         if kind not in self._read:
             alike = Account.objects.select_related("wallet").filter(mode=kind[0], environment=kind[1])
             rows = list(alike)
-            self._read[kind] = rows, _Books.read([row.pk for row in rows], self._prices)
-        rows, books = self._read[kind]
-        others = [row for row in rows if row.pk != account.pk]
-        return _totals([row for row in others if not same_user or row.owner_id == account.owner_id], books)
+            self._read[kind] = _Shared(rows, _Books.read([row.pk for row in rows], self._prices))
+        return self._read[kind].without(account, same_user=same_user)
+
+
+class _Shared:
+    """Accounts that count together: what each has at stake, and what all of them, or all of one owner, have."""
+
+    def __init__(self, accounts: list[Account], books: _Books) -> None:
+        self._own = {account.pk: _totals([account], books) for account in accounts}
+        self._all = plus(self._own.values())
+        owners: dict[int, list[Totals]] = defaultdict(list)
+        for account in accounts:
+            owners[account.owner_id].append(self._own[account.pk])
+        self._of_owners = {owner: plus(each) for owner, each in owners.items()}
+
+    def without(self, account: Account, *, same_user: bool) -> Totals:
+        whole = self._of_owners.get(account.owner_id, Totals()) if same_user else self._all
+        own = self._own.get(account.pk)
+        return whole if own is None else minus(whole, own)
 
 
 def _totals(accounts: list[Account], books: _Books) -> Totals:
@@ -108,30 +123,12 @@ def _totals(accounts: list[Account], books: _Books) -> Totals:
     each = [_exposure(account, books) for account in accounts]
     wallets = [account.wallet for account in accounts if hasattr(account, "wallet")]
     return replace(
-        _together(each),
+        together(each),
         equity=sum((wallet.equity for wallet in wallets), ZERO),
         day_start_equity=sum((wallet.day_start_equity for wallet in wallets), ZERO),
         peak_equity=sum((wallet.peak_equity for wallet in wallets), ZERO),
         open_orders=sum(exposure.open_orders for exposure in each),
         orders_last_second=sum(exposure.orders_last_second for exposure in each),
-    )
-
-
-def _together(exposures: Iterable[Exposure]) -> Totals:
-    notional: dict[str, Decimal] = defaultdict(Decimal)
-    holders: dict[str, int] = defaultdict(int)
-    risk, positions = ZERO, 0
-    for each in exposures:
-        risk += each.total_risk
-        positions += len(each.notional)
-        for symbol, worth in each.notional.items():
-            notional[symbol] += worth
-            holders[symbol] += 1
-    return Totals(
-        risk=risk,
-        notional=MappingProxyType(dict(notional)),
-        holders=MappingProxyType(dict(holders)),
-        positions=positions,
     )
 
 
@@ -162,7 +159,7 @@ def _shares(
     for name in names:
         held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}
         pending = _pending([account_id], prices, {account_id: exposure.positions}, without=without, strategy=name)[0]
-        share = _together([Exposure(positions=held, pending=pending.get(account_id, {}))])
+        share = together([Exposure(positions=held, pending=pending.get(account_id, {}))])
         unrealised = sum((each.unrealised_pnl(each.mark_price) for each in held.values()), ZERO)
         count = counts.get(name, {"open": 0, "recent": 0})
         shares[name] = replace(

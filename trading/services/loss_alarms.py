@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from audit import bus
@@ -31,10 +32,13 @@ def loss_alarm_raise(
     message: str,
     level: str = "account",
     strategy: str = "",
+    peak: Decimal | None = None,
 ) -> bool:
     """A loss has crossed a limit of some level: a critical alert, and the account's kill switch; a strategy's limit
     disables the strategy instead. False when this crossing has had its alarm: at this level, by this limit, for the
-    day (UTC) or the peak of equity, and since it was armed again."""
+    day (UTC) or the peak of equity, and since it was armed again. ``peak``: what a drawdown of several accounts is
+    measured from; its alarm stands until they are worth that again (:func:`loss_alarm_recovered`), for the sum of
+    their peaks rises with each of them, also while all are far below it."""
     # `of`: the account is locked after its lease, by the kill switch, as by those who commit orders.
     wallets = Wallet.objects.select_for_update(of=("self",), no_key=True).select_related("account")
     wallet = wallets.get(account_id=account_id)
@@ -42,7 +46,7 @@ def loss_alarm_raise(
     daily = limit == Limit.DAILY_LOSS
     episode: dict[str, Any] = {
         "day": datetime.now(UTC).date() if daily else None,
-        "peak_equity": None if daily else wallet.peak_equity,
+        "peak_equity": None if daily else peak or wallet.peak_equity,
         "value": value,
     }
     named: dict[str, Any] = {
@@ -52,7 +56,8 @@ def loss_alarm_raise(
         "strategy": strategy,
         "limit": limit,
     }
-    if LossAlarm.objects.filter(**named, **episode, rearmed_at=None).exists():
+    same = episode if peak is None else {"value": value}
+    if LossAlarm.objects.filter(**named, **same, rearmed_at=None).exists():
         return False
     raised = {**episode, "percent": percent, "raised_at": timezone.now(), "rearmed_at": None, "rearmed_by": ""}
     alarm, _ = LossAlarm.objects.update_or_create(**named, defaults=raised)
@@ -102,6 +107,25 @@ def loss_alarm_rearm(*, alarm: LossAlarm, actor: str) -> LossAlarm:
         parameters={"level": alarm.level, "strategy": alarm.strategy, "limit": alarm.named, "value": alarm.value},
     )
     return alarm
+
+
+@transaction.atomic
+def loss_alarm_recovered(*, account_id: int, level: str, peak: Decimal) -> bool:
+    """The accounts of a level are worth again what a drawdown was measured from: the next one is another."""
+    standing = LossAlarm.objects.filter(
+        account_id=account_id, mode=F("account__mode"), level=level, limit=Limit.DRAWDOWN, peak_equity=peak,
+        rearmed_at=None,
+    )  # fmt: skip
+    if not standing.update(rearmed_at=timezone.now(), rearmed_by=ACTOR):
+        return False
+    record(
+        actor=ACTOR,
+        action="risk.loss_recovered",
+        subject=f"account:{account_id}",
+        account_id=account_id,
+        parameters={"level": level, "peak_equity": peak},
+    )
+    return True
 
 
 @transaction.atomic

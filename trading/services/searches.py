@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import zlib
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
-from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
@@ -17,18 +16,10 @@ from trading.backtest.search import Trial, TrialOutcome
 from trading.backtest.search_request import SearchRequest, search_request_from_json, search_request_to_json
 from trading.backtest.statistics import drawdowns, sharpe
 from trading.models import BacktestRun, Search, SearchTrial
-from trading.services.backtests import (
-    LEASE_SECONDS,
-    NAME_RULE,
-    SEND_AGAIN_SECONDS,
-    BacktestLost,
-    BacktestRefused,
-    candle_strategies,
-    title_of,
-)
+from trading.services import run_lives
+from trading.services.backtests import candle_strategies, title_of
+from trading.services.run_lives import BacktestRefused
 
-State = Search.State
-UNFINISHED = (State.QUEUED, State.RUNNING)
 MOST_UNFINISHED = 5
 # So many workers in a row may end before the next trial: then it is the search that ends them.
 MOST_FRUITLESS = 3
@@ -58,46 +49,30 @@ def search_create(*, owner: Any, data: Any, name: Any = "") -> Search:
         RequestInvalid: with every field that breaks a rule.
         BacktestRefused: the owner has too many waiting already.
     """
-    if not isinstance(name, str) or len(name) > 80 or not name.isprintable():
-        raise RequestInvalid([Violation("name", str(name)[:100], NAME_RULE)])
+    name = run_lives.checked_name(name)
     request = search_request(data)
-    # Locked, so that two requests at once do not both find the last place.
-    get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
-    waiting = Search.objects.filter(owner=owner, state__in=UNFINISHED).count()
-    if waiting >= MOST_UNFINISHED:
-        raise BacktestRefused(f"{waiting} of your searches are not finished; wait for one, or stop one")
+    run_lives.find_room(Search, owner, MOST_UNFINISHED)
     now = timezone.now()
     search = Search.objects.create(
         owner=owner,
-        name=name.strip() or title_of(request.backtest),
+        name=name or title_of(request.backtest),
         request=search_request_to_json(request),
         total=request.total,
         asked_at=now,
         sent_at=now,
     )
-    parameters = search.request
-    record(actor=owner.get_username(), action="search.asked", subject=f"search:{search.pk}", parameters=parameters)
+    subject = run_lives.subject_of(search)
+    record(actor=owner.get_username(), action="search.asked", subject=subject, parameters=search.request)
     return search
 
 
-@transaction.atomic
 def search_stop(*, search: Search, actor: str) -> Search:
     """One that waits is stopped at once, one that runs by its worker within a second or two. Its trials stay.
 
     Raises:
         BacktestRefused: it is over.
     """
-    search = Search.objects.select_for_update(no_key=True).get(pk=search.pk)
-    if search.is_over:
-        raise BacktestRefused(f"the search is {search.state}; only one that waits or runs can be stopped")
-    if search.stop_asked:
-        return search
-    search.stop_asked = True
-    if search.state == State.QUEUED:
-        search.state, search.finished_at, search.words = State.STOPPED, timezone.now(), ""
-    search.save()
-    record(actor=actor, action="search.stopped", subject=f"search:{search.pk}")
-    return search
+    return run_lives.stop(search, actor)
 
 
 @transaction.atomic
@@ -107,28 +82,22 @@ def search_resume(*, search: Search, actor: str) -> Search:
     Raises:
         BacktestRefused: it is not over, or has found all that it can.
     """
-    search = Search.objects.select_for_update(no_key=True).get(pk=search.pk)
-    if search.state not in (State.STOPPED, State.FAILED):
+    search = run_lives.locked(search)
+    if search.state not in (run_lives.STOPPED, run_lives.FAILED):
         raise BacktestRefused(f"the search is {search.state}; only one that was stopped or failed can go on")
-    search.state, search.stop_asked, search.error, search.fruitless = State.QUEUED, False, "", 0
+    search.state, search.stop_asked, search.error, search.fruitless = run_lives.QUEUED, False, "", 0
     search.finished_at, search.sent_at = None, timezone.now()
     search.save()
-    record(actor=actor, action="search.resumed", subject=f"search:{search.pk}")
+    record(actor=actor, action="search.resumed", subject=run_lives.subject_of(search))
     return search
 
 
-@transaction.atomic
 def search_delete(*, search: Search, actor: str) -> None:
     """
     Raises:
         BacktestRefused: it is not over; stop it first.
     """
-    search = Search.objects.select_for_update(no_key=True).get(pk=search.pk)
-    if not search.is_over:
-        raise BacktestRefused(f"the search is {search.state}; stop it first")
-    before = {"name": search.name, "state": search.state, "request": search.request}
-    record(actor=actor, action="search.deleted", subject=f"search:{search.pk}", before=before)
-    search.delete()
+    run_lives.delete(search, actor)
 
 
 # The work of a worker.
@@ -137,14 +106,11 @@ def search_delete(*, search: Search, actor: str) -> None:
 @transaction.atomic
 def search_claim(*, search_id: int, worker: str) -> Search | None:
     """The search for this worker to carry on, or None: it is over, another has it, or it is gone."""
-    search = Search.objects.select_for_update(no_key=True).filter(pk=search_id, state=State.QUEUED).first()
-    if search is None:
-        return None
-    now = timezone.now()
-    search.state, search.worker, search.attempt = State.RUNNING, worker[:100], search.attempt + 1
-    search.started_at, search.heartbeat_at, search.words = search.started_at or now, now, "reading the data"
-    search.fruitless += 1
-    search.save()
+    search = run_lives.claim(Search, search_id, worker)
+    if search is not None:
+        search.started_at = search.started_at or search.heartbeat_at
+        search.fruitless += 1
+        search.save()
     return search
 
 
@@ -154,9 +120,7 @@ def search_progress(*, run: Search, progress: float, events: int, words: str) ->
     Raises:
         BacktestLost: the search is not this worker's any more.
     """
-    if not _held(run).update(heartbeat_at=timezone.now(), words=words[:200]):
-        raise BacktestLost(f"search {run.pk} is not carried out by {run.worker} any more")
-    return bool(Search.objects.filter(pk=run.pk, stop_asked=True).exists())
+    return run_lives.renew(run, words=words[:200])
 
 
 @transaction.atomic
@@ -165,7 +129,7 @@ def trial_keep(*, search: Search, training: int, trial: Trial, seconds: float) -
     Raises:
         BacktestLost: the search is not this worker's any more.
     """
-    held = _locked(search)
+    held = run_lives.locked_while_held(search)
     returns = trial.returns
     equity = np.concatenate([[1.0], np.cumprod(1.0 + returns)])
     SearchTrial.objects.create(
@@ -210,9 +174,9 @@ def search_finish(*, search: Search, summary: dict[str, Any]) -> Search:
     Raises:
         BacktestLost: the search is not this worker's any more.
     """
-    held = _locked(search)
+    held = run_lives.locked_while_held(search)
     held.summary = summary
-    return _over(held, State.DONE, "")
+    return run_lives.finish(held, run_lives.DONE)
 
 
 @transaction.atomic
@@ -222,9 +186,9 @@ def search_end(*, search: Search, error: str = "", summary: dict[str, Any] | Non
     Raises:
         BacktestLost: the search is not this worker's any more.
     """
-    held = _locked(search)
+    held = run_lives.locked_while_held(search)
     held.summary = held.summary if summary is None else summary
-    return _over(held, State.FAILED if error else State.STOPPED, error)
+    return run_lives.finish(held, run_lives.FAILED if error else run_lives.STOPPED, error)
 
 
 @transaction.atomic
@@ -234,51 +198,24 @@ def search_give_way(*, search: Search) -> None:
     Raises:
         BacktestLost: the search is not this worker's any more.
     """
-    held = _locked(search)
-    held.state, held.words, held.sent_at = State.QUEUED, "lets others go first", timezone.now()
+    held = run_lives.locked_while_held(search)
+    held.state, held.words, held.sent_at = run_lives.QUEUED, "lets others go first", timezone.now()
     held.save()
 
 
 def others_wait(search: Search) -> bool:
     """Whether somebody else's run, or another one, waits for the worker that has this search."""
-    searches = Search.objects.filter(state=State.QUEUED).exclude(pk=search.pk)
-    return BacktestRun.objects.filter(state=BacktestRun.State.QUEUED).exists() or searches.exists()
+    searches = Search.objects.filter(state=run_lives.QUEUED).exclude(pk=search.pk)
+    return BacktestRun.objects.filter(state=run_lives.QUEUED).exists() or searches.exists()
 
 
-def _held(search: Search) -> Any:
-    return Search.objects.filter(pk=search.pk, state=State.RUNNING, attempt=search.attempt)
-
-
-def _locked(search: Search) -> Search:
-    held: Search | None = _held(search).select_for_update(no_key=True).first()
-    if held is None:
-        raise BacktestLost(f"search {search.pk} is not carried out by {search.worker} any more")
-    return held
-
-
-def _over(search: Search, state: str, error: str) -> Search:
-    search.state, search.error, search.finished_at, search.words = state, error[:4_000], timezone.now(), ""
-    search.save()
-    return search
-
-
-@transaction.atomic
 def searches_take_up(*, now: datetime | None = None) -> list[int]:
     """Those whose worker died wait again, or have failed after :data:`MOST_FRUITLESS`; returns what is to be sent to
     the workers: these, and what was sent long ago and never begun."""
-    now = now or timezone.now()
-    rows = Search.objects.select_for_update(no_key=True, skip_locked=True)
-    for search in rows.filter(state=State.RUNNING, heartbeat_at__lt=now - timedelta(seconds=LEASE_SECONDS)):
-        if search.stop_asked:
-            _over(search, State.STOPPED, "")
-        elif search.fruitless >= MOST_FRUITLESS:
-            words = f"its worker ended {search.fruitless} times in the middle of the same trial (out of memory?)"
-            _over(search, State.FAILED, words)
-        else:
-            search.state, search.words = State.QUEUED, f"{search.worker} ended in the middle; waits for another"
-            search.sent_at = now - timedelta(seconds=2 * SEND_AGAIN_SECONDS)
-            search.save()
-    waiting = rows.filter(state=State.QUEUED, sent_at__lt=now - timedelta(seconds=SEND_AGAIN_SECONDS))
-    found = list(waiting.order_by("sent_at").values_list("pk", flat=True))
-    Search.objects.filter(pk__in=found).update(sent_at=now)
-    return found
+    return run_lives.take_up(Search, _despair, now)
+
+
+def _despair(search: Search) -> str:
+    if search.fruitless < MOST_FRUITLESS:
+        return ""
+    return f"its worker ended {search.fruitless} times in the middle of the same trial (out of memory?)"

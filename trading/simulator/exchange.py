@@ -331,20 +331,26 @@ class Exchange:
 
     def background_trade(self, market: Market, tick: int, lots: int, side: str, now_ms: int) -> None:
         """A recorded trade: it went through our orders at better prices, and at its own price it takes from the front
-        of the queue, so that ours wait for what was recorded ahead of them."""
+        of the queue, so that ours wait for what was recorded ahead of them.
+
+        How much is left at its price the recording's book says, before the trade or after it: venues tell both, in any
+        order. So what is taken ahead of ours comes back behind them, and goes from there when the book says so.
+        """
         makers = market.book.opposite(side)
         for better in [each for each in makers.user_ticks() if (each - tick) * makers.sign < 0]:
             for resting in makers.queue(better):
                 self._trade_resting(market, better, resting, resting.lots, now_ms)
+        told = makers.background_at(tick)
         for resting in makers.queue(tick):
             taken = min(lots, resting.lots)
             if taken <= 0:
-                return
+                break
             lots -= taken
             if resting.order is None:
                 makers.shrink(tick, resting.handle, taken)
             else:
                 self._trade_resting(market, tick, resting, taken, now_ms)
+        makers.set_background(tick, told)
 
     def _trade_resting(self, market: Market, tick: int, resting: Front, lots: int, now_ms: int) -> None:
         order = resting.order

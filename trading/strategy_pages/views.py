@@ -19,7 +19,7 @@ from django.views import View
 from django.views.generic import TemplateView
 
 from strategies.base import Strategy
-from strategies.documentation import FOLDER, documentation, summary
+from strategies.documentation import IMAGE_FOLDER, documentation, summary
 from strategies.forms import ConfigurationForm
 from strategies.models import StrategyConfig
 from strategies.registry import STRATEGIES
@@ -180,7 +180,7 @@ class CompareView(LoginRequiredMixin, View):
 @login_required
 def image(request: HttpRequest, name: str) -> FileResponse:
     """An image of the documentation."""
-    path = FOLDER / name
+    path = IMAGE_FOLDER / name
     if not path.is_file():
         raise Http404
     answer = FileResponse(path.open("rb"), content_type=TYPES[path.suffix])

@@ -30,6 +30,7 @@ from marketdata.api.depth.parameters import (
 )
 from marketdata.api.depth.serializers import (
     CorrelationSerializer,
+    GroupsNowSerializer,
     GroupsSerializer,
     HeatmapSerializer,
     SpreadSerializer,
@@ -54,7 +55,7 @@ INTERVAL_PARAMETER = OpenApiParameter(
 
 
 class GroupsView(KeptView):
-    @extend_schema(parameters=[MARKET_PARAMETER, DEPTH_PARAMETER], responses=GroupsSerializer)
+    @extend_schema(parameters=[MARKET_PARAMETER, DEPTH_PARAMETER], responses=GroupsNowSerializer)
     def get(self, request: Request) -> HttpResponse:
         """TOTAL, TOTAL1 (without BTC), TOTAL2 (without BTC and ETH) and OTHERS (the ten largest of the rest) now, by
         value in dollars."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from marketdata.depth.indicators import GroupVolume, group_volumes, market_diffe
 from marketdata.depth.models import VOLUMES, DepthAggregate
 from marketdata.depth.snapshots import MINUTE, DepthVolume, Market
 from marketdata.selectors import valkey
+
+log = logging.getLogger(__name__)
 
 HISTORY_SECONDS, STATS_SECONDS, GROUPS_SECONDS = 30, 60, 1
 NAMES = dict(zip(VOLUMES, ("bidVolume", "askVolume", "bidVolumeUsd", "askVolumeUsd"), strict=True))
@@ -133,19 +136,29 @@ def group(each: GroupVolume) -> dict[str, Any]:
     }
 
 
-def groups_now(market: Market, depths: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """TOTAL and its kin of each depth, made of all fresh books of a market.
+def groups_now(market: Market, depths: Collection[int]) -> dict[int, dict[str, Any]]:
+    """TOTAL and its kin of each depth, made of all fresh books of a market; ``unreadable`` names the symbols whose book
+    cannot be read, which are left out.
 
     Raises:
         redis.RedisError: Valkey, which holds the books, is away.
     """
     now = time.time()
     books = selectors.hot().all_latest(market)
-    fresh = {name: book for name, book in books.items() if not is_stale(book["timestamp"], now * 1000)}
+    fresh: dict[str, dict[int, DepthVolume]] = {}
+    unreadable = []
+    for name, book in sorted(books.items()):
+        try:
+            if not is_stale(book["timestamp"], now * 1000):
+                volumes = {volume.depth: volume for volume in volumes_of(book)}
+                fresh[name] = {depth: volumes[depth] for depth in depths}
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            log.error("the book of %s in Valkey cannot be read: %s: %s", name, type(error).__name__, error)
+            unreadable.append(name)
     found = {}
     for depth in depths:
-        groups = group_volumes({name: volume_in(book, depth) for name, book in fresh.items()})
-        found[depth] = {"time": int(now), "groups": [group(each) for each in groups]}
+        groups = group_volumes({name: volumes[depth] for name, volumes in fresh.items()})
+        found[depth] = {"time": int(now), "groups": [group(each) for each in groups], "unreadable": unreadable}
     return found
 
 

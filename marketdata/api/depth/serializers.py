@@ -200,6 +200,12 @@ class GroupsSerializer(serializers.Serializer):
     groups = GroupSerializer(many=True)
 
 
+class GroupsNowSerializer(GroupsSerializer):
+    unreadable = serializers.ListField(
+        child=serializers.CharField(), help_text="symbols that are left out, for their books cannot be read"
+    )
+
+
 class SpreadRowSerializer(serializers.Serializer):
     time = serializers.IntegerField(help_text="seconds since 1970")
     spotBid = serializers.CharField(help_text="coins")

@@ -2,7 +2,7 @@
 // `source.rows(kind, query)` and `source.prices()` give what is not in the run.
 import { element, money, signed, tone } from "../formats.js";
 
-const LIMIT = 25, COLORS = ["#e8b04a", "#6fa8ff", "#c58bff", "#2fbf8a", "#ff8fb1"];
+const LIMIT = 25, MARKED_AT_ONCE = 1000, MOST_MARKED = 3000, SETTLED_MS = 200, COLORS = ["#e8b04a", "#6fa8ff", "#c58bff", "#2fbf8a", "#ff8fb1"];
 const LAYOUT = { background: { color: "#11161e" }, textColor: "#8794a5", attributionLogo: false, panes: { separatorColor: "#222c39" } };
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const ENDS = { signal: "by a signal", take_profit: "take-profit", stop_loss: "stop-loss", max_loss: "largest loss", trailing_take_profit: "trailing take-profit", trailing_stop: "trailing stop", partial: "partial exit", reversal: "reversal", liquidation: "liquidation", kill_switch: "kill switch", end: "end of the data" };
@@ -64,12 +64,13 @@ export function figures({ statistics: s }) {
 export function storedRows(data) {
   return {
     prices: async () => data.prices,
-    rows: async (kind, { page, sort, ...filters }) => {
+    rows: async (kind, { page, sort, from = 0, to = Infinity, limit = LIMIT, ...filters }) => {
       const column = sort.replace("-", ""), sign = sort.startsWith("-") ? -1 : 1;
-      const found = data[kind].filter((row) => Object.entries(filters).every(([name, value]) => !value || row[name] === value || kind === "signals"));
+      const isThen = (row) => (row.closed_ms ?? row.time_ms) >= from && (row.opened_ms ?? row.time_ms) <= to;
+      const found = data[kind].filter((row) => isThen(row) && Object.entries(filters).every(([name, value]) => !value || row[name] === value || kind === "signals"));
       const compare = (a, b) => (Number.isNaN(Number(a)) ? String(a).localeCompare(String(b)) : Number(a) - Number(b));
       found.sort((a, b) => sign * compare(a[column], b[column]));
-      return { count: found.length, results: found.slice((page - 1) * LIMIT, page * LIMIT), cut: data.cut[kind] };
+      return { count: found.length, results: found.slice((page - 1) * limit, page * limit), cut: data.cut[kind] };
     },
   };
 }
@@ -160,6 +161,9 @@ class PriceChart {
     this.bars = this.chart.addSeries(lib.CandlestickSeries, { upColor: "#2fbf8a", downColor: "#ef5d6b", wickUpColor: "#2fbf8a", wickDownColor: "#ef5d6b", borderVisible: false });
     this.markers = lib.createSeriesMarkers(this.bars, []);
     this.trades = [];
+    this.words = element("span", "", "muted push");
+    this.words.setAttribute("role", "status");
+    head.append(this.words);
     const group = element("div", "", "segments");
     group.setAttribute("role", "group");
     group.setAttribute("aria-label", "Symbol");
@@ -176,6 +180,28 @@ class PriceChart {
     });
     head.append(group);
     this.show(prices[0].symbol);
+    this.chart.timeScale().subscribeVisibleLogicalRangeChange(() => this.settle());
+    const box = this.chart.chartElement().parentElement;
+    box.setAttribute("role", "group");
+    box.tabIndex = 0;
+    box.addEventListener("keydown", (event) => this.onKey(event));
+  }
+
+  // Arrows go along the time, + and − bring it nearer and farther. The chart tells its range of the frame before: of
+  // keys within one frame each begins where the last one ended.
+  onKey(event) {
+    const scale = this.chart.timeScale(), seen = this.going ?? scale.getVisibleLogicalRange();
+    if (!seen || event.ctrlKey || event.metaKey || event.altKey) return;
+    const length = seen.to - seen.from, step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key], grown = { "+": -0.2, "=": -0.2, "-": 0.3 }[event.key];
+    if (step) this.going = { from: seen.from + step * length, to: seen.to + step * length };
+    else if (grown) this.going = { from: seen.from - grown * length, to: seen.to + grown * length };
+    else return;
+    event.preventDefault();
+    this.going = this.onBars(this.going);
+    scale.setVisibleLogicalRange(this.going);
+    requestAnimationFrame(() => {
+      this.going = null;
+    });
   }
 
   show(symbol, bars = this.prices.find((each) => each.symbol === symbol)) {
@@ -188,12 +214,79 @@ class PriceChart {
     this.bars.setData(times.map((ms, at) => ({ time: ms / 1000, open: open[at], high: high[at], low: low[at], close: close[at] })));
     this.chart.timeScale().fitContent();
     this.mark();
+    this.settle();
   }
 
-  // The newest page of trades is on the chart: all of a long run would only cover it.
-  setTrades(trades) {
-    this.trades = trades;
+  settle() {
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.load(), SETTLED_MS);
+  }
+
+  // A range of the chart's places, as it can be shown: who goes beyond the finer bars around a trade gets those of the
+  // whole again, at the same time; beyond the whole there is nothing.
+  onBars(range) {
+    const { own, symbol } = this, whole = this.prices.find((each) => each.symbol === symbol), edge = own.time_ms.length * 0.1;
+    if (own === whole) {
+      const length = Math.min(range.to - range.from, own.time_ms.length + 2 * edge);
+      const from = Math.min(Math.max(range.from, -edge), own.time_ms.length + edge - length);
+      return { from, to: from + length };
+    }
+    if (range.from > -edge && range.to < own.time_ms.length + edge) return range;
+    const place = (each) => (own.time_ms[0] + each * own.interval_ms - whole.time_ms[0]) / whole.interval_ms;
+    this.show(symbol);
+    return this.onBars({ from: place(range.from), to: place(range.to) });
+  }
+
+  // All trades of the time that is to be seen, and half as much on both sides of it.
+  async load() {
+    const places = this.chart.timeScale().getVisibleLogicalRange(), { own } = this;
+    const shown = places && this.onBars(places);
+    if (own !== this.own) {
+      this.chart.timeScale().setVisibleLogicalRange(shown);
+      return;
+    }
+    const seen = this.chart.timeScale().getVisibleRange();
+    if (!seen) return;
+    const from = seen.from * 1000, to = seen.to * 1000 + this.own.interval_ms, around = (to - from) / 2, { symbol, loaded } = this;
+    if (loaded?.symbol === symbol && loaded.from <= from && loaded.to >= to) {
+      this.tell(from, to);
+      return;
+    }
+    const asked = (this.loading = (this.loading ?? 0) + 1), isWanted = () => asked === this.loading && symbol === this.symbol;
+    try {
+      let found = null, trades = null;
+      for (const [first, last] of [[from - around, to + around], [from, to]]) {
+        [found, trades] = await this.tradesBetween(symbol, Math.max(0, first), last, isWanted);
+        if (!isWanted()) return;
+        if (trades) {
+          this.loaded = { symbol, from: first, to: last };
+          break;
+        }
+      }
+      this.trades = trades ?? [];
+      this.problem = trades ? "" : `${money(found, 0)} trades in sight are too many to mark: zoom in`;
+    } catch (error) {
+      if (!isWanted()) return;
+      this.problem = `The trades could not be marked: ${error.message}`;
+    }
     this.mark();
+    this.tell(from, to);
+  }
+
+  tell(from, to) {
+    const inSight = this.trades.filter((each) => each.closed_ms >= from && each.opened_ms <= to).length;
+    this.words.textContent = this.problem || `${money(inSight, 0)} trades in sight; press one in the table to see it`;
+  }
+
+  // How many there are, and the trades; null where they are too many.
+  async tradesBetween(symbol, from, to, isWanted) {
+    const trades = [];
+    for (let page = 1; ; page += 1) {
+      const { count, results } = await this.source.rows("trades", { symbol, from: Math.floor(from), to: Math.ceil(to), sort: "opened_ms", limit: MARKED_AT_ONCE, page });
+      if (count > MOST_MARKED) return [count, null];
+      trades.push(...results);
+      if (trades.length >= count || !results.length || !isWanted()) return [count, trades];
+    }
   }
 
   barOf(ms) {
@@ -202,7 +295,10 @@ class PriceChart {
   }
 
   mark() {
-    const marks = this.trades.filter((each) => each.symbol === this.symbol).flatMap((trade) => {
+    const isChosen = (trade) => trade.symbol === this.chosen?.symbol && trade.opened_ms === this.chosen.opened_ms;
+    const shown = this.trades.filter((each) => each.symbol === this.symbol && !isChosen(each));
+    if (this.chosen?.symbol === this.symbol) shown.push(this.chosen);
+    const marks = shown.flatMap((trade) => {
       const long = trade.side === "Buy", won = Number(trade.pnl) >= 0;
       return [
         { time: this.barOf(trade.opened_ms), position: long ? "belowBar" : "aboveBar", shape: long ? "arrowUp" : "arrowDown", color: long ? "#2fbf8a" : "#ef5d6b", text: trade === this.chosen ? trade.entry_price : "" },
@@ -210,7 +306,9 @@ class PriceChart {
       ];
     });
     const known = new Set(this.own.time_ms.map((ms) => ms / 1000));
-    this.markers.setMarkers(marks.filter((each) => known.has(each.time)).sort((a, b) => a.time - b.time));
+    // Of marks that lie on each other one is enough; a chosen trade's words come last and stay.
+    const apart = new Map(marks.filter((each) => known.has(each.time)).map((each) => [`${each.time} ${each.shape} ${each.color} ${each.position}`, each]));
+    this.markers.setMarkers([...apart.values()].sort((a, b) => a.time - b.time));
   }
 
   // With finer bars around the trade where the source has them; `symbol`'s button brings the whole back.
@@ -233,8 +331,8 @@ class PriceChart {
 
 // A table whose rows come page by page, sorted by the column whose head was pressed.
 export class PagedTable {
-  constructor(parent, { columns, load, sort, empty, onRows = () => {}, onChoose = null }) {
-    Object.assign(this, { columns, load, sort, empty, onRows, onChoose, page: 1, filters: {} });
+  constructor(parent, { columns, load, sort, empty, onChoose = null }) {
+    Object.assign(this, { columns, load, sort, empty, onChoose, page: 1, filters: {} });
     this.note = element("p", "", "note");
     this.table = element("table", "", "rows paged");
     this.head = this.table.createTHead().insertRow();
@@ -297,7 +395,6 @@ export class PagedTable {
     this.where.textContent = `${first + 1} – ${first + found.results.length} of ${found.count}`;
     this.previous.disabled = page === 1;
     this.next.disabled = first + LIMIT >= found.count;
-    this.onRows(found.results);
   }
 
   line(row) {
@@ -309,7 +406,13 @@ export class PagedTable {
     if (this.onChoose) {
       line.tabIndex = 0;
       line.addEventListener("click", () => this.onChoose(row));
-      line.addEventListener("keydown", (event) => event.key === "Enter" && this.onChoose(row));
+      line.addEventListener("keydown", (event) => {
+        const next = { ArrowDown: line.nextElementSibling, ArrowUp: line.previousElementSibling }[event.key];
+        if (event.key === "Enter" || event.key === " ") this.onChoose(row);
+        else if (next) next.focus();
+        else return;
+        event.preventDefault();
+      });
     }
     return line;
   }
@@ -404,7 +507,6 @@ export function drawReport(root, run, source) {
   equity.head.append(element("span", "UTC", "muted"));
   drawEquity(equity.made, run);
   const prices = sheet(root, "Trades on the price");
-  prices.head.append(element("span", "those of the table's page below; press one to see it", "muted"));
   const board = element("div", "", "figure-board");
   root.append(board);
   for (const [title, rows] of Object.entries(all)) {
@@ -421,15 +523,11 @@ export function drawReport(root, run, source) {
   drawMonths(root, summary.months);
   const trades = sheet(root, "Trades");
   if (statistics.trades) drawGroups(root, summary);
-  let chart = null, shown = [];
+  let chart = null;
   new PagedTable(trades.made, {
     sort: "-closed_ms",
     empty: "No trades: no signal was approved and filled.",
     load: (query) => source.rows("trades", query),
-    onRows: (rows) => {
-      shown = rows;
-      chart?.setTrades(rows);
-    },
     onChoose: (row) => {
       chart?.zoom(row);
       prices.made.scrollIntoView({ block: "nearest" });
@@ -474,8 +572,7 @@ export function drawReport(root, run, source) {
   source.prices().then((found) => {
     const drawn = found.filter((each) => each.time_ms.length);
     if (!drawn.length) throw new Error("there are none");
-    chart = new PriceChart(prices.made, prices.head, drawn, source, "Prices with the trades of the table's page");
-    chart.setTrades(shown);
+    chart = new PriceChart(prices.made, prices.head, drawn, source, "Prices with the trades on them. Arrow keys go along the time, plus and minus zoom.");
   }).catch((error) => prices.made.append(element("p", `The prices could not be drawn: ${error.message}`, "note")));
 }
 

@@ -1,72 +1,36 @@
-// All searches for parameters, followed while they go on, and the form for a new one.
-import { request } from "../api.js";
-import { element, moment, tone } from "../formats.js";
-import { field, list, showErrors, words } from "./form.js";
+// All searches for parameters, and the form for a new one.
+import { element, tone } from "../formats.js";
+import { field, list, words } from "./form.js";
 import { percent, ratio, share } from "./report.js";
+import { askingForm, intervalChoices, offerSymbols, put, RunList, strategyChoices } from "./runs.js";
 
 const boot = JSON.parse(document.getElementById("boot").textContent);
-const BUSY_MS = 1500, IDLE_MS = 15000, LIMIT = 30;
 const $ = (id) => document.getElementById(id);
-let page = 1, timer;
 
-function fill(line, search) {
-  const isOver = !["queued", "running"].includes(search.state), found = search.figures;
-  const link = element("a", search.name || `search ${search.id}`), name = element("td"), state = element("td");
-  link.href = `${boot.list}${search.id}/`;
-  name.append(link);
-  if (search.owner !== boot.user) name.append(element("small", ` ${search.owner}`, "muted"));
-  const tag = element("span", search.stop_asked && !isOver ? "stopping" : search.state, "state");
-  tag.dataset.state = search.state;
-  state.append(tag);
-  state.title = search.error;
-  if (!isOver && search.done) {
-    const bar = Object.assign(element("progress"), { max: 1, value: search.progress });
-    bar.setAttribute("aria-label", `Progress of ${search.name}`);
-    state.append(bar);
-  }
-  const value = found ? (search.objective === "total_return" ? percent(found.value) : ratio(found.value)) : "";
-  line.replaceChildren(
-    name, state, element("td", `${search.strategy} · ${search.symbols.slice(0, 2).join(", ")}${search.symbols.length > 2 ? ` +${search.symbols.length - 2}` : ""}`),
-    element("td", `${search.start.slice(0, 10)} – ${search.end.slice(0, 10)}`),
-    element("td", value && `${value} ${search.objective.replaceAll("_", " ")}`, "number"),
-    element("td", found ? share(found.deflated_sharpe, 0) : "", "number"),
-    element("td", found ? share(found.overfitting, 0) : "", "number"),
-    element("td", found ? percent(found.walk_forward_return) : "", `number ${found?.walk_forward_return ? tone(found.walk_forward_return) : ""}`.trim()),
-    element("td", moment(search.asked_at), "muted"),
-  );
-}
-
-async function load() {
-  clearTimeout(timer);
-  let wait = IDLE_MS;
-  try {
-    const { count, results } = await request("GET", `searches?limit=${LIMIT}&page=${page}`);
-    const body = $("runs").tBodies[0];
-    while (body.rows.length > results.length) body.deleteRow(-1);
-    results.forEach((search, index) => fill(body.rows[index] ?? body.insertRow(), search));
-    $("runs").hidden = !count;
-    $("note").hidden = Boolean(count);
-    $("note").textContent = "No searches yet. Press “New search” to try many parameters of a strategy, and to hear what the best of them is worth.";
-    $("newer").hidden = page === 1;
-    $("older").hidden = page * LIMIT >= count;
-    if (results.some(({ state }) => ["queued", "running"].includes(state))) wait = BUSY_MS;
-  } catch (error) {
-    $("note").hidden = false;
-    $("note").textContent = `The list could not be loaded: ${error.message}`;
-  }
-  timer = setTimeout(load, wait);
+function cells({ strategy, symbols, start, end, objective, figures }) {
+  const more = symbols.length > 2 ? ` +${symbols.length - 2}` : "";
+  const value = figures ? (objective === "total_return" ? percent(figures.value) : ratio(figures.value)) : "";
+  const forward = figures?.walk_forward_return;
+  return [
+    [`${strategy} · ${symbols.slice(0, 2).join(", ")}${more}`],
+    [`${start.slice(0, 10)} – ${end.slice(0, 10)}`],
+    [value && `${value} ${objective.replaceAll("_", " ")}`, "number"],
+    [figures ? share(figures.deflated_sharpe, 0) : "", "number"],
+    [figures ? share(figures.overfitting, 0) : "", "number"],
+    [figures ? percent(forward) : "", `number ${forward ? tone(forward) : ""}`.trim()],
+  ];
 }
 
 const asked = boot.asked, backtest = asked.backtest;
 
 function drawForm() {
   const one = backtest.strategies[0], run = "backtest.strategies.0.";
-  const strategy = field($("what"), `${run}strategy`, "Strategy", { choices: boot.strategies.map(({ key, title }) => [key, title]), value: one.strategy });
+  const strategy = field($("what"), `${run}strategy`, "Strategy", { choices: strategyChoices(boot.strategies), value: one.strategy });
   strategy.addEventListener("change", () => drawSpace(strategy.value, {}, {}));
   field($("what"), `${run}symbols`, "Symbols", { value: one.symbols.join(", "), help: "separated by commas", wide: true }).setAttribute("list", "symbols");
   field($("what"), "backtest.start", "From", { kind: "date", value: backtest.start.slice(0, 10), help: "UTC" });
   field($("what"), "backtest.end", "Until", { kind: "date", value: backtest.end.slice(0, 10), help: "the day after the last" });
-  field($("what"), "backtest.interval", "Bars", { choices: boot.intervals.map((each) => [each, each === "D" ? "1 day" : `${each} min`]), value: backtest.interval, help: "that prices move by" });
+  field($("what"), "backtest.interval", "Bars", { choices: intervalChoices(boot.intervals), value: backtest.interval, help: "that prices move by" });
   field($("what"), "backtest.venue", "Venue", { choices: boot.venues.map((each) => [each, each]), value: backtest.venue });
   field($("what"), "name", "Name", { help: "may be left out", wide: true });
   $("rest").textContent = `Balance ${backtest.balance} USDT, fee ${backtest.costs.fee}, slippage ${backtest.costs.slippage}, leverage ${one.leverage}; sizes, limits, exit rules and all costs are those of the backtest that you begin from (“Search parameters …” on its page), otherwise the usual ones.`;
@@ -122,59 +86,25 @@ function drawSpace(key, values, space) {
   }
 }
 
-// The form's fields as the API wants them: dots are objects within objects. Of a parameter that stays, no range.
+// The form's fields as the API wants them. Of a parameter that stays, no range.
 function collect() {
   const body = { backtest: { ...backtest, strategies: [{ ...backtest.strategies[0], parameters: {} }] }, space: {} };
   for (const input of $("new").querySelectorAll("[data-field]")) {
-    const text = input.value.trim(), names = input.dataset.field.split("."), last = names.pop();
+    const name = input.dataset.field, last = name.split(".").at(-1), text = input.value.trim();
     if (input.disabled || input.closest(".fields").hidden || last === "walk") continue;
-    let at = body;
-    for (const name of names) at = at[name] ??= {};
-    if (input.type === "checkbox") at[last] = input.checked;
-    else if (last === "symbols") at[last] = list(text.toUpperCase());
-    else if (last === "choices") at[last] = list(text);
-    else if (last !== "step" || text) at[last] = text;
+    if (input.type === "checkbox") put(body, name, input.checked);
+    else if (last === "symbols") put(body, name, list(text.toUpperCase()));
+    else if (last === "choices") put(body, name, list(text));
+    else if (last !== "step" || text) put(body, name, text);
   }
   return body;
 }
 
-function openForm(isOpen) {
-  $("new").hidden = !isOpen;
-  $("new-button").setAttribute("aria-expanded", String(isOpen));
-  if (isOpen) $("new").querySelector("[data-field]").focus();
-}
-
-$("new-button").addEventListener("click", () => openForm($("new").hidden));
-$("cancel").addEventListener("click", () => openForm(false));
-$("new").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const button = event.submitter ?? $("new").querySelector("[type=submit]");
-  button.disabled = true;
-  try {
-    const search = await request("POST", "searches", collect());
-    location.href = `${boot.list}${search.id}/`;
-  } catch (error) {
-    showErrors($("new"), $("form-error"), error);
-    button.disabled = false;
-  }
-});
-document.addEventListener("keydown", (event) => {
-  const isTaken = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || event.ctrlKey || event.metaKey || event.altKey;
-  if (event.key === "Escape" && !$("new").hidden) openForm(false);
-  if (event.key !== "n" || isTaken) return;
-  event.preventDefault();
-  openForm(true);
-});
-for (const [id, step] of [["newer", -1], ["older", 1]]) {
-  $(id).addEventListener("click", () => {
-    page += step;
-    load();
-  });
-}
-const symbols = element("datalist");
-symbols.id = "symbols";
-for (const each of boot.symbols) symbols.append(Object.assign(element("option"), { value: each }));
-document.body.append(symbols);
+offerSymbols(boot);
 drawForm();
-if (boot.open) openForm(true);
-load();
+askingForm({ path: "searches", boot, collect });
+new RunList({
+  path: "searches", boot, cells,
+  empty: "No searches yet. Press “New search” to try many parameters of a strategy, and to hear what the best of them is worth.",
+  confirmation: "Delete this search with all its trials?",
+});

@@ -187,7 +187,7 @@ async function extend(piece, { quiet = false } = {}) {
   }
   if (mine !== generation) return;
   if (done.some(({ value }) => value)) chart.redraw();
-  if (place.values.span in SPANS && until() === null && shown.every(({ isWhole }) => isWhole)) frame();
+  if (!chart.isScrolled && place.values.span in SPANS && until() === null && shown.every(({ isWhole }) => isWhole)) frame();
 }
 
 // The reader moved the chart: the address follows, and minutes become hours or days where the view is wide.

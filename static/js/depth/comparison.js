@@ -13,6 +13,7 @@ export class ComparisonChart {
     this.lines = new Map();
     this.first = this.last = null; // the oldest and the newest time of all lines
     this.touched = 0;
+    this.target = null; // the logical range that the next frame will show
     this.chart = lib.createChart(root, {
       autoSize: true,
       layout: { background: { color: "#11161e" }, textColor: "#8794a5", attributionLogo: true },
@@ -28,7 +29,7 @@ export class ComparisonChart {
     scale.subscribeVisibleLogicalRangeChange((range) => {
       if (!range || this.isEmpty) return;
       // Who scrolls will want what is beyond the edge; otherwise only what is in view is asked for.
-      const isScrolled = Date.now() - this.touched < USER_MS, margin = isScrolled ? NEAR : -2;
+      const isScrolled = this.isScrolled, margin = isScrolled ? NEAR : -2;
       if (range.from < margin) onOlder();
       if (range.to > this.count - margin) onNewer();
       if (!isScrolled) return;
@@ -43,6 +44,11 @@ export class ComparisonChart {
 
   get isEmpty() {
     return this.first === null;
+  }
+
+  // Whether the reader has just moved it.
+  get isScrolled() {
+    return Date.now() - this.touched < USER_MS;
   }
 
   // Of points on the scale.
@@ -79,11 +85,15 @@ export class ComparisonChart {
 
   // Everything anew, after rows came at either end; the view stays where it is.
   redraw() {
+    const before = this.first;
     const filled = [...this.lines.values()].map(({ series }) => series.rows).filter(({ length }) => length);
     this.first = filled.length ? Math.min(...filled.map((rows) => rows[0].time)) : null;
     this.last = filled.length ? Math.max(...filled.map((rows) => rows.at(-1).time)) : null;
     this.clock.setData(Array.from({ length: this.count }, (_, index) => ({ time: this.timeOf(index) - this.shift })));
     for (const line of this.lines.values()) line.drawn.setData(line.series.rows.map((row, index) => this.point(index, line)));
+    if (!this.target || before === null || this.isEmpty) return;
+    const older = (before - this.first) / this.length;
+    this.moveTo({ from: this.target.from + older, to: this.target.to + older });
   }
 
   point(index, { series, side, unit }) {
@@ -116,7 +126,7 @@ export class ComparisonChart {
   setSpan(seconds, to, isWhole) {
     const wanted = seconds / this.length, bars = isWhole && to === null ? Math.max(20, Math.min(wanted, this.count * 1.02)) : wanted;
     const end = to === null ? this.count + bars * 0.03 : (to - this.first) / this.length;
-    this.chart.timeScale().setVisibleLogicalRange({ from: end - bars, to: end });
+    this.moveTo({ from: end - bars, to: end });
   }
 
   // What is in view: {from, to} in seconds, and whether the newest row is.
@@ -132,7 +142,7 @@ export class ComparisonChart {
 
   // Arrows scroll, plus and minus zoom, End goes to now.
   move(event) {
-    const scale = this.chart.timeScale(), range = scale.getVisibleLogicalRange();
+    const scale = this.chart.timeScale(), range = this.target ?? scale.getVisibleLogicalRange();
     if (!range || event.ctrlKey || event.metaKey || event.altKey) return;
     const width = range.to - range.from;
     const moved = {
@@ -141,8 +151,15 @@ export class ComparisonChart {
     if (event.key === "End") scale.scrollToRealTime();
     else if (moved) {
       this.touched = Date.now();
-      scale.setVisibleLogicalRange({ from: range.from + moved[0] * width, to: range.to + moved[1] * width });
+      this.moveTo({ from: range.from + moved[0] * width, to: range.to + moved[1] * width });
     } else return;
     event.preventDefault();
+  }
+
+  // The library moves with the next frame: keys that are pressed until then go on from where it will be.
+  moveTo(range) {
+    this.target = range;
+    this.chart.timeScale().setVisibleLogicalRange(range);
+    requestAnimationFrame(() => (this.target = null));
   }
 }

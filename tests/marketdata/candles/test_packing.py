@@ -20,6 +20,8 @@ from marketdata.candles.packing import (
     unpack_rates,
 )
 from marketdata.candles.priced import Priced, merged
+from marketdata.candles.series import CandleSeries
+from trading.backtest.bars import longer
 
 MINUTE = 60_000
 NUMBERS = st.integers(0, 2**60)
@@ -117,6 +119,17 @@ def test_longer_bars_are_what_their_parts_say_and_only_where_all_are_there(bars:
             )
         )
     assert list(zip(*(column.tolist() for column in made.columns), strict=True)) == expected
+
+
+@settings(deadline=None, max_examples=50)
+@given(any_bars(), st.sampled_from(["3", "5", "15"]))
+def test_a_backtest_makes_the_bars_that_the_archive_makes(bars: Bars, interval: str) -> None:
+    bars = Bars(*bars.columns[:5], bars.volume >> 8)
+    series = CandleSeries("bybit", "BTCUSDT", "1", 1, 3, *bars.columns)
+    made, archived = longer(series, interval), longer_bars(bars, MINUTE, int(interval) * MINUTE)
+    assert made.interval == interval
+    columns = (made.start_ms, made.open, made.high, made.low, made.close, made.volume)
+    assert [each.tolist() for each in columns] == [each.tolist() for each in archived.columns]
 
 
 def test_bars_are_not_made_of_what_does_not_divide_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,33 @@ def test_a_batch_is_due_at_fifty_rows_or_after_a_minute(start: Callable[..., Jou
     assert writer.flush() and not writer.is_due and writer.waiting == 0
     writer.add(rows(BATCH_ROWS))
     assert writer.is_due
+
+
+def test_a_row_that_is_added_while_others_are_stored_is_due_by_itself(
+    database: Database, clock: Clock, tmp_path: Path
+) -> None:
+    """The market is quiet afterwards: no other row will come. It is added when nothing waits any more, after the writer
+    has looked."""
+    late: list[DepthSnapshot] = []
+
+    class LookedAt(Journal[DepthSnapshot]):
+        """Somebody adds right after its count was read as none."""
+
+        def __getattribute__(self, name: str) -> Any:
+            found = super().__getattribute__(name)
+            if name == "waiting" and not found and late and not self._mutex.locked():
+                writer.add([late.pop()])
+            return found
+
+    journal = LookedAt(tmp_path / "journal", SnapshotLines())
+    writer = JournaledWriter(database.store, journal, away=(Away,), pause=lambda _: None, clock=clock)
+    writer.add(rows(3))
+    late += rows(1, first=100)
+    writer.flush()
+    assert not late and writer.waiting == 1
+    clock.now += 60
+    assert writer.is_due
+    assert writer.flush() and not writer.is_due
 
 
 def test_rows_arrive_in_their_order_and_exactly(start: Callable[..., JournaledWriter], database: Database) -> None:

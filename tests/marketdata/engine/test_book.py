@@ -232,7 +232,7 @@ sys.stdout.write(f"{messages} {digest.hexdigest()}")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kernels_are_exact_with_a_cold_and_with_a_warm_compile_cache(tmp_path: Path) -> None:
     # An unbounded loop once ran when freshly compiled and failed when loaded from the cache.
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}

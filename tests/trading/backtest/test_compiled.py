@@ -190,6 +190,27 @@ def test_both_paths_give_the_same_over_many_and_long_cases(seed: int) -> None:
     expect_same(random_case(seed, (300, 1_500, 6_000)))
 
 
+@settings(max_examples=10, deadline=None, suppress_health_check=QUIET)
+@given(seed=st.integers(0, 2**32))
+def test_exits_found_by_the_kernel_are_those_that_decimals_find_bar_by_bar(seed: int) -> None:
+    expect_same_walked(random_case(seed))
+
+
+@pytest.mark.long
+@settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
+@given(seed=st.integers(0, 2**32))
+def test_exits_found_by_the_kernel_are_those_of_decimals_over_many_cases(seed: int) -> None:
+    expect_same_walked(random_case(seed, (300, 1_500)))
+
+
+def expect_same_walked(case: Case) -> None:
+    quick, slow = run_backtest(*case), run_backtest(*case, every_bar=True)
+    assert quick.fills == slow.fills
+    assert quick.trades == slow.trades
+    assert quick.signals == slow.signals
+    assert np.array_equal(quick.equity, slow.equity) and np.array_equal(quick.exposed, slow.exposed)
+
+
 def test_random_cases_meet_every_kind_of_exit() -> None:
     met = {fill.why for seed in range(60) for fill in run_compiled(*random_case(seed)).result().fills}
 

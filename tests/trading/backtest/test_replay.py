@@ -236,20 +236,20 @@ def test_on_trades_an_order_fills_when_they_go_through_or_when_the_assumed_queue
 
 # As the exchange of the simulator has it.
 
-LEVELS = st.dictionaries(st.integers(990, 1_010), st.sampled_from([0, 0, 40, 100, 170]), max_size=4)
+LEVELS = st.dictionaries(st.integers(995, 1_007), st.sampled_from([0, 0, 40, 100, 170]), max_size=4)
 BOOKS = st.tuples(st.just("book"), LEVELS, LEVELS, st.booleans())
 TRADES = st.tuples(
-    st.just("trade"), st.sampled_from(["Buy", "Sell"]), st.integers(990, 1_010), st.sampled_from([30, 60, 200])
+    st.just("trade"), st.sampled_from(["Buy", "Sell"]), st.integers(996, 1_006), st.sampled_from([30, 60, 200])
 )
 ORDERS = st.tuples(
     st.just("order"),
     st.sampled_from(["Buy", "Sell"]),
     st.sampled_from([50, 90, 160]),
-    st.one_of(st.none(), st.integers(990, 1_010)),
+    st.one_of(st.none(), st.integers(996, 1_006)),
     st.sampled_from(["GTC", "GTC", "GTC", "PostOnly", "IOC", "FOK"]),
 )
 CANCELS = st.tuples(st.just("cancel"), st.integers(0, 8))
-AMENDS = st.tuples(st.just("amend"), st.integers(0, 8), st.sampled_from([50, 70, 160]), st.integers(990, 1_010))
+AMENDS = st.tuples(st.just("amend"), st.integers(0, 8), st.sampled_from([50, 70, 160]), st.integers(996, 1_006))
 STEPS = st.lists(st.one_of(BOOKS, BOOKS, TRADES, TRADES, ORDERS, ORDERS, CANCELS, AMENDS), min_size=4, max_size=30)
 FORCES = {"GTC": Force.GTC, "PostOnly": Force.POST_ONLY, "IOC": Force.IOC, "FOK": Force.FOK}
 OVER = {"Filled", "Cancelled"}

@@ -10,7 +10,7 @@ from tests.trading.backtest.candle_tests import rules
 from tests.trading.backtest.tapes import FREE, START_MS, Tape, asked
 from trading.backtest.recordings import recorded_of
 from trading.backtest.replay import Force
-from trading.backtest.replayed_market import Executed, ReplayedMarket, SentOrder
+from trading.backtest.replayed_market import TIME, Executed, ReplayedMarket, SentOrder
 from trading.backtest.request import Source
 
 D = Decimal
@@ -36,7 +36,7 @@ def play(market: ReplayedMarket, until_ms: int) -> list[Executed]:
     while True:
         why = market.until((START_MS + until_ms) * NS)
         done += market.executed()
-        if not why & why.TIME:
+        if not why & TIME:
             continue
         while (sent := market.arrived()) is not None:
             done += market.place(sent)

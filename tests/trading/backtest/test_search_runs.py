@@ -28,7 +28,7 @@ from trading.runtime.backtest_run import simulate
 from trading.runtime.search_run import GAVE_WAY, carry_out_search, longest_warm_up_ms, quickly
 from trading.selectors import search_trials, visible_searches
 from trading.services import searches
-from trading.services.backtests import LEASE_SECONDS, SEND_AGAIN_SECONDS, BacktestLost, BacktestRefused
+from trading.services.run_lives import LEASE_SECONDS, SEND_AGAIN_SECONDS, BacktestLost, BacktestRefused
 from trading.services.searches import (
     search_claim,
     search_create,

@@ -196,7 +196,7 @@ def test_without_valkey_a_process_goes_on_with_its_share_says_so_and_nothing_wai
     began = time.monotonic()
     budget.take((bucket,), "normal", 5.0)
     # One window, because what was taken before is still counted at the venue, and no longer.
-    assert 0.9 < time.monotonic() - began < 3.0
+    assert 0.9 < time.monotonic() - began < 5.0
     assert budget.status()["mode"] == "local" and budget.status()["reason"]
     own_valkey.start_again()
     deadline = time.monotonic() + 20
@@ -244,7 +244,7 @@ def venue(tmp_path: Path) -> Iterator[ServerProcess]:
 def test_at_full_load_of_several_processes_the_venue_refuses_nothing_and_cancels_get_through(
     venue: ServerProcess, prefix: str
 ) -> None:
-    *creators, canceller = told(hammers(venue, os.environ["REDIS_URL"], prefix, 8.0))
+    *creators, canceller = told(hammers(venue, os.environ["REDIS_URL"], prefix, 5.0))
     accepted = sum(each["outcomes"].get("accepted", 0) for each in creators)
     assert [each["codes"] for each in creators] == [{}] * PROCESSES
     # At most 8 in each window of a second, from the first process's start to the last one's end; how many fewer depends

@@ -15,3 +15,14 @@ def leaves_band(high: NDArray[np.int64], low: NDArray[np.int64], first: int, end
         if low[index] <= bottom or high[index] >= top:
             return index
     return end
+
+
+@kernel("UniTuple(int64, 2)(int64[::1], int64[::1], int64, int64)")
+def extremes(high: NDArray[np.int64], low: NDArray[np.int64], first: int, end: int) -> tuple[int, int]:
+    """The highest and the lowest price of the bars ``[first, end)``, of which there is one at least."""
+    highest, lowest = high[first], low[first]
+    for value in high[first:end]:
+        highest = max(highest, value)
+    for value in low[first:end]:
+        lowest = min(lowest, value)
+    return highest, lowest

@@ -132,6 +132,12 @@ def open_position(ask: Ints, state: Ints, held: int, paid: int, price: int) -> N
     side = 1 if held > 0 else -1
     state[SIDE], state[QUANTITY], state[ENTRY], state[BEST], state[PARTIALS] = side, abs(held), paid, paid, 0
     state[LOWEST] = state[HIGHEST] = price
+    set_fixed_levels(ask, state)
+
+
+@inner
+def set_fixed_levels(ask: Ints, state: Ints) -> None:
+    """Those that depend on the entry only."""
     if ask[EXITS] != 0:
         state[MAX_LOSS] = level_beyond(ask, state, -ask[LARGEST_LOSS])
         if ask[TAKES] != 0 and ask[MIN_PROFIT] >= ask[TAKE_FROM]:
@@ -142,8 +148,14 @@ def open_position(ask: Ints, state: Ints, held: int, paid: int, price: int) -> N
 @inner
 def set_levels(given: Given, state: Ints) -> None:
     """Those that depend on how much is held and on the balance."""
+    state[LIQUIDATION] = liquidation_level(given.ask, state)
+    set_partial(given, state)
+
+
+@inner
+def set_partial(given: Given, state: Ints) -> None:
+    """Where the next partial exit is due."""
     ask, partials = given.ask, given.partials
-    state[LIQUIDATION] = liquidation_level(ask, state)
     state[PARTIAL] = 0
     if ask[EXITS] != 0 and state[PARTIALS] < len(partials):
         state[PARTIAL] = level_beyond(ask, state, partials[state[PARTIALS]])

@@ -97,28 +97,44 @@ MOST_FILLS = 5 * MOST_EXITS + 64
 @inner
 def due(given: Given, state: Ints, price: int) -> tuple[int, int]:
     """Why the position shall be closed at a price, and how much of it; -1 where nothing is due."""
+    kind = due_whole(given, state, price)
+    if kind >= 0 or given.ask[EXITS] == 0:
+        return kind, state[QUANTITY]
+    return due_in_part(given, state, price)
+
+
+@inner
+def due_whole(given: Given, state: Ints, price: int) -> int:
+    """Why all of the position shall be closed at a price, which trailing levels follow; -1 where nothing says so."""
     ask = given.ask
-    side, quantity, level = state[SIDE], state[QUANTITY], price * ask[LEVEL_SCALE]
+    side, level = state[SIDE], price * ask[LEVEL_SCALE]
     if state[TAKE_PROFIT] > 0 and side * (level - state[TAKE_PROFIT]) >= 0:
-        return IS_TAKE_PROFIT, quantity
+        return IS_TAKE_PROFIT
     for number in range(AHEAD, FIRST_RULE):
         if state[LEVELS[number]] > 0 and side * (level - state[LEVELS[number]]) <= 0:
-            return KINDS[number], quantity
+            return KINDS[number]
     if ask[EXITS] == 0:
-        return -1, 0
+        return -1
     trail(given, state, price)
     for number in range(FIRST_RULE, len(LEVELS)):
         if state[LEVELS[number]] > 0 and side * (level - state[LEVELS[number]]) <= 0:
-            return KINDS[number], quantity
-    return due_in_part(given, state, price)
+            return KINDS[number]
+    return -1
+
+
+@inner
+def partials_reached(given: Given, state: Ints, price: int) -> int:
+    """How many partial exits a price has reached."""
+    partials, profit, reached = given.partials, gained(given.ask, state, price), 0
+    while reached < len(partials) and partials[reached] <= profit:
+        reached += 1
+    return reached
 
 
 @inner
 def due_in_part(given: Given, state: Ints, price: int) -> tuple[int, int]:
     """A partial exit, if one is due that can be ordered."""
-    partials, profit, reached = given.partials, gained(given.ask, state, price), 0
-    while reached < len(partials) and partials[reached] <= profit:
-        reached += 1
+    partials, reached = given.partials, partials_reached(given, state, price)
     if reached <= state[PARTIALS]:
         return -1, 0
     call_back(given.ask[CALLBACK], ASK_PARTIAL, price, 0, 0)
@@ -148,27 +164,33 @@ def exit_at(given: Given, state: Ints, fills: Ints, bar: int, price: int) -> Non
 @inner
 def go(given: Given, state: Ints, fills: Ints, bar: int, begin: int, end: int) -> None:
     """One leg of a bar: from level to level, each met at the first tick at or beyond it, then its end."""
-    ask = given.ask
-    scale, tick, tick_level = ask[LEVEL_SCALE], ask[TICK], ask[TICK_LEVEL]
     for _ in range(MOST_EXITS):
-        side, target = state[SIDE], end
-        if side == 0:
+        if state[SIDE] == 0:
             return
-        with_it = side * (end - begin) > 0
-        for number in range(len(LEVELS)):
-            slot = LEVELS[number]
-            level = state[slot]
-            if level <= 0 or (number < AHEAD) != with_it:
-                continue
-            if end > begin:
-                if level > begin * scale:
-                    target = min(target, -(-level // tick_level) * tick)
-            elif level < begin * scale:
-                target = max(target, level // tick_level * tick)
+        target = next_target(given.ask, state, begin, end)
         exit_at(given, state, fills, bar, target)
         if target == end:
             return
         begin = target
+
+
+@inner
+def next_target(ask: Ints, state: Ints, begin: int, end: int) -> int:
+    """The first price of the tick grid on the way to ``end`` that meets a level, or ``end``."""
+    scale, tick, tick_level = ask[LEVEL_SCALE], ask[TICK], ask[TICK_LEVEL]
+    side, target = state[SIDE], end
+    with_it = side * (end - begin) > 0
+    for number in range(len(LEVELS)):
+        slot = LEVELS[number]
+        level = state[slot]
+        if level <= 0 or (number < AHEAD) != with_it:
+            continue
+        if end > begin:
+            if level > begin * scale:
+                target = min(target, -(-level // tick_level) * tick)
+        elif level < begin * scale:
+            target = max(target, level // tick_level * tick)
+    return target
 
 
 @inner

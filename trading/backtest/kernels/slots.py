@@ -77,6 +77,8 @@ class At(_Places):
     SIGNALS = auto()
     FUNDING = auto()
     ANSWER = auto()
+    LEG = auto()  # within a bar, of the full path: -1 before its open, 0 at it, then its three legs
+    PRICE = auto()  # where the price is there
 
 
 class Filled(_Places):
@@ -156,3 +158,33 @@ class Seen(_Places):
     SQUARES = auto()
     TRADES = auto()
     HELD = auto()
+
+
+class Held(_Places):
+    """One row of what an account of several symbols holds. Addresses are of int64; ``STEPS`` is 0 where bars follow
+    each other without a gap."""
+
+    CLOSE = auto()
+    STEPS = auto()
+    FIRST = auto()  # the step of the first bar
+    LAST = auto()  # the number of the last bar
+    AT = auto()  # the kernel's own
+
+
+class HeldFigure(_Places):
+    """Floats beside it, quote coin."""
+
+    SIGNED = auto()
+    ENTRY = auto()
+    ONE = auto()  # units of a price
+
+
+class Known(_Places):
+    """One symbol of those whose returns are asked for. Addresses are of int64; bars are numbers, -1: none."""
+
+    CLOSE = auto()
+    START = auto()
+    LENGTH = auto()
+    LAST = auto()  # the last bar that is known
+    DONE = auto()  # the last bar whose return is in its row
+    NEWEST = auto()  # the minute that its row ends with

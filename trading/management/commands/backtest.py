@@ -18,7 +18,7 @@ from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_
 from marketdata.selectors import instrument_rules
 from strategies.models import StrategyConfig
 from strategies.registry import STRATEGIES
-from strategies.selectors import config_named, signals_of
+from strategies.selectors import config_named, configs_beside, signals_of
 from trading.backtest.comparison import compare_signals, told
 from trading.backtest.errors import BacktestError
 from trading.backtest.recording_lines import span_of
@@ -83,11 +83,17 @@ class Command(BaseCommand):
         parser.add_argument("--venue", help="bybit or binance (default bybit)")
         parser.add_argument("--balance", help="USDT at the start (default 10000)")
         parser.add_argument("--leverage", help="default 10")
+        parser.add_argument(
+            "--combine", action="store_true",
+            help="signals of several strategies on a symbol become one, as for an account whose policy says so; with "
+            "--compare all enabled strategies of its account are tested together",
+        )  # fmt: skip
         parser.add_argument("--sizing", help="percent:1, fixed_usd:100 or minimum (default percent:1)")
         for name, words in (
             ("parameter", "of the strategy, like period=10"),
             ("cost", "like fee=0.00055 or slippage=0.0002"),
-            ("limit", "like max_positions=5; none is no limit"),
+            ("limit", "of the account, like max_positions=5; none is no limit"),
+            ("strategy-limit", "of the strategy's own level, like max_daily_loss_percent=2"),
             ("exit-rule", "like max_loss_percent=2 or enabled=false"),
         ):
             parser.add_argument(f"--{name}", action="append", default=[], metavar="NAME=VALUE", help=words)
@@ -110,7 +116,8 @@ class Command(BaseCommand):
         parser.add_argument("--output", type=Path, help="write request, figures, signals, fills, trades and curve here")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["compare"] is not None and not options["bars"] and options["recording"] is None:
+        otherwise = options["bars"] or options["recording"] is not None or options["combine"]
+        if options["compare"] is not None and not otherwise:
             self._compare_with_live(options)
             return
         try:
@@ -170,8 +177,9 @@ class Command(BaseCommand):
     def _compare(self, result: BacktestResult, request: BacktestRequest, config_id: int) -> None:
         span = (datetime.fromtimestamp(each / 1_000, UTC) for each in (request.start_ms, request.end_ms))
         rows = signals_of(configuration(config_id), *span)
-        name = request.strategies[0].name
-        found = compare_signals([as_tested(row, name) for row in rows], result.signals)
+        name = configuration(config_id).name
+        signals = [each for each in result.signals if each.strategy == name]
+        found = compare_signals([as_tested(row, name) for row in rows], signals)
         for line in told(found):
             self.stdout.write(line)
         if not found.is_true:
@@ -233,10 +241,9 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
             raise CommandError(f"{options['request']} cannot be read: {error}", returncode=INVALID) from None
         if not isinstance(found, dict):
             raise CommandError(f"{options['request']}: expected a JSON object", returncode=INVALID)
-        return found
-    plain = {
-        name: options[name] for name in ("start", "end", "source", "interval", "venue", "balance") if options[name]
-    }
+        return {**found, "combine": True} if options["combine"] else found
+    said = ("start", "end", "source", "interval", "venue", "balance", "combine")
+    plain = {name: options[name] for name in said if options[name]}
     if options["recording"] is not None:
         plain |= recording_asked(options["recording"], plain) | {"accept_gaps": options["accept_gaps"]}
     parts = {
@@ -245,7 +252,12 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         "exit_rules": {name: switched(value) for name, value in pairs(options["exit_rule"], "--exit-rule")},
     }
     if options["compare"] is not None:
-        return {"strategies": [configured(configuration(options["compare"]))], **plain, **parts}
+        compared = configuration(options["compare"])
+        together = configs_beside(compared) if options["combine"] else [compared]
+        asked = [configured(each) for each in together]
+        if limits := own_limits(options):
+            asked = [each | {"limits": limits} if each["name"] == compared.name else each for each in asked]
+        return {"strategies": asked, **plain, **parts}
     if not options["strategy"] or not options["symbols"]:
         raise CommandError("say --strategy and --symbols, or --request", returncode=INVALID)
     mode, _, value = (options["sizing"] or "percent:1").partition(":")
@@ -256,8 +268,13 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         "sizing_mode": mode,
         **({"sizing_value": value} if value else {}),
         **({"leverage": options["leverage"]} if options["leverage"] else {}),
+        **({"limits": limits} if (limits := own_limits(options)) else {}),
     }
     return {"strategies": [strategy], **plain, **parts}
+
+
+def own_limits(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: switched(value) for name, value in pairs(options["strategy_limit"], "--strategy-limit")}
 
 
 def recording_asked(path: Path, said: dict[str, Any]) -> dict[str, Any]:

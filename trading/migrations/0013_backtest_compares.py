@@ -7,8 +7,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('strategies', '0007_spans'),
-        ('trading', '0011_parameter_searches'),
+        ('strategies', '0008_spans'),
+        ('trading', '0012_shared_drawdown_alarms'),
     ]
 
     operations = [

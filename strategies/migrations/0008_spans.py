@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('strategies', '0006_strategy_files'),
+        ('strategies', '0007_signal_performance'),
     ]
 
     operations = [
