@@ -36,8 +36,8 @@ from trading.models import Account, Membership
 from trading.permissions import may_manage
 from trading.runtime.configuration import why_not_runnable
 from trading.selectors import visible_accounts, visible_alerts, visible_strategies
-from trading.services.backtests import BacktestRefused
 from trading.services.comparisons import comparison_create
+from trading.services.run_lives import BacktestRefused
 
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
