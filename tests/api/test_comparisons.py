@@ -25,6 +25,7 @@ from tests.trading.backtest.test_candle_runs import random_walk
 from trading.backtest.bars import candle_of
 from trading.models import BacktestRun, Membership
 from trading.pipeline import Hearing
+from trading.runtime import backtest_run
 from trading.runtime.backtest_run import carry_out_backtest
 from trading.runtime.configuration import running_strategy
 from trading.runtime.span_store import SpanStore
@@ -32,6 +33,12 @@ from trading.runtime.span_store import SpanStore
 pytestmark = pytest.mark.django_db
 BARS = 600
 BEGUN = 100
+
+
+@pytest.fixture(autouse=True)
+def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's second connection would not see what the test's transaction holds."""
+    monkeypatch.setattr(backtest_run, "PULSE_SECONDS", 600.0)
 
 
 @pytest.fixture
