@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from risk import returns as live
 from risk.returns import Returns
 from tests.trading.backtest.candle_tests import MINUTE, START_MS
 from tests.trading.backtest.test_candle_runs import random_walk
 from trading.backtest.bar_returns import BarReturns
 from trading.backtest.bars import Bars
+from trading.backtest.kernels import returns as kernels
 
 NAMES = ("AUSDT", "BUSDT", "CUSDT", "DUSDT")
 
@@ -44,6 +46,10 @@ def test_bars_tell_what_every_minute_told_live_does(seed: int) -> None:
             found = {name: value for name, value in from_bars.of(symbol).items() if name != symbol}
             assert found == pytest.approx(expected, rel=1e-12)
             assert from_bars.volatility_percent(symbol) == live.volatility_percent(symbol)
+
+
+def test_kernels_look_back_as_far_as_the_live_engine() -> None:
+    assert (kernels.WINDOW, kernels.FEWEST) == (live.WINDOW, live.FEWEST)
 
 
 def test_bars_that_are_longer_than_a_minute_tell_nothing() -> None:

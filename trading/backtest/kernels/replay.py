@@ -165,12 +165,9 @@ def show(tables: Tables, side: int, index: int, lots: int) -> None:
 
 
 @inner
-def eat(tables: Tables, side: int, key: int, lots: int) -> None:
-    """Lots of others trade, from the front of the queue at a key; not more than stand before the first own order."""
+def move_up(tables: Tables, side: int, key: int, lots: int) -> None:
+    """So many lots less stand before each own order at a key; not more than stand before the first."""
     at, orders = tables.at, tables.orders
-    index = key - at[BASE + side]
-    if 0 <= index < tables.lots.shape[1]:
-        put_lots(tables, side, index, max(tables.lots[side, index] - lots, 0))
     for position in range(at[OWN + side] - 1, -1, -1):
         row = tables.own[side, position]
         own = (1 - 2 * side) * orders[row, TICK]
@@ -178,6 +175,14 @@ def eat(tables: Tables, side: int, key: int, lots: int) -> None:
             break
         if own == key:
             orders[row, AHEAD] -= lots
+
+
+@inner
+def eat(tables: Tables, side: int, key: int, lots: int) -> None:
+    """Lots of others are gone from the front of the queue at a key; not more than stand before the first own order."""
+    index = key - tables.at[BASE + side]
+    put_lots(tables, side, index, tables.lots[side, index] - lots)
+    move_up(tables, side, key, lots)
 
 
 @inlined
@@ -325,7 +330,8 @@ def rest(tables: Tables, time: int, row: int) -> None:
 @inner
 def traded(tables: Tables, side: int, time: int, tick: int, lots: int) -> None:
     """A recorded trade took from a side: it went through own orders at better prices, and at its own price it takes
-    from the front of the queue."""
+    from the front of the queue. How much is left there the feed's book says, before the trade or after it: what is
+    taken before own orders comes back behind them."""
     at, orders = tables.at, tables.orders
     key = (1 - 2 * side) * tick
     for _ in range(at[OWN + side]):
@@ -338,16 +344,12 @@ def traded(tables: Tables, side: int, time: int, tick: int, lots: int) -> None:
             continue
         before = min(lots, orders[row, AHEAD])
         if before > 0:
-            eat(tables, side, key, before)
+            move_up(tables, side, key, before)
             lots -= before
         if lots > 0:
             taken = min(lots, orders[row, LEFT])
             lots -= taken
             filled(tables, time, row, MAKER, tick, taken)
-    left = min(lots, lots_of_others(tables, side, key))
-    if left > 0:
-        index = key - at[BASE + side]
-        put_lots(tables, side, index, tables.lots[side, index] - left)
 
 
 @inner

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from marketdata.candles.series import MINUTE_MS
 from marketdata.engine.memory import load
-from risk.returns import FEWEST, WINDOW
 from trading.backtest.kernels.decorators import inner, kernel
 from trading.backtest.kernels.slots import Known
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+# Those of risk/returns.py (a test compares them): kernels are not compiled anew when that file changes.
+WINDOW, FEWEST = 240, 20
 NOTHING = math.nan
 HALF = WINDOW // 2
 # numpy sums so many at once, and a row of more in two halves of whole eights.
