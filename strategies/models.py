@@ -93,6 +93,30 @@ class Signal(models.Model):
         return f"{self.strategy} {self.side} {self.symbol}"
 
 
+class StrategySpan(models.Model):
+    """A stretch of time in which an engine told a strategy every bar of a symbol and its signals counted. What it then
+    said depends on the bars since ``first_bar`` and on ``settings`` alone: a test of these says the same.
+    """
+
+    config = models.ForeignKey(StrategyConfig, on_delete=models.CASCADE, related_name="spans")
+    version = models.PositiveIntegerField()
+    code = models.CharField(max_length=64, blank=True, default="", help_text="of the file, as above")
+    settings = models.JSONField(help_text="strategy, parameters and sizing, as that version had them")
+    symbol = models.CharField(max_length=32)
+    interval = models.CharField(max_length=4)
+    engine = models.CharField(max_length=64)
+    first_bar = models.DateTimeField(help_text="the start of the first bar that it was told, to warm up")
+    begun = models.DateTimeField(help_text="the start of the first bar whose signal counted")
+    until = models.DateTimeField(help_text="the end of the last such bar, as far as the database was told")
+
+    class Meta:
+        ordering = ["begun", "symbol"]
+        indexes = [models.Index(fields=["config", "begun"], name="strategies_span_of_config")]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.begun:%Y-%m-%d %H:%M} to {self.until:%H:%M}"
+
+
 class SignalPerformance(models.Model):
     """What an engine knows of the results of an account's strategies on a symbol, by which their signals are weighted
     (``strategies.weights``). Nobody but the engine that follows the symbol writes it."""

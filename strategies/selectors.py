@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from strategies.models import Signal, SignalPerformance, StrategyConfig
+from strategies.models import Signal, SignalPerformance, StrategyConfig, StrategySpan
 from strategies.weights import Combining
 
 
@@ -24,6 +24,11 @@ def configs_beside(config: StrategyConfig) -> list[StrategyConfig]:
 def signals_of(config: StrategyConfig, start: datetime, end: datetime) -> QuerySet[Signal]:
     """What a configuration signalled after ``start`` and until ``end``, oldest first."""
     return Signal.objects.filter(config=config, signalled_at__gt=start, signalled_at__lte=end).order_by("signalled_at")
+
+
+def spans_of(config: StrategyConfig, start: datetime, end: datetime) -> QuerySet[StrategySpan]:
+    """When engines ran a configuration, as far as that touches the time from ``start`` to ``end``."""
+    return StrategySpan.objects.filter(config=config, begun__lt=end, until__gt=start)
 
 
 def performance_states(keys: Collection[tuple[int, str]], rules: Combining) -> dict[tuple[int, str], dict[str, Any]]:

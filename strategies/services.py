@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from audit.services import alert_raise, as_json, insert_together, record
 from marketdata.instruments import Violation
 from marketdata.selectors import instrument_by_symbol
 from strategies.base import ParameterError, parse_parameters
-from strategies.models import Signal, SignalPerformance, StrategyConfig
+from strategies.models import Signal, SignalPerformance, StrategyConfig, StrategySpan
 from strategies.registry import STRATEGIES
 from strategies.signals import Signal as SignalValue
 from strategies.weights import Combining
@@ -284,6 +284,16 @@ def _signal_recorded(row: Signal) -> None:
         },
     )
     bus.account_changed(row.account_id, "signal", row.pk)
+
+
+def spans_store(spans: Iterable[StrategySpan]) -> None:
+    """Keep what engines told strategies: new stretches, and how far those of before have come. Those of configurations
+    that are gone are left out."""
+    many = list(spans)
+    there = set(StrategyConfig.objects.filter(pk__in={each.config_id for each in many}).values_list("pk", flat=True))
+    known = [each for each in many if each.config_id in there]
+    StrategySpan.objects.bulk_create([each for each in known if each.pk is None])
+    StrategySpan.objects.bulk_update([each for each in known if each.pk is not None], ["until"])
 
 
 def performances_store(*, states: Mapping[tuple[int, str], Mapping[str, Any]], rules: Combining) -> None:

@@ -8,7 +8,7 @@ time comes with the data, so a replay of a recording decides bit for bit as the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
@@ -137,11 +137,26 @@ class StrategyFault:
         return self.in_a_row >= MOST_FAULTS
 
 
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """A strategy that is warm, and since which bar (its start) it has heard every one of a symbol."""
+
+    running: RunningStrategy
+    symbol: str
+    interval: str
+    first_ms: int
+
+
 @dataclass(slots=True)
 class _Instance:
     running: RunningStrategy
     strategy: Strategy
     candles_seen: int = 0
+    # The starts of the first closed bar of its timeframe that it was told, and of the last.
+    first_ms: int | None = None
+    last_ms: int | None = None
+    # The last one at whose end its signals counted.
+    counted_ms: int | None = None
     # In a row, by what it was told: one that always fails on trades is not excused by books that it passes over.
     faults: dict[Callable[..., Any], int] = field(default_factory=dict)
     is_over: bool = False
@@ -149,6 +164,27 @@ class _Instance:
     @property
     def warm(self) -> bool:
         return self.candles_seen >= self.strategy.warm_up
+
+    def listens(self, candle: Candle) -> bool:
+        """Whether it is a closed bar of its timeframe."""
+        return candle.closed and self.strategy.timeframe == candle.interval
+
+    def has_heard(self, candle: Candle) -> bool:
+        return self.last_ms is not None and self.listens(candle) and candle.start_ms <= self.last_ms
+
+    def lacking(self, candle: Candle) -> int:
+        """How many bars before this one it should have been told and was not."""
+        if self.strategy.timeframe != candle.interval:
+            return 0
+        if self.last_ms is None:
+            return self.strategy.warm_up
+        return max(0, (candle.start_ms - self.last_ms) // interval_ms(candle.interval) - 1)
+
+    def heard(self, candle: Candle) -> None:
+        if self.listens(candle):
+            self.candles_seen += 1
+            self.last_ms = candle.start_ms
+            self.first_ms = candle.start_ms if self.first_ms is None else self.first_ms
 
 
 Outcome = PipelineResult | UnjudgedSignal | StrategyFault
@@ -289,16 +325,29 @@ class Pipeline:
 
     def warm(self, candles: Iterable[Candle]) -> None:
         """Replay past closed candles, oldest first, into instances that are not warm yet; their signals are dropped:
-        they are history."""
+        they are history. What an instance has heard is not told again."""
         history = list(candles)
         cold = {id(i): i for c in history for i in self._instances.get(c.symbol, ()) if not i.warm}
         for candle in history:
             self._combiner.note_candle(candle)
             self._behind.discard((candle.symbol, candle.interval))
             for instance in self._instances.get(candle.symbol, ()):
-                if candle.closed and id(instance) in cold and instance.strategy.timeframe == candle.interval:
+                if id(instance) in cold and instance.listens(candle) and not instance.has_heard(candle):
                     self._ask(instance, candle.symbol, _tell_candle, candle, self._faults)
-                    instance.candles_seen += 1
+                    instance.heard(candle)
+
+    def lacking(self, candle: Candle) -> int:
+        """How many older bars strategies should be told before this one: they are not warmed up, or missed some. From
+        another history they would not decide as a backtest does."""
+        return max((instance.lacking(candle) for instance in self._instances.get(candle.symbol, ())), default=0)
+
+    def hearing(self, candle: Candle) -> list[Hearing]:
+        """The strategies whose signals at the end of this bar count."""
+        return [
+            Hearing(each.running, candle.symbol, candle.interval, each.first_ms)
+            for each in self._instances.get(candle.symbol, ())
+            if each.listens(candle) and each.first_ms is not None and each.counted_ms == candle.start_ms
+        ]
 
     def leverages(self, account_id: int) -> dict[str, Decimal]:
         """The leverage that the account's strategies want for each symbol; the first that names a symbol decides."""
@@ -351,18 +400,23 @@ class Pipeline:
             return []
         self._features[view.symbol] = view.features
         self._combiner.note_book(view)
-        return self._offer(view.symbol, _tell_book, view)
+        return self._offer(view.symbol, _tell_book, view, self._instances.get(view.symbol, ()))
 
     def on_trade(self, trade: Trade) -> list[Outcome]:
-        return self._offer(trade.symbol, _tell_trade, trade)
+        return self._offer(trade.symbol, _tell_trade, trade, self._instances.get(trade.symbol, ()))
 
-    def on_candle(self, candle: Candle) -> list[Outcome]:
+    def on_candle(self, candle: Candle, *, late: Refusal | None = None) -> list[Outcome]:
+        """``late``: why nothing is to be done any more about what strategies say to this bar."""
+        many = self._instances.get(candle.symbol, [])
+        unheard = [each for each in many if not each.has_heard(candle)]
+        if len(unheard) < len(many) and not any(each.listens(candle) for each in unheard):
+            return []
         self._combiner.note_candle(candle)
-        outcomes = self._offer(candle.symbol, _tell_candle, candle)
-        if candle.closed:
-            for instance in self._instances.get(candle.symbol, ()):
-                if instance.strategy.timeframe == candle.interval:
-                    instance.candles_seen += 1
+        outcomes = self._offer(candle.symbol, _tell_candle, candle, unheard, late)
+        for instance in unheard:
+            if instance.warm:
+                instance.counted_ms = candle.start_ms
+            instance.heard(candle)
         return outcomes
 
     def on_signal(self, running: RunningStrategy, signal: Signal) -> PipelineResult | UnjudgedSignal:
@@ -425,14 +479,23 @@ class Pipeline:
             instance.faults.pop(tell, None)
         return signal
 
-    def _offer(self, symbol: str, tell: Callable[..., Signal | None], news: Any) -> list[Outcome]:
+    def _offer(
+        self,
+        symbol: str,
+        tell: Callable[..., Signal | None],
+        news: Any,
+        listeners: Sequence[_Instance],
+        late: Refusal | None = None,
+    ) -> list[Outcome]:
         outcomes: list[Outcome] = []
         signals: list[tuple[RunningStrategy, Signal]] = []
-        for instance in self._instances.get(symbol, ()):
+        for instance in listeners:
             signal = self._ask(instance, symbol, tell, news, outcomes)
             if signal is not None and instance.warm and self._may_act(symbol):
                 signals.append((instance.running, signal))
         combinations = self._combiner.combined((each.account_id, each.config_id, signal) for each, signal in signals)
+        if late is not None:
+            return [*outcomes, *(self._refused(running, signal, late) for running, signal in signals)]
         for running, signal in signals:
             combined = combinations.get(running.account_id)
             if combined is None:
@@ -443,6 +506,10 @@ class Pipeline:
                 verdict = Verdict(False, None, "combination", combined.words)
                 outcomes.append(PipelineResult(running, signal, verdict, None, None, self._new_trace_id()))
         return outcomes
+
+    def _refused(self, running: RunningStrategy, signal: Signal, refusal: Refusal) -> PipelineResult:
+        verdict = self._verdict(signal)
+        return PipelineResult(running, signal, verdict, None, Decision(False, (refusal,)), self._new_trace_id())
 
     def _judge(self, running: RunningStrategy, signal: Signal) -> PipelineResult | UnjudgedSignal:
         trace_id = self._new_trace_id()

@@ -239,6 +239,7 @@ def _live_of(
     fills = fills.filter(instrument__symbol__in=symbols, executed_at__gte=start, executed_at__lt=end)
     sums = fills.aggregate(count=Count("pk"), realised=Sum("realised_pnl"), fees=Sum("fee"))
     return {
+        "id": config.pk,
         "configuration": config.name,
         "account": config.account.name,
         "badge": config.account.badge,

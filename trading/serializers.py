@@ -489,7 +489,8 @@ class BacktestSerializer(BacktestListSerializer):
     """All of a run but its rows. ``request`` is what was asked, defaults written out; ``summary`` what was found."""
 
     class Meta(BacktestListSerializer.Meta):
-        fields = [*BacktestListSerializer.Meta.fields, "attempt", "worker", "code", "data", "request", "summary"]
+        own = ("attempt", "worker", "code", "data", "request", "summary", "compares")
+        fields = [*BacktestListSerializer.Meta.fields, *own]
 
 
 def account_snapshot(account: Account, user: Any) -> dict[str, Any]:

@@ -71,11 +71,11 @@ class BybitPublicRest:
         return _rows(await self._ask("/v5/market/tickers", {"category": category}))
 
     async def klines(self, symbol: str, interval: str, limit: int) -> list[Candle]:
-        """The newest ``limit`` candles (at most 1,000), oldest first; the last one is usually still open."""
+        """The newest ``limit`` candles (at most 1,000), oldest first; the last one is usually still open. The
+        venue's clock says which are closed: by ours, a bar that still changes could pass for one that is over."""
         fields = {"category": "linear", "symbol": symbol, "interval": interval, "limit": str(limit)}
-        answer = await self._ask("/v5/market/kline", fields)
+        now_ms, answer = await self._ask_when("/v5/market/kline", fields)
         length_ms = {"D": 1_440}.get(interval, 0) * 60_000 or int(interval) * 60_000
-        now_ms = time.time_ns() // 1_000_000
         return [_candle(symbol, interval, length_ms, now_ms, row) for row in reversed(_rows(answer))]
 
     async def past_klines(
@@ -98,6 +98,10 @@ class BybitPublicRest:
         return await self._ask("/v5/market/orderbook", {"category": "linear", "symbol": symbol, "limit": str(limit)})
 
     async def _ask(self, path: str, fields: Mapping[str, str]) -> Mapping[str, Any]:
+        return (await self._ask_when(path, fields))[1]
+
+    async def _ask_when(self, path: str, fields: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+        """The result, and when the venue gave it (milliseconds, by its clock; by ours where it does not say)."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
         query = {name: value for name, value in fields.items() if value}
@@ -115,7 +119,8 @@ class BybitPublicRest:
         result = answer.get("result")
         if not isinstance(result, Mapping):
             raise VenueError(f"{path}: result is {type(result).__name__}; expected an object")
-        return result
+        told = answer.get("time")
+        return told if type(told) is int else time.time_ns() // 1_000_000, result
 
     async def _get(self, session: aiohttp.ClientSession, path: str, query: Mapping[str, str]) -> RestAnswer:
         async with session.get(f"{self._url}{path}", params=query) as response:

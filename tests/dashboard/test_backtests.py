@@ -254,3 +254,26 @@ def test_a_phone_shows_states_without_scrolling_sideways_and_bob_sees_nothing(
     bobs = open_page(builders.user("bob"), "backtests/")
     expect(bobs.locator("#note")).to_contain_text("No backtests yet")
     assert bobs.goto(bobs.url + f"{run.pk}/").status == 404  # type: ignore[union-attr]
+
+
+def test_what_was_live_stands_beside_the_test_signal_for_signal(alice: Any, open_page: Callable[..., Page]) -> None:
+    run = builders.backtest_run(alice)
+    difference = {"time": "2026-01-02T10:00:00Z", "symbol": "BTCUSDT", "field": "side", "recorded": "Buy",
+                  "tested": "Sell", "why": "the code has changed"}  # fmt: skip
+    counts = {"recorded": 9, "tested": 9, "same": 8, "only_recorded": 0, "only_tested": 0, "different": 1}
+    stretch = {
+        **counts, "compared": True, "version": 3, "symbols": ["BTCUSDT"], "begun": "2026-01-02T09:00:00Z", "why": "",
+        "until": "2026-01-02T12:00:00Z", "missing": {"BTCUSDT": 2}, "differences": [difference],
+    }  # fmt: skip
+    run.summary["live"] = {
+        **counts, "is_true": False, "judged_otherwise": 4, "configuration": "trend", "notes": [], "stretches": [stretch]
+    }  # fmt: skip
+    run.save()
+
+    page = open_page(alice, f"backtests/{run.pk}/")
+
+    truth = page.get_by_role("region", name="Live and tested, signal for signal")
+    expect(truth).to_contain_text("The test did not decide as trend did: 0 signals were only live")
+    expect(truth).to_contain_text("the archive lacks 2 bars of BTCUSDT")
+    expect(truth).to_contain_text("4 of the same signals had another outcome")
+    expect(truth.locator("tbody tr")).to_have_text(["2026-01-02T10:00:00ZBTCUSDTsideBuySellthe code has changed"])

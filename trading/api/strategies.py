@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
-from rest_framework import generics, serializers
+from rest_framework import generics, serializers, status
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,11 +15,14 @@ from rest_framework.views import APIView
 
 from strategies.models import StrategyConfig
 from strategies.services import strategy_config_update, strategy_disable, strategy_enable
+from trading.api.backtests import send
+from trading.api.idempotency import IDEMPOTENCY_KEY, idempotent
 from trading.api.orders import StrictSerializer, price_field
 from trading.api.pagination import Pages
 from trading.permissions import may_manage
 from trading.selectors import visible_strategies
-from trading.serializers import StrategySerializer
+from trading.serializers import BacktestSerializer, StrategySerializer
+from trading.services.comparisons import comparison_create
 
 
 class StrategyChangeSerializer(StrictSerializer):
@@ -91,3 +96,29 @@ class StrategyDisableView(APIView):
         """No more signals; open orders and positions stay."""
         config = managed_strategy(request.user, key)
         return Response(StrategySerializer(strategy_disable(config=config, actor=request.user.get_username())).data)
+
+
+COMPARISON = {
+    "type": "object",
+    "properties": {
+        "start": {"type": "string", "description": "a day or a moment, UTC; default: since engines have run it"},
+        "end": {"type": "string", "description": "the day or moment after the last"},
+        "costs": {"type": "object", "additionalProperties": {}, "description": "as of a backtest"},
+    },
+}
+
+
+class StrategyComparisonView(APIView):
+    @extend_schema(
+        parameters=[IDEMPOTENCY_KEY], request={"application/json": COMPARISON}, responses={201: BacktestSerializer}
+    )
+    @idempotent
+    def post(self, request: Request, key: str) -> Response:
+        """Hold what it signalled, live or on paper, against a backtest of the same bars. Follow ``state`` under the
+        backtest's ``id``; when it is done, ``summary.live`` has every signal that is on record and not in the test, in
+        the test and not on record, or different, with a reason."""
+        config = strategy_of(request.user, key)
+        data = request.data if isinstance(request.data, dict) else {"body": request.data}
+        run = comparison_create(owner=request.user, config=config, data=dict(data))
+        transaction.on_commit(partial(send, run.pk))
+        return Response(BacktestSerializer(run).data, status=status.HTTP_201_CREATED)

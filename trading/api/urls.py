@@ -70,4 +70,5 @@ urlpatterns = [
     path("strategies/<str:key>", strategies.StrategyDetailView.as_view()),
     path("strategies/<str:key>/enable", strategies.StrategyEnableView.as_view()),
     path("strategies/<str:key>/disable", strategies.StrategyDisableView.as_view()),
+    path("strategies/<str:key>/comparison", strategies.StrategyComparisonView.as_view()),
 ]

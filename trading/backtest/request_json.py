@@ -355,6 +355,19 @@ def _strategy(reader: Reader, specs: Specs, groups: Iterable[SymbolGroup]) -> St
     )
 
 
+def costs_of(data: Mapping[str, Any]) -> Costs:
+    """Costs of a test of candles alone.
+
+    Raises:
+        RequestInvalid: with every field that breaks a rule.
+    """
+    found: list[Violation] = []
+    costs = _costs(Reader(data, "costs.", found), Source.CANDLES)
+    if found:
+        raise RequestInvalid(found)
+    return costs
+
+
 def _costs(reader: Reader, source: str) -> Costs:
     reader.known((*COSTS, "funding"))
     # What a recorded book shows is not reckoned once more.
@@ -433,7 +446,7 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
     return {
         "strategies": [
             {
-                name: _plain(dict(value) if name == "parameters" else value)
+                name: plain(dict(value) if name == "parameters" else value)
                 for name, value in ((name, getattr(run, name)) for name in STRATEGY_FIELDS)
                 if name != "limits"
             }
@@ -446,15 +459,15 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
         "venue": request.venue,
         "interval": request.interval,
         "balance": f"{request.balance:f}",
-        "costs": {each.name: _plain(getattr(request.costs, each.name)) for each in fields(Costs)},
+        "costs": {each.name: plain(getattr(request.costs, each.name)) for each in fields(Costs)},
         "limits": _limits_json(request.limits),
-        "exit_rules": {each.name: _plain(getattr(request.exit_rules, each.name)) for each in fields(ExitRules)},
+        "exit_rules": {each.name: plain(getattr(request.exit_rules, each.name)) for each in fields(ExitRules)},
         "groups": [
             {
                 "name": group.name,
                 "symbols": sorted(group.symbols),
                 "max_positions": group.max_positions,
-                "max_notional": _plain(group.max_notional),
+                "max_notional": plain(group.max_notional),
             }
             for group in groups_of(request)
         ],
@@ -466,10 +479,10 @@ def request_to_json(request: BacktestRequest) -> dict[str, Any]:
 
 def _limits_json(limits: Limits) -> dict[str, Any]:
     groups = {
-        name: {each: _plain(getattr(limit, each)) for each in GROUP_LIMITS}
+        name: {each: plain(getattr(limit, each)) for each in GROUP_LIMITS}
         for name, limit in sorted(limits.group_limits.items())
     }
-    return {**{name: _plain(getattr(limits, name)) for name in LIMITS}, "group_limits": groups}
+    return {**{name: plain(getattr(limits, name)) for name in LIMITS}, "group_limits": groups}
 
 
 def groups_of(request: BacktestRequest) -> list[SymbolGroup]:
@@ -478,11 +491,11 @@ def groups_of(request: BacktestRequest) -> list[SymbolGroup]:
     return [found[name] for name in sorted(found)]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: plain(each) for name, each in value.items()}
     return value

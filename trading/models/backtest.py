@@ -37,6 +37,14 @@ class BacktestRun(models.Model):
     code = models.CharField(max_length=100, blank=True, help_text="version of the code")
     data = models.JSONField(default=dict, help_text="digests of what it was tested on, by name")
     summary = models.JSONField(default=dict, help_text="figures, monthly table and curves, see trading.backtest.report")
+    compares = models.ForeignKey(
+        "strategies.StrategyConfig",
+        null=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="comparisons",
+        help_text="whose live signals it is held against",
+    )
 
     class Meta:
         ordering = ["-asked_at", "-id"]

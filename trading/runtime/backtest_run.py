@@ -8,8 +8,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import DatabaseError, connection
@@ -22,6 +24,8 @@ from trading.backtest.result import BacktestResult
 from trading.models import BacktestRun, Search
 from trading.runtime.backtest_data import BacktestData, DataMissing, load_data
 from trading.runtime.database import with_connection
+from trading.runtime.live_comparison import compare_with_live
+from trading.selectors import visible_strategies
 from trading.services.backtests import (
     backtest_claim,
     backtest_end,
@@ -154,10 +158,27 @@ def _outcome(
         pulse.progress(0.0)
         result = simulate(request, data, pulse)
         pulse.say("working out the figures")
-        return report_of(result, request, data.candles)
+        report = report_of(result, request, data.candles)
+        if run.compares_id is None:
+            return report
+        pulse.say("comparing with what was live")
+        return replace(report, summary={**report.summary, "live": _live(run, request)})
     except (DataMissing, BacktestError) as error:  # words for whoever asked
         return str(error)
     except Exception as error:  # a strategy's own fault, or ours: its person is told which, and the worker lives on
         if not pulse.stop():
             log.exception("backtest %s broke", run.pk)
         return f"{type(error).__name__}: {error}"
+
+
+def _live(run: BacktestRun, request: BacktestRequest) -> dict[str, Any]:
+    """The run's configuration, live and tested; of what its owner may still see."""
+    config = visible_strategies(run.owner).filter(comparisons=run).first()
+    if config is None:
+        return {"error": "the configuration is gone, or its account is not yours to see any more"}
+    start, end = (datetime.fromtimestamp(each / 1_000, UTC) for each in (request.start_ms, request.end_ms))
+    try:
+        found = compare_with_live(config, start, end, request.costs)
+    except DataMissing as error:
+        return {"error": str(error)}
+    return {"configuration": config.name, "account": config.account.name, **found.as_json()}

@@ -12,6 +12,7 @@ from audit.models import Alert
 from audit.services import alert_raise
 from marketdata.selectors import as_rules, instruments
 from risk.selectors import limits_for, policies, symbol_groups
+from strategies.base import ParameterError, parse_parameters
 from strategies.models import StrategyConfig
 from strategies.registry import STRATEGIES
 from strategies.services import strategy_stop
@@ -57,6 +58,10 @@ def why_not_runnable(config: StrategyConfig) -> str | None:
         return f"there is no strategy {config.strategy} now: its file is gone, or cannot be used"
     if STRATEGIES.code(config.strategy) != config.code:
         return "its file has changed since it was enabled"
+    try:
+        parse_parameters(STRATEGIES[config.strategy].parameters, config.parameters)
+    except ParameterError as error:
+        return f"its parameters are not what {config.strategy} takes now: {error}"
     return None
 
 
@@ -92,7 +97,8 @@ def running_strategy(config: StrategyConfig) -> RunningStrategy:
         name=config.name,
         strategy=config.strategy,
         symbols=tuple(config.symbols),
-        parameters=MappingProxyType(dict(config.parameters)),
+        # Typed: JSON keeps floats as text, so that audit hashes never depend on how one is written.
+        parameters=MappingProxyType(parse_parameters(STRATEGIES[config.strategy].parameters, config.parameters)),
         sizing_mode=config.sizing_mode,
         sizing_value=config.sizing_value,
         leverage=config.leverage,

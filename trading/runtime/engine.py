@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
@@ -31,6 +31,7 @@ from marketdata.feeds.protocol import VenueError
 from marketdata.instruments import InstrumentRules
 from marketdata.selectors import as_rules, instruments
 from marketdata.services import LatestFrames, instruments_sync
+from risk.checks import Refusal
 from risk.slippage import BookSide
 from trading.gateways.bybit import BybitEndpoints
 from trading.models import Account
@@ -38,6 +39,7 @@ from trading.pipeline import Outcome, Pipeline, StrategyFault, UnjudgedSignal
 from trading.runtime import market_feeds, plane_replay
 from trading.runtime.account_desk import AccountDesk
 from trading.runtime.account_desks import AccountDesks
+from trading.runtime.bar_order import BarOrder
 from trading.runtime.cancellation import end_tasks
 from trading.runtime.candle_store import CandleStore
 from trading.runtime.configuration import (
@@ -58,6 +60,7 @@ from trading.runtime.market_frames import SymbolMarket, summary, text
 from trading.runtime.market_plane import MarketPlane
 from trading.runtime.performance_store import PerformanceStore
 from trading.runtime.shards import Shards
+from trading.runtime.span_store import SpanStore
 from trading.runtime.strategy_watch import StrategyWatch
 from trading.runtime.venue_access import venue_access_tell
 from trading.runtime.venue_link import stored_keys
@@ -97,6 +100,14 @@ class Engine:
         self._rules: dict[str, InstrumentRules] = {}
         self._rest = BybitPublicRest(self.endpoints.rest, bybit_gate(self.endpoints.rest))
         self._candles: CandleStore | None = None
+        self._bars = BarOrder(
+            lacking=self.pipeline.lacking,
+            history=self._history,
+            warm=self._warm_up,
+            tell=self._tell_candle,
+            spawn=self._spawn,
+        )
+        self._spans = SpanStore(name)
         self._feed_events = FeedEventStore(settings.DATA_DIR / f"feed-events-{name}.jsonl")
         self._watch = DetectionWatch(settings.DETECTORS, self._on_detected, settings.DETECTOR_PARAMETERS)
         self._detections = DetectionStore()
@@ -153,6 +164,7 @@ class Engine:
             self.plane.run,
             self.shards.run,
             self._candles.run,
+            self._spans.run,
             self._performances.run,
             self._feed_events.run,
             self._watch.run,
@@ -296,7 +308,22 @@ class Engine:
     def _on_candle(self, candle: Candle, receive_ns: int) -> None:
         if candle.closed and self._candles is not None and self._is_holder(candle.symbol):
             self._candles.add(candle)
-        self._act(self.pipeline.on_candle(candle), receive_ns)
+        self._bars.take(candle, receive_ns)
+
+    def _tell_candle(self, candle: Candle, receive_ns: int, late: Refusal | None) -> None:
+        self._act(self.pipeline.on_candle(candle, late=late), receive_ns)
+        if candle.closed and self._may_act(candle.symbol):
+            self._spans.note(self.pipeline.hearing(candle), candle)
+
+    async def _history(self, symbol: str, interval: str, bars: int) -> list[Candle]:
+        """The newest closed bars from the venue; what of them was never heard is stored, too."""
+        if self._candles is None:
+            return []
+        history = await self._candles.history(symbol, interval, bars)
+        if self._is_holder(symbol):
+            for candle in history:
+                self._candles.add(candle)
+        return history
 
     def _on_detected(self, detection: Detection) -> None:
         if self._is_holder(detection.symbol):
@@ -372,18 +399,17 @@ class Engine:
         self.desks.open(desk)
 
     async def _warm(self) -> None:
-        """Replay past candles into strategies that need them."""
-        if self._candles is None:
-            return
+        """Past candles for strategies that need them."""
         try:
             await self._performances.restore()
         except DatabaseError as error:
             log.warning("weights are not read yet, the database does not answer: %s", error)
         for (symbol, interval), bars in self.pipeline.cold().items():
-            try:
-                self.pipeline.warm(await self._candles.history(symbol, interval, bars))
-            except VenueError as error:
-                log.warning("%s %s cannot be warmed up yet: %s", symbol, interval, error)
+            self._bars.fill(symbol, interval, bars)
+        self._note_faults(self.pipeline.take_faults())
+
+    def _warm_up(self, history: Iterable[Candle]) -> None:
+        self.pipeline.warm(history)
         self._note_faults(self.pipeline.take_faults())
 
     def _note_faults(self, faults: list[StrategyFault]) -> None:
@@ -460,6 +486,7 @@ class Engine:
             "environment": self.environment,
             "feeds": await plane.status() if plane else {},
             "backlog": plane.backlog.counts if plane else {},
+            "bars": dict(self._bars.counts),
             "feed_events": self._feed_events.counts,
             "detections": {**self._watch.counts, **self._detections.counts},
             "recording": self._recorder.status() if self._recorder is not None else None,

@@ -50,6 +50,7 @@ class SimulatorOptions:
     ip_limit: bool = False
     history_delay: int = HISTORY_DELAY_MS  # ms
     speed: float = 1.0  # seconds of the venue in a real one
+    ago: int = 0  # of a venue with a speed: ms before now when its clock begins
     insurance: Decimal = INSURANCE_FUND
     # A paper venue: whose public market it follows (REST and websocket addresses), and of which symbols (empty: all).
     follow: tuple[str, str] | None = None
@@ -74,7 +75,7 @@ def venue_and_application(
     # The demo's well-known keys open nothing at a paper venue.
     keys = {} if followed is not None else dict(DEMO_KEYS)
     keys |= read_keys(options.keys) if options.keys is not None else {}
-    stepped = SteppedClock(now_ms()) if options.speed != 1 else None
+    stepped = SteppedClock(now_ms() - options.ago) if options.speed != 1 else None
     venue = Venue(
         keys,
         seed=options.seed,

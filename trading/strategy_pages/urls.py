@@ -12,5 +12,6 @@ urlpatterns = [
         views.SwitchView.as_view(),
         name="strategy-switch",
     ),
+    re_path(r"^configurations/(?P<pk>[0-9]{1,18})/compare/$", views.CompareView.as_view(), name="strategy-compare"),
     re_path(r"^(?P<key>[a-z0-9_.]{1,40})/$", views.StrategyPage.as_view(), name="strategy"),
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -29,10 +30,14 @@ from strategies.services import (
     strategy_disable,
     strategy_enable,
 )
+from trading.api.backtests import send
+from trading.backtest.request_json import RequestInvalid
 from trading.models import Account, Membership
 from trading.permissions import may_manage
 from trading.runtime.configuration import why_not_runnable
 from trading.selectors import visible_accounts, visible_alerts, visible_strategies
+from trading.services.comparisons import comparison_create
+from trading.services.run_lives import BacktestRefused
 
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -156,6 +161,20 @@ class SwitchView(LoginRequiredMixin, View):
         if not back.startswith("/strategies/") or not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
             back = "/strategies/"
         return redirect(back)
+
+
+class CompareView(LoginRequiredMixin, View):
+    """Asks for the backtest that a configuration's live signals are held against, and goes to its page."""
+
+    def post(self, request: HttpRequest, pk: str) -> HttpResponse:
+        config = get_object_or_404(visible_strategies(request.user), pk=int(pk))
+        try:
+            run = comparison_create(owner=request.user, config=config)
+        except (RequestInvalid, BacktestRefused) as refused:
+            messages.error(request, f"{config.name} cannot be compared: {refused}")
+            return redirect("strategy", key=config.strategy)
+        transaction.on_commit(partial(send, run.pk))
+        return redirect("backtest", pk=run.pk)
 
 
 @login_required

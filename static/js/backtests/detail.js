@@ -60,7 +60,54 @@ async function follow() {
     shown = "done";
     drawReport($("report"), run, source);
     compare(run);
-    compareLive();
+    compareLive(run);
+    if (run.summary.live) drawTruth(run.summary.live);
+  }
+}
+
+function drawTruth(live) {
+  $("truth").hidden = false;
+  const box = $("truth-rows");
+  if (live.error) {
+    box.replaceChildren(element("p", `Nothing could be compared: ${live.error}`, "note"));
+    return;
+  }
+  const verdict = live.is_true === null ? "Nothing could be compared." : live.is_true
+    ? `The test made every one of the ${live.recorded} signals that ${live.configuration} made, and no other.`
+    : `The test did not decide as ${live.configuration} did: ${live.only_recorded} signals were only live, ${live.only_tested} are only in the test, ${live.different} are different.`;
+  const said = element("p", verdict, live.is_true ? "note" : "form-error");
+  said.id = "truth-verdict";
+  const judged = live.judged_otherwise ? [element("p", `${live.judged_otherwise} of the same signals had another outcome: the account's state is not the same in a test.`, "note")] : [];
+  box.replaceChildren(said, ...judged, ...live.notes.map((words) => element("p", words, "note")));
+  for (const stretch of live.stretches) {
+    const of = `Version ${stretch.version} on ${stretch.symbols.join(", ")}, ${stretch.begun} to ${stretch.until}`;
+    box.append(element("h3", of));
+    const missing = Object.entries(stretch.missing).map(([symbol, count]) => `the archive lacks ${count} bars of ${symbol}`);
+    if (missing.length) box.append(element("p", missing.join("; "), "note"));
+    if (!stretch.compared) {
+      box.append(element("p", `Not compared: ${stretch.why}`, "note"));
+      continue;
+    }
+    box.append(element("p", `${stretch.recorded} signals live, ${stretch.tested} in the test, ${stretch.same} the same.`, "note"));
+    if (!stretch.differences.length) continue;
+    const made = element("table", "", "rows"), head = made.createTHead().insertRow(), body = made.createTBody();
+    for (const title of ["Time", "Symbol", "What", "Live", "Tested", "Why"]) head.append(element("th", title));
+    for (const each of stretch.differences) {
+      const line = body.insertRow();
+      for (const value of [each.time, each.symbol, each.field, each.recorded, each.tested, each.why]) line.append(element("td", value, "words"));
+    }
+    box.append(made);
+  }
+}
+
+async function askComparison(configuration, run, button) {
+  button.disabled = true;
+  try {
+    const asked = await request("POST", `strategies/${configuration}/comparison`, { start: run.start, end: run.end });
+    location.href = `${boot.list}${asked.id}/`;
+  } catch (error) {
+    button.disabled = false;
+    fail(error.message);
   }
 }
 
@@ -91,7 +138,7 @@ async function compare(run) {
   }
 }
 
-async function compareLive() {
+async function compareLive(run) {
   $("live").hidden = false;
   try {
     const rows = await request("GET", `${path}/live`);
@@ -100,7 +147,7 @@ async function compareLive() {
       return;
     }
     const made = element("table", "", "rows"), head = made.createTHead().insertRow(), body = made.createTBody();
-    for (const title of ["Configuration", "Account", "Symbols", "Signals live", "the same here", "only live", "only here", "Fills", "Net profit"]) head.append(element("th", title));
+    for (const title of ["Configuration", "Account", "Symbols", "Signals live", "the same here", "only live", "only here", "Fills", "Net profit", ""]) head.append(element("th", title));
     for (const row of rows) {
       const line = body.insertRow();
       const account = element("td", `${row.account} `), badge = element("span", row.badge, "badge");
@@ -109,6 +156,12 @@ async function compareLive() {
       line.append(element("td", row.configuration), account, element("td", row.symbols.join(", ")));
       for (const value of [row.signals, row.same_signals, row.only_live, row.only_tested, row.fills]) line.append(element("td", money(value, 0)));
       line.append(element("td", signed(row.net), tone(row.net)));
+      const ask = element("button", "Signal for signal …", "quiet"), cell = element("td");
+      ask.type = "button";
+      ask.title = "Test what engines ran of it, from the bar on with which they began, and compare every signal";
+      ask.addEventListener("click", () => askComparison(row.id, run, ask));
+      cell.append(ask);
+      line.append(cell);
     }
     $("live-rows").replaceChildren(made);
   } catch (error) {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,29 @@ from marketdata.candles.services import file_series
 from marketdata.candles.tables import TableForm
 from marketdata.instruments import InstrumentError, InstrumentRules, rules_from_bybit
 from marketdata.selectors import instrument_rules
-from strategies.models import Signal, StrategyConfig
+from strategies.models import StrategyConfig
 from strategies.registry import STRATEGIES
 from strategies.selectors import config_named, configs_beside, signals_of
-from trading.backtest.comparison import compare_signals
+from trading.backtest.comparison import compare_signals, told
 from trading.backtest.errors import BacktestError
 from trading.backtest.recording_lines import span_of
 from trading.backtest.report import summary_of
 from trading.backtest.request import BacktestRequest, Source
-from trading.backtest.request_json import RequestInvalid, iso, request_from_json, request_to_json
-from trading.backtest.result import BacktestResult, BacktestSignal
+from trading.backtest.request_json import (
+    EARLIEST,
+    FieldError,
+    RequestInvalid,
+    costs_of,
+    iso,
+    moment,
+    request_from_json,
+    request_to_json,
+)
+from trading.backtest.result import BacktestResult
 from trading.backtest.result_packing import as_json
 from trading.runtime.backtest_data import BacktestData, DataMissing, load_data
+from trading.runtime.live_comparison import as_tested, compare_with_live
+from trading.services.comparisons import configured
 
 DIFFERENT, INVALID = 1, 2
 REPAIRS = (Repair.ACCEPT_GAPS, Repair.ACCEPT_ZERO_VOLUME, Repair.DROP_UNFINISHED)
@@ -99,11 +110,16 @@ class Command(BaseCommand):
             parser.add_argument(f"--{repair.value.replace('_', '-')}", action="store_true", help=REPAIR_HELP[repair])
         parser.add_argument(
             "--compare", type=int, metavar="ID",
-            help="of a strategy's configuration: test it, and hold its signals against those recorded; 1: they differ",
+            help="of a strategy's configuration: test what engines ran of it from --from to --to (default: ever, now), "
+            "or an engine's --recording, and hold its signals against those on record; 1: they differ",
         )  # fmt: skip
         parser.add_argument("--output", type=Path, help="write request, figures, signals, fills, trades and curve here")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        otherwise = options["bars"] or options["recording"] is not None or options["combine"]
+        if options["compare"] is not None and not otherwise:
+            self._compare_with_live(options)
+            return
         try:
             request = request_from_json(asked(options), {key: kind.parameters for key, kind in STRATEGIES.items()})
             result = self._result(request, options)
@@ -115,6 +131,28 @@ class Command(BaseCommand):
         self._show(result, request, options["output"])
         if options["compare"] is not None:
             self._compare(result, request, options["compare"])
+
+    def _compare_with_live(self, options: dict[str, Any]) -> None:
+        """Stretch by stretch, each from the bar on with which its engine began."""
+        config = configuration(options["compare"])
+        costs = {name: switched(value) for name, value in pairs(options["cost"], "--cost")}
+        try:
+            start, end = (
+                moment(options[name]) if options[name] else default
+                for name, default in (("start", EARLIEST), ("end", datetime.now(UTC) + timedelta(days=1)))
+            )
+            found = compare_with_live(config, start, end, costs_of(costs))
+        except (DataMissing, FieldError, RequestInvalid) as error:
+            raise CommandError(str(error), returncode=INVALID) from None
+        for line in found.lines():
+            self.stdout.write(line)
+        if options["output"] is not None:
+            options["output"].write_text(json.dumps(found.as_json()) + "\n")
+            self.stdout.write(f"written to {options['output']}")
+        if found.is_true is None:
+            raise CommandError("nothing could be compared", returncode=INVALID)
+        if not found.is_true:
+            raise CommandError("live and test differ", returncode=DIFFERENT)
 
     def _result(self, request: BacktestRequest, options: dict[str, Any]) -> BacktestResult:
         # Here, not above: numba takes a second to load, and a request that is refused needs none of it.
@@ -142,14 +180,9 @@ class Command(BaseCommand):
         name = configuration(config_id).name
         signals = [each for each in result.signals if each.strategy == name]
         found = compare_signals([as_tested(row, name) for row in rows], signals)
-        self.stdout.write(
-            f"{found.recorded} signals recorded, {found.tested} in the test, {found.same} the same"
-        )  # fmt: skip
-        for each in found.differences:
-            self.stdout.write(
-                f"{iso(each.time_ms)} {each.symbol} {each.field}: recorded {each.recorded}, tested {each.tested}"
-            )
-        if found.differences:
+        for line in told(found):
+            self.stdout.write(line)
+        if not found.is_true:
             raise CommandError(f"{len(found.differences)} differences", returncode=DIFFERENT)
 
     def _tell(self, share: float) -> None:
@@ -263,27 +296,6 @@ def configuration(config_id: int) -> StrategyConfig:
     if found is None:
         raise CommandError(f"there is no strategy configuration {config_id}", returncode=INVALID)
     return found
-
-
-def configured(config: StrategyConfig) -> dict[str, Any]:
-    """A strategy as it is configured, as the API takes it."""
-    plain = ("strategy", "parameters", "name", "allow_reversal", "size_by_confidence", "adaptive_leverage")
-    return {
-        **{name: getattr(config, name) for name in plain},
-        "symbols": list(config.symbols),
-        "sizing_mode": str(config.sizing_mode),
-        "sizing_value": f"{config.sizing_value:f}",
-        "leverage": f"{config.leverage:f}",
-    }
-
-
-def as_tested(row: Signal, name: str) -> BacktestSignal:
-    """A signal that was recorded, as a backtest tells its own."""
-    outcome = "approved" if row.outcome == Signal.Outcome.ORDERED else str(row.outcome)
-    return BacktestSignal(
-        round(row.signalled_at.timestamp() * 1_000), row.symbol, name, row.side, row.strength, row.entry_price,
-        row.take_profit, row.stop_loss, outcome, row.reason,
-    )  # fmt: skip
 
 
 def pairs(given: Sequence[str], option: str) -> list[tuple[str, str]]:

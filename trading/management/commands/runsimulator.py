@@ -71,6 +71,12 @@ class Command(BaseCommand):
         )
         parser.add_argument("--ip-limit", action="store_true", help="limit requests and connections of an address")
         parser.add_argument("--speed", default="1", help="let the exchange's clock run so many times as fast")
+        parser.add_argument(
+            "--ago",
+            type=milliseconds,
+            default=0,
+            help="with --speed: so many ms before now its clock begins, so that it does not run ahead of the world's",
+        )
         parser.add_argument("--simulate", metavar="TIME", help="no sockets: live 90s, 30m, 24h or 7d at once and tell")
         parser.add_argument("--write", type=Path, metavar="FILE", help="with --simulate: write a recording to replay")
 
@@ -78,6 +84,8 @@ class Command(BaseCommand):
         try:
             check_symbols(options["symbols"])
             options["speed"] = speed_of(options["speed"])
+            if options["ago"] and options["speed"] == 1:
+                raise ValueError("--ago needs --speed: a clock of the world's pace shows the world's time")
             seconds = simulated_seconds(options)
             paper = paper_options(options)
         except ValueError as error:
