@@ -235,7 +235,7 @@ def _live_of(
     live = {
         (round(signal.signalled_at.timestamp() * 1_000), signal.symbol, signal.side): signal.outcome for signal in rows
     }
-    fills = books_of(Fill.objects.filter(account=config.account, order__strategy=config.name))
+    fills = books_of(Fill.objects.filter(account=config.account, strategy=config.name))
     fills = fills.filter(instrument__symbol__in=symbols, executed_at__gte=start, executed_at__lt=end)
     sums = fills.aggregate(count=Count("pk"), realised=Sum("realised_pnl"), fees=Sum("fee"))
     return {

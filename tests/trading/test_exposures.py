@@ -16,6 +16,7 @@ from trading.models import Account, Fill, Order, Position, Wallet
 from trading.reports import WalletReport
 from trading.services.accounts import wallet_apply
 from trading.services.exposures import account_exposure
+from trading.services.fills import fill_apply
 from trading.services.order_commits import order_take
 from trading.services.order_steps import advance
 from trading.services.orders import order_place
@@ -102,6 +103,7 @@ def test_a_strategys_share_is_what_it_opened_ordered_and_made_today(account: Acc
         account=account,
         instrument=instrument_by_symbol("BTCUSDT"),
         order=order,
+        strategy=order.strategy,
         execution_id="one",
         side="Buy",
         price=D(50_000),
@@ -114,6 +116,21 @@ def test_a_strategys_share_is_what_it_opened_ordered_and_made_today(account: Acc
     assert (share.positions, share.open_orders, share.orders_last_second) == (1, 1, 1)
     # Lost today: 47 and the fee of 3, and 100 that are not realised.
     assert share.equity - share.day_start_equity == D(-150)
+
+
+def test_what_the_venues_own_stop_loses_is_a_loss_of_the_strategy_that_opened(account: Account) -> None:
+    wallet(account)
+    config = builders.strategy(account, name="imbalance", strategy="scalping.imbalance")
+    risk_limit_set(level="strategy", strategy=config, actor="a", max_daily_loss_percent=D(5))
+    hold(account, strategy="imbalance", quantity=D("0.1"), entry_price=D(50_000))
+    stopped = builders.fill_report(
+        client_order_id="", venue_order_id="the-venues-stop", side="Sell", price=D(49_000), quantity=D("0.1"),
+        fee=D(3), executed_ms=int(timezone.now().timestamp() * 1_000),
+    )  # fmt: skip
+    fill = fill_apply(account_id=account.pk, report=stopped)
+    assert fill is not None and (fill.order, fill.strategy) == (None, "imbalance")
+    share = account_exposure(account.pk, PRICES).strategies["imbalance"]
+    assert (share.positions, share.equity - share.day_start_equity) == (0, D(-103))
 
 
 def test_the_peak_only_rises_and_a_day_begins_with_its_first_report(account: Account) -> None:

@@ -300,6 +300,9 @@ class Fill(models.Model):
     fee_currency = models.CharField(max_length=16, default="USDT")
     is_maker = models.BooleanField(default=False)
     realised_pnl = PriceField(default=0)
+    strategy = models.CharField(
+        max_length=40, blank=True, default="", help_text="of its order; without one, of the position that it changed"
+    )
     executed_at = models.DateTimeField()
     recorded_at = models.DateTimeField(auto_now_add=True)
 

@@ -136,7 +136,7 @@ def _shares(
     account_id: int, names: Iterable[str], exposure: Exposure, prices: Mapping[str, Decimal], without: int
 ) -> dict[str, Totals]:
     """What each named strategy has at stake: positions that it opened, orders that it placed, and what it has made
-    today: realised, less fees, and unrealised."""
+    today: realised, less fees, and unrealised, what the venue's stops closed included."""
     now = timezone.now()
     working = Order.objects.filter(account_id=account_id).exclude(pk=without)
     counts = {
@@ -151,10 +151,8 @@ def _shares(
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     fills = Fill.objects.filter(account_id=account_id, mode=F("account__mode"), executed_at__gte=midnight)
     made = dict(
-        fills.values("order__strategy").annotate(made=Sum(F("realised_pnl") - F("fee"))).values_list(
-            "order__strategy", "made"
-        )
-    )  # fmt: skip
+        fills.values("strategy").annotate(made=Sum(F("realised_pnl") - F("fee"))).values_list("strategy", "made")
+    )
     shares = {}
     for name in names:
         held = {symbol: each for symbol, each in exposure.positions.items() if each.strategy == name}

@@ -90,7 +90,7 @@ def fill_apply(*, account_id: int, report: FillReport) -> Fill | None:
         trace_id = order.trace_id if order is not None else ""
         position_pnl, before, after = _position_fill(fill, order)
         fill.realised_pnl = position_pnl
-        fill.save(update_fields=["realised_pnl"])
+        fill.save(update_fields=["realised_pnl", "strategy"])
         if order is not None:
             _order_fill(order, fill)
         record(
@@ -185,6 +185,8 @@ def _position_fill(fill: Fill, order: Order | None) -> tuple[Decimal, dict[str, 
     )
     before = PositionState(row.side, row.quantity, row.entry_price) if row else PositionState.flat()
     result = apply_fill(before, FillValues(fill.side, fill.quantity, fill.price))
+    # What the venue closes by itself (a stop, a liquidation) is a result of the strategy that opened.
+    fill.strategy = order.strategy if order else row.strategy if row else "external"
     opening_fee, closing_fee = _split_fee(fill, before)
     if row is not None:
         row.realised_pnl += result.realised_pnl
