@@ -219,10 +219,11 @@ def test_a_breakout_needs_a_level_that_was_tested_and_a_crowd() -> None:
 
 
 @pytest.mark.parametrize("key", sorted(STRATEGIES))
-def test_the_page_of_a_strategy_names_its_parameters_and_keeps_a_place_for_results(key: str) -> None:
+def test_the_page_of_a_strategy_names_its_parameters_and_says_what_it_did(key: str) -> None:
     page = (PAGES / f"{key}.md").read_text()
-    assert page.startswith(f"# {STRATEGIES[key].title}\n") and "<!-- results -->" in page
-    assert all(part in page for part in ("## Rule", "## Parameters", "## When it fails"))
+    assert page.startswith(f"# {STRATEGIES[key].title}\n")
+    assert all(f"## {part}\n" in page for part in ("Rule", "Parameters", "When it fails", "A trade", "Results"))
+    assert f"](../images/strategies/{key}.svg)" in page and (PAGES / f"../images/strategies/{key}.svg").is_file()
     for spec in STRATEGIES[key].parameters:
         span = ", ".join(spec.choices) or f"{spec.minimum:g} to {spec.maximum:g}"
         assert f"| `{spec.name}` | {spec.default} | {span} | {spec.unit} | {spec.help} |" in page

@@ -74,7 +74,7 @@ async def control(venue: ServerProcess, what: str, method: str = "POST", **body:
     await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=30).close())
 
 
-KEYS = [ApiKey(user, f"{user}-key", f"{user}-secret") for user in (f"user{number}" for number in range(40))]
+KEYS = [ApiKey(user, f"{user}-key", f"{user}-secret") for user in (f"user{number}" for number in range(120))]
 unused = iter(KEYS)
 
 

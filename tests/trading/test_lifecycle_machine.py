@@ -442,7 +442,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trading.services.leases.IDLE_MILLISECONDS", 0)
 
 
-def _play(examples: int) -> None:
+def judge_play(examples: int) -> None:
     builders.list_instruments()
     accounts = [builders.account(builders.user(name)) for name in ("alice", "bob")]
     run_state_machine_as_test(
@@ -464,7 +464,7 @@ def _play(examples: int) -> None:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("patient")
 def test_our_books_are_true_whatever_the_venue_says() -> None:
-    _play(EXAMPLES)
+    judge_play(EXAMPLES)
 
 
 @pytest.mark.long
@@ -472,4 +472,4 @@ def test_our_books_are_true_whatever_the_venue_says() -> None:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("patient")
 def test_our_books_are_true_whatever_the_venue_says_for_long() -> None:
-    _play(max(EXAMPLES, 200))
+    judge_play(max(EXAMPLES, 200))

@@ -115,6 +115,7 @@ export class BacktestForm {
 
   drawGroup(group, values) {
     for (const [name, value] of Object.entries(values)) {
+      if (name === "group_limits") continue; // groups have a section of their own
       const known = this.boot.ranges[group][name];
       if (typeof value === "boolean") field($(group), `${group}.${name}`, words(name), { kind: "switch", value });
       else if (known) field($(group), `${group}.${name}`, words(name), { kind: "number", value, help: range(known) });

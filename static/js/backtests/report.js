@@ -467,7 +467,14 @@ function drawOrder(root, found) {
 
 function drawAsked(root, run) {
   const { made } = sheet(root, "What was asked, and of what data");
-  const flat = (value) => (Array.isArray(value) ? value.map((each) => (Array.isArray(each) ? `${each[0]} → ${each[1]}` : each)).join(", ") || "none" : value === null ? "no limit" : value === true ? "yes" : value === false ? "no" : String(value));
+  const flat = (value) => {
+    if (Array.isArray(value)) return value.map((each) => (Array.isArray(each) ? `${each[0]} → ${each[1]}` : each)).join(", ") || "none";
+    if (value === null) return "no limit";
+    if (typeof value === "boolean") return value ? "yes" : "no";
+    if (typeof value !== "object") return String(value);
+    const set = Object.entries(value).filter(([, each]) => each !== null && (typeof each !== "object" || Object.keys(each).length));
+    return set.map(([name, each]) => `${name.replaceAll("_", " ")} ${flat(each)}`).join("; ") || "none";
+  };
   const { strategies, costs, limits, exit_rules, ...rest } = run.request;
   const groups = strategies.map(({ parameters, ...each }) => [each.name || each.strategy, { ...each, ...parameters }]);
   groups.push(["Run", { ...Object.fromEntries(Object.entries(rest).filter(([name]) => name !== "groups")), code: run.code, worker: run.worker }], ["Costs", costs], ["Risk limits", limits], ["Exit rules", exit_rules]);
