@@ -1,6 +1,8 @@
 # Ballast: `make run` starts it, `make test` tests it. Linux, Python 3.11+, Node 18+; no root, no docker.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+# Where it is set every process compiles every module again: five seconds of processor each time one starts.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help run test test-long lint bench bench-simulator bench-engine-process bench-orders bench-deployment bench-depth bench-backtest bench-environment clean environment test-environment python
 
 # 3.11 first: it is the version that every pinned package is tested with.
