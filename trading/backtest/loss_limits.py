@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import NamedTuple
 
 from risk.level_checks import loss_percent
 from risk.limits import Limits
+
+
+class Lost(NamedTuple):
+    """Too much: why nothing opens any more, and whether that is so to the end or for the day."""
+
+    words: str
+    for_good: bool
+
+
+def lost_too_much(limits: Limits, equity: Decimal, *, peak: Decimal, day_start: Decimal) -> Lost | None:
+    """Whether an account that is worth this has lost more than its limits allow."""
+    drawdown, daily = limits.max_drawdown_percent, limits.max_daily_loss_percent
+    if drawdown is not None and (lost := loss_percent(peak, equity)) >= drawdown:
+        return Lost(f"{lost:.2f} % below the peak of equity; max_drawdown_percent is {drawdown:f}", True)
+    if daily is not None and (lost := loss_percent(day_start, equity)) >= daily:
+        return Lost(f"{lost:.2f} % lost since midnight (UTC); max_daily_loss_percent is {daily:f}", False)
+    return None
 
 
 class LossLimits:
     """``day`` counts days (UTC) since 1970; ``halted``: why nothing opens any more, empty while trading goes on."""
 
     def __init__(self, limits: Limits, balance: Decimal, day: int) -> None:
-        self._daily, self._drawdown = limits.max_daily_loss_percent, limits.max_drawdown_percent
+        self._limits = limits
         self.day, self.day_start, self.peak = day, balance, balance
         self.halted, self._for_good = "", False
 
@@ -28,9 +46,7 @@ class LossLimits:
         self.peak = max(self.peak, equity)
         if self.halted:
             return False
-        if self._drawdown is not None and (lost := loss_percent(self.peak, equity)) >= self._drawdown:
-            self.halted = f"{lost:.2f} % below the peak of equity; max_drawdown_percent is {self._drawdown:f}"
-            self._for_good = True
-        elif self._daily is not None and (lost := loss_percent(self.day_start, equity)) >= self._daily:
-            self.halted = f"{lost:.2f} % lost since midnight (UTC); max_daily_loss_percent is {self._daily:f}"
-        return bool(self.halted)
+        lost = lost_too_much(self._limits, equity, peak=self.peak, day_start=self.day_start)
+        if lost is not None:
+            self.halted, self._for_good = lost
+        return lost is not None

@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import numpy as np
 
-from risk.level_checks import loss_percent
 from risk.limits import Limits
 from trading.backtest.books import Books
 from trading.backtest.kernels.slots import Held, HeldFigure
+from trading.backtest.loss_limits import lost_too_much
 from trading.backtest.markets import NEVER, Market
 
 HUNDRED = Decimal(100)
@@ -95,11 +95,8 @@ class LossWatch:
 
     def _has_lost(self, step: int) -> bool:
         equity = self.equity(step)
-        daily, drawdown = self._limits.max_daily_loss_percent, self._limits.max_drawdown_percent
-        if drawdown is not None and (lost := loss_percent(self.peak, equity)) >= drawdown:
-            self._halted_day = NEVER
-            self.halted = f"{lost:.2f} % below the peak of equity; max_drawdown_percent is {drawdown:f}"
-        elif daily is not None and (lost := loss_percent(self.day_start, equity)) >= daily:
-            self._halted_day = self.day
-            self.halted = f"{lost:.2f} % lost since midnight (UTC); max_daily_loss_percent is {daily:f}"
-        return bool(self.halted)
+        lost = lost_too_much(self._limits, equity, peak=self.peak, day_start=self.day_start)
+        if lost is None:
+            return False
+        self.halted, self._halted_day = lost.words, NEVER if lost.for_good else self.day
+        return True

@@ -34,7 +34,7 @@ from trading.backtest.hearing import Hearing
 from trading.backtest.loss_limits import LossLimits
 from trading.backtest.market_fills import rate_of
 from trading.backtest.markets import NEVER
-from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
+from trading.backtest.outcomes import CALL_SECONDS, noted
 from trading.backtest.preparation import (
     Candles,
     code_version,
@@ -400,19 +400,11 @@ class _Run:
 
     def _take(self, outcome: PipelineResult) -> None:
         """Note a signal, and send the order that became of it."""
-        signal = outcome.signal
-        verdict, words = words_of(outcome)
-        if self._losses.halted and verdict == "approved":
-            verdict, words = "denied", KILL_SWITCH.format(self._losses.halted)
-        self._signals.append(
-            BacktestSignal(
-                signal.time_ns // NS, signal.symbol, outcome.running.name, signal.side, signal.strength,
-                signal.entry_price, signal.take_profit, signal.stop_loss, verdict, words,
-            )
-        )  # fmt: skip
+        row = noted(outcome, self._losses.halted)
+        self._signals.append(row)
         self._is_changed = True
-        if verdict == "approved" and outcome.intent is not None:
-            self._send_intent(outcome.intent, signal.entry_price)
+        if row.outcome == "approved" and outcome.intent is not None:
+            self._send_intent(outcome.intent, outcome.signal.entry_price)
 
     def _send_intent(self, intent: OrderIntent, entry_price: Decimal) -> None:
         reference = self._pipeline.reference_price(intent.symbol) or entry_price

@@ -24,7 +24,7 @@ from trading.backtest.curve import curve
 from trading.backtest.errors import BacktestCancelled, BacktestError
 from trading.backtest.losses import LossWatch
 from trading.backtest.markets import NEVER, Market
-from trading.backtest.outcomes import CALL_SECONDS, KILL_SWITCH, words_of
+from trading.backtest.outcomes import CALL_SECONDS, noted
 from trading.backtest.preparation import (
     Candles,
     code_version,
@@ -42,7 +42,6 @@ from trading.backtest.walk import Walk
 from trading.pipeline import Outcome, Pipeline, PipelineResult
 
 LOOK_EVERY = 512
-NS = 1_000_000
 
 
 def run_backtest(
@@ -195,16 +194,9 @@ class _Run:
         if not isinstance(outcome, PipelineResult):
             return
         signal, intent = outcome.signal, outcome.intent
-        verdict, words = words_of(outcome)
-        if self._losses.halted and verdict == "approved":
-            verdict, words = "denied", KILL_SWITCH.format(self._losses.halted)
-        self._signals.append(
-            BacktestSignal(
-                signal.time_ns // NS, signal.symbol, outcome.running.name, signal.side, signal.strength,
-                signal.entry_price, signal.take_profit, signal.stop_loss, verdict, words,
-            )
-        )  # fmt: skip
-        if verdict == "approved" and intent is not None:
+        row = noted(outcome, self._losses.halted)
+        self._signals.append(row)
+        if row.outcome == "approved" and intent is not None:
             market = self._markets[signal.symbol]
             self._walk.send(market, step + 1 + self._latency, Order(
                 intent.symbol, intent.side, intent.quantity, intent.reduce_only, intent.strategy, "signal", 0,
